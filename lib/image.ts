@@ -1,0 +1,107 @@
+import { FluxError } from './errors.js'
+import { encodePngInThread } from './image-thread.js'
+import type { PngInput } from './png.js'
+import { reserveUserComment, writeUserComment } from './user-comment.js'
+
+/** `raw` is the RGB bytes themselves; JPEG, WebP and AVIF need the optional package sharp. */
+export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'avif' | 'raw'
+
+/** quality where the caller gives none, for the formats that have one */
+const DEFAULT_QUALITY = { jpeg: 90, webp: 90, avif: 60 }
+
+const FORMATS: readonly string[] = ['png', ...Object.keys(DEFAULT_QUALITY), 'raw']
+
+export interface EncodeOptions {
+  /** @default 'png' */
+  format?: ImageFormat
+  /** 1 to 100; JPEG, WebP and AVIF only. @default 90, AVIF 60 */
+  quality?: number
+  /** zlib level, 0 (none) to 9; PNG only. @default 3 */
+  compression?: PngInput['compression']
+  /**
+   * how the picture was made, see `formatParameters`: a PNG carries it as text chunk `parameters` (tEXt, or iTXt where the text is not
+   * ASCII), JPEG, WebP and AVIF as EXIF UserComment in UTF-16, `raw` not at all
+   */
+  parameters?: string
+}
+
+/** A value in [-1, 1] as byte: 127.5 * (x + 1) in float32, cut off (not rounded); values beyond are clamped, NaN is 0. */
+export function toByte(x: number): number {
+  const value = Math.fround(127.5 * Math.fround(x + 1))
+  return value >= 255 ? 255 : value > 0 ? Math.trunc(value) : 0
+}
+
+/**
+ * Planes of the autoencoder to RGB bytes, as the official program makes them (see {@link toByte}).
+ *
+ * @param image [3, height, width] in [-1, 1]
+ * @returns [height, width, 3]
+ * @throws FluxError FLUX_BAD_SHAPE
+ * Source: black-forest-labs/flux `src/flux/util.py` (`save_image`).
+ */
+export function toBytes(image: Float32Array, width: number, height: number): Uint8Array<ArrayBuffer> {
+  requireLength(image.length, width, height)
+  const plane = width * height
+  const rgb = new Uint8Array(plane * 3)
+  for (let i = 0, o = 0; i < plane; i++) {
+    rgb[o++] = toByte(image[i]!)
+    rgb[o++] = toByte(image[plane + i]!)
+    rgb[o++] = toByte(image[2 * plane + i]!)
+  }
+  return rgb
+}
+
+/**
+ * Encodes RGB bytes as a picture file, off the main thread.
+ *
+ * @param rgb [height, width, 3]; copied, so the caller may go on to use it
+ * @throws FluxError FLUX_BAD_SHAPE; FLUX_BAD_OPTION for an unknown format or an option that is out of range or not one of the format;
+ *   FLUX_UNSUPPORTED where the format needs sharp and it is not installed
+ */
+export async function encodeImage(rgb: Uint8Array, width: number, height: number, options: EncodeOptions = {}): Promise<Buffer> {
+  const { format = 'png', quality, compression, parameters } = options
+  requireLength(rgb.length, width, height)
+  if (!FORMATS.includes(format)) throw new FluxError('FLUX_BAD_OPTION', `format is '${format}': give one of ${FORMATS.join(', ')}`)
+  if (quality !== undefined) requireOption('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
+  if (compression !== undefined) requireOption('compression', compression, 0, 9, format === 'png', format)
+  switch (format) {
+    case 'raw':
+      return Buffer.from(rgb)
+    case 'png':
+      return encodePngInThread({ rgb: new Uint8Array(rgb), width, height, compression: compression ?? 3, parameters })
+    default:
+      return encodeWithSharp(rgb, width, height, format, quality ?? DEFAULT_QUALITY[format], parameters)
+  }
+}
+
+async function encodeWithSharp(
+  rgb: Uint8Array,
+  width: number,
+  height: number,
+  format: keyof typeof DEFAULT_QUALITY,
+  quality: number,
+  parameters: string | undefined,
+): Promise<Buffer> {
+  const { default: sharp } = await import('sharp').catch((cause: unknown) => {
+    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: run npm install sharp, or choose the format png`, { cause })
+  })
+  // sharp reads the pixels later, in a thread of its own: hence the copy
+  const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
+  if (!parameters) return picture.toBuffer()
+  return writeUserComment(await picture.withExif(reserveUserComment(parameters, format)).toBuffer(), parameters)
+}
+
+function requireLength(length: number, width: number, height: number): void {
+  const sized = [width, height].every((side) => Number.isSafeInteger(side) && side > 0)
+  if (!sized) throw new FluxError('FLUX_BAD_SHAPE', `the picture is ${width} wide and ${height} high: give whole numbers from 1`)
+  if (length !== width * height * 3) {
+    throw new FluxError('FLUX_BAD_SHAPE', `the picture has ${length} values: ${width} x ${height} with 3 channels needs ${width * height * 3}`)
+  }
+}
+
+function requireOption(name: string, value: number, min: number, max: number, applies: boolean, format: string): void {
+  if (!applies) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out or change the format`)
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a whole number from ${min} to ${max}`)
+  }
+}

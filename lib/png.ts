@@ -1,0 +1,48 @@
+import { crc32 } from 'node:zlib'
+import { encode } from 'fast-png'
+
+export interface PngInput {
+  /** [height, width, 3] */
+  rgb: Uint8Array<ArrayBuffer>
+  width: number
+  height: number
+  /** zlib level */
+  compression: 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9
+  /** goes into a text chunk with the keyword `parameters` */
+  parameters?: string | undefined
+}
+
+/** Signature (8 bytes) and IHDR chunk (25 bytes) */
+const HEADER_LENGTH = 33
+
+/**
+ * A PNG file. The text stands before the pixels, for readers that stop there (fast-png would put it behind them, and only Latin-1).
+ */
+export function encodePng({ rgb, width, height, compression, parameters }: PngInput): Uint8Array<ArrayBuffer> {
+  const png = encode({ data: rgb, width, height, channels: 3 }, { zlib: { level: compression } })
+  if (!parameters) return new Uint8Array(png)
+  return new Uint8Array(Buffer.concat([png.subarray(0, HEADER_LENGTH), textChunk('parameters', parameters), png.subarray(HEADER_LENGTH)]))
+}
+
+/**
+ * tEXt for ASCII, which every reader understands; iTXt (UTF-8, not compressed) for the rest, as Pillow and so A1111 and ComfyUI read it. tEXt
+ * could hold Latin-1, but readers disagree: libvips takes it for UTF-8. A text must not contain NUL; it is left out.
+ * Source: PNG specification, third edition, sections 11.3.3.2 and 11.3.3.4.
+ */
+function textChunk(keyword: string, text: string): Buffer {
+  const clean = text.replaceAll('\0', '')
+  return /^[\x01-\x7f]*$/.test(clean)
+    ? chunk('tEXt', Buffer.from(`${keyword}\0${clean}`, 'latin1'))
+    // keyword, compression flag and method, language tag, translated keyword, text
+    : chunk('iTXt', Buffer.from(`${keyword}\0\0\0\0\0${clean}`, 'utf8'))
+}
+
+/** length, type, data, and the checksum of type and data */
+function chunk(type: string, data: Buffer): Buffer {
+  const bytes = Buffer.alloc(data.length + 12)
+  bytes.writeUInt32BE(data.length, 0)
+  bytes.write(type, 4, 'latin1')
+  data.copy(bytes, 8)
+  bytes.writeUInt32BE(crc32(bytes.subarray(4, -4)), data.length + 8)
+  return bytes
+}
