@@ -3,12 +3,11 @@ import { Cursor } from './cursor.js'
 import { readArray, readScalar, readString, VALUE_TYPES, ARRAY } from './gguf-values.js'
 import type { MetadataValue, ModelFile, TensorInfo } from './model-file.js'
 import { withSource, type Source } from './source.js'
-import { checkPlaces, quoted } from './tensor-table.js'
+import { checkPlaces, MAX_NAME, MAX_TENSORS, quoted } from './tensor-table.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from './types.js'
 
 /** A header of a language model with a large vocabulary has some 10 MiB. */
 const MAX_HEADER = 64 * 1024 * 1024
-const MAX_NAME = 512
 const MAX_DIMENSIONS = 4
 const DEFAULT_ALIGNMENT = 32
 const MAX_ALIGNMENT = 65536
@@ -29,6 +28,7 @@ export function readGguf(input: string | Source): Promise<ModelFile> {
     await cursor.need(16, 'the counts of tensors and metadata')
     const tensorCount = readCount(cursor, 'the number of tensors', 24)
     const metadataCount = readCount(cursor, 'the number of metadata entries', 13)
+    if (tensorCount > MAX_TENSORS) cursor.fail(`the number of tensors is ${tensorCount}; at most ${MAX_TENSORS} are allowed`)
     const metadata = await readMetadata(cursor, metadataCount)
     const alignment = readAlignment(cursor, metadata)
     const tensors = await readTensors(cursor, tensorCount, alignment)

@@ -3,12 +3,11 @@ import { FluxError } from '../errors.js'
 import { objectEntries } from './json-entries.js'
 import type { MetadataValue, ModelFile, TensorInfo } from './model-file.js'
 import { withSource, type Source } from './source.js'
-import { checkPlaces, quoted } from './tensor-table.js'
+import { checkPlaces, MAX_NAME, MAX_TENSORS, quoted } from './tensor-table.js'
 import { elementCount, SAFETENSORS_TYPES, TENSOR_TYPES, type TensorType } from './types.js'
 
 /** the limit of the reference implementation */
 const MAX_HEADER = 100_000_000
-const MAX_NAME = 512
 const MAX_DIMENSIONS = 8
 const ENTRIES_PER_TURN = 1024
 
@@ -37,6 +36,7 @@ export function readSafetensors(input: string | Source): Promise<ModelFile> {
         file.metadata = checkMetadata(value, fail)
         continue
       }
+      if (file.tensors.size === MAX_TENSORS) fail(`the header has more than ${MAX_TENSORS} tensors, as many as are allowed`)
       if (key === '' || key.length > MAX_NAME) fail(`the name of a tensor has ${key.length} characters; 1 to ${MAX_NAME} are allowed`)
       if (file.tensors.has(key)) fail(`tensor ${quoted(key)} is there twice. Use another conversion of the model`)
       file.tensors.set(key, checkTensor(key, value, dataOffset, source))

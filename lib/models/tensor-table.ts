@@ -1,6 +1,10 @@
 import { FluxError } from '../errors.js'
 import type { TensorInfo } from './model-file.js'
 
+/** The largest networks have some thousand. */
+export const MAX_TENSORS = 65536
+export const MAX_NAME = 512
+
 /** Checks that every tensor lies inside the file and that no two share bytes. @throws {FluxError} FLUX_BAD_FILE */
 export function checkPlaces(path: string, size: number, tensors: Iterable<TensorInfo>): void {
   const placed = [...tensors].filter((tensor) => tensor.byteLength > 0).sort((a, b) => a.offset - b.offset)

@@ -1,0 +1,102 @@
+import { FluxError } from './errors.js'
+import type { NetworkKind } from './native.js'
+import type { FluxConfig } from './models/layouts/flux.js'
+import { openModelFile, type MetadataValue, type ModelFile } from './models/model-file.js'
+import { identify, networkOf, type NetworkConfigs } from './models/network-file.js'
+import { elementCount, type TensorType } from './models/types.js'
+
+export interface TypeUse {
+  /** tensors of the type */
+  count: number
+  bytes: number
+}
+
+/** What a model file holds, as far as its header tells. */
+export interface Inspection {
+  path: string
+  format: ModelFile['format']
+  /** bytes of the file */
+  size: number
+  /** the network; of a checkpoint that holds several, the transformer first */
+  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'unknown'
+  /** the structure in words, such as `FLUX.1 with guidance (dev)` */
+  architecture: string
+  /** numbers in all tensors together */
+  parameters: number
+  /** read from the shapes; absent when they do not make a network that can be loaded */
+  config?: NetworkConfigs[NetworkKind]
+  /** tensors */
+  tensors: number
+  types: Partial<Record<TensorType, TypeUse>>
+  /** values of at most 200 characters; of arrays only the length */
+  metadata: Record<string, string | number | boolean>
+  /** the file carries its tokenizer (GGUF text encoders) */
+  tokenizer: boolean
+  /** why the file cannot be loaded; empty when it can */
+  problems: string[]
+}
+
+const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder' } as const satisfies Record<NetworkKind, Inspection['role']>
+const MAX_VALUE = 200
+
+/** FLUX.1's published variants by the channels of an image token: 16 latent channels of 2 x 2, and what stands beside them. */
+const FLUX_VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth', 384: 'Fill' }
+
+/**
+ * Tells what a model file is, from its header only. Files of no known network have the role `unknown`.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE when it is no GGUF or safetensors file or is damaged; FLUX_UNSUPPORTED for an unknown
+ *   version or tensor type
+ */
+export async function inspect(path: string): Promise<Inspection> {
+  const file = await openModelFile(path)
+  const identity = identify(file)
+  const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config'> = {
+    role: identity?.kind ? ROLES[identity.kind] : 'unknown',
+    architecture: identity?.what.replace(/^an? /, '') ?? 'unknown',
+    problems: [],
+  }
+  if (identity?.kind) {
+    try {
+      found.config = networkOf(identity.kind, file).config
+      if (identity.kind === 'flux') found.architecture = fluxArchitecture(found.config as FluxConfig)
+    } catch (error) {
+      if (!(error instanceof FluxError)) throw error
+      found.problems.push(error.message)
+    }
+  } else found.problems.push(`${path}: ${identity ? `${identity.what} cannot be loaded` : 'its tensors have no known names'}`)
+  const tensors = [...file.tensors.values()]
+  return {
+    path: file.path,
+    format: file.format,
+    size: file.size,
+    ...found,
+    parameters: tensors.reduce((sum, { shape }) => sum + elementCount(shape), 0),
+    tensors: tensors.length,
+    types: typeUses(file),
+    metadata: Object.fromEntries([...file.metadata].flatMap(([key, value]) => shortEntry(key, value))),
+    tokenizer: file.metadata.has('tokenizer.ggml.tokens'),
+  }
+}
+
+function fluxArchitecture({ inChannels, guidanceEmbed }: FluxConfig): string {
+  const variant = FLUX_VARIANTS[inChannels] ?? `${inChannels} channels`
+  if (guidanceEmbed) return `FLUX.1 with guidance (${variant})`
+  return inChannels === 64 ? 'FLUX.1 without guidance (schnell)' : `FLUX.1 without guidance (${variant})`
+}
+
+function typeUses(file: ModelFile): Inspection['types'] {
+  const types: Inspection['types'] = {}
+  for (const { type, byteLength } of file.tensors.values()) {
+    const use = (types[type] ??= { count: 0, bytes: 0 })
+    use.count++
+    use.bytes += byteLength
+  }
+  return types
+}
+
+function shortEntry(key: string, value: MetadataValue): [string, string | number | boolean][] {
+  if (typeof value === 'bigint') return [[key, String(value)]]
+  if (typeof value === 'object') return [[key, `${value.length} values`]]
+  return typeof value === 'string' && value.length > MAX_VALUE ? [] : [[key, value]]
+}

@@ -1,0 +1,156 @@
+import { FluxError } from '../errors.js'
+import type { NativeTensor, NetworkKind } from '../native.js'
+import { autoencoderConfig, autoencoderLayout, type AutoencoderConfig } from './layouts/autoencoder.js'
+import { clipConfig, clipLayout, type ClipConfig } from './layouts/clip.js'
+import { fluxConfig, fluxLayout, type FluxConfig } from './layouts/flux.js'
+import type { LayoutTensor, TensorRole } from './layouts/layout.js'
+import { t5Config, t5Layout, type T5Config } from './layouts/t5.js'
+import { openModelFile, type ModelFile, type TensorInfo } from './model-file.js'
+import { AUTOENCODER_NAMES } from './names/autoencoder.js'
+import { CLIP_NAMES } from './names/clip.js'
+import { FLUX_NAMES } from './names/flux.js'
+import { FOREIGN_NAMES } from './names/foreign.js'
+import { T5_NAMES } from './names/t5.js'
+import { canonicalTensors, holdsNetwork, type NameTable } from './names/table.js'
+import { TENSOR_TYPES, type TensorType } from './types.js'
+
+export interface NetworkConfigs {
+  flux: FluxConfig
+  t5: T5Config
+  clip: ClipConfig
+  autoencoder: AutoencoderConfig
+}
+
+/** A path, or a path with what the tensors' shapes cannot tell. */
+export type NetworkSource<C> = string | { path: string; config?: Partial<C> }
+
+/** A model file whose tensors are exactly those of one network. */
+export interface NetworkFile<C> {
+  kind: NetworkKind
+  file: ModelFile
+  config: C
+  /** in the order of the layout; `file` is 0 in all of them */
+  tensors: NativeTensor[]
+}
+
+interface Network<C> {
+  what: string
+  names: NameTable
+  config: (tensors: Map<string, TensorInfo>, overrides?: Partial<C>) => C
+  layout: (config: C) => LayoutTensor[]
+}
+
+const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
+  flux: { what: 'a FLUX transformer', names: FLUX_NAMES, config: fluxConfig, layout: fluxLayout },
+  t5: { what: 'a T5 text encoder', names: T5_NAMES, config: t5Config, layout: t5Layout },
+  clip: { what: 'a CLIP text encoder', names: CLIP_NAMES, config: clipConfig, layout: clipLayout },
+  autoencoder: { what: 'an autoencoder', names: AUTOENCODER_NAMES, config: autoencoderConfig, layout: autoencoderLayout },
+}
+
+const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16']
+const QUANTISED: readonly TensorType[] = [
+  'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_NL', 'IQ4_XS',
+]
+const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
+  matrix: [...FLOATS, ...QUANTISED],
+  embedding: [...FLOATS, ...QUANTISED],
+  convolution: FLOATS,
+  bias: FLOATS,
+  norm: FLOATS,
+}
+
+/** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
+export function identify(file: ModelFile): { kind?: NetworkKind; what: string; foreign: boolean } | undefined {
+  const names = [...file.tensors.keys()]
+  const foreign = FOREIGN_NAMES.find(([mark]) => names.some((name) => mark.test(name)))
+  if (foreign) return { what: foreign[1], foreign: true }
+  const kind = (Object.keys(NETWORKS) as NetworkKind[]).find((kind) => holdsNetwork(file.tensors, NETWORKS[kind].names))
+  return kind && { kind, what: NETWORKS[kind].what, foreign: false }
+}
+
+/**
+ * Opens a model file as one network: names become canonical, the configuration is read from shapes, and every tensor of the layout is
+ * checked for presence, shape and type.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for a damaged or incomplete file or one of another network; FLUX_UNSUPPORTED for names,
+ *   types or numbers that are not supported; FLUX_BAD_OPTION for a wrong source or override
+ */
+export async function openNetworkFile<K extends NetworkKind>(
+  kind: K,
+  source: NetworkSource<NetworkConfigs[K]>,
+): Promise<NetworkFile<NetworkConfigs[K]>> {
+  const { path, config } = typeof source === 'string' ? { path: source } : source
+  if (typeof path !== 'string' || path === '') {
+    throw new FluxError('FLUX_BAD_OPTION', `the source of ${NETWORKS[kind].what} has to be a path or { path, config? }, not ${JSON.stringify(source)}`)
+  }
+  return networkOf(kind, await openModelFile(path), config)
+}
+
+/** {@link openNetworkFile} for a file that is open already. */
+export function networkOf<K extends NetworkKind>(
+  kind: K,
+  file: ModelFile,
+  overrides?: Partial<NetworkConfigs[K]>,
+): NetworkFile<NetworkConfigs[K]> {
+  try {
+    const network: Network<NetworkConfigs[K]> = NETWORKS[kind]
+    const named = namedTensors(kind, file)
+    const config = network.config(named, overrides)
+    const layout = network.layout(config)
+    checkTensors(layout, named)
+    return { kind, file, config, tensors: layout.map(({ name }) => nativeTensor(name, named.get(name)!)) }
+  } catch (error) {
+    throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`) : error
+  }
+}
+
+function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, TensorInfo> {
+  const { what } = NETWORKS[kind]
+  const parts = file.metadata.get('split.count')
+  if (typeof parts === 'number' && parts > 1) {
+    throw new FluxError('FLUX_UNSUPPORTED', `this is one of ${parts} parts of a split GGUF file. Join them with llama-gguf-split --merge`)
+  }
+  if (/-\d{5}-of-\d{5}\.safetensors$/.test(file.path)) {
+    throw new FluxError('FLUX_UNSUPPORTED', 'this is one part of a model that is split into several files. Use a version in one file')
+  }
+  const identity = identify(file)
+  if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.what}; ${what} in the official names is needed`)
+  const named = canonicalTensors(file.tensors, NETWORKS[kind].names)
+  if (named) return named
+  const seems = identity ? `this seems to be ${identity.what}` : `none of its ${file.tensors.size} tensors has a known name`
+  throw new FluxError('FLUX_BAD_FILE', `${seems}, not ${what}. Give the file that belongs here`)
+}
+
+function checkTensors(layout: LayoutTensor[], tensors: Map<string, TensorInfo>): void {
+  const missing = layout.filter(({ name }) => !tensors.has(name))
+  if (missing.length > 0) throw new FluxError('FLUX_BAD_FILE', `${listed(missing)} missing. Use a complete copy of the model`)
+  const known = new Set(layout.map(({ name }) => name))
+  const unknown = [...tensors].filter(([name]) => !known.has(name)).map(([, tensor]) => tensor)
+  if (unknown.length > 0) {
+    throw new FluxError('FLUX_UNSUPPORTED', `${listed(unknown)} unknown here, so the file is a variant that is not supported. Use the official structure`)
+  }
+  for (const { name, shape, role } of layout) {
+    const tensor = tensors.get(name)!
+    if (tensor.shape.length !== shape.length || tensor.shape.some((dimension, i) => dimension !== shape[i])) {
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `tensor ${tensor.name} has shape [${tensor.shape.join(', ')}], but the other tensors ask for [${shape.join(', ')}]. Use another copy of the model`,
+      )
+    }
+    if (!ROLE_TYPES[role].includes(tensor.type)) {
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `tensor ${tensor.name} has type ${tensor.type}; a ${role} may be ${ROLE_TYPES[role].join(', ')}. Use a version of the model in one of these types`,
+      )
+    }
+  }
+}
+
+function listed(tensors: { name: string }[]): string {
+  const first = tensors[0]!.name
+  return tensors.length === 1 ? `tensor ${first} is` : `tensor ${first} and ${tensors.length - 1} more are`
+}
+
+function nativeTensor(name: string, { type, shape, offset }: TensorInfo): NativeTensor {
+  return { name, type: TENSOR_TYPES[type].id, shape: shape.toReversed(), file: 0, offset }
+}
