@@ -1,0 +1,94 @@
+// The addon's exports: see lib/native.ts for what each takes and gives.
+#include "handle.hpp"
+
+#include <cmath>
+
+namespace ggflux {
+
+namespace {
+
+// C++ errors of synchronous calls become JavaScript errors with the same message.
+template <Napi::Value (*Function)(const Napi::CallbackInfo &)> Napi::Value guarded(const Napi::CallbackInfo & info) {
+    try {
+        return Function(info);
+    } catch (const Napi::Error &) {
+        throw;
+    } catch (const std::exception & error) {
+        throw Napi::Error::New(info.Env(), error.what());
+    }
+}
+
+Napi::Value load_backends(const Napi::CallbackInfo & info) {
+    ggflux::load_backends(info[0].ToString());
+    return info.Env().Undefined();
+}
+
+Napi::Value devices(const Napi::CallbackInfo & info) {
+    const auto list = Napi::Array::New(info.Env());
+    for (const DeviceInfo & device : list_devices()) {
+        const auto item = Napi::Object::New(info.Env());
+        item.Set("name", device.name);
+        item.Set("description", device.description);
+        item.Set("kind", device.kind);
+        item.Set("memoryTotal", static_cast<double>(device.memory_total));
+        item.Set("memoryFree", static_cast<double>(device.memory_free));
+        list.Set(list.Length(), item);
+    }
+    return list;
+}
+
+// quantize(type, data, rowLength)
+Napi::Value quantize(const Napi::CallbackInfo & info) {
+    const auto type = static_cast<ggml_type>(info[0].ToNumber().Int32Value());
+    const int64_t row = info[2].ToNumber().Int64Value();
+    if (type < 0 || type >= GGML_TYPE_COUNT || ggml_blck_size(type) <= 0 || ggml_quantize_requires_imatrix(type) ||
+        !(ggml_is_quantized(type) || type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16)) {
+        throw Error("FLUX_UNSUPPORTED", "numbers cannot be written in the type " + std::to_string(static_cast<int>(type)));
+    }
+    const auto input = info[1].As<Napi::Float32Array>();
+    const auto data = std::make_shared<std::vector<float>>(input.Data(), input.Data() + input.ElementLength());
+    if (row < 1 || row % ggml_blck_size(type) != 0 || static_cast<int64_t>(data->size()) % row != 0) {
+        throw Error("FLUX_BAD_SHAPE", "rows of " + std::to_string(row) + " numbers do not fit the type or the data");
+    }
+    for (const float value : *data) {
+        if (!std::isfinite(value)) throw Error("FLUX_BAD_OPTION", "only finite numbers can be quantised");
+    }
+    return Task::start(info.Env(), std::make_shared<std::atomic<bool>>(false), [=]() -> Task::Finish {
+        const int64_t rows = static_cast<int64_t>(data->size()) / row;
+        auto blocks = std::make_shared<std::vector<uint8_t>>(ggml_row_size(type, row) * static_cast<size_t>(rows));
+        ggml_quantize_chunk(type, data->data(), blocks->data(), 0, rows, row, nullptr);
+        return [blocks](Napi::Env env) -> Napi::Value {
+            auto array = Napi::Uint8Array::New(env, blocks->size());
+            std::copy(blocks->begin(), blocks->end(), array.Data());
+            return array;
+        };
+    });
+}
+
+Napi::Value shutdown(const Napi::CallbackInfo & info) {
+    info.Env().GetInstanceData<Addon>()->environment->shutdown();
+    return info.Env().Undefined();
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+    auto * addon = new Addon;  // owned by the environment
+    addon->network = Napi::Persistent(NetworkHandle::define(env));
+    addon->network.SuppressDestruct();
+    env.SetInstanceData(addon);
+    // Runs when a worker thread or the process ends in an orderly way; process.exit() calls shutdown() from JavaScript.
+    env.AddCleanupHook([environment = addon->environment] { environment->shutdown(); });
+
+    exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
+    exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));
+    exports.Set("load", Napi::Function::New<guarded<NetworkHandle::load>>(env, "load"));
+    exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
+    exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));
+    return exports;
+}
+
+}  // namespace
+
+}  // namespace ggflux
+
+static Napi::Object init_addon(Napi::Env env, Napi::Object exports) { return ggflux::init(env, exports); }
+NODE_API_MODULE(ggflux, init_addon)

@@ -1,0 +1,96 @@
+#include "blocks.hpp"
+
+#include <cmath>
+
+namespace ggflux {
+
+ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
+    ggml_tensor * y = ggml_mul_mat(g.ctx(), layer.weight, x);
+    return layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y;
+}
+
+ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }
+
+ggml_tensor * layer_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps) {
+    return ggml_add(g.ctx(), ggml_mul(g.ctx(), ggml_norm(g.ctx(), x, eps), norm.weight), norm.bias);
+}
+
+ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float eps) {
+    return ggml_mul(g.ctx(), ggml_rms_norm(g.ctx(), x, eps), scale);
+}
+
+ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale) {
+    ggml_tensor * factor = ggml_scale_bias(g.ctx(), scale, 1.0f, 1.0f);
+    return ggml_add(g.ctx(), ggml_mul(g.ctx(), x, factor), shift);
+}
+
+namespace {
+
+// [d, heads, n] -> [d, n, heads], a view
+ggml_tensor * heads_last(Graph & g, ggml_tensor * x) { return ggml_permute(g.ctx(), x, 0, 2, 1, 3); }
+
+ggml_tensor * scores(Graph & g, ggml_tensor * q, ggml_tensor * k) {
+    ggml_tensor * kq = ggml_mul_mat(g.ctx(), heads_last(g, k), heads_last(g, q));  // [m, n, heads]
+    ggml_mul_mat_set_prec(kq, GGML_PREC_F32);
+    return kq;
+}
+
+ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor * v) {
+    ggml_tensor * vt = ggml_cont(g.ctx(), ggml_permute(g.ctx(), v, 1, 2, 0, 3));       // [m, d, heads]
+    ggml_tensor * out = ggml_mul_mat(g.ctx(), vt, probabilities);                      // [d, n, heads]
+    const int64_t width = out->ne[0] * out->ne[2], n = out->ne[1];
+    return ggml_reshape_2d(g.ctx(), ggml_cont(g.ctx(), heads_last(g, out)), width, n);
+}
+
+}  // namespace
+
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+    const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
+    ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, scale, 0.0f, 0.0f);
+    ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+    return ggml_reshape_2d(g.ctx(), out, width, n);  // it comes as [d, heads, n]
+}
+
+ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale, ggml_tensor * bias) {
+    // Not the fused operation: its mask is half precision, too coarse for T5's bias.
+    return weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, q, k), bias, scale, 0.0f), v);
+}
+
+ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+    ggml_tensor * masked = ggml_diag_mask_inf(g.ctx(), scores(g, q, k), 0);
+    return weighted_sum(g, ggml_soft_max_ext(g.ctx(), masked, nullptr, scale, 0.0f), v);
+}
+
+ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offset, int dims, float theta) {
+    ggml_tensor * rotated = ggml_rope_ext_inplace(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    return ggml_rope_set_offset(rotated, offset);
+}
+
+ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
+    ggml_tensor * y = ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1);
+    return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
+}
+
+ggml_tensor * group_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps) {
+    const int64_t channels = x->ne[2];
+    ggml_tensor * y = ggml_group_norm(g.ctx(), x, 32, eps);
+    y = ggml_mul(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.weight, 1, 1, channels));
+    return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.bias, 1, 1, channels));
+}
+
+std::vector<ggml_tensor *> chunk(Graph & g, ggml_tensor * x, int count) {
+    const int64_t n = x->ne[0] / count;
+    std::vector<ggml_tensor *> parts;
+    for (int i = 0; i < count; i++) parts.push_back(ggml_view_1d(g.ctx(), x, n, i * n * x->nb[0]));
+    return parts;
+}
+
+ggml_tensor * columns(Graph & g, ggml_tensor * x, int64_t first, int64_t count) {
+    return ggml_view_2d(g.ctx(), x, x->ne[0], count, x->nb[1], first * x->nb[1]);
+}
+
+ggml_tensor * split_heads(Graph & g, ggml_tensor * x, int64_t first, int64_t d, int64_t heads) {
+    return ggml_view_3d(g.ctx(), x, d, heads, x->ne[1], d * x->nb[0], x->nb[1], first * x->nb[0]);
+}
+
+}  // namespace ggflux

@@ -1,0 +1,41 @@
+// The parts that the networks are made of. A faster kernel for the linear layer, attention or convolution takes the place of one function.
+#pragma once
+
+#include "runtime.hpp"
+#include "weights.hpp"
+
+namespace ggflux {
+
+// x [in, n] -> [out, n]
+ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x);
+
+// without learned scale and shift
+ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps);
+ggml_tensor * layer_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps);
+ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float eps);
+
+// (1 + scale) * x + shift; scale and shift are vectors as long as x's rows
+ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale);
+
+// softmax(scale * q k^T + bias) v over all heads at once: q [d, heads, n], k and v [d, heads, m] -> [d * heads, n]
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale);
+// the same with bias [m, n, heads] added to the scores, or with a causal mask
+ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale, ggml_tensor * bias);
+ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale);
+
+// One axis of FLUX's rotary embedding: the `dims` elements of every head from `offset` on, in adjacent pairs. x [d, heads, n]
+ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offset, int dims, float theta);
+
+// x [w, h, in] -> [w', h', out]; padding is `pad` on every side
+ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad);
+// over 32 groups of channels; x [w, h, channels]
+ggml_tensor * group_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps);
+
+// `count` vectors of equal length that lie one after the other in x [count * n]
+std::vector<ggml_tensor *> chunk(Graph & g, ggml_tensor * x, int count);
+// columns `first` .. `first + count` of x [width, n]; contiguous
+ggml_tensor * columns(Graph & g, ggml_tensor * x, int64_t first, int64_t count);
+// rows `first` .. `first + heads * d` of x [width, n], seen as [d, heads, n]
+ggml_tensor * split_heads(Graph & g, ggml_tensor * x, int64_t first, int64_t d, int64_t heads);
+
+}  // namespace ggflux

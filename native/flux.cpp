@@ -1,0 +1,163 @@
+#include "flux.hpp"
+
+#include <cmath>
+
+namespace ggflux {
+
+namespace { constexpr float eps = 1e-6f; }
+
+Flux::Flux(const Config & config, Weights & w)
+    : in_channels_(config.get("inChannels")), out_channels_(config.get("outChannels")), hidden_(config.get("hiddenSize", 1, 1 << 16)),
+      heads_(config.get("numHeads", 1, 1024)), context_(config.get("contextInDim")), vec_in_(config.get("vecInDim")), mlp_(4 * hidden_),
+      axes_dim_{config.get("axesDim0", 2), config.get("axesDim1", 2), config.get("axesDim2", 2)}, theta_(config.real("theta")),
+      guidance_embed_(config.flag("guidanceEmbed")) {
+    head_dim_ = hidden_ / heads_;
+    if (head_dim_ * heads_ != hidden_ || axes_dim_[0] + axes_dim_[1] + axes_dim_[2] != head_dim_ || (axes_dim_[0] | axes_dim_[1] | axes_dim_[2]) % 2) {
+        throw Error("FLUX_BAD_OPTION", "config.axesDim must be three even numbers that add up to hiddenSize / numHeads");
+    }
+    if (!(theta_ > 1.0f)) throw Error("FLUX_BAD_OPTION", "config.theta must be greater than 1");
+
+    img_in_ = w.linear("img_in", in_channels_, hidden_);
+    txt_in_ = w.linear("txt_in", context_, hidden_);
+    time_in_ = mlp_embedder(w, "time_in", 256);
+    vector_in_ = mlp_embedder(w, "vector_in", vec_in_);
+    if (guidance_embed_) guidance_in_ = mlp_embedder(w, "guidance_in", 256);
+
+    for (int64_t i = 0; i < config.get("depth", 0, 1024); i++) {
+        const std::string block = "double_blocks." + std::to_string(i);
+        double_blocks_.push_back({stream(w, block, "img"), stream(w, block, "txt")});
+    }
+    for (int64_t i = 0; i < config.get("depthSingleBlocks", 0, 1024); i++) {
+        const std::string block = "single_blocks." + std::to_string(i);
+        single_blocks_.push_back({w.linear(block + ".modulation.lin", hidden_, 3 * hidden_), w.linear(block + ".linear1", hidden_, 3 * hidden_ + mlp_),
+                                  w.linear(block + ".linear2", hidden_ + mlp_, hidden_), w.scale(block + ".norm.query_norm.scale", head_dim_),
+                                  w.scale(block + ".norm.key_norm.scale", head_dim_)});
+    }
+    final_linear_ = w.linear("final_layer.linear", hidden_, out_channels_);
+    final_modulation_ = w.linear("final_layer.adaLN_modulation.1", hidden_, 2 * hidden_);
+}
+
+Flux::MLPEmbedder Flux::mlp_embedder(Weights & w, const std::string & name, int64_t in) const {
+    return {w.linear(name + ".in_layer", in, hidden_), w.linear(name + ".out_layer", hidden_, hidden_)};
+}
+
+Flux::Stream Flux::stream(Weights & w, const std::string & block, const std::string & name) const {
+    const std::string p = block + "." + name + "_";
+    return {w.linear(p + "mod.lin", hidden_, 6 * hidden_),
+            {w.linear(p + "attn.qkv", hidden_, 3 * hidden_), w.linear(p + "attn.proj", hidden_, hidden_), w.scale(p + "attn.norm.query_norm.scale", head_dim_),
+             w.scale(p + "attn.norm.key_norm.scale", head_dim_)},
+            w.linear(p + "mlp.0", hidden_, mlp_), w.linear(p + "mlp.2", mlp_, hidden_)};
+}
+
+size_t Flux::max_nodes() const { return 256 + 160 * double_blocks_.size() + 80 * single_blocks_.size(); }
+
+void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const {
+    if (mode != "predict") bad_mode(mode);
+    const int64_t L = dimension(shape, 0, 1, 1 << 18, "the number of image tokens");
+    const int64_t T = dimension(shape, 1, 1, 1 << 14, "the number of text tokens");
+    const int64_t axes = dimension(shape, 2, 0, 7, "the set of axes");
+
+    ggml_tensor * img = g.input({in_channels_, L});
+    ggml_tensor * txt = g.input({context_, T});
+    ggml_tensor * y = g.input({vec_in_});
+    ggml_tensor * timestep = g.input({256});
+    ggml_tensor * guidance = guidance_embed_ ? g.input({256}) : nullptr;
+    Rotary pe;
+    for (int axis = 0; axis < 3; axis++) pe.positions.push_back(axes >> axis & 1 ? g.indices(T + L, 1 << 24) : nullptr);
+
+    img = linear(g, img_in_, img);
+    ggml_tensor * vec = embed(g, time_in_, timestep);
+    if (guidance) vec = ggml_add(g.ctx(), vec, embed(g, guidance_in_, guidance));
+    vec = ggml_add(g.ctx(), vec, embed(g, vector_in_, y));
+    txt = linear(g, txt_in_, txt);
+    vec = ggml_silu(g.ctx(), vec);  // every modulation begins with it
+
+    for (const DoubleBlock & block : double_blocks_) {
+        double_block(g, block, img, txt, vec, pe);
+        g.stop_point(img);
+    }
+    ggml_tensor * x = ggml_concat(g.ctx(), txt, img, 1);  // [hidden, T + L]
+    for (const SingleBlock & block : single_blocks_) {
+        x = single_block(g, block, x, vec, pe);
+        g.stop_point(x);
+    }
+    img = columns(g, x, T, L);
+
+    const auto final = chunk(g, linear(g, final_modulation_, vec), 2);  // shift, scale
+    img = modulate(g, layer_norm(g, img, eps), final[0], final[1]);
+    g.output(linear(g, final_linear_, img));
+}
+
+ggml_tensor * Flux::embed(Graph & g, const MLPEmbedder & mlp, ggml_tensor * x) const {
+    return linear(g, mlp.out_layer, ggml_silu(g.ctx(), linear(g, mlp.in_layer, x)));
+}
+
+std::vector<Flux::Modulation> Flux::modulation(Graph & g, const Linear & lin, ggml_tensor * vec, int count) const {
+    const auto parts = chunk(g, linear(g, lin, vec), 3 * count);
+    std::vector<Modulation> result;
+    for (int i = 0; i < count; i++) result.push_back({parts[3 * i], parts[3 * i + 1], parts[3 * i + 2]});
+    return result;
+}
+
+// projected [>= 3 * hidden, n]: q, k, v one after the other in every column
+Flux::QKV Flux::qkv(Graph & g, ggml_tensor * projected, ggml_tensor * query_norm, ggml_tensor * key_norm) const {
+    ggml_tensor * q = split_heads(g, projected, 0, head_dim_, heads_);
+    ggml_tensor * k = split_heads(g, projected, hidden_, head_dim_, heads_);
+    ggml_tensor * v = split_heads(g, projected, 2 * hidden_, head_dim_, heads_);
+    return {rms_norm(g, query_norm, q, eps), rms_norm(g, key_norm, k, eps), v};
+}
+
+ggml_tensor * Flux::rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const {
+    int offset = 0;
+    for (int axis = 0; axis < 3; axis++) {
+        const int dims = static_cast<int>(axes_dim_[axis]);
+        if (pe.positions[axis]) x = rope(g, x, pe.positions[axis], offset, dims, theta_);
+        offset += dims;
+    }
+    return x;
+}
+
+void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & pe) const {
+    ggml_context * ctx = g.ctx();
+    const int64_t T = txt->ne[1], L = img->ne[1];
+    const auto img_mod = modulation(g, block.img.mod, vec, 2);
+    const auto txt_mod = modulation(g, block.txt.mod, vec, 2);
+
+    // prepare image for attention
+    ggml_tensor * img_modulated = modulate(g, layer_norm(g, img, eps), img_mod[0].shift, img_mod[0].scale);
+    const QKV i = qkv(g, linear(g, block.img.attn.qkv, img_modulated), block.img.attn.query_norm, block.img.attn.key_norm);
+
+    // prepare text for attention
+    ggml_tensor * txt_modulated = modulate(g, layer_norm(g, txt, eps), txt_mod[0].shift, txt_mod[0].scale);
+    const QKV t = qkv(g, linear(g, block.txt.attn.qkv, txt_modulated), block.txt.attn.query_norm, block.txt.attn.key_norm);
+
+    // run actual attention, text first
+    ggml_tensor * q = rotate(g, ggml_concat(ctx, t.q, i.q, 2), pe);
+    ggml_tensor * k = rotate(g, ggml_concat(ctx, t.k, i.k, 2), pe);
+    ggml_tensor * v = ggml_concat(ctx, t.v, i.v, 2);
+    ggml_tensor * attn = attention(g, q, k, v, 1.0f / std::sqrt(static_cast<float>(head_dim_)));
+
+    const auto finish = [&](const Stream & stream, const std::vector<Modulation> & mod, ggml_tensor * x, ggml_tensor * attended) {
+        x = ggml_add(ctx, x, ggml_mul(ctx, linear(g, stream.attn.proj, attended), mod[0].gate));
+        ggml_tensor * y = modulate(g, layer_norm(g, x, eps), mod[1].shift, mod[1].scale);
+        y = linear(g, stream.mlp_2, ggml_gelu(ctx, linear(g, stream.mlp_0, y)));
+        return ggml_add(ctx, x, ggml_mul(ctx, y, mod[1].gate));
+    };
+    img = finish(block.img, img_mod, img, columns(g, attn, T, L));
+    txt = finish(block.txt, txt_mod, txt, columns(g, attn, 0, T));
+}
+
+ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec, const Rotary & pe) const {
+    ggml_context * ctx = g.ctx();
+    const Modulation mod = modulation(g, block.mod, vec, 1)[0];
+    ggml_tensor * projected = linear(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
+
+    const QKV s = qkv(g, projected, block.query_norm, block.key_norm);
+    ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, 1.0f / std::sqrt(static_cast<float>(head_dim_)));
+    ggml_tensor * mlp = ggml_gelu(ctx, ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]));
+
+    ggml_tensor * output = linear(g, block.linear2, ggml_concat(ctx, attn, mlp, 0));
+    return ggml_add(ctx, x, ggml_mul(ctx, output, mod.gate));
+}
+
+}  // namespace ggflux

@@ -1,0 +1,50 @@
+// The FLUX.1 transformer, after black-forest-labs/flux src/flux/model.py and modules/layers.py.
+//
+// mode "predict", shape [L, T, axes]: L image tokens, T text tokens, axes: bit i is set where positions of axis i are not all zero.
+// inputs: img [L, in_channels], txt [T, context_in_dim], vec [vec_in_dim], sinusoid of the timestep [256], with guidance_embed the
+//         sinusoid of the guidance [256], then for every set axis the positions of all tokens, text first [T + L] (I32)
+// output: [L, out_channels]
+#pragma once
+
+#include "blocks.hpp"
+#include "network.hpp"
+
+namespace ggflux {
+
+class Flux : public Network {
+  public:
+    Flux(const Config & config, Weights & weights);
+    void build(Graph & g, const std::string & mode, const Shape & shape) const override;
+    size_t max_nodes() const override;
+
+  private:
+    struct MLPEmbedder { Linear in_layer, out_layer; };
+    struct SelfAttention { Linear qkv, proj; ggml_tensor * query_norm, * key_norm; };
+    struct Stream { Linear mod; SelfAttention attn; Linear mlp_0, mlp_2; };
+    struct DoubleBlock { Stream img, txt; };
+    struct SingleBlock { Linear mod, linear1, linear2; ggml_tensor * query_norm, * key_norm; };
+    struct Modulation { ggml_tensor * shift, * scale, * gate; };
+    struct QKV { ggml_tensor * q, * k, * v; };
+    struct Rotary { std::vector<ggml_tensor *> positions; };
+
+    MLPEmbedder mlp_embedder(Weights & w, const std::string & name, int64_t in) const;
+    Stream stream(Weights & w, const std::string & block, const std::string & name) const;
+
+    ggml_tensor * embed(Graph & g, const MLPEmbedder & mlp, ggml_tensor * x) const;
+    std::vector<Modulation> modulation(Graph & g, const Linear & lin, ggml_tensor * vec, int count) const;
+    QKV qkv(Graph & g, ggml_tensor * projected, ggml_tensor * query_norm, ggml_tensor * key_norm) const;
+    ggml_tensor * rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const;
+    void double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & pe) const;
+    ggml_tensor * single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec, const Rotary & pe) const;
+
+    int64_t in_channels_, out_channels_, hidden_, heads_, head_dim_, context_, vec_in_, mlp_;
+    int64_t axes_dim_[3];
+    float theta_;
+    Linear img_in_, txt_in_, final_modulation_, final_linear_;
+    MLPEmbedder time_in_, vector_in_, guidance_in_;
+    bool guidance_embed_;
+    std::vector<DoubleBlock> double_blocks_;
+    std::vector<SingleBlock> single_blocks_;
+};
+
+}  // namespace ggflux

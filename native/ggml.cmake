@@ -1,0 +1,53 @@
+# ggml as loadable modules: the base library under a name of our own, so that another ggml in the same process can never be bound by
+# mistake, and the CPU module in one variant or in all.
+set(GGML_BACKEND_DL ON)
+set(BUILD_SHARED_LIBS ON)
+set(GGML_NATIVE OFF)
+set(GGML_CCACHE OFF)      # set for the whole project instead
+set(GGML_OPENMP OFF)      # ggml's own threads: no library to ship, no threads that spin between calls
+set(GGML_LLAMAFILE ON)    # tinyBLAS, for the types that have no repacked format
+set(GGML_BUILD_TESTS OFF)
+set(GGML_BUILD_EXAMPLES OFF)
+if (NOT APPLE)
+    set(GGML_BLAS OFF)
+endif()
+
+if (GGFLUX_CPU_VARIANTS STREQUAL "all")
+    set(GGML_CPU_ALL_VARIANTS ON)
+elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
+    # GGML_NATIVE and GGML_BACKEND_DL exclude each other, so ask the compiler what this machine has and switch on just that.
+    execute_process(COMMAND ${CMAKE_C_COMPILER} -march=native -dM -E -x c /dev/null OUTPUT_VARIABLE machine)
+    foreach (pair SSE42=SSE4_2 AVX=AVX AVX2=AVX2 BMI2=BMI2 FMA=FMA F16C=F16C AVX_VNNI=AVXVNNI AVX512=AVX512BW AVX512_VBMI=AVX512VBMI
+                  AVX512_VNNI=AVX512VNNI AVX512_BF16=AVX512BF16 AMX_TILE=AMX_TILE AMX_INT8=AMX_INT8)
+        string(REPLACE "=" ";" pair ${pair})
+        list(GET pair 0 feature)
+        list(GET pair 1 macro)
+        if (machine MATCHES "#define __${macro}__ 1")
+            set(GGML_${feature} ON)
+        else()
+            set(GGML_${feature} OFF)
+        endif()
+    endforeach()
+elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64" AND NOT MSVC)
+    set(GGML_CPU_ARM_ARCH native)
+endif()
+
+get_directory_property(options COMPILE_OPTIONS)
+if (NOT MSVC)
+    add_compile_options(-w)   # ggml's warnings are not ours to mend
+endif()
+add_subdirectory(ggml ${CMAKE_BINARY_DIR}/ggml EXCLUDE_FROM_ALL)
+set_directory_properties(PROPERTIES COMPILE_OPTIONS "${options}")
+
+foreach (library ggml ggml-base)
+    set_target_properties(${library} PROPERTIES OUTPUT_NAME ggflux-${library})
+    set_property(TARGET ${library} PROPERTY VERSION)   # no version in the file name: npm packages cannot hold the symbolic links
+    set_property(TARGET ${library} PROPERTY SOVERSION)
+endforeach()
+
+# g++ 12 declares 8 of the 64 bytes of the tile configuration as read by _tile_loadconfig and drops the stores of the others; ggml's AMX
+# path then crashes at its first product. See native/amx-tile-config.h.
+if (CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/amx/mmq.cpp
+        DIRECTORY ggml/src PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/amx-tile-config.h")
+endif()

@@ -1,0 +1,233 @@
+#include "handle.hpp"
+
+namespace ggflux {
+
+namespace {
+
+std::shared_ptr<Environment> environment_of(Napi::Env env) { return env.GetInstanceData<Addon>()->environment; }
+
+// The cancel flag of an instance, kept alive with it.
+std::shared_ptr<std::atomic<bool>> flag_of(const std::shared_ptr<Instance> & instance) { return {instance, &instance->cancel}; }
+
+std::vector<TensorEntry> read_table(const Napi::Array & rows) {
+    std::vector<TensorEntry> table;
+    for (uint32_t i = 0; i < rows.Length(); i++) {
+        const Napi::HandleScope scope(rows.Env());
+        const Napi::Object row = rows.Get(i).As<Napi::Object>();
+        const double offset = row.Get("offset").ToNumber().DoubleValue();
+        if (!(offset >= 0 && offset < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "the offset of a tensor is out of range");
+        TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(row.Get("type").ToNumber().Int32Value()), {},
+                             row.Get("file").ToNumber().Uint32Value(), static_cast<size_t>(offset)};
+        const Napi::Array shape = row.Get("shape").As<Napi::Array>();
+        for (uint32_t d = 0; d < shape.Length() && d < 8; d++) entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());
+        table.push_back(std::move(entry));
+    }
+    return table;
+}
+
+Array copy_array(const Napi::Value & value) {
+    if (value.IsTypedArray()) {
+        const auto array = value.As<Napi::TypedArray>();
+        if (array.TypedArrayType() == napi_float32_array) {
+            const auto typed = value.As<Napi::Float32Array>();
+            return std::vector<float>(typed.Data(), typed.Data() + typed.ElementLength());
+        }
+        if (array.TypedArrayType() == napi_int32_array) {
+            const auto typed = value.As<Napi::Int32Array>();
+            return std::vector<int32_t>(typed.Data(), typed.Data() + typed.ElementLength());
+        }
+    }
+    throw Error("FLUX_BAD_OPTION", "inputs must be Float32Array or Int32Array");
+}
+
+size_t byte_count(const Napi::Value & value) {
+    const double bytes = value.ToNumber().DoubleValue();
+    if (!(bytes >= 0)) return 0;
+    return bytes >= 9e18 ? static_cast<size_t>(9e18) : static_cast<size_t>(bytes);
+}
+
+}  // namespace
+
+// ---- Environment ----
+
+void Environment::enter(std::atomic<bool> * cancel) {
+    const std::lock_guard lock(mutex_);
+    if (ended_) throw Error("FLUX_CLOSED", "ggflux was shut down");
+    running_.insert(cancel);
+}
+
+void Environment::leave(std::atomic<bool> * cancel) {
+    const std::lock_guard lock(mutex_);
+    running_.erase(running_.find(cancel));
+    if (running_.empty()) idle_.notify_all();
+}
+
+void Environment::add(std::weak_ptr<Instance> instance) {
+    const std::lock_guard lock(mutex_);
+    instances_.erase(std::remove_if(instances_.begin(), instances_.end(), [](const auto & i) { return i.expired(); }), instances_.end());
+    instances_.push_back(std::move(instance));
+}
+
+void Environment::shutdown() {
+    std::unique_lock lock(mutex_);
+    ended_ = true;
+    for (std::atomic<bool> * cancel : running_) *cancel = true;
+    idle_.wait(lock, [this] { return running_.empty(); });
+    for (const auto & weak : instances_) {
+        if (const auto instance = weak.lock()) instance->free();
+    }
+    instances_.clear();
+}
+
+// ---- Task ----
+
+Task::Task(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after)
+    : Napi::AsyncWorker(env, "ggflux"), deferred_(Napi::Promise::Deferred::New(env)), environment_(environment_of(env)), cancel_(std::move(cancel)),
+      work_(std::move(work)), after_(std::move(after)) {}
+
+Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after) {
+    Task * task = new Task(env, std::move(cancel), std::move(work), std::move(after));  // deletes itself when settled
+    const Napi::Promise promise = task->deferred_.Promise();
+    task->Queue();
+    return promise;
+}
+
+void Task::Execute() {
+    try {
+        environment_->enter(cancel_.get());
+        struct Leave { Task & task; ~Leave() { task.environment_->leave(task.cancel_.get()); } } leave{*this};
+        finish_ = work_();
+    } catch (const std::bad_alloc &) {
+        SetError("FLUX_OUT_OF_MEMORY: memory ran out; choose a smaller picture or model, or free memory");
+    } catch (const std::exception & error) {
+        SetError(error.what());
+    }
+}
+
+void Task::OnOK() {
+    if (after_) after_();
+    deferred_.Resolve(finish_(Env()));
+}
+
+void Task::OnError(const Napi::Error & error) {
+    if (after_) after_();
+    deferred_.Reject(error.Value());
+}
+
+// ---- NetworkHandle ----
+
+Napi::Function NetworkHandle::define(Napi::Env env) {
+    return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::run>("run"), InstanceMethod<&NetworkHandle::cancel>("cancel"),
+                                        InstanceMethod<&NetworkHandle::close>("close"), InstanceMethod<&NetworkHandle::memory>("memory")});
+}
+
+NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info) : Napi::ObjectWrap<NetworkHandle>(info) {
+    if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "FLUX_BAD_OPTION: networks are made by load()");
+    instance_ = *info[0].As<Napi::External<std::shared_ptr<Instance>>>().Data();
+}
+
+// Garbage collection without close(). A task that still runs holds the instance, which is then freed by the task's end.
+NetworkHandle::~NetworkHandle() = default;
+
+// load(kind, files, tensors, config, { device, threads }, memoryLimit)
+Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
+    const Napi::Env env = info.Env();
+    const std::string kind = info[0].ToString();
+    std::vector<std::string> files;
+    const auto paths = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < paths.Length(); i++) files.push_back(paths.Get(i).ToString());
+    auto table = std::make_shared<std::vector<TensorEntry>>(read_table(info[2].As<Napi::Array>()));
+    std::map<std::string, double> numbers;
+    const auto config = info[3].As<Napi::Object>();
+    const auto names = config.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); i++) {
+        const std::string name = names.Get(i).ToString();
+        numbers[name] = config.Get(name).ToNumber().DoubleValue();
+    }
+    const auto options = info[4].As<Napi::Object>();
+    const std::string device = options.Get("device").ToString();
+    const int threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
+    const size_t memory_limit = byte_count(info[5]);
+
+    auto instance = std::make_shared<Instance>();
+    environment_of(env)->add(instance);
+    return Task::start(env, flag_of(instance), [=]() -> Task::Finish {
+        {
+            const std::lock_guard lock(instance->mutex);
+            instance->weights = std::make_unique<Weights>(files, std::move(*table));
+            instance->network = make_network(kind, Config(numbers), *instance->weights);
+            instance->evaluator = std::make_unique<Evaluator>(device, threads);
+            instance->weights->load(instance->evaluator->device(), threads, memory_limit, instance->cancel);
+        }
+        return [instance](Napi::Env env) -> Napi::Value {
+            auto pointer = instance;
+            return env.GetInstanceData<Addon>()->network.New({Napi::External<std::shared_ptr<Instance>>::New(env, &pointer)});
+        };
+    });
+}
+
+// run(mode, shape, inputs, memoryLimit)
+Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
+    const Napi::Env env = info.Env();
+    if (instance_->closed) throw Error("FLUX_CLOSED", "the network was closed");
+    if (instance_->busy) throw Error("FLUX_BUSY", "the network is at work; wait for the running call");
+
+    const std::string mode = info[0].ToString();
+    Shape shape;
+    const auto dimensions = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < dimensions.Length(); i++) shape.push_back(dimensions.Get(i).ToNumber().Int64Value());
+    auto inputs = std::make_shared<std::vector<Array>>();
+    const auto arrays = info[2].As<Napi::Array>();
+    for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copy_array(arrays.Get(i)));
+    const size_t memory_limit = byte_count(info[3]);
+
+    const auto instance = instance_;
+    instance->busy = true;
+    instance->cancel = false;
+    return Task::start(env, flag_of(instance), [=]() -> Task::Finish {
+        const std::lock_guard lock(instance->mutex);
+        if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
+        std::string key = mode;
+        for (const int64_t n : shape) key += "," + std::to_string(n);
+        const Network & network = *instance->network;
+        const auto build = [&](Graph & g) { network.build(g, mode, shape); };
+        auto outputs = std::make_shared<std::vector<std::vector<float>>>(
+            instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit, instance->cancel));
+        return [outputs](Napi::Env env) -> Napi::Value {
+            auto list = Napi::Array::New(env, outputs->size());
+            for (size_t i = 0; i < outputs->size(); i++) {
+                const std::vector<float> & values = (*outputs)[i];
+                auto array = Napi::Float32Array::New(env, values.size());
+                std::copy(values.begin(), values.end(), array.Data());
+                list.Set(static_cast<uint32_t>(i), array);
+            }
+            return list;
+        };
+    }, [instance] { instance->busy = false; });
+}
+
+void NetworkHandle::cancel(const Napi::CallbackInfo &) {
+    if (instance_->busy) instance_->cancel = true;
+}
+
+Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
+    const auto instance = instance_;
+    // A flag of its own: a shutdown that cancels this task must find a flag that outlives it.
+    return Task::start(info.Env(), std::make_shared<std::atomic<bool>>(false), [instance]() -> Task::Finish {
+        instance->free();
+        return [](Napi::Env env) { return env.Undefined(); };
+    });
+}
+
+Napi::Value NetworkHandle::memory(const Napi::CallbackInfo & info) {
+    const auto result = Napi::Object::New(info.Env());
+    // While a call runs the figures stand still; after close() they are zero.
+    const std::unique_lock lock(instance_->mutex, std::try_to_lock);
+    const bool known = instance_->weights && instance_->evaluator && !instance_->closed;
+    result.Set("weights", known ? static_cast<double>(instance_->weights->copied_bytes()) : 0.0);
+    result.Set("mapped", known ? static_cast<double>(instance_->weights->mapped_bytes()) : 0.0);
+    result.Set("compute", known ? static_cast<double>(instance_->evaluator->compute_bytes()) : 0.0);
+    return result;
+}
+
+}  // namespace ggflux

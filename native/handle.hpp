@@ -1,0 +1,96 @@
+// The JavaScript object around one network, and the only asynchronous worker.
+#pragma once
+
+#include "network.hpp"
+
+#include <napi.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <set>
+
+namespace ggflux {
+
+// One network with everything that it owns. Shared by its JavaScript object and the task that uses it, so either may go first.
+struct Instance {
+    std::unique_ptr<Evaluator> evaluator;
+    std::unique_ptr<Weights> weights;
+    std::unique_ptr<Network> network;
+    std::mutex mutex;                  // held by whoever evaluates or frees
+    std::atomic<bool> cancel{false};
+    std::atomic<bool> closed{false};
+    std::atomic<bool> busy{false};
+
+    void free() {
+        const std::lock_guard lock(mutex);
+        closed = true;
+        network.reset();
+        evaluator.reset();
+        weights.reset();
+    }
+};
+
+// What belongs to one JavaScript environment (the main thread, or a worker thread). It outlives its environment as long as a task runs.
+class Environment {
+  public:
+    // A task passes here before it works and after; `enter` throws FLUX_CLOSED once the environment ends.
+    void enter(std::atomic<bool> * cancel);
+    void leave(std::atomic<bool> * cancel);
+
+    void add(std::weak_ptr<Instance> instance);
+
+    // Cancels what runs, waits for it, frees every network. May be called again.
+    void shutdown();
+
+  private:
+    std::mutex mutex_;
+    std::condition_variable idle_;
+    std::multiset<std::atomic<bool> *> running_;  // the cancel flags of the tasks at work
+    std::vector<std::weak_ptr<Instance>> instances_;
+    bool ended_ = false;
+};
+
+// Work off the JavaScript thread; a promise is settled on it. `work` may throw Error, Aborted or std::bad_alloc and may not touch JavaScript;
+// what it returns makes the value on the JavaScript thread.
+class Task : public Napi::AsyncWorker {
+  public:
+    using Finish = std::function<Napi::Value(Napi::Env)>;
+    static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after = nullptr);
+
+  private:
+    Task(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after);
+    void Execute() override;
+    void OnOK() override;
+    void OnError(const Napi::Error & error) override;
+
+    Napi::Promise::Deferred deferred_;
+    std::shared_ptr<Environment> environment_;
+    std::shared_ptr<std::atomic<bool>> cancel_;
+    std::function<Finish()> work_;
+    std::function<void()> after_;
+    Finish finish_;
+};
+
+class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
+  public:
+    static Napi::Function define(Napi::Env env);
+    static Napi::Value load(const Napi::CallbackInfo & info);
+    explicit NetworkHandle(const Napi::CallbackInfo & info);
+    ~NetworkHandle() override;
+
+  private:
+    Napi::Value run(const Napi::CallbackInfo & info);
+    Napi::Value close(const Napi::CallbackInfo & info);
+    Napi::Value memory(const Napi::CallbackInfo & info);
+    void cancel(const Napi::CallbackInfo & info);
+
+    std::shared_ptr<Instance> instance_;
+};
+
+// per environment
+struct Addon {
+    std::shared_ptr<Environment> environment = std::make_shared<Environment>();
+    Napi::FunctionReference network;
+};
+
+}  // namespace ggflux

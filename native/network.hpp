@@ -1,0 +1,42 @@
+// What the four networks have in common: a configuration, weights, and a graph for every mode and shape.
+#pragma once
+
+#include "runtime.hpp"
+#include "weights.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace ggflux {
+
+// The numbers of a configuration by name. Reading one checks that it is there, whole, and in a range that cannot overflow later.
+class Config {
+  public:
+    explicit Config(std::map<std::string, double> values) : values_(std::move(values)) {}
+    int64_t get(const std::string & name, int64_t least = 1, int64_t most = 1 << 20) const;
+    float real(const std::string & name) const;
+    bool flag(const std::string & name) const { return get(name, 0, 1) != 0; }
+
+  private:
+    std::map<std::string, double> values_;
+};
+
+class Network {
+  public:
+    virtual ~Network() = default;
+
+    // Declares the inputs, computes, declares the outputs. Throws Error for a mode or shape that is impossible.
+    virtual void build(Graph & g, const std::string & mode, const Shape & shape) const = 0;
+    // an upper bound for the nodes of any graph that `build` makes
+    virtual size_t max_nodes() const = 0;
+};
+
+// kind: flux, t5, clip, autoencoder. Declares all tensors to `weights`, which the caller then loads.
+std::unique_ptr<Network> make_network(const std::string & kind, const Config & config, Weights & weights);
+
+// dimension `i` of a shape, checked against a range
+int64_t dimension(const Shape & shape, size_t i, int64_t least, int64_t most, const char * name);
+[[noreturn]] void bad_mode(const std::string & mode);
+
+}  // namespace ggflux

@@ -1,0 +1,235 @@
+#include "runtime.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+namespace ggflux {
+
+namespace {
+
+// What ggml last complained of on this thread; it goes into the message of the error that follows.
+thread_local std::string last_complaint;
+
+void on_log(ggml_log_level level, const char * text, void *) {
+    if (level != GGML_LOG_LEVEL_ERROR) return;
+    last_complaint = text;
+    while (!last_complaint.empty() && last_complaint.back() == '\n') last_complaint.pop_back();
+}
+
+std::string complaint() {
+    std::string text = last_complaint.empty() ? "" : " (ggml: " + last_complaint + ")";
+    last_complaint.clear();
+    return text;
+}
+
+ggml_backend_dev_t cpu_device() {
+    ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    if (!device) throw Error("FLUX_DEVICE", "no CPU backend was loaded: the file libggml-cpu* is missing beside the addon; reinstall ggflux");
+    return device;
+}
+
+BackendPtr start(ggml_backend_dev_t device) {
+    BackendPtr backend(ggml_backend_dev_init(device, nullptr));
+    if (!backend) throw Error("FLUX_DEVICE", std::string("the device ") + ggml_backend_dev_name(device) + " could not be started" + complaint());
+    return backend;
+}
+
+template <class Function> Function procedure(ggml_backend_t backend, const char * name) {
+    ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(backend));
+    return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(reg, name));
+}
+
+bool poll_cancel(void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }
+
+}  // namespace
+
+void load_backends(const std::string & directory) {
+    static std::once_flag once;
+    std::call_once(once, [&] {
+        ggml_log_set(on_log, nullptr);
+        ggml_backend_load_all_from_path(directory.c_str());
+    });
+}
+
+std::vector<DeviceInfo> list_devices() {
+    std::vector<DeviceInfo> devices;
+    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+        ggml_backend_dev_props props{};
+        ggml_backend_dev_get_props(ggml_backend_dev_get(i), &props);
+        const bool gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU || props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
+        const bool cpu = props.type == GGML_BACKEND_DEVICE_TYPE_CPU;
+        devices.push_back({props.name ? props.name : "", props.description ? props.description : "",
+                           gpu ? "gpu" : cpu ? "cpu" : "accelerator", props.memory_total, props.memory_free});
+    }
+    return devices;
+}
+
+// ---- Graph ----
+
+Graph::Graph(size_t max_nodes) {
+    const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
+    context_.reset(ggml_init(params));
+    if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
+    graph_ = ggml_new_graph_custom(ctx(), max_nodes, false);
+}
+
+ggml_tensor * Graph::input(std::initializer_list<int64_t> ne) {
+    ggml_tensor * tensor = ggml_new_tensor(ctx(), GGML_TYPE_F32, static_cast<int>(ne.size()), ne.begin());
+    ggml_set_input(tensor);
+    inputs_.push_back({tensor, 0});
+    return tensor;
+}
+
+ggml_tensor * Graph::indices(int64_t n, int64_t limit) {
+    ggml_tensor * tensor = ggml_new_tensor_1d(ctx(), GGML_TYPE_I32, n);
+    ggml_set_input(tensor);
+    inputs_.push_back({tensor, limit});
+    return tensor;
+}
+
+void Graph::output(ggml_tensor * tensor) {
+    if (!ggml_is_contiguous(tensor)) tensor = ggml_cont(ctx(), tensor);
+    ggml_set_output(tensor);
+    outputs_.push_back(tensor);
+    ggml_build_forward_expand(graph_, tensor);
+}
+
+void Graph::stop_point(ggml_tensor * tensor) {
+    stop_points_.push_back(tensor);
+}
+
+// ---- Evaluator ----
+
+Evaluator::Evaluator(const std::string & device, int threads) : threads_(std::max(1, threads)) {
+    device_ = ggml_backend_dev_by_name(device.c_str());
+    if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + device + "; devices() tells which there are");
+    backends_.push_back(start(device_));
+    if (!on_cpu()) backends_.push_back(start(cpu_device()));
+    if (auto set = procedure<ggml_backend_set_n_threads_t>(backends_.back().get(), "ggml_backend_set_n_threads")) {
+        set(backends_.back().get(), threads_);
+    }
+}
+
+Evaluator::~Evaluator() = default;
+
+bool Evaluator::on_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+
+void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit) {
+    if (graph_ && key == key_) return;
+    graph_.reset();
+    key_.clear();
+
+    if (sched_nodes_ < max_nodes) {
+        std::vector<ggml_backend_t> backends;
+        for (const BackendPtr & backend : backends_) backends.push_back(backend.get());
+        compute_bytes_ = 0;
+        sched_.reset();
+        sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2, false, false));
+        sched_nodes_ = max_nodes;
+    }
+
+    // Measure first, on a graph of its own: splitting a graph between devices rewires it.
+    std::vector<size_t> sizes(backends_.size(), 0);
+    {
+        Graph measured(max_nodes);
+        build(measured);
+        ggml_backend_sched_reserve_size(sched_.get(), measured.graph_, sizes.data());
+    }
+    const auto refuse = [&](size_t need, size_t limit, const char * where) {
+        throw Error("FLUX_OUT_OF_MEMORY", "this size needs " + std::to_string(need >> 20) + " MiB of " + where + " for activations and " +
+                                              std::to_string(limit >> 20) + " MiB are free; choose a smaller picture, or free memory");
+    };
+    // Buffers that are kept from an earlier shape are reused, not added.
+    if (sizes.back() > memory_limit + compute_bytes_) refuse(sizes.back(), memory_limit + compute_bytes_, "memory");
+    if (!on_cpu()) {
+        size_t free = 0, total = 0;
+        ggml_backend_dev_memory(device_, &free, &total);
+        const size_t held = ggml_backend_sched_get_buffer_size(sched_.get(), backends_.front().get());
+        if (total && sizes.front() > free + held) refuse(sizes.front(), free + held, "the device's memory");
+    }
+
+    auto graph = std::make_unique<Graph>(max_nodes);
+    build(*graph);
+    ggml_backend_sched_reset(sched_.get());
+    if (!ggml_backend_sched_alloc_graph(sched_.get(), graph->graph_)) {
+        sched_.reset();  // its buffers are in an unknown state
+        sched_nodes_ = 0;
+        compute_bytes_ = 0;
+        throw Error("FLUX_OUT_OF_MEMORY", "the buffers for activations (" + std::to_string(sizes.front() >> 20) +
+                                              " MiB) could not be allocated; choose a smaller picture, or free memory" + complaint());
+    }
+    size_t bytes = 0;
+    for (const BackendPtr & backend : backends_) bytes += ggml_backend_sched_get_buffer_size(sched_.get(), backend.get());
+    compute_bytes_ = bytes;
+    graph_ = std::move(graph);
+    key_ = key;
+}
+
+void Evaluator::set_inputs(const std::vector<Array> & inputs) {
+    if (inputs.size() != graph_->inputs_.size()) {
+        throw Error("FLUX_BAD_SHAPE", std::to_string(inputs.size()) + " inputs were given, " + std::to_string(graph_->inputs_.size()) + " are needed");
+    }
+    for (size_t i = 0; i < inputs.size(); i++) {
+        const auto & [tensor, limit] = graph_->inputs_[i];
+        const void * data = nullptr;
+        size_t bytes = 0;
+        if (tensor->type == GGML_TYPE_I32 && std::holds_alternative<std::vector<int32_t>>(inputs[i])) {
+            const auto & values = std::get<std::vector<int32_t>>(inputs[i]);
+            for (const int32_t value : values) {
+                if (value < 0 || value >= limit) {
+                    throw Error("FLUX_BAD_SHAPE", "input " + std::to_string(i) + " holds the index " + std::to_string(value) +
+                                                      ", outside of 0 to " + std::to_string(limit - 1));
+                }
+            }
+            data = values.data();
+            bytes = values.size() * sizeof(int32_t);
+        } else if (tensor->type == GGML_TYPE_F32 && std::holds_alternative<std::vector<float>>(inputs[i])) {
+            const auto & values = std::get<std::vector<float>>(inputs[i]);
+            data = values.data();
+            bytes = values.size() * sizeof(float);
+        }
+        if (!data || bytes != ggml_nbytes(tensor)) {
+            throw Error("FLUX_BAD_SHAPE", "input " + std::to_string(i) + " has " + std::to_string(bytes) + " bytes, " +
+                                              std::to_string(ggml_nbytes(tensor)) + " are needed");
+        }
+        if (tensor->buffer) ggml_backend_tensor_set(tensor, data, 0, bytes);  // no buffer: the graph does not use it
+    }
+}
+
+std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
+                                               const std::vector<Array> & inputs, size_t memory_limit, const std::atomic<bool> & cancel) {
+    if (cancel) throw Aborted();
+    prepare(key, max_nodes, build, memory_limit);
+    set_inputs(inputs);
+
+    // The CPU polls between operations. A GPU is given work up to the next stop point and asked there.
+    ggml_backend_t cpu = backends_.back().get();
+    const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(cpu, "ggml_backend_set_abort_callback");
+    if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel));
+    struct Watch { const Graph * graph; const std::atomic<bool> * cancel; } watch = {graph_.get(), &cancel};
+    if (!on_cpu()) {
+        ggml_backend_sched_set_eval_callback(sched_.get(), [](ggml_tensor * tensor, bool ask, void * data) {
+            const Watch & watch = *static_cast<Watch *>(data);
+            if (!ask) return !watch.cancel->load(std::memory_order_relaxed);
+            const auto & points = watch.graph->stop_points_;
+            return std::find(points.begin(), points.end(), tensor) != points.end();
+        }, &watch);
+    }
+    const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_->graph_);
+    if (set_abort) set_abort(cpu, nullptr, nullptr);
+    if (!on_cpu()) ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
+
+    if (cancel) throw Aborted();
+    if (status == GGML_STATUS_ALLOC_FAILED) throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());
+    if (status != GGML_STATUS_SUCCESS) throw Error("FLUX_DEVICE", std::string(ggml_backend_dev_name(device_)) + " failed during the evaluation" + complaint());
+
+    std::vector<std::vector<float>> outputs;
+    for (ggml_tensor * tensor : graph_->outputs_) {
+        outputs.emplace_back(ggml_nelements(tensor));
+        ggml_backend_tensor_get(tensor, outputs.back().data(), 0, ggml_nbytes(tensor));
+    }
+    return outputs;
+}
+
+}  // namespace ggflux

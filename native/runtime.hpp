@@ -1,0 +1,100 @@
+// Backends, buffers, graph evaluation, cancellation: the only file pair that knows ggml's backends.
+#pragma once
+
+#include <ggml-backend.h>
+#include <ggml.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace ggflux {
+
+// A failure that TypeScript turns into a FluxError: the message begins with the code.
+struct Error : std::runtime_error {
+    Error(const std::string & code, const std::string & what) : std::runtime_error(code + ": " + what) {}
+};
+
+// Thrown where a cancelled call stops.
+struct Aborted : std::runtime_error {
+    Aborted() : std::runtime_error("FLUX_ABORTED") {}
+};
+
+struct DeviceInfo {
+    std::string name, description, kind;  // kind: cpu, gpu, accelerator
+    size_t memory_total = 0, memory_free = 0;
+};
+
+void load_backends(const std::string & directory);
+std::vector<DeviceInfo> list_devices();
+
+struct BackendDeleter { void operator()(ggml_backend_t b) const { ggml_backend_free(b); } };
+struct SchedDeleter { void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); } };
+struct BufferDeleter { void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); } };
+struct ContextDeleter { void operator()(ggml_context * c) const { ggml_free(c); } };
+using BackendPtr = std::unique_ptr<ggml_backend, BackendDeleter>;
+using SchedPtr = std::unique_ptr<ggml_backend_sched, SchedDeleter>;
+using BufferPtr = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
+using ContextPtr = std::unique_ptr<ggml_context, ContextDeleter>;
+
+using Array = std::variant<std::vector<float>, std::vector<int32_t>>;
+using Shape = std::vector<int64_t>;
+
+// A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.
+class Graph {
+  public:
+    explicit Graph(size_t max_nodes);
+
+    ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
+    ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
+    void output(ggml_tensor * tensor);                                  // copied out, in the order of the calls
+    void stop_point(ggml_tensor * tensor);                              // where a call on a GPU may be cancelled; CPUs stop anywhere
+
+    ggml_context * ctx() const { return context_.get(); }
+
+  private:
+    friend class Evaluator;
+    struct Input { ggml_tensor * tensor; int64_t limit; };
+    ContextPtr context_;
+    ggml_cgraph * graph_;
+    std::vector<Input> inputs_;
+    std::vector<ggml_tensor *> outputs_, stop_points_;
+};
+
+// One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
+class Evaluator {
+  public:
+    Evaluator(const std::string & device, int threads);
+    ~Evaluator();
+
+    ggml_backend_dev_t device() const { return device_; }
+    bool on_cpu() const;
+    int threads() const { return threads_; }
+
+    // Evaluates what `build` makes. `key` names the graph and its shape: as long as it stays the same, graph and buffers are reused.
+    // Throws Aborted once `cancel` is set, Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes.
+    std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
+                                        const std::vector<Array> & inputs, size_t memory_limit, const std::atomic<bool> & cancel);
+
+    size_t compute_bytes() const { return compute_bytes_; }
+
+  private:
+    void prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit);
+    void set_inputs(const std::vector<Array> & inputs);
+
+    ggml_backend_dev_t device_;
+    int threads_;
+    std::vector<BackendPtr> backends_;  // the device first, the CPU last
+    SchedPtr sched_;
+    size_t sched_nodes_ = 0;
+    std::string key_;
+    std::unique_ptr<Graph> graph_;
+    std::atomic<size_t> compute_bytes_{0};
+};
+
+}  // namespace ggflux

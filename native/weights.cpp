@@ -1,0 +1,264 @@
+#include "weights.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+namespace ggflux {
+
+// ---- files ----
+
+struct Weights::File {
+    std::string path;
+    int descriptor = -1;
+    size_t size = 0;
+    void * mapping = nullptr;
+
+    explicit File(const std::string & path) : path(path) {
+        descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        if (descriptor < 0) throw Error("FLUX_NOT_FOUND", path + " cannot be opened: " + std::strerror(errno));
+        struct stat status {};
+        if (::fstat(descriptor, &status) != 0) throw Error("FLUX_BAD_FILE", path + " cannot be read: " + std::strerror(errno));
+        size = static_cast<size_t>(status.st_size);
+    }
+    File(File && other) noexcept : path(std::move(other.path)), descriptor(other.descriptor), size(other.size), mapping(other.mapping) {
+        other.descriptor = -1;
+        other.mapping = nullptr;
+    }
+    ~File() {
+        if (mapping) ::munmap(mapping, size);
+        if (descriptor >= 0) ::close(descriptor);
+    }
+
+    char * map() {
+        if (!mapping) {
+            void * address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+            if (address == MAP_FAILED) throw Error("FLUX_OUT_OF_MEMORY", path + " cannot be mapped into memory: " + std::strerror(errno));
+            mapping = address;
+        }
+        return static_cast<char *>(mapping);
+    }
+
+    void read(size_t offset, char * into, size_t count) const {
+        while (count > 0) {
+            const ssize_t got = ::pread(descriptor, into, count, static_cast<off_t>(offset));
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) throw Error("FLUX_BAD_FILE", path + " ended or failed while it was read; was it changed meanwhile?");
+            into += got;
+            offset += static_cast<size_t>(got);
+            count -= static_cast<size_t>(got);
+        }
+    }
+};
+
+// ---- the table ----
+
+namespace {
+
+std::string text(const std::vector<int64_t> & shape) {
+    std::string result = "[";
+    for (auto n = shape.rbegin(); n != shape.rend(); ++n) result += (n == shape.rbegin() ? "" : ", ") + std::to_string(*n);
+    return result + "]";
+}
+
+// Refuses what would make ggml abort: TypeScript has checked all of it and said it better.
+size_t checked_bytes(const TensorEntry & entry) {
+    const auto bad = [&](const char * what) -> Error { return Error("FLUX_BAD_FILE", "tensor " + entry.name + ": " + what); };
+    if (entry.type < 0 || entry.type >= GGML_TYPE_COUNT || ggml_blck_size(entry.type) <= 0) throw bad("unknown type");
+    if (entry.shape.empty() || entry.shape.size() > GGML_MAX_DIMS) throw bad("1 to 4 dimensions are possible");
+    int64_t elements = 1;
+    for (const int64_t n : entry.shape) {
+        if (n < 1 || n > INT32_MAX || elements > (int64_t{1} << 48) / n) throw bad("dimension out of range");
+        elements *= n;
+    }
+    if (entry.shape[0] % ggml_blck_size(entry.type) != 0) throw bad("rows are not whole blocks of its type");
+    return ggml_row_size(entry.type, entry.shape[0]) * static_cast<size_t>(elements / entry.shape[0]);
+}
+
+constexpr size_t max_tensors = 1 << 16;
+
+}  // namespace
+
+Weights::Weights(std::vector<std::string> files, std::vector<TensorEntry> table) {
+    if (table.size() > max_tensors) throw Error("FLUX_BAD_FILE", std::to_string(table.size()) + " tensors are too many");
+    for (const std::string & path : files) files_.emplace_back(path);
+    for (TensorEntry & entry : table) {
+        const size_t bytes = checked_bytes(entry);
+        if (entry.file >= files_.size()) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": no such file in the list");
+        if (entry.offset > files_[entry.file].size || bytes > files_[entry.file].size - entry.offset) {
+            throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " reaches past the end of " + files_[entry.file].path);
+        }
+        std::string name = entry.name;
+        table_.emplace(std::move(name), std::move(entry));
+    }
+    context_.reset(ggml_init({ggml_tensor_overhead() * (table_.size() + 1), nullptr, true}));
+    if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the list of tensors");
+}
+
+Weights::~Weights() = default;
+
+ggml_tensor * Weights::want(const std::string & name, std::vector<int64_t> shape, Role role) {
+    const auto found = table_.find(name);
+    if (found == table_.end()) throw Error("FLUX_BAD_FILE", "tensor " + name + " is missing");
+    const TensorEntry & entry = found->second;
+    if (entry.shape != shape) throw Error("FLUX_BAD_FILE", "tensor " + name + " has the shape " + text(entry.shape) + ", " + text(shape) + " is needed");
+    const bool plain = entry.type == GGML_TYPE_F32 || entry.type == GGML_TYPE_F16 || entry.type == GGML_TYPE_BF16;
+    if (!plain && (role == Role::values || !ggml_is_quantized(entry.type))) {
+        throw Error("FLUX_UNSUPPORTED", "tensor " + name + " cannot be of type " + ggml_type_name(entry.type));
+    }
+    ggml_tensor * tensor = ggml_new_tensor(context_.get(), role == Role::values ? GGML_TYPE_F32 : entry.type, static_cast<int>(shape.size()), shape.data());
+    ggml_set_name(tensor, name.c_str());
+    wanted_.push_back({tensor, &entry, role});
+    return tensor;
+}
+
+Linear Weights::linear(const std::string & name, int64_t in, int64_t out, bool bias) {
+    return {want(name + ".weight", {in, out}, Role::matrix), bias ? want(name + ".bias", {out}, Role::values) : nullptr};
+}
+
+Norm Weights::layer_norm(const std::string & name, int64_t n) {
+    return {want(name + ".weight", {n}, Role::values), want(name + ".bias", {n}, Role::values)};
+}
+
+ggml_tensor * Weights::scale(const std::string & name, int64_t n) { return want(name, {n}, Role::values); }
+
+ggml_tensor * Weights::table(const std::string & name, int64_t width, int64_t rows) { return want(name, {width, rows}, Role::rows); }
+
+ggml_tensor * Weights::values(const std::string & name, std::vector<int64_t> shape) { return want(name, std::move(shape), Role::values); }
+
+Conv Weights::conv(const std::string & name, int64_t kernel, int64_t in, int64_t out) {
+    return {want(name + ".weight", {kernel, kernel, in, out}, Role::values), want(name + ".bias", {out}, Role::values)};
+}
+
+// ---- loading ----
+
+// A quantised matrix goes into the first of the CPU's extra buffer types (AMX, repacking) that has a kernel for its type and shape.
+// Returns null where the tensor is to be used as it lies in the file.
+ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_dev_t device) const {
+    if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU || wanted.role == Role::values) return ggml_backend_dev_buffer_type(device);
+    if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type)) {
+        const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
+            ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts"));
+        for (ggml_backend_buffer_type_t * type = extra ? extra(device) : nullptr; type && *type; ++type) {
+            // Ask with a product of the right type and shape whose weight seems to lie in such a buffer.
+            ContextPtr ctx(ggml_init({ggml_tensor_overhead() * 4, nullptr, true}));
+            BufferPtr probe(ggml_backend_buft_alloc_buffer(*type, 0));
+            if (!ctx || !probe) continue;
+            ggml_tensor * weight = ggml_new_tensor_2d(ctx.get(), wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
+            ggml_tensor * product = ggml_mul_mat(ctx.get(), weight, ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, weight->ne[0], 64));
+            weight->buffer = probe.get();
+            if (ggml_backend_dev_supports_op(device, product)) return *type;
+        }
+    }
+    // Scalars of a type must lie on its boundaries; files with odd offsets are copied.
+    const size_t element = ggml_is_quantized(wanted.tensor->type) ? 2 : ggml_type_size(wanted.tensor->type);
+    return wanted.entry->offset % element == 0 ? nullptr : ggml_backend_dev_buffer_type(device);
+}
+
+void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
+    const TensorEntry & entry = *wanted.entry;
+    const size_t elements = static_cast<size_t>(ggml_nelements(wanted.tensor));
+    const size_t bytes = ggml_row_size(entry.type, entry.shape[0]) * (elements / static_cast<size_t>(entry.shape[0]));
+    const bool widen = wanted.tensor->type != entry.type;  // F16 or BF16 to F32
+    const size_t wide = widen ? elements * sizeof(float) : 0;
+    scratch.resize(bytes + wide);
+    char * raw = scratch.data() + wide;
+    files_[entry.file].read(entry.offset, raw, bytes);
+    if (widen) {
+        ggml_get_type_traits(entry.type)->to_float(raw, reinterpret_cast<float *>(scratch.data()), static_cast<int64_t>(elements));
+        ggml_backend_tensor_set(wanted.tensor, scratch.data(), 0, wide);
+    } else {
+        ggml_backend_tensor_set(wanted.tensor, raw, 0, bytes);
+    }
+}
+
+void Weights::load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel) {
+    std::map<ggml_backend_buffer_type_t, std::vector<const Wanted *>> copies;
+    std::vector<std::vector<const Wanted *>> mapped(files_.size());
+    for (const Wanted & wanted : wanted_) {
+        if (ggml_backend_buffer_type_t type = place(wanted, device)) copies[type].push_back(&wanted);
+        else mapped[wanted.entry->file].push_back(&wanted);
+    }
+
+    const auto padded = [](ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
+        return GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), ggml_backend_buft_get_alignment(type));
+    };
+    for (const auto & [type, list] : copies) {
+        for (const Wanted * wanted : list) copied_ += padded(type, wanted->tensor);
+    }
+    if (copied_ > memory_limit) {
+        throw Error("FLUX_OUT_OF_MEMORY", "the weights need " + std::to_string(copied_ >> 20) + " MiB and " + std::to_string(memory_limit >> 20) +
+                                              " MiB are free; use a smaller quantisation, or free memory");
+    }
+
+    for (size_t i = 0; i < files_.size(); i++) {
+        if (mapped[i].empty()) continue;
+        char * base = files_[i].map();
+        BufferPtr buffer(ggml_backend_dev_buffer_from_host_ptr(device, base, files_[i].size, files_[i].size));
+        if (!buffer) throw Error("FLUX_DEVICE", "the device cannot use the mapped file " + files_[i].path);
+        ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        for (const Wanted * wanted : mapped[i]) {
+            ggml_backend_tensor_alloc(buffer.get(), wanted->tensor, base + wanted->entry->offset);
+            mapped_ += ggml_nbytes(wanted->tensor);
+        }
+        buffers_.push_back(std::move(buffer));
+    }
+
+    std::vector<const Wanted *> jobs;
+    for (const auto & [type, list] : copies) {
+        size_t size = 0;
+        for (const Wanted * wanted : list) size += padded(type, wanted->tensor);
+        BufferPtr buffer(ggml_backend_buft_alloc_buffer(type, size));
+        if (!buffer) throw Error("FLUX_OUT_OF_MEMORY", "no memory for " + std::to_string(size >> 20) + " MiB of weights; use a smaller quantisation, or free memory");
+        ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+        char * address = static_cast<char *>(ggml_backend_buffer_get_base(buffer.get()));
+        for (const Wanted * wanted : list) {
+            if (ggml_backend_tensor_alloc(buffer.get(), wanted->tensor, address) != GGML_STATUS_SUCCESS) {
+                throw Error("FLUX_DEVICE", "the device refuses the tensor " + wanted->entry->name);
+            }
+            address += padded(type, wanted->tensor);
+            jobs.push_back(wanted);
+        }
+        buffers_.push_back(std::move(buffer));
+    }
+
+    // Reading and repacking, several tensors at a time on a CPU; in the order of the file, for the disk's sake.
+    std::sort(jobs.begin(), jobs.end(), [](const Wanted * a, const Wanted * b) {
+        return std::pair(a->entry->file, a->entry->offset) < std::pair(b->entry->file, b->entry->offset);
+    });
+    std::atomic<size_t> next{0};
+    std::mutex mutex;
+    std::exception_ptr failure;
+    const auto work = [&] {
+        try {
+            std::vector<char> scratch;
+            for (size_t i; (i = next++) < jobs.size();) {
+                if (cancel) throw Aborted();
+                fill(*jobs[i], scratch);
+            }
+        } catch (...) {
+            next = jobs.size();
+            std::lock_guard lock(mutex);
+            if (!failure) failure = std::current_exception();
+        }
+    };
+    std::vector<std::thread> helpers;
+    const bool parallel = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+    try {
+        for (int i = 1; parallel && i < threads; i++) helpers.emplace_back(work);
+    } catch (const std::system_error &) {
+        // the system gives no more threads: those that run do the work
+    }
+    work();
+    for (std::thread & helper : helpers) helper.join();
+    if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace ggflux

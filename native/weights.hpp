@@ -1,0 +1,62 @@
+// From a table of tensors in files to tensors in the backend's buffers.
+#pragma once
+
+#include "runtime.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace ggflux {
+
+// One row of the table that TypeScript made from the file's header. Shapes in ggml's order, fastest dimension first.
+struct TensorEntry {
+    std::string name;
+    ggml_type type;
+    std::vector<int64_t> shape;
+    size_t file, offset;
+};
+
+struct Linear { ggml_tensor * weight = nullptr, * bias = nullptr; };  // weight [in, out]
+struct Norm { ggml_tensor * weight = nullptr, * bias = nullptr; };
+struct Conv { ggml_tensor * weight = nullptr, * bias = nullptr; };    // weight [kw, kh, in, out]
+
+// Used in two steps: a network's constructor asks for its tensors, each in its role and with the shape that it must have; `load` then
+// decides where each role lives on this device, and fills it.
+class Weights {
+  public:
+    Weights(std::vector<std::string> files, std::vector<TensorEntry> table);
+    ~Weights();
+
+    Linear linear(const std::string & name, int64_t in, int64_t out, bool bias = true);
+    Norm layer_norm(const std::string & name, int64_t n);
+    ggml_tensor * scale(const std::string & name, int64_t n);                       // of an RMS norm; F32 in memory
+    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);     // looked up by rows, any type
+    ggml_tensor * values(const std::string & name, std::vector<int64_t> shape);     // F32 in memory
+    Conv conv(const std::string & name, int64_t kernel, int64_t in, int64_t out);
+    bool has(const std::string & name) const { return table_.count(name) > 0; }
+
+    // `memory_limit`: bytes that copies (repacked, uploaded, widened to F32) may take.
+    void load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel);
+
+    size_t copied_bytes() const { return copied_; }
+    size_t mapped_bytes() const { return mapped_; }
+
+  private:
+    enum class Role { matrix, rows, values };
+    struct Wanted { ggml_tensor * tensor; const TensorEntry * entry; Role role; };
+    struct File;
+
+    ggml_tensor * want(const std::string & name, std::vector<int64_t> shape, Role role);
+    ggml_backend_buffer_type_t place(const Wanted & wanted, ggml_backend_dev_t device) const;
+    void fill(const Wanted & wanted, std::vector<char> & scratch) const;
+
+    std::map<std::string, TensorEntry> table_;
+    std::vector<Wanted> wanted_;
+    std::vector<File> files_;
+    ContextPtr context_;
+    std::vector<BufferPtr> buffers_;  // freed before the files are unmapped
+    size_t copied_ = 0, mapped_ = 0;
+};
+
+}  // namespace ggflux
