@@ -83,7 +83,8 @@ async function encodeWithSharp(
   parameters: string | undefined,
 ): Promise<Buffer> {
   const { default: sharp } = await import('sharp').catch((cause: unknown) => {
-    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: run npm install sharp, or choose the format png`, { cause })
+    const remedy = 'run npm install sharp, or choose the format png'
+    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: ${remedy}`, { cause })
   })
   // sharp reads the pixels later, in a thread of its own: hence the copy
   const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
@@ -95,12 +96,15 @@ function requireLength(length: number, width: number, height: number): void {
   const sized = [width, height].every((side) => Number.isSafeInteger(side) && side > 0)
   if (!sized) throw new FluxError('FLUX_BAD_SHAPE', `the picture is ${width} wide and ${height} high: give whole numbers from 1`)
   if (length !== width * height * 3) {
-    throw new FluxError('FLUX_BAD_SHAPE', `the picture has ${length} values: ${width} x ${height} with 3 channels needs ${width * height * 3}`)
+    const needed = width * height * 3
+    throw new FluxError('FLUX_BAD_SHAPE', `the picture has ${length} values: ${width} x ${height} with 3 channels needs ${needed}`)
   }
 }
 
 function requireOption(name: string, value: number, min: number, max: number, applies: boolean, format: string): void {
-  if (!applies) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out or change the format`)
+  if (!applies) {
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out`)
+  }
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a whole number from ${min} to ${max}`)
   }

@@ -50,7 +50,9 @@ export function textIds(count: number): Float32Array {
  * Source: black-forest-labs/flux `src/flux/modules/layers.py` (`timestep_embedding`).
  */
 export function timestepEmbedding(t: number, dim = 256, maxPeriod = 10000, timeFactor = 1000): Float32Array {
-  if (!Number.isSafeInteger(dim) || dim < 2 || dim % 2 !== 0) throw new FluxError('FLUX_BAD_SHAPE', `dim is ${dim}: give an even number from 2`)
+  if (!Number.isSafeInteger(dim) || dim < 2 || dim % 2 !== 0) {
+    throw new FluxError('FLUX_BAD_SHAPE', `dim is ${dim}: give an even number from 2`)
+  }
   const half = dim / 2
   const embedding = new Float32Array(dim)
   for (let i = 0; i < half; i++) {
@@ -66,7 +68,7 @@ function forEachPatchValue(length: number, height: number, width: number, visit:
   if (!sized) throw new FluxError('FLUX_BAD_SHAPE', `the latent is ${width} wide and ${height} high: give even numbers from 2`)
   const channels = length / (height * width)
   if (!Number.isSafeInteger(channels) || channels < 1) {
-    throw new FluxError('FLUX_BAD_SHAPE', `${length} values are no whole number of channels of ${height} x ${width}: give [c, h, w] with these h and w`)
+    throw new FluxError('FLUX_BAD_SHAPE', `${length} values are no whole channels of ${height} x ${width}: give [c, h, w]`)
   }
   const tokenLength = channels * 4
   const columns = width / 2

@@ -19,8 +19,9 @@ export interface GenerationParameters {
 }
 
 /**
- * How a picture was made, in the form that A1111, Forge, ComfyUI's readers and galleries understand: the prompt, then `Negative prompt: …`
- * where there is one, then one line `Steps: 4, Sampler: Euler, …`. Values with a comma, colon or line break are quoted as JSON strings.
+ * How a picture was made, in the form that A1111, Forge, ComfyUI's readers and galleries understand: the prompt, then
+ * `Negative prompt: …` where there is one, then one line `Steps: 4, Sampler: Euler, …`. Values with a comma, colon or line
+ * break are quoted as JSON strings.
  *
  * Source: AUTOMATIC1111/stable-diffusion-webui `modules/processing.py` (`create_infotext`), `modules/infotext_utils.py` (`quote`);
  * `Distilled CFG Scale` is Forge's name for the guidance.
@@ -39,7 +40,9 @@ export function formatParameters(parameters: GenerationParameters): string {
     ...extra,
     Version: `ggflux ${VERSION}`,
   }
-  const settings = Object.entries(fields).filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${quote(String(value))}`)
+  const settings = Object.entries(fields)
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}: ${quote(String(value))}`)
   const negative = negativePrompt ? `\nNegative prompt: ${negativePrompt}` : ''
   return `${prompt}${negative}\n${settings.join(', ')}`.trim()
 }

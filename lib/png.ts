@@ -25,8 +25,8 @@ export function encodePng({ rgb, width, height, compression, parameters }: PngIn
 }
 
 /**
- * tEXt for ASCII, which every reader understands; iTXt (UTF-8, not compressed) for the rest, as Pillow and so A1111 and ComfyUI read it. tEXt
- * could hold Latin-1, but readers disagree: libvips takes it for UTF-8. A text must not contain NUL; it is left out.
+ * tEXt for ASCII, which every reader understands; iTXt (UTF-8, not compressed) for the rest, as Pillow and so A1111 and ComfyUI
+ * read it. tEXt could hold Latin-1, but readers disagree: libvips takes it for UTF-8. A text must not contain NUL; it is left out.
  * Source: PNG specification, third edition, sections 11.3.3.2 and 11.3.3.4.
  */
 function textChunk(keyword: string, text: string): Buffer {

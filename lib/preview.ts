@@ -1,7 +1,10 @@
 import { FluxError } from './errors.js'
 import { toByte } from './image.js'
 
-/** Red, green and blue per latent channel. Source: comfyanonymous/ComfyUI `comfy/latent_formats.py` (`Flux`), a linear fit to the autoencoder. */
+/**
+ * Red, green and blue per latent channel, a linear fit to the autoencoder.
+ * Source: comfyanonymous/ComfyUI `comfy/latent_formats.py` (`Flux`).
+ */
 const RGB_FACTORS = [
   [-0.0346, 0.0244, 0.0681],
   [0.0034, 0.0210, 0.0687],

@@ -30,13 +30,12 @@ export function relativePositionBuckets(length: number, numBuckets: number, maxD
 }
 
 /**
- * Every operation is rounded to float32 as in the reference: at distances such as maxExact * 2^n the exact quotient is a whole number, and
- * rounding decides between two buckets.
+ * Where the quotient is a whole number (distances maxExact * 2^n, when maxDistance is such, too) float64 reaches it exactly, and so falls
+ * on the same side as the float32 of the reference.
  */
 function bucketOfDistance(distance: number, buckets: number, maxDistance: number): number {
   const maxExact = buckets / 2
   if (distance < maxExact) return distance
-  const octaves = Math.fround(Math.log(Math.fround(distance / maxExact)))
-  const share = Math.fround(octaves / Math.fround(Math.log(maxDistance / maxExact)))
-  return Math.min(maxExact + Math.trunc(Math.fround(share * (buckets - maxExact))), buckets - 1)
+  const share = Math.log(distance / maxExact) / Math.log(maxDistance / maxExact)
+  return Math.min(maxExact + Math.trunc(share * (buckets - maxExact)), buckets - 1)
 }

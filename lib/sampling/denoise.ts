@@ -40,7 +40,7 @@ export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseS
     const velocity = await options.predict(x, sigma)
     signal?.throwIfAborted()
     if (velocity.length !== x.length) {
-      throw new FluxError('FLUX_BAD_SHAPE', `predict returned ${velocity.length} values for ${x.length}: return one velocity per latent value`)
+      throw new FluxError('FLUX_BAD_SHAPE', `predict returned ${velocity.length} values for ${x.length}: return as many as it is given`)
     }
     return velocity
   }

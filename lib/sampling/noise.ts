@@ -9,8 +9,8 @@ export type NoiseVariant = 'float32' | 'bfloat16'
 /**
  * Standard normal noise equal to `torch.randn` on the CPU for a seed: mt19937 and Box-Muller over blocks of 16 values.
  *
- * @param seed 0 to 2^53 - 1. Torch starts mt19937 from the low 32 bits only, so seeds that differ by a multiple of 2^32 give the same noise;
- *   a larger seed (ComfyUI draws up to 2^64 - 1) is reproduced by `Number(BigInt.asUintN(32, seed))`.
+ * @param seed 0 to 2^53 - 1. Torch starts mt19937 from the low 32 bits only, so seeds that differ by a multiple of 2^32 give the same
+ *   noise; a larger seed (ComfyUI draws up to 2^64 - 1) is reproduced by `Number(BigInt.asUintN(32, seed))`.
  * @param shape for instance [16, h, w], or the number of values; at least 16 values, because torch draws fewer ones in another way
  * @param variant defaults to 'float32'
  * @returns values in row-major order; `bfloat16` values are exact bfloat16 numbers

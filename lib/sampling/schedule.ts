@@ -74,9 +74,10 @@ export function schedule(options: ScheduleOptions): number[] {
 export function customSigmas(sigmas: ArrayLike<number>): number[] {
   const checked = Array.from(sigmas)
   checked.forEach((sigma, i) => {
+    const previous = checked[i - 1]
     if (!(sigma >= 0 && sigma <= 1)) throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${sigma}: give numbers from 0 to 1`)
-    if (i > 0 && !(sigma < checked[i - 1]!)) {
-      throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${sigma}, after ${checked[i - 1]}: every value must be smaller than the one before`)
+    if (previous !== undefined && sigma >= previous) {
+      throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${sigma}, after ${previous}: every value must be smaller than the one before`)
     }
   })
   if (checked.at(-1) !== 0) checked.push(0)
