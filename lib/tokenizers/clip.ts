@@ -1,0 +1,129 @@
+import { Tokenizer } from '@huggingface/tokenizers'
+import { FluxError } from '../errors.js'
+import { BYTE_SYMBOLS } from './byte-symbols.js'
+import { findTokenizerFiles, isRecord, readTokenizerFile, readTokenizerJson } from './files.js'
+import { checkText } from './text.js'
+
+const BEGIN = '<|startoftext|>'
+const END = '<|endoftext|>'
+const WORD_END = '</w>'
+const MAX_ENTRIES = 2 ** 20
+
+export interface ClipVocabulary {
+  /** symbol to id; `</w>` marks the end of a word */
+  vocab: Record<string, number>
+  /** pairs 'left right', the first one joined first */
+  merges: string[]
+}
+
+export interface ClipTokens {
+  /** [maxLength]: begin, the text, end, then the end id up to the length */
+  ids: Int32Array
+  /** index of the first end id: the row of the encoder's output that is pooled */
+  eos: number
+  /** whether the text was longer than `maxLength` */
+  truncated: boolean
+}
+
+/**
+ * CLIP's byte-pair tokenizer (github.com/openai/CLIP, clip/simple_tokenizer.py). The text is taken as the fast tokenizer of
+ * github.com/huggingface/transformers takes it: composed (NFC), white space joined, lower case; without ftfy and without resolving HTML
+ * entities, which the reference pipelines for FLUX do not do either. `<|endoftext|>` written in a text becomes the end token, as there.
+ */
+export class ClipTokenizer {
+  readonly #tokenizer: Tokenizer
+  readonly #begin: number
+  readonly #end: number
+
+  /**
+   * @param where what to call the vocabulary in messages
+   * @throws FluxError FLUX_BAD_FILE
+   */
+  constructor(vocabulary: ClipVocabulary, where = 'the CLIP vocabulary') {
+    checkVocabulary(vocabulary, where)
+    const special = [BEGIN, END].map((content) => ({ id: vocabulary.vocab[content], content, special: true, normalized: true }))
+    this.#begin = vocabulary.vocab[BEGIN]!
+    this.#end = vocabulary.vocab[END]!
+    this.#tokenizer = new Tokenizer(
+      {
+        added_tokens: special,
+        normalizer: {
+          type: 'Sequence',
+          normalizers: [{ type: 'NFC' }, { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' }, { type: 'Lowercase' }],
+        },
+        pre_tokenizer: {
+          type: 'Sequence',
+          pretokenizers: [
+            {
+              type: 'Split',
+              pattern: { Regex: "'s|'t|'re|'ve|'m|'ll|'d|[\\p{L}]+|[\\p{N}]|[^\\s\\p{L}\\p{N}]+" },
+              behavior: 'Removed',
+              invert: true,
+            },
+            { type: 'ByteLevel', add_prefix_space: false, use_regex: false },
+          ],
+        },
+        post_processor: null,
+        decoder: null,
+        model: { type: 'BPE', vocab: vocabulary.vocab, merges: vocabulary.merges, end_of_word_suffix: WORD_END },
+      },
+      {},
+    )
+  }
+
+  /**
+   * @param source a folder with `vocab.json` and `merges.txt`, or with `tokenizer.json`; or the path of a `tokenizer.json`
+   * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE
+   */
+  static async load(source: string): Promise<ClipTokenizer> {
+    const [path, mergesPath] = await findTokenizerFiles(source, [['vocab.json', 'merges.txt'], ['tokenizer.json']])
+    if (mergesPath) {
+      const lines = (await readTokenizerFile(mergesPath)).toString('utf8').split(/\r?\n/)
+      const merges = lines.filter((line, index) => line !== '' && !(index === 0 && line.startsWith('#version')))
+      return new ClipTokenizer({ vocab: (await readTokenizerJson(path!)) as Record<string, number>, merges }, source)
+    }
+    const { model } = await readTokenizerJson(path!)
+    if (!isRecord(model) || !isRecord(model.vocab) || !Array.isArray(model.merges)) {
+      throw new FluxError('FLUX_BAD_FILE', `${path} has no model.vocab and model.merges; give the tokenizer.json of a CLIP text encoder`)
+    }
+    const merges = model.merges.map((merge: unknown) => (Array.isArray(merge) ? merge.join(' ') : merge)) as string[]
+    return new ClipTokenizer({ vocab: model.vocab as Record<string, number>, merges }, path)
+  }
+
+  /**
+   * @param maxLength tokens, begin and end included; longer texts lose their end, never the end token. @default 77
+   * @throws FluxError FLUX_BAD_OPTION
+   */
+  encode(text: string, maxLength = 77): ClipTokens {
+    checkText(text, maxLength, 2)
+    const found: number[] = this.#tokenizer.encode(text).ids
+    const ids = new Int32Array(maxLength).fill(this.#end)
+    ids[0] = this.#begin
+    ids.set(found.slice(0, maxLength - 2), 1)
+    return { ids, eos: ids.indexOf(this.#end), truncated: found.length > maxLength - 2 }
+  }
+}
+
+/** Every text must come out in known symbols: all bytes, and whatever the merges make, have to be there. */
+function checkVocabulary({ vocab, merges }: ClipVocabulary, where: string): void {
+  const bad = (what: string): never => {
+    throw new FluxError('FLUX_BAD_FILE', `${where}: ${what}; fetch the tokenizer files of the CLIP text encoder again`)
+  }
+  const ids = Object.values(vocab)
+  if (ids.length > MAX_ENTRIES || merges.length > MAX_ENTRIES) bad(`more than ${MAX_ENTRIES} symbols or merges`)
+  const known = new Set<string>(Object.keys(vocab))
+  const used = new Set<number>()
+  for (const id of ids) {
+    if (!Number.isInteger(id) || id < 0 || id >= MAX_ENTRIES || used.has(id)) bad(`the id ${String(id)} is no number of its own`)
+    used.add(id)
+  }
+  for (const symbol of [BEGIN, END, ...BYTE_SYMBOLS, ...BYTE_SYMBOLS.map((byte) => byte + WORD_END)]) {
+    if (!known.has(symbol)) bad(`the symbol ${JSON.stringify(symbol)} is missing`)
+  }
+  for (const merge of merges) {
+    const [left, right, ...rest] = typeof merge === 'string' ? merge.split(' ') : []
+    if (!left || !right || rest.length > 0 || !known.has(left) || !known.has(right) || !known.has(left + right)) {
+      bad(`the merge ${JSON.stringify(merge)} does not fit the vocabulary`)
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import { FluxError } from '../errors.js'
+import { findTokenizerFiles, readTokenizerFile, readTokenizerJson } from './files.js'
+import { Normalizer } from './normalizer.js'
+import { readSentencePiece } from './sentencepiece.js'
+import { t5VocabularyFromGguf, t5VocabularyFromJson, type T5Vocabulary } from './t5-vocabulary.js'
+import { checkText } from './text.js'
+import { PIECE_TYPE, UnigramModel } from './unigram.js'
+
+export interface T5Tokens {
+  /** [maxLength]: the pieces, the end id, then the padding id */
+  ids: Int32Array
+  /** how many of them are not padding */
+  length: number
+  /** whether the text was longer than `maxLength` */
+  truncated: boolean
+}
+
+/**
+ * T5's tokenizer: a sentencepiece unigram model (github.com/google/sentencepiece). Texts give the ids that sentencepiece gives: control
+ * pieces written in a text, such as `</s>`, are ordinary characters, user-defined ones are found.
+ */
+export class T5Tokenizer {
+  readonly #normalizer: Normalizer
+  readonly #model: UnigramModel
+  readonly #end: number
+  readonly #pad: number
+
+  /**
+   * @param where what to call the vocabulary in messages
+   * @throws FluxError FLUX_BAD_FILE
+   */
+  constructor(vocabulary: T5Vocabulary, where = 'the T5 vocabulary') {
+    const { tokens, types } = vocabulary
+    const special = (id: number, name: string): number => {
+      if (id >= 0) return id
+      throw new FluxError('FLUX_BAD_FILE', `${where}: the piece ${name} is missing; is it the tokenizer of a T5 encoder?`)
+    }
+    const unknown = vocabulary.unknownId ?? Array.prototype.indexOf.call(types, PIECE_TYPE.unknown)
+    this.#model = new UnigramModel(vocabulary, special(unknown, '<unk>'), where)
+    this.#end = special(vocabulary.endId ?? tokens.indexOf('</s>'), '</s>')
+    this.#pad = special(vocabulary.padId ?? tokens.indexOf('<pad>'), '<pad>')
+    const userDefined = tokens.filter((_, id) => types[id] === PIECE_TYPE.userDefined)
+    this.#normalizer = new Normalizer({ ...vocabulary, userDefined }, where)
+  }
+
+  /**
+   * @param source the path of a `spiece.model` or `tokenizer.json` (told apart by the suffix), or a folder with one of them
+   * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
+   */
+  static async load(source: string): Promise<T5Tokenizer> {
+    const [path] = await findTokenizerFiles(source, [['spiece.model'], ['tokenizer.json']])
+    const vocabulary = path!.endsWith('.json')
+      ? t5VocabularyFromJson(await readTokenizerJson(path!), path!)
+      : readSentencePiece(await readTokenizerFile(path!), path!)
+    return new T5Tokenizer(vocabulary, path)
+  }
+
+  /**
+   * @param metadata of a GGUF file with the keys `tokenizer.ggml.*`
+   * @throws FluxError FLUX_BAD_FILE, FLUX_UNSUPPORTED
+   */
+  static fromGguf(metadata: ReadonlyMap<string, unknown>): T5Tokenizer {
+    return new T5Tokenizer(t5VocabularyFromGguf(metadata), 'the metadata of the GGUF file')
+  }
+
+  /**
+   * @param maxLength tokens, the end token included: 256 for FLUX.1 schnell, 512 for FLUX.1 dev; longer texts lose their end, never the
+   * end token
+   * @throws FluxError FLUX_BAD_OPTION
+   */
+  encode(text: string, maxLength: number): T5Tokens {
+    checkText(text, maxLength, 1)
+    const pieces = this.#model.encode(this.#normalizer.normalize(text))
+    const length = Math.min(pieces.length + 1, maxLength)
+    const ids = new Int32Array(maxLength).fill(this.#pad)
+    ids.set(pieces.slice(0, length - 1))
+    ids[length - 1] = this.#end
+    return { ids, length, truncated: pieces.length + 1 > maxLength }
+  }
+}
