@@ -1,0 +1,69 @@
+import type { NetworkKind } from '../native.js'
+import { syntheticT5Pieces } from '../tokenizers/synthetic.js'
+import type { Architecture } from './architectures.js'
+import type { T5Config } from './layouts/t5.js'
+import type { MetadataValue } from './model-file.js'
+import type { TensorType } from './types.js'
+
+/** The types that a whole model can have, with the numbers of `general.file_type` (ggml-org/llama.cpp `include/llama.h`, `llama_ftype`). */
+export const FILE_TYPES = {
+  F32: 0,
+  F16: 1,
+  Q4_0: 2,
+  Q4_1: 3,
+  Q8_0: 7,
+  Q5_0: 8,
+  Q5_1: 9,
+  Q2_K: 10,
+  Q3_K: 11,
+  Q4_K: 14,
+  Q5_K: 16,
+  Q6_K: 18,
+  IQ4_NL: 25,
+  IQ4_XS: 30,
+  BF16: 32,
+} as const satisfies Partial<Record<TensorType, number>>
+
+export type FileType = keyof typeof FILE_TYPES
+
+/** `GGML_QNT_VERSION` of `ggml.h`: the layout of the block types. */
+const QUANTIZATION_VERSION = 2
+
+const GGUF_ARCHITECTURES: Record<NetworkKind, string> = { flux: 'flux', t5: 't5encoder', clip: 'clip', autoencoder: 'autoencoder' }
+
+/** Metadata of a GGUF file, with its tokenizer for T5. Keys: ggml-org/ggml `docs/gguf.md`. */
+export function ggufMetadata(architecture: Architecture, name: string, type: FileType): Record<string, MetadataValue> {
+  return {
+    'general.architecture': GGUF_ARCHITECTURES[architecture.kind],
+    'general.name': `${name} with random weights`,
+    'general.quantization_version': QUANTIZATION_VERSION,
+    'general.file_type': FILE_TYPES[type],
+    ...(architecture.kind === 't5' ? t5Metadata(architecture.config) : {}),
+  }
+}
+
+function t5Metadata(config: T5Config): Record<string, MetadataValue> {
+  const { tokens, scores, types } = syntheticT5Pieces(config.vocabSize)
+  return {
+    't5encoder.vocab_size': config.vocabSize,
+    't5encoder.block_count': config.numLayers,
+    't5encoder.embedding_length': config.dModel,
+    't5encoder.feed_forward_length': config.dFf,
+    't5encoder.attention.head_count': config.numHeads,
+    't5encoder.attention.key_length': config.dKv,
+    't5encoder.attention.value_length': config.dKv,
+    't5encoder.attention.layer_norm_rms_epsilon': 1e-6,
+    't5encoder.attention.relative_buckets_count': config.numBuckets,
+    'tokenizer.ggml.model': 't5',
+    'tokenizer.ggml.tokens': tokens,
+    'tokenizer.ggml.scores': Float32Array.from(scores),
+    'tokenizer.ggml.token_type': Int32Array.from(types),
+    'tokenizer.ggml.padding_token_id': 0,
+    'tokenizer.ggml.eos_token_id': 1,
+    'tokenizer.ggml.unknown_token_id': 2,
+    'tokenizer.ggml.add_space_prefix': true,
+    'tokenizer.ggml.remove_extra_whitespaces': true,
+    'tokenizer.ggml.add_bos_token': false,
+    'tokenizer.ggml.add_eos_token': true,
+  }
+}
