@@ -79,7 +79,7 @@ export async function openNetworkFile<K extends NetworkKind>(
   kind: K,
   source: NetworkSource<NetworkConfigs[K]>,
 ): Promise<NetworkFile<NetworkConfigs[K]>> {
-  const { path, config } = typeof source === 'string' ? { path: source } : source
+  const { path, config } = typeof source === 'string' ? { path: source } : (source ?? {})
   if (typeof path !== 'string' || path === '') {
     throw new FluxError('FLUX_BAD_OPTION', `the source of ${NETWORKS[kind].what} has to be a path or { path, config? }, not ${JSON.stringify(source)}`)
   }
