@@ -3,6 +3,11 @@
  * side checks again whatever could make it crash. Failures arrive as errors whose message begins with a FLUX_ code.
  */
 
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { FluxError, type FluxErrorCode } from './errors.js'
+
 export type NetworkKind = 'flux' | 't5' | 'clip' | 'autoencoder'
 
 /** One tensor of a model file. */
@@ -34,7 +39,9 @@ export interface NativeOptions {
   threads: number
 }
 
-export interface NativeMemory {
+export interface NativeStatus {
+  /** of loading, 0 to 1 */
+  progress: number
   /** bytes of weights held in buffers of the device (repacked, uploaded or copied) */
   weights: number
   /** bytes of weights used where they lie in the file's mapping */
@@ -45,35 +52,76 @@ export interface NativeMemory {
 
 export type NativeArray = Float32Array | Int32Array
 
-/** One network with its weights. One call at a time; `run` while another runs is refused with FLUX_BUSY. */
+/** One network with its weights. One call at a time: `load` or `run` while another runs is refused with FLUX_BUSY. */
 export interface NativeNetwork {
+  /** `memoryLimit`: bytes that copied or repacked weights may take; more is refused with FLUX_OUT_OF_MEMORY */
+  load(memoryLimit: number): Promise<void>
   /**
    * Evaluates the network. What `mode`, `shape` and `inputs` mean is told at the head of the network's C++ file; outputs are new arrays.
-   * `memoryLimit`: bytes that the buffers for activations may take; more is refused with FLUX_OUT_OF_MEMORY.
+   * `memoryLimit`: bytes that the buffers for activations may take.
    */
   run(mode: string, shape: number[], inputs: NativeArray[], memoryLimit: number): Promise<Float32Array[]>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */
   cancel(): void
   /** waits for the running call, frees everything; idempotent */
   close(): Promise<void>
-  memory(): NativeMemory
+  /** the figures of memory are zero until the network is loaded, and while a call runs */
+  status(): NativeStatus
 }
 
 export interface NativeAddon {
   /** loads ggml's backend modules from `directory`, once per process; later calls do nothing */
   loadBackends(directory: string): void
   devices(): NativeDevice[]
-  /** `config`: the numbers of the network's configuration, by name. `memoryLimit`: bytes that copied or repacked weights may take. */
-  load(
+  /** `config`: the numbers of the network's configuration, by name */
+  Network: new (
     kind: NetworkKind,
     files: string[],
     tensors: NativeTensor[],
     config: Record<string, number>,
     options: NativeOptions,
-    memoryLimit: number,
-  ): Promise<NativeNetwork>
-  /** ggml's reference quantiser: rows of `rowLength` numbers into blocks of `type` */
+  ) => NativeNetwork
+  /** ggml's reference quantiser: rows of `rowLength` finite numbers into blocks of `type` */
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
-  /** cancels and waits for whatever runs, frees all networks; afterwards every call is refused with FLUX_CLOSED */
+  /** cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED */
   shutdown(): void
+}
+
+let addon: NativeAddon | undefined
+
+/**
+ * The addon, loaded at the first call.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND when there is no binary for this platform, or it cannot be loaded: the message tells how to get one
+ */
+export function nativeAddon(): NativeAddon {
+  return (addon ??= loadAddon())
+}
+
+function loadAddon(): NativeAddon {
+  const require = createRequire(import.meta.url)
+  const root = fileURLToPath(new URL('..', import.meta.url))
+  try {
+    const file = (require('node-gyp-build') as { resolve(root: string): string }).resolve(root)
+    const loaded = require(file) as NativeAddon
+    // Electron: a library cannot be loaded from inside an archive, only from the folder that was left unpacked beside it
+    loaded.loadBackends(path.dirname(file).replace(/app\.asar(?!\.unpacked)/, 'app.asar.unpacked'))
+    process.once('exit', () => loaded.shutdown())
+    return loaded
+  } catch (cause) {
+    throw new FluxError(
+      'FLUX_NOT_FOUND',
+      `the native part of ggflux cannot be loaded on ${process.platform}-${process.arch}: ${(cause as Error).message.trim()}\n` +
+        `What to do: npm may have been told not to run install scripts. Run\n  npm rebuild ggflux --ignore-scripts=false\n` +
+        `with CMake, git and a C++ compiler installed (Debian, Ubuntu: apt install cmake git g++). ` +
+        `In an Electron app, keep node_modules/ggflux out of the archive (asarUnpack).`,
+      { cause },
+    )
+  }
+}
+
+/** A native failure as what the public surface throws. */
+export function fluxError(error: unknown): unknown {
+  const [, code, message] = /^(FLUX_[A-Z_]+): (.*)$/s.exec(error instanceof Error ? error.message : '') ?? []
+  return code ? new FluxError(code as FluxErrorCode, message!, { cause: error }) : error
 }

@@ -7,15 +7,8 @@ namespace ggflux {
 
 namespace {
 
-// C++ errors of synchronous calls become JavaScript errors with the same message.
 template <Napi::Value (*Function)(const Napi::CallbackInfo &)> Napi::Value guarded(const Napi::CallbackInfo & info) {
-    try {
-        return Function(info);
-    } catch (const Napi::Error &) {
-        throw;
-    } catch (const std::exception & error) {
-        throw Napi::Error::New(info.Env(), error.what());
-    }
+    return guard(info.Env(), [&] { return Function(info); });
 }
 
 Napi::Value load_backends(const Napi::CallbackInfo & info) {
@@ -72,15 +65,13 @@ Napi::Value shutdown(const Napi::CallbackInfo & info) {
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
     auto * addon = new Addon;  // owned by the environment
-    addon->network = Napi::Persistent(NetworkHandle::define(env));
-    addon->network.SuppressDestruct();
     env.SetInstanceData(addon);
     // Runs when a worker thread or the process ends in an orderly way; process.exit() calls shutdown() from JavaScript.
     env.AddCleanupHook([environment = addon->environment] { environment->shutdown(); });
 
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));
-    exports.Set("load", Napi::Function::New<guarded<NetworkHandle::load>>(env, "load"));
+    exports.Set("Network", NetworkHandle::define(env));
     exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
     exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));
     return exports;

@@ -31,7 +31,7 @@ ggml_tensor * heads_last(Graph & g, ggml_tensor * x) { return ggml_permute(g.ctx
 
 ggml_tensor * scores(Graph & g, ggml_tensor * q, ggml_tensor * k) {
     ggml_tensor * kq = ggml_mul_mat(g.ctx(), heads_last(g, k), heads_last(g, q));  // [m, n, heads]
-    ggml_mul_mat_set_prec(kq, GGML_PREC_F32);
+    ggml_prec_set_acc(kq, GGML_PREC_F32);
     return kq;
 }
 
@@ -47,7 +47,7 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
     ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, scale, 0.0f, 0.0f);
-    ggml_flash_attn_ext_set_prec(out, GGML_PREC_F32);
+    ggml_prec_set_acc(out, GGML_PREC_F32);
     return ggml_reshape_2d(g.ctx(), out, width, n);  // it comes as [d, heads, n]
 }
 

@@ -1,5 +1,7 @@
 #include "handle.hpp"
 
+#include <algorithm>
+
 namespace ggflux {
 
 namespace {
@@ -38,6 +40,16 @@ Array copy_array(const Napi::Value & value) {
         }
     }
     throw Error("FLUX_BAD_OPTION", "inputs must be Float32Array or Int32Array");
+}
+
+Napi::Value arrays_of(Napi::Env env, const std::vector<std::vector<float>> & outputs) {
+    auto list = Napi::Array::New(env, outputs.size());
+    for (size_t i = 0; i < outputs.size(); i++) {
+        auto array = Napi::Float32Array::New(env, outputs[i].size());
+        std::copy(outputs[i].begin(), outputs[i].end(), array.Data());
+        list.Set(static_cast<uint32_t>(i), array);
+    }
+    return list;
 }
 
 size_t byte_count(const Napi::Value & value) {
@@ -117,93 +129,89 @@ void Task::OnError(const Napi::Error & error) {
 // ---- NetworkHandle ----
 
 Napi::Function NetworkHandle::define(Napi::Env env) {
-    return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::run>("run"), InstanceMethod<&NetworkHandle::cancel>("cancel"),
-                                        InstanceMethod<&NetworkHandle::close>("close"), InstanceMethod<&NetworkHandle::memory>("memory")});
+    return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
+                                        InstanceMethod<&NetworkHandle::cancel>("cancel"), InstanceMethod<&NetworkHandle::close>("close"),
+                                        InstanceMethod<&NetworkHandle::status>("status")});
 }
 
-NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info) : Napi::ObjectWrap<NetworkHandle>(info) {
-    if (info.Length() != 1 || !info[0].IsExternal()) throw Napi::TypeError::New(info.Env(), "FLUX_BAD_OPTION: networks are made by load()");
-    instance_ = *info[0].As<Napi::External<std::shared_ptr<Instance>>>().Data();
+// new Network(kind, files, tensors, config, { device, threads })
+NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
+    : Napi::ObjectWrap<NetworkHandle>(info), instance_(std::make_shared<Instance>()), plan_(std::make_shared<Plan>()) {
+    guard(info.Env(), [&] {
+        plan_->kind = info[0].ToString();
+        const auto paths = info[1].As<Napi::Array>();
+        for (uint32_t i = 0; i < paths.Length(); i++) plan_->files.push_back(paths.Get(i).ToString());
+        plan_->table = read_table(info[2].As<Napi::Array>());
+        const auto config = info[3].As<Napi::Object>();
+        const auto names = config.GetPropertyNames();
+        for (uint32_t i = 0; i < names.Length(); i++) {
+            const std::string name = names.Get(i).ToString();
+            plan_->config[name] = config.Get(name).ToNumber().DoubleValue();
+        }
+        const auto options = info[4].As<Napi::Object>();
+        plan_->device = options.Get("device").ToString();
+        plan_->threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
+        environment_of(info.Env())->add(instance_);
+    });
 }
 
 // Garbage collection without close(). A task that still runs holds the instance, which is then freed by the task's end.
 NetworkHandle::~NetworkHandle() = default;
 
-// load(kind, files, tensors, config, { device, threads }, memoryLimit)
-Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
-    const Napi::Env env = info.Env();
-    const std::string kind = info[0].ToString();
-    std::vector<std::string> files;
-    const auto paths = info[1].As<Napi::Array>();
-    for (uint32_t i = 0; i < paths.Length(); i++) files.push_back(paths.Get(i).ToString());
-    auto table = std::make_shared<std::vector<TensorEntry>>(read_table(info[2].As<Napi::Array>()));
-    std::map<std::string, double> numbers;
-    const auto config = info[3].As<Napi::Object>();
-    const auto names = config.GetPropertyNames();
-    for (uint32_t i = 0; i < names.Length(); i++) {
-        const std::string name = names.Get(i).ToString();
-        numbers[name] = config.Get(name).ToNumber().DoubleValue();
-    }
-    const auto options = info[4].As<Napi::Object>();
-    const std::string device = options.Get("device").ToString();
-    const int threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
-    const size_t memory_limit = byte_count(info[5]);
+void NetworkHandle::begin() {
+    if (instance_->closed) throw Error("FLUX_CLOSED", "the network was closed");
+    if (instance_->busy.exchange(true)) throw Error("FLUX_BUSY", "the network is at work; wait for the running call");
+    instance_->cancel = false;
+}
 
-    auto instance = std::make_shared<Instance>();
-    environment_of(env)->add(instance);
-    return Task::start(env, flag_of(instance), [=]() -> Task::Finish {
-        {
+// load(memoryLimit)
+Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
+    return guard(info.Env(), [&]() -> Napi::Value {
+        const size_t memory_limit = byte_count(info[0]);
+        if (!plan_) throw Error("FLUX_BUSY", "the network was loaded already");
+        begin();
+        const auto instance = instance_;
+        const auto plan = std::move(plan_);
+        return Task::start(info.Env(), flag_of(instance), [=]() -> Task::Finish {
             const std::lock_guard lock(instance->mutex);
-            instance->weights = std::make_unique<Weights>(files, std::move(*table));
-            instance->network = make_network(kind, Config(numbers), *instance->weights);
-            instance->evaluator = std::make_unique<Evaluator>(device, threads);
-            instance->weights->load(instance->evaluator->device(), threads, memory_limit, instance->cancel);
-        }
-        return [instance](Napi::Env env) -> Napi::Value {
-            auto pointer = instance;
-            return env.GetInstanceData<Addon>()->network.New({Napi::External<std::shared_ptr<Instance>>::New(env, &pointer)});
-        };
+            if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
+            instance->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
+            instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
+            instance->evaluator = std::make_unique<Evaluator>(plan->device, plan->threads);
+            instance->weights->load(instance->evaluator->device(), plan->threads, memory_limit, instance->cancel, instance->progress);
+            instance->loaded = true;
+            return [](Napi::Env env) { return env.Undefined(); };
+        }, [instance] { instance->busy = false; });
     });
 }
 
 // run(mode, shape, inputs, memoryLimit)
 Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
-    const Napi::Env env = info.Env();
-    if (instance_->closed) throw Error("FLUX_CLOSED", "the network was closed");
-    if (instance_->busy) throw Error("FLUX_BUSY", "the network is at work; wait for the running call");
+    return guard(info.Env(), [&]() -> Napi::Value {
+        const std::string mode = info[0].ToString();
+        Shape shape;
+        const auto dimensions = info[1].As<Napi::Array>();
+        for (uint32_t i = 0; i < dimensions.Length(); i++) shape.push_back(dimensions.Get(i).ToNumber().Int64Value());
+        auto inputs = std::make_shared<std::vector<Array>>();
+        const auto arrays = info[2].As<Napi::Array>();
+        for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copy_array(arrays.Get(i)));
+        const size_t memory_limit = byte_count(info[3]);
 
-    const std::string mode = info[0].ToString();
-    Shape shape;
-    const auto dimensions = info[1].As<Napi::Array>();
-    for (uint32_t i = 0; i < dimensions.Length(); i++) shape.push_back(dimensions.Get(i).ToNumber().Int64Value());
-    auto inputs = std::make_shared<std::vector<Array>>();
-    const auto arrays = info[2].As<Napi::Array>();
-    for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copy_array(arrays.Get(i)));
-    const size_t memory_limit = byte_count(info[3]);
-
-    const auto instance = instance_;
-    instance->busy = true;
-    instance->cancel = false;
-    return Task::start(env, flag_of(instance), [=]() -> Task::Finish {
-        const std::lock_guard lock(instance->mutex);
-        if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
-        std::string key = mode;
-        for (const int64_t n : shape) key += "," + std::to_string(n);
-        const Network & network = *instance->network;
-        const auto build = [&](Graph & g) { network.build(g, mode, shape); };
-        auto outputs = std::make_shared<std::vector<std::vector<float>>>(
-            instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit, instance->cancel));
-        return [outputs](Napi::Env env) -> Napi::Value {
-            auto list = Napi::Array::New(env, outputs->size());
-            for (size_t i = 0; i < outputs->size(); i++) {
-                const std::vector<float> & values = (*outputs)[i];
-                auto array = Napi::Float32Array::New(env, values.size());
-                std::copy(values.begin(), values.end(), array.Data());
-                list.Set(static_cast<uint32_t>(i), array);
-            }
-            return list;
-        };
-    }, [instance] { instance->busy = false; });
+        begin();
+        const auto instance = instance_;
+        return Task::start(info.Env(), flag_of(instance), [=]() -> Task::Finish {
+            const std::lock_guard lock(instance->mutex);
+            if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
+            if (!instance->loaded) throw Error("FLUX_CLOSED", "the network was not loaded");
+            std::string key = mode;
+            for (const int64_t n : shape) key += "," + std::to_string(n);
+            const Network & network = *instance->network;
+            const auto build = [&](Graph & g) { network.build(g, mode, shape); };
+            auto outputs = std::make_shared<std::vector<std::vector<float>>>(
+                instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit, instance->cancel));
+            return [outputs](Napi::Env env) { return arrays_of(env, *outputs); };
+        }, [instance] { instance->busy = false; });
+    });
 }
 
 void NetworkHandle::cancel(const Napi::CallbackInfo &) {
@@ -219,11 +227,11 @@ Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
     });
 }
 
-Napi::Value NetworkHandle::memory(const Napi::CallbackInfo & info) {
+Napi::Value NetworkHandle::status(const Napi::CallbackInfo & info) {
     const auto result = Napi::Object::New(info.Env());
-    // While a call runs the figures stand still; after close() they are zero.
-    const std::unique_lock lock(instance_->mutex, std::try_to_lock);
-    const bool known = instance_->weights && instance_->evaluator && !instance_->closed;
+    const std::unique_lock lock(instance_->mutex, std::try_to_lock);  // a load that runs changes all but the progress
+    const bool known = lock.owns_lock() && instance_->loaded && !instance_->closed;
+    result.Set("progress", instance_->progress.load());
     result.Set("weights", known ? static_cast<double>(instance_->weights->copied_bytes()) : 0.0);
     result.Set("mapped", known ? static_cast<double>(instance_->weights->mapped_bytes()) : 0.0);
     result.Set("compute", known ? static_cast<double>(instance_->evaluator->compute_bytes()) : 0.0);

@@ -20,6 +20,8 @@ struct Instance {
     std::atomic<bool> cancel{false};
     std::atomic<bool> closed{false};
     std::atomic<bool> busy{false};
+    std::atomic<bool> loaded{false};
+    std::atomic<double> progress{0};   // of loading, 0 to 1
 
     void free() {
         const std::lock_guard lock(mutex);
@@ -28,6 +30,15 @@ struct Instance {
         evaluator.reset();
         weights.reset();
     }
+};
+
+// What a network is made of: plain values, copied from JavaScript.
+struct Plan {
+    std::string kind, device;
+    std::vector<std::string> files;
+    std::vector<TensorEntry> table;
+    std::map<std::string, double> config;
+    int threads;
 };
 
 // What belongs to one JavaScript environment (the main thread, or a worker thread). It outlives its environment as long as a task runs.
@@ -71,26 +82,38 @@ class Task : public Napi::AsyncWorker {
     Finish finish_;
 };
 
+// C++ errors of synchronous calls become JavaScript errors with the same message.
+template <class Function> auto guard(Napi::Env env, Function function) {
+    try {
+        return function();
+    } catch (const Napi::Error &) {
+        throw;
+    } catch (const std::exception & error) {
+        throw Napi::Error::New(env, error.what());
+    }
+}
+
 class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
   public:
     static Napi::Function define(Napi::Env env);
-    static Napi::Value load(const Napi::CallbackInfo & info);
     explicit NetworkHandle(const Napi::CallbackInfo & info);
     ~NetworkHandle() override;
 
   private:
+    Napi::Value load(const Napi::CallbackInfo & info);
     Napi::Value run(const Napi::CallbackInfo & info);
     Napi::Value close(const Napi::CallbackInfo & info);
-    Napi::Value memory(const Napi::CallbackInfo & info);
+    Napi::Value status(const Napi::CallbackInfo & info);
     void cancel(const Napi::CallbackInfo & info);
+    void begin();  // throws when closed or at work
 
     std::shared_ptr<Instance> instance_;
+    std::shared_ptr<Plan> plan_;  // what to load; gone afterwards
 };
 
 // per environment
 struct Addon {
     std::shared_ptr<Environment> environment = std::make_shared<Environment>();
-    Napi::FunctionReference network;
 };
 
 }  // namespace ggflux

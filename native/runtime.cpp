@@ -129,13 +129,15 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
         sched_nodes_ = max_nodes;
     }
 
-    // Measure first, on a graph of its own: splitting a graph between devices rewires it.
+    // Measure, reserve, allocate: each on a graph of its own, because splitting a graph between devices rewires it.
+    const auto make = [&] {
+        auto graph = std::make_unique<Graph>(max_nodes);
+        build(*graph);
+        ggml_backend_sched_reset(sched_.get());
+        return graph;
+    };
     std::vector<size_t> sizes(backends_.size(), 0);
-    {
-        Graph measured(max_nodes);
-        build(measured);
-        ggml_backend_sched_reserve_size(sched_.get(), measured.graph_, sizes.data());
-    }
+    ggml_backend_sched_reserve_size(sched_.get(), make()->graph_, sizes.data());
     const auto refuse = [&](size_t need, size_t limit, const char * where) {
         throw Error("FLUX_OUT_OF_MEMORY", "this size needs " + std::to_string(need >> 20) + " MiB of " + where + " for activations and " +
                                               std::to_string(limit >> 20) + " MiB are free; choose a smaller picture, or free memory");
@@ -149,10 +151,9 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
         if (total && sizes.front() > free + held) refuse(sizes.front(), free + held, "the device's memory");
     }
 
-    auto graph = std::make_unique<Graph>(max_nodes);
-    build(*graph);
-    ggml_backend_sched_reset(sched_.get());
-    if (!ggml_backend_sched_alloc_graph(sched_.get(), graph->graph_)) {
+    const bool reserved = ggml_backend_sched_reserve(sched_.get(), make()->graph_);
+    auto graph = make();
+    if (!reserved || !ggml_backend_sched_alloc_graph(sched_.get(), graph->graph_)) {
         sched_.reset();  // its buffers are in an unknown state
         sched_nodes_ = 0;
         compute_bytes_ = 0;

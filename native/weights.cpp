@@ -110,7 +110,7 @@ ggml_tensor * Weights::want(const std::string & name, std::vector<int64_t> shape
     const TensorEntry & entry = found->second;
     if (entry.shape != shape) throw Error("FLUX_BAD_FILE", "tensor " + name + " has the shape " + text(entry.shape) + ", " + text(shape) + " is needed");
     const bool plain = entry.type == GGML_TYPE_F32 || entry.type == GGML_TYPE_F16 || entry.type == GGML_TYPE_BF16;
-    if (!plain && (role == Role::values || !ggml_is_quantized(entry.type))) {
+    if (!plain && (!ggml_is_quantized(entry.type) || !ggml_get_type_traits(entry.type)->to_float)) {
         throw Error("FLUX_UNSUPPORTED", "tensor " + name + " cannot be of type " + ggml_type_name(entry.type));
     }
     ggml_tensor * tensor = ggml_new_tensor(context_.get(), role == Role::values ? GGML_TYPE_F32 : entry.type, static_cast<int>(shape.size()), shape.data());
@@ -166,7 +166,7 @@ void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     const TensorEntry & entry = *wanted.entry;
     const size_t elements = static_cast<size_t>(ggml_nelements(wanted.tensor));
     const size_t bytes = ggml_row_size(entry.type, entry.shape[0]) * (elements / static_cast<size_t>(entry.shape[0]));
-    const bool widen = wanted.tensor->type != entry.type;  // F16 or BF16 to F32
+    const bool widen = wanted.tensor->type != entry.type;
     const size_t wide = widen ? elements * sizeof(float) : 0;
     scratch.resize(bytes + wide);
     char * raw = scratch.data() + wide;
@@ -179,7 +179,8 @@ void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     }
 }
 
-void Weights::load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel) {
+void Weights::load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel,
+                   std::atomic<double> & progress) {
     std::map<ggml_backend_buffer_type_t, std::vector<const Wanted *>> copies;
     std::vector<std::vector<const Wanted *>> mapped(files_.size());
     for (const Wanted & wanted : wanted_) {
@@ -233,7 +234,7 @@ void Weights::load(ggml_backend_dev_t device, int threads, size_t memory_limit, 
     std::sort(jobs.begin(), jobs.end(), [](const Wanted * a, const Wanted * b) {
         return std::pair(a->entry->file, a->entry->offset) < std::pair(b->entry->file, b->entry->offset);
     });
-    std::atomic<size_t> next{0};
+    std::atomic<size_t> next{0}, done{0};
     std::mutex mutex;
     std::exception_ptr failure;
     const auto work = [&] {
@@ -242,6 +243,7 @@ void Weights::load(ggml_backend_dev_t device, int threads, size_t memory_limit, 
             for (size_t i; (i = next++) < jobs.size();) {
                 if (cancel) throw Aborted();
                 fill(*jobs[i], scratch);
+                progress = static_cast<double>(done += ggml_nbytes(jobs[i]->tensor)) / static_cast<double>(copied_);
             }
         } catch (...) {
             next = jobs.size();
@@ -259,6 +261,7 @@ void Weights::load(ggml_backend_dev_t device, int threads, size_t memory_limit, 
     work();
     for (std::thread & helper : helpers) helper.join();
     if (failure) std::rethrow_exception(failure);
+    progress = 1;
 }
 
 }  // namespace ggflux

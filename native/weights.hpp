@@ -37,7 +37,7 @@ class Weights {
     bool has(const std::string & name) const { return table_.count(name) > 0; }
 
     // `memory_limit`: bytes that copies (repacked, uploaded, widened to F32) may take.
-    void load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel);
+    void load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress);
 
     size_t copied_bytes() const { return copied_; }
     size_t mapped_bytes() const { return mapped_; }

@@ -1,0 +1,115 @@
+import { availableParallelism, freemem } from 'node:os'
+import { chooseDevice } from './devices.js'
+import { FluxError } from './errors.js'
+import type { NetworkFile } from './models/network-file.js'
+import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeStatus } from './native.js'
+
+export interface NetworkOptions {
+  /** 'auto': the GPU with most free memory, else the CPU; 'cpu'; 'gpu'; or a device's name as `devices()` tells it. @default 'auto' */
+  backend?: string
+  /** threads for the CPU's part, 1 to 512. @default the number of processors */
+  threads?: number
+  signal?: AbortSignal
+  /** share of the weights that is loaded, 0 to 1 */
+  onProgress?: (progress: number) => void
+}
+
+/** Bytes that this process may still take, as the system and its container tell. */
+export function freeMemory(): number {
+  const { availableMemory } = process as { availableMemory?: () => number }
+  return availableMemory ? availableMemory.call(process) : freemem()
+}
+
+const PROGRESS_INTERVAL_MS = 100
+
+/** What the four networks have in common: a file, its configuration, its native part, and the end of it. */
+export abstract class LoadedNetwork<C> {
+  readonly config: C
+  /** the file that the weights came from */
+  readonly path: string
+  readonly #native: NativeNetwork
+  #running: Promise<unknown> | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(file: NetworkFile<C>, native: NativeNetwork) {
+    this.config = file.config
+    this.path = file.file.path
+    this.#native = native
+  }
+
+  /** Loads the weights of a checked file onto a device. */
+  static async start<C>(
+    { kind, file, tensors }: NetworkFile<C>,
+    config: Record<string, number>,
+    { backend, threads = availableParallelism(), signal, onProgress }: NetworkOptions,
+  ): Promise<NativeNetwork> {
+    if (!Number.isInteger(threads) || threads < 1 || threads > 512) {
+      throw new FluxError('FLUX_BAD_OPTION', `threads is ${threads}; a whole number from 1 to 512 is needed`)
+    }
+    signal?.throwIfAborted()
+    const addon = nativeAddon()
+    const device = chooseDevice(backend)
+    let network: NativeNetwork
+    try {
+      network = new addon.Network(kind, [file.path], tensors, config, { device, threads })
+    } catch (error) {
+      throw fluxError(error)
+    }
+    const timer = onProgress && setInterval(() => onProgress(network.status().progress), PROGRESS_INTERVAL_MS)
+    try {
+      await cancellable(network, signal, network.load(freeMemory()))
+      onProgress?.(1)
+      return network
+    } catch (error) {
+      await network.close()
+      throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error }) : error
+    } finally {
+      clearInterval(timer)
+    }
+  }
+
+  protected async run(mode: string, shape: number[], inputs: NativeArray[], signal?: AbortSignal): Promise<Float32Array[]> {
+    signal?.throwIfAborted()
+    if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
+    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    const running = cancellable(this.#native, signal, this.#native.run(mode, shape, inputs, freeMemory()))
+    this.#running = running
+    try {
+      return await running
+    } finally {
+      this.#running = undefined
+    }
+  }
+
+  /** Bytes in use; the figures are zero while a call runs and after `close()`. */
+  memory(): Omit<NativeStatus, 'progress'> {
+    const { weights, mapped, compute } = this.#native.status()
+    return { weights, mapped, compute }
+  }
+
+  /** Waits for the running call, then frees all memory at once. Idempotent. */
+  close(): Promise<void> {
+    return (this.#closing ??= (async () => {
+      await this.#running?.catch(() => {})
+      await this.#native.close()
+    })())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+/** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */
+async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+  const cancel = () => network.cancel()
+  signal?.addEventListener('abort', cancel, { once: true })
+  try {
+    return await work
+  } catch (error) {
+    if (signal?.aborted && (error as Error).message === 'FLUX_ABORTED') throw signal.reason
+    throw fluxError(error)
+  } finally {
+    signal?.removeEventListener('abort', cancel)
+  }
+}

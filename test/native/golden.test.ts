@@ -1,0 +1,86 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
+import { toBytes } from '../../lib/image.js'
+import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
+import { printErrorTable, type ErrorRow } from '../support/parity.js'
+import { relL2, type readTensors } from '../support/safetensors.js'
+
+// F32 weights on the default device with default flags. The tolerances are those of the reference data.
+const errors = goldenErrors()
+const floats = (io: ReturnType<typeof readTensors>, name: string) => io.get(name)!.data as Float32Array
+const rows: ErrorRow[] = []
+
+function expectParity(model: string, output: string, actual: Float32Array, expected: Float32Array): void {
+  const limit = errors[`${model}.io.safetensors`]?.[output]?.suggested.rel_l2
+  const error = relL2(actual, expected)
+  rows.push([`${model} ${output}`, error, limit!])
+  expect(error, output).toBeLessThanOrEqual(limit!)
+}
+
+afterAll(() => printErrorTable('relative L2 of the networks against the reference, F32 weights', rows))
+
+describe.each(['flux-dev-tiny', 'flux-schnell-tiny'] as const)('%s', (model) => {
+  let flux: FluxTransformer
+  beforeAll(async () => {
+    flux = await FluxTransformer.load(await goldenWeights(model))
+  })
+  afterAll(() => flux?.close())
+
+  test.each(['a', 'b'])('case %s', async (name) => {
+    const io = goldenIo(model)
+    const prediction = await flux.predict({
+      img: floats(io, `${name}.in.img`),
+      imgIds: floats(io, `${name}.in.img_ids`),
+      txt: floats(io, `${name}.in.txt`),
+      txtIds: floats(io, `${name}.in.txt_ids`),
+      vec: floats(io, `${name}.in.y`),
+      timestep: floats(io, `${name}.in.timesteps`)[0]!,
+      ...(io.has(`${name}.in.guidance`) ? { guidance: floats(io, `${name}.in.guidance`)[0]! } : {}),
+    })
+    expectParity(model, `${name}.out.pred`, prediction, floats(io, `${name}.out.pred`))
+  })
+})
+
+test.each(['a', 'b'])('t5-tiny case %s', async (name) => {
+  const io = goldenIo('t5-tiny')
+  await using t5 = await T5Encoder.load(await goldenWeights('t5-tiny'))
+  const states = await t5.encode(io.get(`${name}.in.ids`)!.data as Int32Array)
+  expectParity('t5-tiny', `${name}.out.last_hidden_state`, states, floats(io, `${name}.out.last_hidden_state`))
+})
+
+test.each(['a', 'b', 'c'])('clip-tiny case %s', async (name) => {
+  const io = goldenIo('clip-tiny')
+  await using clip = await ClipTextEncoder.load(await goldenWeights('clip-tiny'))
+  const { pooled, hidden } = await clip.encode(io.get(`${name}.in.ids`)!.data as Int32Array)
+  expectParity('clip-tiny', `${name}.out.pooled`, pooled, floats(io, `${name}.out.pooled`))
+  expectParity('clip-tiny', `${name}.out.last_hidden_state`, hidden, floats(io, `${name}.out.last_hidden_state`))
+})
+
+describe('ae-tiny', () => {
+  const io = goldenIo('ae-tiny')
+  let vae: Autoencoder
+  beforeAll(async () => {
+    vae = await Autoencoder.load(await goldenWeights('ae-tiny'))
+  })
+  afterAll(() => vae?.close())
+
+  test.each(['dec-a', 'dec-b'])('%s', async (name) => {
+    const [, , height, width] = io.get(`${name}.in.z`)!.shape as [number, number, number, number]
+    const image = await vae.decode(floats(io, `${name}.in.z`), height, width)
+    expectParity('ae-tiny', `${name}.out.image`, image, floats(io, `${name}.out.image`))
+    const bytes = toBytes(image, 8 * width, 8 * height)
+    const expected = io.get(`${name}.out.image_u8`)!.data as Uint8Array
+    const apart = bytes.map((byte, i) => Math.abs(byte - expected[i]!))
+    expect(Math.max(...apart)).toBeLessThanOrEqual(2)
+    expect(apart.filter((d) => d === 0).length / apart.length).toBeGreaterThanOrEqual(0.98)
+  })
+
+  test('enc-a', async () => {
+    const [, , height, width] = io.get('enc-a.dbg.image_f32')!.shape as [number, number, number, number]
+    const { mean, logvar } = await vae.encode(floats(io, 'enc-a.dbg.image_f32'), height, width)
+    expectParity('ae-tiny', 'enc-a.out.mean', mean, floats(io, 'enc-a.out.mean'))
+    expectParity('ae-tiny', 'enc-a.out.logvar', logvar, floats(io, 'enc-a.out.logvar'))
+    const { scaleFactor, shiftFactor } = vae.config
+    expectParity('ae-tiny', 'enc-a.out.z', mean.map((m) => scaleFactor * (m - shiftFactor)), floats(io, 'enc-a.out.z'))
+  })
+})
