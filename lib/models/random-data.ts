@@ -5,7 +5,7 @@ import { elementCount, TENSOR_TYPES, tensorBytes, type TensorType } from './type
 
 /** Elements copied at a time from a pool: a multiple of every type's block size. */
 const PIECE = 4096
-const PIECES_PER_CHUNK = 512
+const PIECES_PER_CHUNK = 2048
 /** Elements of a pool: 4 million for large models, which is in the caches when it is quantised. */
 const POOL_ELEMENTS = { min: 2 ** 16, max: 2 ** 22 }
 

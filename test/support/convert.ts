@@ -1,0 +1,65 @@
+import { extname } from 'node:path'
+import { encodeValues, type Quantize } from '../../lib/models/encode.js'
+import type { LayoutTensor, TensorRole } from '../../lib/models/layouts/layout.js'
+import { openModelFile } from '../../lib/models/model-file.js'
+import { identify, networkOf } from '../../lib/models/network-file.js'
+import { storedType } from '../../lib/models/precision.js'
+import { layoutOf } from '../../lib/models/synth.js'
+import type { Architecture } from '../../lib/models/architectures.js'
+import type { TensorType } from '../../lib/models/types.js'
+import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { dequantize, type BlockType } from './dequantize.js'
+import { readTensors } from './safetensors.js'
+
+export interface ConvertOptions {
+  /** for the whole model by the rules of converters, or tensor by tensor */
+  type: TensorType | ((name: string, role: TensorRole) => TensorType)
+  /** new names, of a tensor's canonical one */
+  naming?: (name: string) => string
+  /** before every name */
+  prefix?: string
+  quantize?: Quantize
+  /** write F32 with the values that remain after rounding to `type`: what a file of that type has to agree with */
+  rounded?: boolean
+}
+
+/** Rewrites an F32 safetensors file in canonical names with other types and names; `out` ends with .gguf or .safetensors. Returns `out`. */
+export async function convertWeights(path: string, out: string, options: ConvertOptions): Promise<string> {
+  const { type, naming = (name) => name, prefix = '', quantize, rounded = false } = options
+  const file = await openModelFile(path)
+  const { kind } = identify(file)!
+  const layout = new Map(layoutOf({ kind, config: networkOf(kind!, file).config } as Architecture).map((tensor) => [tensor.name, tensor]))
+  const typeOf = (tensor: LayoutTensor) => (typeof type === 'function' ? type(tensor.name, tensor.role) : storedType(tensor, type))
+  const tensors: TensorSource[] = []
+  for (const [name, { shape, data }] of readTensors(path)) {
+    const stored = typeOf(layout.get(name)!)
+    const bytes = await encodeValues(data as Float32Array, stored, shape.at(-1)!, quantize)
+    const values = rounded ? new Uint8Array(dequantize(stored as BlockType, bytes).buffer) : bytes
+    tensors.push({ name: prefix + naming(name), shape, type: rounded ? 'F32' : stored, data: values })
+  }
+  await writeModelFile(out, tensors, extname(out) === '.gguf' ? { 'general.architecture': kind! } : {})
+  return out
+}
+
+/** llama.cpp's names of T5's tensors (`gguf-py/gguf/constants.py`), by the end of the canonical name. */
+const LLAMA_T5_NAMES: [canonical: string, llama: string][] = [
+  ['shared.weight', 'token_embd.weight'],
+  ['encoder.final_layer_norm.weight', 'enc.output_norm.weight'],
+  ['layer.0.SelfAttention.q.weight', 'attn_q.weight'],
+  ['layer.0.SelfAttention.k.weight', 'attn_k.weight'],
+  ['layer.0.SelfAttention.v.weight', 'attn_v.weight'],
+  ['layer.0.SelfAttention.o.weight', 'attn_o.weight'],
+  ['layer.0.SelfAttention.relative_attention_bias.weight', 'attn_rel_b.weight'],
+  ['layer.0.layer_norm.weight', 'attn_norm.weight'],
+  ['layer.1.DenseReluDense.wi_0.weight', 'ffn_gate.weight'],
+  ['layer.1.DenseReluDense.wi_1.weight', 'ffn_up.weight'],
+  ['layer.1.DenseReluDense.wo.weight', 'ffn_down.weight'],
+  ['layer.1.layer_norm.weight', 'ffn_norm.weight'],
+]
+
+/** A `naming` for {@link convertWeights}: T5 as llama.cpp's converter names it. */
+export function llamaT5Name(name: string): string {
+  const [, block, rest = name] = /^encoder\.block\.(\d+)\.(.*)$/.exec(name) ?? []
+  const llama = LLAMA_T5_NAMES.find(([canonical]) => canonical === rest)![1]
+  return block === undefined ? llama : `enc.blk.${block}.${llama}`
+}
