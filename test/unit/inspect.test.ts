@@ -1,0 +1,78 @@
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { inspect } from '../../lib/inspect.js'
+import { fluxLayout } from '../../lib/models/layouts/flux.js'
+import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { goldenRecipe, type GoldenModel } from '../support/golden.js'
+import type { MetadataValue } from '../../lib/models/model-file.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'ggflux-inspect-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const zeros = (tensors: { name: string; shape: number[] }[]): TensorSource[] =>
+  tensors.map(({ name, shape }) => ({ name, shape, type: 'BF16', data: new Uint8Array(2 * shape.reduce((product, size) => product * size, 1)) }))
+
+async function inspected(name: string, tensors: { name: string; shape: number[] }[], metadata?: Record<string, MetadataValue>) {
+  const path = join(folder, name)
+  await writeModelFile(path, zeros(tensors), metadata)
+  return inspect(path)
+}
+
+describe('inspect', () => {
+  it.each<[GoldenModel, string, string]>([
+    ['flux-dev-tiny', 'transformer', 'FLUX.1 with guidance (dev)'],
+    ['flux-schnell-tiny', 'transformer', 'FLUX.1 without guidance (schnell)'],
+    ['t5-tiny', 't5', 'T5 text encoder'],
+    ['clip-tiny', 'clip', 'CLIP text encoder'],
+    ['ae-tiny', 'autoencoder', 'autoencoder'],
+  ])('tells what %s is', async (model, role, architecture) => {
+    const { tensors, parameters } = goldenRecipe(model)
+    const result = await inspected(`${model}.safetensors`, tensors)
+    expect(result).toMatchObject({ format: 'safetensors', role, architecture, parameters, tensors: tensors.length, problems: [], tokenizer: false })
+    expect(result.types).toEqual({ BF16: { count: tensors.length, bytes: 2 * parameters } })
+    expect(result.config).toBeDefined()
+  })
+
+  it.each([
+    [384, 'FLUX.1 with guidance (Fill)'],
+    [128, 'FLUX.1 with guidance (Canny or Depth)'],
+  ])('tells a transformer with %i channels', async (inChannels, architecture) => {
+    const layout = fluxLayout({
+      inChannels, outChannels: 64, hiddenSize: 128, numHeads: 1, depth: 1, depthSingleBlocks: 1, contextInDim: 64, vecInDim: 64,
+      guidanceEmbed: true, axesDim: [16, 56, 56], theta: 10000,
+    })
+    expect((await inspected(`${inChannels}.gguf`, layout)).architecture).toBe(architecture)
+  })
+
+  it('shows short metadata and finds the tokenizer', async () => {
+    const metadata = { 'general.name': 'x', 'tokenizer.ggml.tokens': ['a', 'b'], long: 'x'.repeat(500), big: 2n ** 63n }
+    const result = await inspected('t5.gguf', goldenRecipe('t5-tiny').tensors, metadata)
+    expect(result.metadata).toEqual({ 'general.name': 'x', 'tokenizer.ggml.tokens': '2 values', big: '9223372036854775808' })
+    expect(result.tokenizer).toBe(true)
+  })
+
+  it('tells what is wrong with a network that cannot be loaded', async () => {
+    const result = await inspected('part.gguf', goldenRecipe('clip-tiny').tensors.slice(0, 30))
+    expect(result.role).toBe('clip')
+    expect(result.problems).toEqual([expect.stringMatching(/tensor text_model\.\S+ and \d+ more are missing/)])
+    expect(result.config).toBeUndefined()
+  })
+
+  it('works for unknown and for foreign files', async () => {
+    const unknown = await inspected('unknown.gguf', [{ name: 'x', shape: [2, 3] }])
+    expect(unknown).toMatchObject({ role: 'unknown', architecture: 'unknown', parameters: 6, problems: [expect.stringContaining('no known names')] })
+    const foreign = await inspected('foreign.gguf', [{ name: 'single_transformer_blocks.0.x', shape: [2] }])
+    expect(foreign).toMatchObject({ role: 'unknown', architecture: 'FLUX transformer in the names of diffusers' })
+  })
+
+  it('refuses a broken file', async () => {
+    const path = join(folder, 'cut.gguf')
+    await writeModelFile(path, zeros([{ name: 'x', shape: [1000] }]))
+    truncateSync(path, 500)
+    await expect(inspect(path)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('incomplete') })
+    writeFileSync(path, '')
+    await expect(inspect(path)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('empty') })
+  })
+})
