@@ -33,9 +33,8 @@ export const VALUE_TYPES: readonly ValueType[] = [
 export const ARRAY = VALUE_TYPES.findIndex(({ name }) => name === 'ARRAY')
 
 const MAX_STRING = 1024 * 1024
-const MAX_DEPTH = 4
-/** Of arrays of strings and arrays: a vocabulary has 32 thousand to some hundred thousand entries. */
-const MAX_ELEMENTS = 2 ** 20
+/** a vocabulary has 32 thousand to some hundred thousand entries */
+const MAX_STRINGS = 2 ** 20
 
 export async function readString(cursor: Cursor, what: string): Promise<string> {
   if (!cursor.has(8)) await cursor.need(8, what)
@@ -52,11 +51,12 @@ export async function readScalar(cursor: Cursor, type: ValueType, what: string):
   return type.scalar(cursor)
 }
 
-export async function readArray(cursor: Cursor, what: string, depth = 1): Promise<MetadataValue> {
-  if (depth > MAX_DEPTH) cursor.fail(`${what} nests arrays deeper than ${MAX_DEPTH}. The file is damaged`)
+/** Arrays of arrays are refused, as ggml refuses them. */
+export async function readArray(cursor: Cursor, what: string): Promise<MetadataValue> {
   await cursor.need(12, what)
   const id = cursor.u32()
-  const type = VALUE_TYPES[id] ?? cursor.fail(`${what} is an array of the unknown value type ${id}`)
+  const type = VALUE_TYPES[id] ?? cursor.fail(`${what} is an array of the unknown value type ${id}. The file is damaged`)
+  if (id === ARRAY) cursor.fail(`${what} is an array of arrays. Use another conversion of the model`)
   const length = cursor.u64()
   if (length > BigInt(Math.floor(cursor.remaining / type.bytes))) {
     cursor.fail(`${what} is an array of ${length} values of type ${type.name}, more than the remaining ${cursor.remaining} bytes can hold`)
@@ -66,10 +66,8 @@ export async function readArray(cursor: Cursor, what: string, depth = 1): Promis
     await cursor.need(count * type.bytes, what)
     return type.array(new Uint8Array(cursor.take(count * type.bytes)).buffer)
   }
-  if (count > MAX_ELEMENTS) cursor.fail(`${what} is an array of ${count} values of type ${type.name}; at most ${MAX_ELEMENTS} are allowed`)
+  if (count > MAX_STRINGS) cursor.fail(`${what} is an array of ${count} strings; at most ${MAX_STRINGS} are allowed. The file is damaged`)
   const values: MetadataValue[] = []
-  for (let i = 0; i < count; i++) {
-    values.push(id === ARRAY ? await readArray(cursor, what, depth + 1) : await readScalar(cursor, type, what))
-  }
+  for (let i = 0; i < count; i++) values.push(await readString(cursor, what))
   return values
 }

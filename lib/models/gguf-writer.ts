@@ -69,15 +69,13 @@ function arrayValue(key: string, value: Exclude<MetadataValue, string | number |
     if (type < 0) throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)}: GGUF cannot hold a ${value.constructor.name}`)
     return Buffer.concat([u32(type), u64(value.length), Buffer.from(value.buffer, value.byteOffset, value.byteLength)])
   }
-  const types = new Set(value.every((element) => typeof element === 'number') ? [numbersType(value)] : value.map(elementType))
-  if (types.size > 1) throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)}: the elements of an array need one type, not ${[...types].join(', ')}`)
-  const type = [...types][0]!
-  const elements = value.map((element) => (typeof element === 'object' ? arrayValue(key, element) : SCALARS[type]!(element as never)))
-  return Buffer.concat([u32(typeId(type)), u64(value.length), Buffer.concat(elements)])
-}
-
-function elementType(value: MetadataValue): string {
-  return typeof value === 'object' ? 'ARRAY' : scalarType(value)
+  const scalars = value.filter((element) => typeof element !== 'object')
+  const types = new Set(scalars.every((element) => typeof element === 'number') ? [numbersType(scalars)] : scalars.map(scalarType))
+  const [type] = types
+  if (type === undefined || types.size > 1 || scalars.length < value.length) {
+    throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)}: all elements of an array have to be strings, numbers, bigints of one sign, or booleans`)
+  }
+  return Buffer.concat([u32(typeId(type)), u64(value.length), Buffer.concat(scalars.map((element) => SCALARS[type]!(element as never)))])
 }
 
 /** the one type that holds them all */

@@ -5,9 +5,10 @@ export interface JsonEntry {
   end: number
 }
 
-/** More than any real name or training log; keeps single steps short. */
+/** More than any real name, training log or padding; keeps single steps short. */
 const MAX_KEY = 65536
 const MAX_VALUE = 8 * 1024 * 1024
+const MAX_SPACES = 1024 * 1024
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -28,7 +29,9 @@ export function* objectEntries(text: Buffer, begin: number, end: number, fail: (
   let at = begin
   const byte = (): number | undefined => (at < end ? text[at] : undefined)
   const skipSpace = () => {
-    while (isSpace(byte())) at++
+    const from = at
+    while (at - from <= MAX_SPACES && isSpace(byte())) at++
+    if (at - from > MAX_SPACES) fail(`the header has more than ${MAX_SPACES} spaces at byte ${8 + from}. Use another conversion of the model`)
   }
   const broken = (expected: string): never => fail(`the header's JSON is broken: ${expected} expected at byte ${8 + at}. Download the file again`)
   const expect = (wanted: number) => {

@@ -9,7 +9,7 @@ import { elementCount, SAFETENSORS_TYPES, TENSOR_TYPES, type TensorType } from '
 /** the limit of the reference implementation */
 const MAX_HEADER = 100_000_000
 const MAX_DIMENSIONS = 8
-const ENTRIES_PER_TURN = 1024
+const ENTRIES_PER_TURN = 128
 
 /**
  * Reads and checks a safetensors header; tensor data is not touched. Holes between tensors are allowed, overlaps are not.

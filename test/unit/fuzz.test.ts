@@ -73,7 +73,7 @@ describe('broken model files', () => {
     const shapes = [[4, 32], [2, 3, 4], [7], [1]]
     const tensors = names.map((name, i) => ({ name, shape: shapes[i]!, type: 'F16' as const, data: new Uint8Array(2 * shapes[i]!.reduce((a, b) => a * b)) }))
     const metadata = { 'general.architecture': 'flux', 'general.alignment': 32 }
-    const arrays = { tokens: ['a', 'b', '▁c'], scores: Float32Array.of(1, 2), nested: [['x'], ['y']], flags: [true], count: 2n ** 40n }
+    const arrays = { tokens: ['a', 'b', '▁c'], scores: Float32Array.of(1, 2), flags: [true], count: 2n ** 40n }
     await writeModelFile(join(folder, 'x.gguf'), tensors, { ...metadata, ...arrays })
     await writeModelFile(join(folder, 'x.safetensors'), tensors, metadata)
     for (const suffix of ['gguf', 'safetensors']) files[suffix] = readFileSync(join(folder, `x.${suffix}`))

@@ -56,7 +56,6 @@ describe('readGguf', () => {
   const twice = new GgufBuilder(2, 0).tensor('x', [8], F32, 0).tensor('x', [8], F32, 32)
   const overlap = new GgufBuilder(2, 0).tensor('x', [16], F32, 0).tensor('y', [8], F32, 32)
   const twoKeys = new GgufBuilder(0, 2).string('k').u32(UINT32).u32(1).string('k').u32(UINT32).u32(1)
-  const nested = [1, 2, 3, 4, 5].reduce((builder) => builder.u32(ARRAY).u64(1), entry().u32(ARRAY)).u32(UINT32).u64(0)
 
   it.each<[string, GgufBuilder, RegExp, string?]>([
     ['version 1', new GgufBuilder(0, 0, 1), /version 1; versions 2 and 3/, 'FLUX_UNSUPPORTED'],
@@ -71,7 +70,7 @@ describe('readGguf', () => {
     ['an unknown element type', entry().u32(ARRAY).u32(77).u64(0), /unknown value type 77/],
     ['an array beyond the end', entry().u32(ARRAY).u32(UINT32).u64(2n ** 61n).u64(0), /array of 2305843009213693952 values of type UINT32/],
     ['an array of strings beyond the end', entry().u32(ARRAY).u32(STRING).u64(100).u64(0), /array of 100 values of type STRING/],
-    ['deeply nested arrays', nested, /nests arrays deeper than 4/],
+    ['arrays of arrays', entry().u32(ARRAY).u32(ARRAY).u64(1).u32(UINT32).u64(0), /metadata "k" is an array of arrays/],
     ['an alignment of 24', new GgufBuilder(0, 1).string('general.alignment').u32(UINT32).u32(24).u64(0), /general.alignment is "24"/],
     ['an alignment of 0', new GgufBuilder(0, 1).string('general.alignment').u32(UINT32).u32(0).u64(0), /power of two/],
     ['a tensor twice', twice, /tensor "x" is there twice/],

@@ -72,14 +72,18 @@ describe('writeModelFile', () => {
     const path = join(folder, 'metadata.gguf')
     const metadata = {
       text: '▁a', list: ['x', ''], flags: [true, false], small: 7, negative: -7, half: 0.5, large: 2 ** 40, bits: 2n ** 63n,
-      ints: [1, -2], floats: [0.5, 1], bytes: Uint8Array.of(1, 255), scores: Float32Array.of(-0.25), nested: [['a'], []], none: [],
+      ints: [1, -2], floats: [0.5, 1], bytes: Uint8Array.of(1, 255), scores: Float32Array.of(-0.25), none: [],
     }
     await writeModelFile(path, [], metadata)
     expect(Object.fromEntries((await openModelFile(path)).metadata)).toEqual({
       ...metadata,
       flags: Uint8Array.of(1, 0), ints: Int32Array.of(1, -2), floats: Float32Array.of(0.5, 1),
-      nested: [['a'], new Uint32Array()], none: new Uint32Array(),
+      none: new Uint32Array(),
     })
+  })
+
+  it.each([[[['a']]], [['a', 1]], [[true, 'a']]])('refuses the GGUF metadata array %j', async (array) => {
+    await expect(writeModelFile(join(folder, 'array.gguf'), [], { array } as never)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
   })
 
   it.each<[string, TensorSource[], string, RegExp, string?]>([

@@ -53,6 +53,7 @@ describe('readSafetensors', () => {
     ['a field twice', safetensorsSource('{"x":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1), /"dtype" is there twice in "x"/],
     ['metadata that is no string', safetensorsSource({ __metadata__: { a: 1 } }), /metadata "a" is no string/],
     ['metadata that is no object', safetensorsSource({ __metadata__: 'x' }), /JSON is broken/],
+    ['endless spaces', safetensorsSource(`{${' '.repeat(2 ** 20 + 1)}}`), /more than 1048576 spaces/],
     ['cut JSON', safetensorsSource('{"x":{"dtype":"U8","shape":[1'), /JSON is broken/],
     ['text after the header', safetensorsSource('{} x'), /JSON is broken: nothing more expected/],
     ['a broken value', safetensorsSource('{"x":{"dtype":U8}}'), /JSON is broken in "x", "dtype"/],
