@@ -36,7 +36,10 @@ export interface Inspection {
   problems: string[]
 }
 
-const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder' } as const satisfies Record<NetworkKind, Inspection['role']>
+const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder' } as const satisfies Record<
+  NetworkKind,
+  Inspection['role']
+>
 const MAX_VALUE = 200
 
 /** FLUX.1's published variants by the channels of an image token: 16 latent channels of 2 x 2, and what stands beside them. */

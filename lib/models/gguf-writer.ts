@@ -47,8 +47,10 @@ export function ggufHeader(tensors: TensorSource[], metadata: Record<string, Met
   let offset = 0
   for (const { name, type, shape } of tensors) {
     const { id } = TENSOR_TYPES[type]
-    if (id < 0) throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: GGUF has no type ${type}. Convert it, or write .safetensors`)
-    if (shape.length > 4) throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: GGUF has at most 4 dimensions, not ${shape.length}`)
+    if (id < 0)
+      throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: GGUF has no type ${type}. Convert it, or write .safetensors`)
+    if (shape.length > 4)
+      throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: GGUF has at most 4 dimensions, not ${shape.length}`)
     parts.push(string(name), u32(shape.length), ...shape.toReversed().map(u64), u32(id), u64(offset))
     offset += Math.ceil(tensorBytes(type, shape) / alignment) * alignment
   }
@@ -73,7 +75,10 @@ function arrayValue(key: string, value: Exclude<MetadataValue, string | number |
   const types = new Set(scalars.every((element) => typeof element === 'number') ? [numbersType(scalars)] : scalars.map(scalarType))
   const [type] = types
   if (type === undefined || types.size > 1 || scalars.length < value.length) {
-    throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)}: all elements of an array have to be strings, numbers, bigints of one sign, or booleans`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `metadata ${quoted(key)}: all elements of an array have to be strings, numbers, bigints of one sign, or booleans`,
+    )
   }
   return Buffer.concat([u32(typeId(type)), u64(value.length), Buffer.concat(scalars.map((element) => SCALARS[type]!(element as never)))])
 }

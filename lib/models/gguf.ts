@@ -85,7 +85,8 @@ async function readTensors(cursor: Cursor, count: number, alignment: number): Pr
   const tensors = new Map<string, TensorInfo>()
   for (let i = 0; i < count; i++) {
     const name = await readString(cursor, `the name of tensor ${i}`)
-    if (name === '' || name.length > MAX_NAME) cursor.fail(`the name of tensor ${i} has ${name.length} characters; 1 to ${MAX_NAME} are allowed`)
+    if (name === '' || name.length > MAX_NAME)
+      cursor.fail(`the name of tensor ${i} has ${name.length} characters; 1 to ${MAX_NAME} are allowed`)
     if (tensors.has(name)) cursor.fail(`tensor ${quoted(name)} is there twice. Use another conversion of the model`)
     tensors.set(name, await readTensor(cursor, name, alignment))
   }
@@ -110,17 +111,22 @@ async function readTensor(cursor: Cursor, name: string, alignment: number): Prom
   if (!type) {
     throw new FluxError(
       'FLUX_UNSUPPORTED',
-      `${cursor.source.path}: ${what} has the tensor type number ${id}, which ggml 0.25.1 does not have (or no longer). Use another quantisation`,
+      `${cursor.source.path}: ${what} has the tensor type number ${id}, which ggml 0.25.1 does not have. Use another quantisation`,
     )
   }
   const byteLength = tensorBytes(type, shape)
   if (Number.isNaN(byteLength)) {
-    cursor.fail(`${what}: shape [${shape.join(', ')}] does not go with type ${type} (blocks of ${TENSOR_TYPES[type].blockSize}), or is too large`)
+    cursor.fail(
+      `${what}: shape [${shape.join(', ')}] does not go with type ${type} (blocks of ${TENSOR_TYPES[type].blockSize}), or is too large`,
+    )
   }
   const offset = cursor.u64()
   if (offset > BigInt(cursor.source.size)) {
-    cursor.fail(`${what} begins at byte ${offset} of the data, but the file has ${cursor.source.size} bytes. The download is incomplete: fetch the rest`)
+    cursor.fail(
+      `${what} begins at byte ${offset} of the data, but the file has ${cursor.source.size} bytes. Fetch the rest of it`,
+    )
   }
-  if (offset % BigInt(alignment) !== 0n) cursor.fail(`${what} begins at byte ${offset} of the data, which is no multiple of the alignment ${alignment}`)
+  if (offset % BigInt(alignment) !== 0n)
+    cursor.fail(`${what} begins at byte ${offset} of the data, which is no multiple of the alignment ${alignment}`)
   return { name, type, shape, offset: Number(offset), byteLength }
 }

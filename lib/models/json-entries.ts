@@ -31,9 +31,11 @@ export function* objectEntries(text: Buffer, begin: number, end: number, fail: (
   const skipSpace = () => {
     const from = at
     while (at - from <= MAX_SPACES && isSpace(byte())) at++
-    if (at - from > MAX_SPACES) fail(`the header has more than ${MAX_SPACES} spaces at byte ${8 + from}. Use another conversion of the model`)
+    if (at - from > MAX_SPACES)
+      fail(`the header has more than ${MAX_SPACES} spaces at byte ${8 + from}. Use another conversion of the model`)
   }
-  const broken = (expected: string): never => fail(`the header's JSON is broken: ${expected} expected at byte ${8 + at}. Download the file again`)
+  const broken = (expected: string): never =>
+    fail(`the header's JSON is broken: ${expected} expected at byte ${8 + at}. Download the file again`)
   const expect = (wanted: number) => {
     skipSpace()
     if (byte() !== wanted) broken(`"${String.fromCharCode(wanted)}"`)
@@ -77,7 +79,8 @@ export function* objectEntries(text: Buffer, begin: number, end: number, fail: (
       skipSpace()
       const valueBegin = at
       skipValue()
-      if (at - valueBegin > MAX_VALUE) fail(`the header has a value of ${at - valueBegin} bytes at byte ${8 + valueBegin}; at most ${MAX_VALUE} are allowed`)
+      if (at - valueBegin > MAX_VALUE)
+        fail(`the header has a value of ${at - valueBegin} bytes at byte ${8 + valueBegin}; at most ${MAX_VALUE} are allowed`)
       yield { key, begin: valueBegin, end: at }
       skipSpace()
     } while (byte() === COMMA && ++at)

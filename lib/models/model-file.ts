@@ -14,7 +14,7 @@ export interface TensorInfo {
   byteLength: number
 }
 
-/** 64-bit integers are numbers where a double holds them exactly, otherwise bigints; arrays of numbers (and of booleans) are typed arrays. */
+/** 64-bit integers are numbers where a double holds them exactly, otherwise bigints; arrays of numbers or booleans are typed arrays. */
 export type MetadataValue =
   | string
   | number
@@ -45,16 +45,22 @@ export interface ModelFile {
 
 /** What files begin with that are often given in place of a model: a pattern over the first bytes as latin1, and what to do instead. */
 const NOT_MODELS: [begin: RegExp, what: string][] = [
-  [/^version https:\/\/git-lfs/, 'this is a Git LFS pointer, not the file itself. Run `git lfs pull` in its folder, or download the file again'],
+  [
+    /^version https:\/\/git-lfs/,
+    'this is a Git LFS pointer, not the file itself. Run `git lfs pull` in its folder, or download the file again',
+  ],
   [
     /^\s*(<!--|<!doctype|<html|<head|<\?xml)/i,
-    'this is a web page saved under the name of a model (a login, licence or error page). Download the file again, signed in where the site asks for it',
+    'this is a web page saved as a model (a login, licence or error page). Download the file again, signed in where the site asks',
   ],
   [
     /^PK\x03\x04/,
-    'this is a zip archive, as PyTorch writes it (.pt, .pth, .ckpt). Such files can run code and are not read: use a .safetensors or .gguf version',
+    'this is a zip archive, as PyTorch writes it (.pt, .ckpt). Such files can run code and are not read: use a .safetensors or .gguf',
   ],
-  [/^\x80[\x02-\x05]/, 'this is a Python pickle (.pt, .ckpt, .bin). Such files can run code and are not read: use a .safetensors or .gguf version'],
+  [
+    /^\x80[\x02-\x05]/,
+    'this is a Python pickle (.pt, .ckpt, .bin). Such files can run code and are not read: use a .safetensors or .gguf version',
+  ],
   [/^(lmgg|fmgg|tjgg|algg)/, 'this is a ggml file of the time before GGUF. Use a GGUF version of the model'],
   [/^FUGG/, 'this GGUF file is big-endian. Use a little-endian version of the file'],
   [/^\x1f\x8b/, 'this is a gzip archive. Unpack it first'],

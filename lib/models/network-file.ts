@@ -49,7 +49,18 @@ const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
 
 const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16']
 const QUANTISED: readonly TensorType[] = [
-  'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q8_0', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_NL', 'IQ4_XS',
+  'Q4_0',
+  'Q4_1',
+  'Q5_0',
+  'Q5_1',
+  'Q8_0',
+  'Q2_K',
+  'Q3_K',
+  'Q4_K',
+  'Q5_K',
+  'Q6_K',
+  'IQ4_NL',
+  'IQ4_XS',
 ]
 const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
   matrix: [...FLOATS, ...QUANTISED],
@@ -81,7 +92,10 @@ export async function openNetworkFile<K extends NetworkKind>(
 ): Promise<NetworkFile<NetworkConfigs[K]>> {
   const { path, config } = typeof source === 'string' ? { path: source } : (source ?? {})
   if (typeof path !== 'string' || path === '') {
-    throw new FluxError('FLUX_BAD_OPTION', `the source of ${NETWORKS[kind].what} has to be a path or { path, config? }, not ${JSON.stringify(source)}`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `the source of ${NETWORKS[kind].what} has to be a path or { path, config? }, not ${JSON.stringify(source)}`,
+    )
   }
   return networkOf(kind, await openModelFile(path), config)
 }
@@ -127,20 +141,23 @@ function checkTensors(layout: LayoutTensor[], tensors: Map<string, TensorInfo>):
   const known = new Set(layout.map(({ name }) => name))
   const unknown = [...tensors].filter(([name]) => !known.has(name)).map(([, tensor]) => tensor)
   if (unknown.length > 0) {
-    throw new FluxError('FLUX_UNSUPPORTED', `${listed(unknown)} unknown here, so the file is a variant that is not supported. Use the official structure`)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${listed(unknown)} unknown here, so the file is a variant that is not supported. Use the official structure`,
+    )
   }
   for (const { name, shape, role } of layout) {
     const tensor = tensors.get(name)!
     if (tensor.shape.length !== shape.length || tensor.shape.some((dimension, i) => dimension !== shape[i])) {
       throw new FluxError(
         'FLUX_BAD_FILE',
-        `tensor ${tensor.name} has shape [${tensor.shape.join(', ')}], but the other tensors ask for [${shape.join(', ')}]. Use another copy of the model`,
+        `tensor ${tensor.name} has shape [${tensor.shape.join(', ')}], but the others ask for [${shape.join(', ')}]. Use another copy`,
       )
     }
     if (!ROLE_TYPES[role].includes(tensor.type)) {
       throw new FluxError(
         'FLUX_UNSUPPORTED',
-        `tensor ${tensor.name} has type ${tensor.type}; a ${role} may be ${ROLE_TYPES[role].join(', ')}. Use a version of the model in one of these types`,
+        `tensor ${tensor.name} has type ${tensor.type}; a ${role} may be ${ROLE_TYPES[role].join(', ')}. Use a version in one of these`,
       )
     }
   }

@@ -14,7 +14,8 @@ export function safetensorsHeader(tensors: TensorSource[], metadata: Record<stri
   if (texts.length > 0) entries.push(['__metadata__', Object.fromEntries(texts)])
   let offset = 0
   for (const { name, type, shape } of tensors) {
-    if (!SAFETENSORS_TYPES.has(type)) throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: safetensors has no type ${type}. Write .gguf`)
+    if (!SAFETENSORS_TYPES.has(type))
+      throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: safetensors has no type ${type}. Write .gguf`)
     if (name === '__metadata__') throw new FluxError('FLUX_BAD_OPTION', 'a tensor in a safetensors file cannot be called "__metadata__"')
     const end = offset + tensorBytes(type, shape)
     entries.push([name, { dtype: type, shape, data_offsets: [offset, end] }])
@@ -29,5 +30,8 @@ export function safetensorsHeader(tensors: TensorSource[], metadata: Record<stri
 
 function metadataText(key: string, value: MetadataValue): string {
   if (typeof value !== 'object') return String(value)
-  throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)} is an array; safetensors holds only strings. Leave it out, or write .gguf`)
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `metadata ${quoted(key)} is an array; safetensors holds only strings. Leave it out, or write .gguf`,
+  )
 }

@@ -53,10 +53,16 @@ async function readHeader(source: Source): Promise<Buffer> {
   if (size < 10) throw new FluxError('FLUX_BAD_FILE', `${path}: ${size} bytes are too few for a safetensors file. Download it again`)
   const length = (await source.read(0, 8)).readBigUInt64LE()
   if (length > MAX_HEADER) {
-    throw new FluxError('FLUX_BAD_FILE', `${path}: the header's length field says ${length} bytes; at most ${MAX_HEADER} are allowed. The file is damaged`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${path}: the header's length field says ${length} bytes; at most ${MAX_HEADER} are allowed. The file is damaged`,
+    )
   }
   if (length > size - 8) {
-    throw new FluxError('FLUX_BAD_FILE', `${path}: the header should have ${length} bytes, the whole file has ${size}. The download is incomplete: fetch the rest`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${path}: the header should have ${length} bytes, the whole file has ${size}. The download is incomplete: fetch the rest`,
+    )
   }
   return source.read(8, Number(length))
 }
@@ -76,7 +82,8 @@ async function readObject(header: Buffer, begin: number, end: number, what: stri
 }
 
 function checkMetadata(metadata: Map<string, unknown>, fail: Fail): Map<string, MetadataValue> {
-  for (const [key, value] of metadata) if (typeof value !== 'string') fail(`metadata ${quoted(key)} is no string. Use another conversion of the model`)
+  for (const [key, value] of metadata)
+    if (typeof value !== 'string') fail(`metadata ${quoted(key)} is no string. Use another conversion of the model`)
   return metadata as Map<string, string>
 }
 
@@ -100,7 +107,8 @@ function checkTensor(name: string, entry: Map<string, unknown>, dataOffset: numb
   // sub-byte types are packed over the whole tensor, so the row need not be a whole number of blocks
   const byteLength = (elementCount(shape) / blockSize) * blockBytes
   const [begin, end] = offsets as [number, number]
-  if (!Number.isSafeInteger(byteLength)) return fail(`has a shape that is too large or makes no whole bytes: [${shape.join(', ')}], dtype ${type}`)
+  if (!Number.isSafeInteger(byteLength))
+    return fail(`has a shape that is too large or makes no whole bytes: [${shape.join(', ')}], dtype ${type}`)
   if (end - begin !== byteLength) {
     return fail(`has shape [${shape.join(', ')}] and dtype ${type}, which make ${byteLength} bytes, but data_offsets ${begin} to ${end}`)
   }

@@ -28,7 +28,10 @@ export async function withSource<T>(input: string | Source, use: (source: Source
     return await use(await fileSource(input, handle))
   } catch (error) {
     if (error instanceof FluxError) throw error
-    const [code, message] = OPEN_ERRORS[(error as NodeJS.ErrnoException).code ?? ''] ?? ['FLUX_BAD_FILE', `cannot be read: ${String(error)}`]
+    const [code, message] = OPEN_ERRORS[(error as NodeJS.ErrnoException).code ?? ''] ?? [
+      'FLUX_BAD_FILE',
+      `cannot be read: ${String(error)}`,
+    ]
     throw new FluxError(code, `${input}: ${message}`, { cause: error })
   } finally {
     await handle?.close()
@@ -48,7 +51,10 @@ async function fileSource(path: string, handle: FileHandle): Promise<Source> {
       while (filled < length) {
         const { bytesRead } = await handle.read(buffer, filled, length - filled, offset + filled)
         if (bytesRead === 0) {
-          throw new FluxError('FLUX_BAD_FILE', `${path}: the file ended at byte ${offset + filled} while it was read. Is it still being written?`)
+          throw new FluxError(
+            'FLUX_BAD_FILE',
+            `${path}: the file ended at byte ${offset + filled} while it was read. Is it still being written?`,
+          )
         }
         filled += bytesRead
       }

@@ -12,7 +12,10 @@ export function checkPlaces(path: string, size: number, tensors: Iterable<Tensor
   let end = 0
   for (const tensor of placed) {
     if (previous && tensor.offset < end) {
-      throw new FluxError('FLUX_BAD_FILE', `${path}: tensors ${previous.name} and ${tensor.name} overlap. The file is damaged: download it again`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${path}: tensors ${previous.name} and ${tensor.name} overlap. The file is damaged: download it again`,
+      )
     }
     previous = tensor
     end = tensor.offset + tensor.byteLength

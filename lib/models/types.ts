@@ -1,4 +1,4 @@
-/** How a tensor type lies in memory: `blockSize` elements of a row take `blockBytes` bytes. `id` is ggml's number, -1 where ggml has none. */
+/** How a type lies in memory: `blockSize` elements of a row take `blockBytes` bytes. `id` is ggml's number, -1 where ggml has none. */
 export interface TensorTypeInfo {
   id: number
   blockSize: number
@@ -64,8 +64,26 @@ export type TensorType = keyof typeof TENSOR_TYPES
 
 /** The types that a safetensors file can hold, in that format's own names (which are ours). */
 export const SAFETENSORS_TYPES: ReadonlySet<string> = new Set([
-  'F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'I8', 'U64', 'U32', 'U16', 'U8', 'BOOL', 'C64',
-  'F8_E4M3', 'F8_E5M2', 'F8_E8M0', 'F6_E2M3', 'F6_E3M2', 'F4',
+  'F64',
+  'F32',
+  'F16',
+  'BF16',
+  'I64',
+  'I32',
+  'I16',
+  'I8',
+  'U64',
+  'U32',
+  'U16',
+  'U8',
+  'BOOL',
+  'C64',
+  'F8_E4M3',
+  'F8_E5M2',
+  'F8_E8M0',
+  'F6_E2M3',
+  'F6_E3M2',
+  'F4',
 ] satisfies TensorType[])
 
 /** The number of elements; 1 for a scalar (`[]`). `NaN` when it is no safe integer. */

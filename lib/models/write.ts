@@ -32,8 +32,8 @@ const HEADERS: Record<string, (tensors: TensorSource[], metadata: Record<string,
  * Writes a model file, GGUF (version 3) or safetensors by the suffix of `path`; tensors keep their order. The bytes go to a file beside
  * the final name, which takes that name only when all is written and flushed; after a failure nothing is left.
  *
- * Metadata in GGUF: whole numbers become UINT32, INT32 or 64-bit integers, other numbers FLOAT32, bigints 64-bit integers, typed arrays keep
- * their type. In safetensors: strings as they are, numbers and booleans as text, no arrays.
+ * Metadata in GGUF: whole numbers become UINT32, INT32 or 64-bit integers, other numbers FLOAT32, bigints 64-bit integers; typed arrays
+ * keep their type. In safetensors: strings as they are, numbers and booleans as text, no arrays.
  *
  * @param onProgress bytes of tensor data written, and in all
  * @throws {FluxError} FLUX_BAD_OPTION for another suffix, a wrong shape, type, name or metadata value; FLUX_BAD_SHAPE when a tensor's data
@@ -94,10 +94,13 @@ async function* pieces({ name, data }: TensorSource, length: number): AsyncGener
     yield piece
   }
   if (given !== length) {
-    throw new FluxError('FLUX_BAD_SHAPE', `tensor ${quoted(name)}: its shape and type make ${length} bytes, ${given > length ? 'more' : `only ${given}`} were given`)
+    throw new FluxError(
+      'FLUX_BAD_SHAPE',
+      `tensor ${quoted(name)}: its shape and type make ${length} bytes, ${given > length ? 'more' : `only ${given}`} were given`,
+    )
   }
 }
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let written = 0; written < bytes.length; ) written += (await handle.write(bytes, written)).bytesWritten
+  for (let written = 0; written < bytes.length;) written += (await handle.write(bytes, written)).bytesWritten
 }

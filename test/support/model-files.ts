@@ -9,7 +9,8 @@ export function bytesSource(bytes: Uint8Array, path = 'memory'): Source {
     path,
     size: bytes.length,
     async read(offset, length) {
-      if (offset < 0 || length < 0 || offset + length > bytes.length) throw new Error(`read of ${length} bytes at ${offset} outside of ${bytes.length}`)
+      if (offset < 0 || length < 0 || offset + length > bytes.length)
+        throw new Error(`read of ${length} bytes at ${offset} outside of ${bytes.length}`)
       return Buffer.from(bytes.subarray(offset, offset + length))
     },
   }
@@ -18,7 +19,12 @@ export function bytesSource(bytes: Uint8Array, path = 'memory'): Source {
 /** The header of a file with the given tensors, as the readers would give it. */
 export function modelFileOf(
   tensors: { name: string; shape: number[] }[],
-  { type = 'F32' as TensorType, rename = (name: string) => name, metadata = {} as Record<string, string | number>, path = 'model.gguf' } = {},
+  {
+    type = 'F32' as TensorType,
+    rename = (name: string) => name,
+    metadata = {} as Record<string, string | number>,
+    path = 'model.gguf',
+  } = {},
 ): ModelFile {
   let offset = 0
   const infos = tensors.map(({ name, shape }) => {

@@ -71,7 +71,12 @@ describe('broken model files', () => {
   beforeAll(async () => {
     const names = ['img_in.weight', 'double_blocks.0.img_attn.qkv.weight', 'txt_in.bias', 'x']
     const shapes = [[4, 32], [2, 3, 4], [7], [1]]
-    const tensors = names.map((name, i) => ({ name, shape: shapes[i]!, type: 'F16' as const, data: new Uint8Array(2 * shapes[i]!.reduce((a, b) => a * b)) }))
+    const tensors = names.map((name, i) => ({
+      name,
+      shape: shapes[i]!,
+      type: 'F16' as const,
+      data: new Uint8Array(2 * shapes[i]!.reduce((a, b) => a * b)),
+    }))
     const metadata = { 'general.architecture': 'flux', 'general.alignment': 32 }
     const arrays = { tokens: ['a', 'b', '▁c'], scores: Float32Array.of(1, 2), flags: [true], count: 2n ** 40n }
     await writeModelFile(join(folder, 'x.gguf'), tensors, { ...metadata, ...arrays })
@@ -90,13 +95,20 @@ describe('broken model files', () => {
     for (let round = 0; round < ROUNDS; round++) {
       const bytes = MUTATIONS[mutation]!(Buffer.from(files[format]!), random, random(2) ? other : files[format]!)
       const source = bytesSource(bytes)
-      const measured = { ...source, read: (offset: number, length: number) => ((beyond = Math.max(beyond, offset + length - bytes.length)), source.read(offset, length)) }
+      const measured = {
+        ...source,
+        read: (offset: number, length: number) => (
+          (beyond = Math.max(beyond, offset + length - bytes.length)),
+          source.read(offset, length)
+        ),
+      }
       const begin = performance.now()
       try {
         const file = await openModelFile(measured)
         counts.read++
         for (const { offset, byteLength, shape, name } of file.tensors.values()) {
-          const inside = offset >= 0 && offset + byteLength <= bytes.length && shape.every((size) => Number.isSafeInteger(size) && size >= 0)
+          const inside =
+            offset >= 0 && offset + byteLength <= bytes.length && shape.every((size) => Number.isSafeInteger(size) && size >= 0)
           expect(inside, `round ${round}: tensor ${name} leaves the file`).toBe(true)
         }
         const kind = identify(file)?.kind ?? KINDS[round % KINDS.length]!
@@ -112,31 +124,33 @@ describe('broken model files', () => {
     expect(beyond, 'reads, and so allocations, stay inside the file').toBe(0)
   })
 
-  it.each([['flux', 'flux-dev-tiny'], ['t5', 't5-tiny'], ['clip', 'clip-tiny'], ['autoencoder', 'ae-tiny']] as const)(
-    'changed names and shapes of %s: a network or a FluxError',
-    (kind, model) => {
-      const random = randomNumbers(SEED)
-      const { tensors } = goldenRecipe(model)
-      let refused = 0
-      for (let round = 0; round < 300; round++) {
-        const changed = tensors.map(({ name, shape }) => ({ name, shape: [...shape] }))
-        const tensor = changed[random(2) ? random(changed.length) : random(8)]!
-        const change = random(4)
-        if (change === 0) tensor.name = tensor.name.replace(/\d+/, String(random(1000)))
-        else if (change === 1) tensor.shape[random(tensor.shape.length)] = [0, 1, 63, 2 ** 31, 2 ** 45][random(5)]!
-        else if (change === 2) tensor.shape.pop()
-        else tensor.name = changed[random(changed.length)]!.name
-        try {
-          const { tensors: native } = networkOf(kind, modelFileOf(changed))
-          expect(native).toHaveLength(tensors.length)
-        } catch (error) {
-          refused++
-          expect(error, `round ${round}: ${tensor.name} [${tensor.shape.join()}]`).toBeInstanceOf(FluxError)
-        }
+  it.each([
+    ['flux', 'flux-dev-tiny'],
+    ['t5', 't5-tiny'],
+    ['clip', 'clip-tiny'],
+    ['autoencoder', 'ae-tiny'],
+  ] as const)('changed names and shapes of %s: a network or a FluxError', (kind, model) => {
+    const random = randomNumbers(SEED)
+    const { tensors } = goldenRecipe(model)
+    let refused = 0
+    for (let round = 0; round < 300; round++) {
+      const changed = tensors.map(({ name, shape }) => ({ name, shape: [...shape] }))
+      const tensor = changed[random(2) ? random(changed.length) : random(8)]!
+      const change = random(4)
+      if (change === 0) tensor.name = tensor.name.replace(/\d+/, String(random(1000)))
+      else if (change === 1) tensor.shape[random(tensor.shape.length)] = [0, 1, 63, 2 ** 31, 2 ** 45][random(5)]!
+      else if (change === 2) tensor.shape.pop()
+      else tensor.name = changed[random(changed.length)]!.name
+      try {
+        const { tensors: native } = networkOf(kind, modelFileOf(changed))
+        expect(native).toHaveLength(tensors.length)
+      } catch (error) {
+        refused++
+        expect(error, `round ${round}: ${tensor.name} [${tensor.shape.join()}]`).toBeInstanceOf(FluxError)
       }
-      expect(refused).toBeGreaterThan(100)
-    },
-  )
+    }
+    expect(refused).toBeGreaterThan(100)
+  })
 
   it('reads the files as they were', async () => {
     for (const bytes of Object.values(files)) expect((await openModelFile(bytesSource(bytes))).tensors.size).toBe(4)

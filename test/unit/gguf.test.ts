@@ -51,7 +51,8 @@ describe('readGguf', () => {
     expect(tensors.get('s')!.offset % 8).toBe(0)
   })
 
-  const tensor = (dimensions: (number | bigint)[], type = F32, offset: number | bigint = 0) => new GgufBuilder(1, 0).tensor('x', dimensions, type, offset)
+  const tensor = (dimensions: (number | bigint)[], type = F32, offset: number | bigint = 0) =>
+    new GgufBuilder(1, 0).tensor('x', dimensions, type, offset)
   const entry = () => new GgufBuilder(0, 1).string('k')
   const twice = new GgufBuilder(2, 0).tensor('x', [8], F32, 0).tensor('x', [8], F32, 32)
   const overlap = new GgufBuilder(2, 0).tensor('x', [16], F32, 0).tensor('y', [8], F32, 32)
@@ -68,7 +69,15 @@ describe('readGguf', () => {
     ['a key twice', twoKeys, /metadata "k" is there twice/],
     ['an unknown value type', entry().u32(13).u64(0), /unknown value type 13/],
     ['an unknown element type', entry().u32(ARRAY).u32(77).u64(0), /unknown value type 77/],
-    ['an array beyond the end', entry().u32(ARRAY).u32(UINT32).u64(2n ** 61n).u64(0), /array of 2305843009213693952 values of type UINT32/],
+    [
+      'an array beyond the end',
+      entry()
+        .u32(ARRAY)
+        .u32(UINT32)
+        .u64(2n ** 61n)
+        .u64(0),
+      /array of 2305843009213693952 values of type UINT32/,
+    ],
     ['an array of strings beyond the end', entry().u32(ARRAY).u32(STRING).u64(100).u64(0), /array of 100 values of type STRING/],
     ['arrays of arrays', entry().u32(ARRAY).u32(ARRAY).u64(1).u32(UINT32).u64(0), /metadata "k" is an array of arrays/],
     ['an alignment of 24', new GgufBuilder(0, 1).string('general.alignment').u32(UINT32).u32(24).u64(0), /general.alignment is "24"/],
@@ -95,11 +104,14 @@ describe('readGguf', () => {
     const source = builder.source()
     const bytes = await source.read(0, source.size)
     let largest = 0
-    const pieces = { ...bytesSource(bytes), async read(offset: number, length: number) {
-      largest = Math.max(largest, length)
-      await new Promise(setImmediate)
-      return bytes.subarray(offset, offset + length)
-    } }
+    const pieces = {
+      ...bytesSource(bytes),
+      async read(offset: number, length: number) {
+        largest = Math.max(largest, length)
+        await new Promise(setImmediate)
+        return bytes.subarray(offset, offset + length)
+      },
+    }
     let turns = 0
     const timer = setInterval(() => turns++)
     const { metadata } = await readGguf(pieces)

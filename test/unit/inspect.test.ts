@@ -12,7 +12,12 @@ const folder = mkdtempSync(join(tmpdir(), 'ggflux-inspect-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const zeros = (tensors: { name: string; shape: number[] }[]): TensorSource[] =>
-  tensors.map(({ name, shape }) => ({ name, shape, type: 'BF16', data: new Uint8Array(2 * shape.reduce((product, size) => product * size, 1)) }))
+  tensors.map(({ name, shape }) => ({
+    name,
+    shape,
+    type: 'BF16',
+    data: new Uint8Array(2 * shape.reduce((product, size) => product * size, 1)),
+  }))
 
 async function inspected(name: string, tensors: { name: string; shape: number[] }[], metadata?: Record<string, MetadataValue>) {
   const path = join(folder, name)
@@ -30,7 +35,15 @@ describe('inspect', () => {
   ])('tells what %s is', async (model, role, architecture) => {
     const { tensors, parameters } = goldenRecipe(model)
     const result = await inspected(`${model}.safetensors`, tensors)
-    expect(result).toMatchObject({ format: 'safetensors', role, architecture, parameters, tensors: tensors.length, problems: [], tokenizer: false })
+    expect(result).toMatchObject({
+      format: 'safetensors',
+      role,
+      architecture,
+      parameters,
+      tensors: tensors.length,
+      problems: [],
+      tokenizer: false,
+    })
     expect(result.types).toEqual({ BF16: { count: tensors.length, bytes: 2 * parameters } })
     expect(result.config).toBeDefined()
   })
@@ -40,8 +53,17 @@ describe('inspect', () => {
     [128, 'FLUX.1 with guidance (Canny or Depth)'],
   ])('tells a transformer with %i channels', async (inChannels, architecture) => {
     const layout = fluxLayout({
-      inChannels, outChannels: 64, hiddenSize: 128, numHeads: 1, depth: 1, depthSingleBlocks: 1, contextInDim: 64, vecInDim: 64,
-      guidanceEmbed: true, axesDim: [16, 56, 56], theta: 10000,
+      inChannels,
+      outChannels: 64,
+      hiddenSize: 128,
+      numHeads: 1,
+      depth: 1,
+      depthSingleBlocks: 1,
+      contextInDim: 64,
+      vecInDim: 64,
+      guidanceEmbed: true,
+      axesDim: [16, 56, 56],
+      theta: 10000,
     })
     expect((await inspected(`${inChannels}.gguf`, layout)).architecture).toBe(architecture)
   })
@@ -62,7 +84,12 @@ describe('inspect', () => {
 
   it('works for unknown and for foreign files', async () => {
     const unknown = await inspected('unknown.gguf', [{ name: 'x', shape: [2, 3] }])
-    expect(unknown).toMatchObject({ role: 'unknown', architecture: 'unknown', parameters: 6, problems: [expect.stringContaining('no known names')] })
+    expect(unknown).toMatchObject({
+      role: 'unknown',
+      architecture: 'unknown',
+      parameters: 6,
+      problems: [expect.stringContaining('no known names')],
+    })
     const foreign = await inspected('foreign.gguf', [{ name: 'single_transformer_blocks.0.x', shape: [2] }])
     expect(foreign).toMatchObject({ role: 'unknown', architecture: 'FLUX transformer in the names of diffusers' })
   })

@@ -7,13 +7,29 @@ import { goldenRecipe } from '../support/golden.js'
 import { modelFileOf, parameters } from '../support/model-files.js'
 
 const FLUX_DEV: FluxConfig = {
-  inChannels: 64, outChannels: 64, hiddenSize: 3072, numHeads: 24, depth: 19, depthSingleBlocks: 38, contextInDim: 4096, vecInDim: 768,
-  guidanceEmbed: true, axesDim: [16, 56, 56], theta: 10000,
+  inChannels: 64,
+  outChannels: 64,
+  hiddenSize: 3072,
+  numHeads: 24,
+  depth: 19,
+  depthSingleBlocks: 38,
+  contextInDim: 4096,
+  vecInDim: 768,
+  guidanceEmbed: true,
+  axesDim: [16, 56, 56],
+  theta: 10000,
 }
 const T5_XXL = { dModel: 4096, dKv: 64, numHeads: 64, dFf: 10240, numLayers: 24, vocabSize: 32128, numBuckets: 32, maxDistance: 128 }
 const CLIP_L = { hiddenSize: 768, numHeads: 12, numLayers: 12, intermediateSize: 3072, vocabSize: 49408, maxPositions: 77 }
 const AUTOENCODER = {
-  ch: 128, chMult: [1, 2, 4, 4], numResBlocks: 2, zChannels: 16, scaleFactor: 0.3611, shiftFactor: 0.1159, hasEncoder: true, hasDecoder: true,
+  ch: 128,
+  chMult: [1, 2, 4, 4],
+  numResBlocks: 2,
+  zChannels: 16,
+  scaleFactor: 0.3611,
+  shiftFactor: 0.1159,
+  hasEncoder: true,
+  hasDecoder: true,
 }
 
 // configurations as the golden data's README gives them

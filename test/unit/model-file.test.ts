@@ -29,7 +29,10 @@ describe('openModelFile', () => {
   })
 
   it('tells a missing file and a folder', async () => {
-    await expect(openModelFile(join(folder, 'none.gguf'))).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND', message: expect.stringContaining('none.gguf') })
+    await expect(openModelFile(join(folder, 'none.gguf'))).rejects.toMatchObject({
+      code: 'FLUX_NOT_FOUND',
+      message: expect.stringContaining('none.gguf'),
+    })
     await expect(openModelFile(folder)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('folder') })
   })
 })
@@ -39,21 +42,36 @@ describe('writeModelFile', () => {
   const tensors: TensorSource[] = [
     { name: 'a.weight', type: 'F32', shape: [2, 3], data: bytes(24) },
     { name: 'b', type: 'F16', shape: [5], data: () => [bytes(4, 50), bytes(6, 54)] },
-    { name: 'c', type: 'BF16', shape: [1, 1, 2, 2], async *data() { yield bytes(8, 100) } },
+    {
+      name: 'c',
+      type: 'BF16',
+      shape: [1, 1, 2, 2],
+      async *data() {
+        yield bytes(8, 100)
+      },
+    },
   ]
 
   it.each(['gguf', 'safetensors'])('writes .%s files that are read back, whatever they are called', async (suffix) => {
     const written = join(folder, `round.${suffix}`)
     const progress: [number, number][] = []
     await writeModelFile(written, tensors, { 'general.name': 'round' }, (...at) => progress.push(at))
-    expect(progress).toEqual([[24, 42], [28, 42], [34, 42], [42, 42]])
+    expect(progress).toEqual([
+      [24, 42],
+      [28, 42],
+      [34, 42],
+      [42, 42],
+    ])
     const content = readFileSync(written)
     writeFileSync(join(folder, 'renamed.bin'), content)
     const file = await openModelFile(join(folder, 'renamed.bin'))
     expect(file.format).toBe(suffix)
     expect(Object.fromEntries(file.metadata)).toEqual({ 'general.name': 'round' })
     const read = [...file.tensors.values()].map(({ name, type, shape, offset, byteLength }) => ({
-      name, type, shape, data: new Uint8Array(content.subarray(offset, offset + byteLength)),
+      name,
+      type,
+      shape,
+      data: new Uint8Array(content.subarray(offset, offset + byteLength)),
     }))
     expect(read).toEqual([
       { name: 'a.weight', type: 'F32', shape: [2, 3], data: bytes(24) },
@@ -71,13 +89,26 @@ describe('writeModelFile', () => {
   it('keeps the types of GGUF metadata', async () => {
     const path = join(folder, 'metadata.gguf')
     const metadata = {
-      text: '▁a', list: ['x', ''], flags: [true, false], small: 7, negative: -7, half: 0.5, large: 2 ** 40, bits: 2n ** 63n,
-      ints: [1, -2], floats: [0.5, 1], bytes: Uint8Array.of(1, 255), scores: Float32Array.of(-0.25), none: [],
+      text: '▁a',
+      list: ['x', ''],
+      flags: [true, false],
+      small: 7,
+      negative: -7,
+      half: 0.5,
+      large: 2 ** 40,
+      bits: 2n ** 63n,
+      ints: [1, -2],
+      floats: [0.5, 1],
+      bytes: Uint8Array.of(1, 255),
+      scores: Float32Array.of(-0.25),
+      none: [],
     }
     await writeModelFile(path, [], metadata)
     expect(Object.fromEntries((await openModelFile(path)).metadata)).toEqual({
       ...metadata,
-      flags: Uint8Array.of(1, 0), ints: Int32Array.of(1, -2), floats: Float32Array.of(0.5, 1),
+      flags: Uint8Array.of(1, 0),
+      ints: Int32Array.of(1, -2),
+      floats: Float32Array.of(0.5, 1),
       none: new Uint32Array(),
     })
   })
@@ -87,8 +118,20 @@ describe('writeModelFile', () => {
   })
 
   it.each<[string, TensorSource[], string, RegExp, string?]>([
-    ['too little data', [{ name: 'x', type: 'F32', shape: [2], data: bytes(4) }], 'a.gguf', /make 8 bytes, only 4 were given/, 'FLUX_BAD_SHAPE'],
-    ['too much data', [{ name: 'x', type: 'F32', shape: [2], data: bytes(12) }], 'a.gguf', /make 8 bytes, more were given/, 'FLUX_BAD_SHAPE'],
+    [
+      'too little data',
+      [{ name: 'x', type: 'F32', shape: [2], data: bytes(4) }],
+      'a.gguf',
+      /make 8 bytes, only 4 were given/,
+      'FLUX_BAD_SHAPE',
+    ],
+    [
+      'too much data',
+      [{ name: 'x', type: 'F32', shape: [2], data: bytes(12) }],
+      'a.gguf',
+      /make 8 bytes, more were given/,
+      'FLUX_BAD_SHAPE',
+    ],
     ['a name twice', [tensors[0]!, tensors[0]!], 'a.gguf', /"a.weight" is given twice/],
     ['half a block', [{ name: 'x', type: 'Q4_0', shape: [16], data: bytes(9) }], 'a.gguf', /does not go with type Q4_0/],
     ['blocks in safetensors', [{ name: 'x', type: 'Q4_0', shape: [32], data: bytes(18) }], 'a.safetensors', /safetensors has no type Q4_0/],
@@ -103,7 +146,15 @@ describe('writeModelFile', () => {
   it('keeps the old file when the data fails midway', async () => {
     const path = join(folder, 'kept.gguf')
     writeFileSync(path, 'old')
-    const failing: TensorSource = { name: 'x', type: 'F32', shape: [2], *data() { yield bytes(4); throw new Error('source failed') } }
+    const failing: TensorSource = {
+      name: 'x',
+      type: 'F32',
+      shape: [2],
+      *data() {
+        yield bytes(4)
+        throw new Error('source failed')
+      },
+    }
     await expect(writeModelFile(path, [failing])).rejects.toThrow('source failed')
     expect(readFileSync(path, 'utf8')).toBe('old')
     expect(readdirSync(folder).filter((name) => name.includes('partial'))).toEqual([])

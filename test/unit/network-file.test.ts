@@ -40,7 +40,13 @@ describe('networkOf', () => {
     const file = fileOf(kind)
     const { tensors } = networkOf(kind, file)
     expect(tensors).toEqual(
-      tensorsOf(kind).map(({ name, shape }) => ({ name, type: 0, shape: shape.toReversed(), file: 0, offset: file.tensors.get(name)!.offset })),
+      tensorsOf(kind).map(({ name, shape }) => ({
+        name,
+        type: 0,
+        shape: shape.toReversed(),
+        file: 0,
+        offset: file.tensors.get(name)!.offset,
+      })),
     )
   })
 
@@ -76,7 +82,13 @@ describe('networkOf', () => {
   it('takes CLIP without `text_model.`, and leaves out what the text encoder does not use', () => {
     const bare = fileOf('clip', { rename: (name) => name.replace('text_model.', '') })
     expect(networkOf('clip', bare).tensors.map(({ name }) => name)).toEqual(tensorsOf('clip').map(({ name }) => name))
-    const full = ['text_model.embeddings.position_ids', 'logit_scale', 'text_projection.weight', 'visual_projection.weight', 'vision_model.x']
+    const full = [
+      'text_model.embeddings.position_ids',
+      'logit_scale',
+      'text_projection.weight',
+      'visual_projection.weight',
+      'vision_model.x',
+    ]
     const file = modelFileOf([...tensorsOf('clip'), ...full.map((name) => ({ name, shape: [4] }))])
     expect(networkOf('clip', file).tensors).toHaveLength(tensorsOf('clip').length)
   })
@@ -101,11 +113,26 @@ describe('networkOf', () => {
   }
 
   it.each<[string, () => unknown, string, RegExp]>([
-    ['a CLIP given as T5', () => networkOf('t5', fileOf('clip')), 'FLUX_BAD_FILE', /seems to be a CLIP text encoder, not a T5 text encoder/],
-    ['an autoencoder as transformer', () => networkOf('flux', fileOf('autoencoder')), 'FLUX_BAD_FILE', /seems to be an autoencoder, not a FLUX transformer/],
+    [
+      'a CLIP given as T5',
+      () => networkOf('t5', fileOf('clip')),
+      'FLUX_BAD_FILE',
+      /seems to be a CLIP text encoder, not a T5 text encoder/,
+    ],
+    [
+      'an autoencoder as transformer',
+      () => networkOf('flux', fileOf('autoencoder')),
+      'FLUX_BAD_FILE',
+      /seems to be an autoencoder, not a FLUX transformer/,
+    ],
     ['a transformer as CLIP', () => networkOf('clip', fileOf('flux')), 'FLUX_BAD_FILE', /seems to be a FLUX transformer/],
     ['a T5 as autoencoder', () => networkOf('autoencoder', fileOf('t5')), 'FLUX_BAD_FILE', /seems to be a T5 text encoder/],
-    ['something unknown', () => networkOf('t5', modelFileOf([{ name: 'x', shape: [1] }])), 'FLUX_BAD_FILE', /none of its 1 tensors has a known name/],
+    [
+      'something unknown',
+      () => networkOf('t5', modelFileOf([{ name: 'x', shape: [1] }])),
+      'FLUX_BAD_FILE',
+      /none of its 1 tensors has a known name/,
+    ],
     [
       'the names of diffusers',
       () => networkOf('flux', modelFileOf([{ name: 'single_transformer_blocks.0.attn.to_q.weight', shape: [2, 2] }])),
@@ -114,7 +141,14 @@ describe('networkOf', () => {
     ],
     [
       'an autoencoder of diffusers',
-      () => networkOf('autoencoder', modelFileOf([{ name: 'decoder.conv_in.weight', shape: [2] }, { name: 'decoder.up_blocks.0.resnets.0.norm1.weight', shape: [2] }])),
+      () =>
+        networkOf(
+          'autoencoder',
+          modelFileOf([
+            { name: 'decoder.conv_in.weight', shape: [2] },
+            { name: 'decoder.up_blocks.0.resnets.0.norm1.weight', shape: [2] },
+          ]),
+        ),
       'FLUX_UNSUPPORTED',
       /an autoencoder in the names of diffusers/,
     ],
@@ -124,21 +158,66 @@ describe('networkOf', () => {
       'FLUX_UNSUPPORTED',
       /a LoRA or a similar addition/,
     ],
-    ['a missing tensor', () => networkOf('flux', without('flux', 'txt_in.bias')), 'FLUX_BAD_FILE', /model.gguf: tensor txt_in.bias is missing/],
-    ['missing tensors', () => networkOf('flux', without('flux', 'txt_in.bias', 'img_in.bias')), 'FLUX_BAD_FILE', /tensor img_in.bias and 1 more are missing/],
-    ['an unknown tensor', () => networkOf('flux', modelFileOf([...tensorsOf('flux'), { name: 'extra', shape: [1] }])), 'FLUX_UNSUPPORTED', /tensor extra is unknown/],
+    [
+      'a missing tensor',
+      () => networkOf('flux', without('flux', 'txt_in.bias')),
+      'FLUX_BAD_FILE',
+      /model.gguf: tensor txt_in.bias is missing/,
+    ],
+    [
+      'missing tensors',
+      () => networkOf('flux', without('flux', 'txt_in.bias', 'img_in.bias')),
+      'FLUX_BAD_FILE',
+      /tensor img_in.bias and 1 more are missing/,
+    ],
+    [
+      'an unknown tensor',
+      () => networkOf('flux', modelFileOf([...tensorsOf('flux'), { name: 'extra', shape: [1] }])),
+      'FLUX_UNSUPPORTED',
+      /tensor extra is unknown/,
+    ],
     [
       'a wrong shape',
       () => networkOf('flux', reshaped('flux', 'single_blocks.1.linear2.weight', [256, 1024])),
       'FLUX_BAD_FILE',
-      /single_blocks.1.linear2.weight has shape \[256, 1024\], but the other tensors ask for \[256, 1280\]/,
+      /single_blocks.1.linear2.weight has shape \[256, 1024\], but the others ask for \[256, 1280\]/,
     ],
-    ['a matrix in 8-bit floats', () => networkOf('flux', retyped('flux', 'img_in.weight', 'F8_E4M3')), 'FLUX_UNSUPPORTED', /img_in.weight has type F8_E4M3; a matrix may be F32/],
-    ['a quantised bias', () => networkOf('flux', retyped('flux', 'img_in.bias', 'Q4_0')), 'FLUX_UNSUPPORTED', /a bias may be F32, F16, BF16/],
-    ['a quantised convolution', () => networkOf('autoencoder', retyped('autoencoder', 'decoder.conv_in.weight', 'Q4_0')), 'FLUX_UNSUPPORTED', /a convolution may be/],
-    ['a norm of doubles', () => networkOf('t5', retyped('t5', 'encoder.final_layer_norm.weight', 'F64')), 'FLUX_UNSUPPORTED', /a norm may be/],
-    ['a part of a split GGUF', () => networkOf('t5', fileOf('t5', { metadata: { 'split.count': 2 } })), 'FLUX_UNSUPPORTED', /one of 2 parts/],
-    ['a part of a split model', () => networkOf('t5', fileOf('t5', { path: 'model-00001-of-00002.safetensors' })), 'FLUX_UNSUPPORTED', /one part of a model/],
+    [
+      'a matrix in 8-bit floats',
+      () => networkOf('flux', retyped('flux', 'img_in.weight', 'F8_E4M3')),
+      'FLUX_UNSUPPORTED',
+      /img_in.weight has type F8_E4M3; a matrix may be F32/,
+    ],
+    [
+      'a quantised bias',
+      () => networkOf('flux', retyped('flux', 'img_in.bias', 'Q4_0')),
+      'FLUX_UNSUPPORTED',
+      /a bias may be F32, F16, BF16/,
+    ],
+    [
+      'a quantised convolution',
+      () => networkOf('autoencoder', retyped('autoencoder', 'decoder.conv_in.weight', 'Q4_0')),
+      'FLUX_UNSUPPORTED',
+      /a convolution may be/,
+    ],
+    [
+      'a norm of doubles',
+      () => networkOf('t5', retyped('t5', 'encoder.final_layer_norm.weight', 'F64')),
+      'FLUX_UNSUPPORTED',
+      /a norm may be/,
+    ],
+    [
+      'a part of a split GGUF',
+      () => networkOf('t5', fileOf('t5', { metadata: { 'split.count': 2 } })),
+      'FLUX_UNSUPPORTED',
+      /one of 2 parts/,
+    ],
+    [
+      'a part of a split model',
+      () => networkOf('t5', fileOf('t5', { path: 'model-00001-of-00002.safetensors' })),
+      'FLUX_UNSUPPORTED',
+      /one part of a model/,
+    ],
     [
       'two names of one tensor',
       () => networkOf('t5', modelFileOf([...tensorsOf('t5'), { name: 'token_embd.weight', shape: [512, 256] }])),
@@ -151,13 +230,25 @@ describe('networkOf', () => {
 describe('openNetworkFile', () => {
   it('opens a file, with overrides', async () => {
     const path = join(folder, 'clip.gguf')
-    await writeModelFile(path, tensorsOf('clip').map(({ name, shape }) => ({
-      name, shape, type: 'F32', data: new Uint8Array(4 * shape.reduce((product, dimension) => product * dimension, 1)),
-    })))
+    await writeModelFile(
+      path,
+      tensorsOf('clip').map(({ name, shape }) => ({
+        name,
+        shape,
+        type: 'F32',
+        data: new Uint8Array(4 * shape.reduce((product, dimension) => product * dimension, 1)),
+      })),
+    )
     const { config, file, tensors } = await openNetworkFile('clip', { path, config: { numHeads: 4 } })
     expect(config).toEqual({ hiddenSize: 128, numHeads: 4, numLayers: 3, intermediateSize: 512, vocabSize: 600, maxPositions: 77 })
     expect(file.path).toBe(path)
-    expect(tensors[0]).toEqual({ name: 'text_model.embeddings.token_embedding.weight', type: 0, shape: [128, 600], file: 0, offset: file.tensors.values().next().value!.offset })
+    expect(tensors[0]).toEqual({
+      name: 'text_model.embeddings.token_embedding.weight',
+      type: 0,
+      shape: [128, 600],
+      file: 0,
+      offset: file.tensors.values().next().value!.offset,
+    })
     await expect(openNetworkFile('t5', path)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE' })
   })
 

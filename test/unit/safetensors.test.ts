@@ -12,11 +12,23 @@ describe('readSafetensors', () => {
     const { tensors, size } = await readSafetensors(golden)
     const bytes = readFileSync(golden)
     const begin = 8 + Number(bytes.readBigUInt64LE())
-    const header = JSON.parse(bytes.toString('utf8', 8, begin)) as Record<string, { dtype: string; shape: number[]; data_offsets: number[] }>
+    const header = JSON.parse(bytes.toString('utf8', 8, begin)) as Record<
+      string,
+      { dtype: string; shape: number[]; data_offsets: number[] }
+    >
     delete header.__metadata__
     expect(size).toBe(bytes.length)
     expect([...tensors.values()].map(({ name, type, shape, offset, byteLength }) => [name, type, shape, offset, byteLength])).toEqual(
-      Object.entries(header).map(([name, { dtype, shape, data_offsets: [from, to] }]) => [name, dtype, shape, begin + from!, to! - from!]),
+      Object.entries(header).map(
+        ([
+          name,
+          {
+            dtype,
+            shape,
+            data_offsets: [from, to],
+          },
+        ]) => [name, dtype, shape, begin + from!, to! - from!],
+      ),
     )
   })
 
@@ -50,7 +62,11 @@ describe('readSafetensors', () => {
     ['a file of 9 bytes', bytesSource(Buffer.alloc(9)), /9 bytes are too few/],
     ['a tensor twice', safetensorsSource(`{"x":${entry},"x":${entry}}`, 1), /tensor "x" is there twice/],
     ['metadata twice', safetensorsSource('{"__metadata__":{},"__metadata__":{}}'), /"__metadata__" is there twice/],
-    ['a field twice', safetensorsSource('{"x":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1), /"dtype" is there twice in "x"/],
+    [
+      'a field twice',
+      safetensorsSource('{"x":{"dtype":"U8","dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1),
+      /"dtype" is there twice in "x"/,
+    ],
     ['metadata that is no string', safetensorsSource({ __metadata__: { a: 1 } }), /metadata "a" is no string/],
     ['metadata that is no object', safetensorsSource({ __metadata__: 'x' }), /JSON is broken/],
     ['endless spaces', safetensorsSource(`{${' '.repeat(2 ** 20 + 1)}}`), /more than 1048576 spaces/],

@@ -118,7 +118,8 @@ export function autoencoderConfig(tensors: Map<string, TensorInfo>, overrides?: 
   const hasDecoder = names.some((name) => name.startsWith('decoder.'))
   const side = hasDecoder ? 'decoder.up.' : 'encoder.down.'
   const levels = countBlocks(names, side, 'block.0.conv1.weight')
-  if (levels === 0) throw new FluxError('FLUX_BAD_FILE', `tensor ${side}0.block.0.conv1.weight is missing. Use a complete copy of the model`)
+  if (levels === 0)
+    throw new FluxError('FLUX_BAD_FILE', `tensor ${side}0.block.0.conv1.weight is missing. Use a complete copy of the model`)
   const widths = range(levels).map((level) => shapeOf(tensors, `${side}${level}.block.0.conv1.weight`, 4)[0]!)
   const ch = hasEncoder ? shapeOf(tensors, 'encoder.conv_in.weight', 4)[0]! : widths[0]!
   const blocks = countBlocks(names, `${side}0.block.`, 'conv1.weight')

@@ -6,12 +6,14 @@ export interface FieldRule {
   /** of the number, or of every number of a list; default 0 */
   min?: number
   max?: number
-  /** length of a list */
+  /** of a list; default 1 to 16 */
   length?: [min: number, max: number]
   multipleOf?: number
   /** true where shapes cannot tell, so that an override may differ from what was read */
   free?: boolean
 }
+
+const ANY_LENGTH: [number, number] = [1, 16]
 
 export type ConfigRules<C> = { [K in keyof C]-?: FieldRule }
 
@@ -32,7 +34,10 @@ export function completeConfig<C extends object>(derived: Partial<C>, rules: Con
     const fault = faultOf(value, rules[field])
     if (fault) throw new FluxError('FLUX_BAD_OPTION', `config.${field} is ${show(value)}; it has to be ${fault}`)
     if (!rules[field].free && value !== derived[field] && show(value) !== show(derived[field])) {
-      throw new FluxError('FLUX_BAD_OPTION', `config.${field} is ${show(value)}, but the file's tensors say ${show(derived[field])}. Leave the field out`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `config.${field} is ${show(value)}, but the file's tensors say ${show(derived[field])}. Leave the field out`,
+      )
     }
     config[field] = value
   }
@@ -42,7 +47,8 @@ export function completeConfig<C extends object>(derived: Partial<C>, rules: Con
       throw new FluxError('FLUX_BAD_OPTION', `config.${field} cannot be told from the file. Give it: ${describe(rules[field])}`)
     }
     const fault = faultOf(value, rules[field])
-    if (fault) throw new FluxError('FLUX_UNSUPPORTED', `by its tensors' shapes ${field} is ${show(value)}; supported is ${fault}. Use another model`)
+    if (fault)
+      throw new FluxError('FLUX_UNSUPPORTED', `by its tensors' shapes ${field} is ${show(value)}; supported is ${fault}. Use another model`)
   }
   return config as C
 }
@@ -54,20 +60,26 @@ function faultOf(value: unknown, rule: FieldRule): string | undefined {
 }
 
 function fits(value: unknown, rule: FieldRule): boolean {
-  const { kind, min = 0, max = Infinity, multipleOf = 1, length: [shortest, longest] = [1, 16] } = rule
+  const { kind, min = 0, max = Infinity, multipleOf = 1, length: [shortest, longest] = ANY_LENGTH } = rule
   if (kind === 'boolean') return typeof value === 'boolean'
   if (kind === 'integers') {
-    return Array.isArray(value) && value.length >= shortest && value.length <= longest && value.every((element) => fits(element, { ...rule, kind: 'integer' }))
+    return (
+      Array.isArray(value) &&
+      value.length >= shortest &&
+      value.length <= longest &&
+      value.every((element) => fits(element, { ...rule, kind: 'integer' }))
+    )
   }
   if (typeof value !== 'number' || !(value >= min && value <= max)) return false
   return kind === 'number' || (Number.isInteger(value) && value % multipleOf === 0)
 }
 
-function describe({ kind, min = 0, max = Infinity, multipleOf = 1, length }: FieldRule): string {
+function describe({ kind, min = 0, max = Infinity, multipleOf = 1, length = ANY_LENGTH }: FieldRule): string {
   if (kind === 'boolean') return 'true or false'
   const bounds = max === Infinity ? `from ${min}` : `from ${min} to ${max}`
   if (kind === 'number') return `a number ${bounds}`
   const multiple = multipleOf > 1 ? `, a multiple of ${multipleOf}` : ''
   if (kind === 'integer') return `a whole number ${bounds}${multiple}`
-  return `a list of ${length ? (length[0] === length[1] ? length[0] : length.join(' to ')) : ''} whole numbers ${bounds}${multiple}`.replace('  ', ' ')
+  const [shortest, longest] = length
+  return `a list of ${shortest === longest ? shortest : `${shortest} to ${longest}`} whole numbers ${bounds}${multiple}`
 }

@@ -49,7 +49,10 @@ const RULES: ConfigRules<FluxConfig> = {
 /** Every tensor of the transformer, in the order of the official files. */
 export function fluxLayout(config: FluxConfig): LayoutTensor[] {
   const { hiddenSize: hidden, depth, depthSingleBlocks } = config
-  const embedder = (name: string, input: number) => [...linear(`${name}.in_layer`, hidden, input), ...linear(`${name}.out_layer`, hidden, hidden)]
+  const embedder = (name: string, input: number) => [
+    ...linear(`${name}.in_layer`, hidden, input),
+    ...linear(`${name}.out_layer`, hidden, hidden),
+  ]
   return [
     ...linear('img_in', hidden, config.inChannels),
     ...embedder('time_in', SINUSOID),
@@ -121,5 +124,8 @@ export function fluxConfig(tensors: Map<string, TensorInfo>, overrides?: Partial
   )
   const sum = config.axesDim.reduce((a, b) => a + b, 0)
   if (sum === headDim) return config
-  throw new FluxError('FLUX_BAD_OPTION', `config.axesDim is [${config.axesDim.join(', ')}] with the sum ${sum}; the sum has to be the head dimension, ${headDim}`)
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `config.axesDim is [${config.axesDim.join(', ')}] with the sum ${sum}; the sum has to be the head dimension, ${headDim}`,
+  )
 }

@@ -52,5 +52,8 @@ export function countBlocks(names: Iterable<string>, prefix: string, first: stri
   }
   const gap = range(numbers.size).find((number) => !numbers.has(number))
   if (gap === undefined) return numbers.size
-  throw new FluxError('FLUX_BAD_FILE', `tensor ${prefix}${gap}.${first} is missing, though later blocks are there. Use a complete copy of the model`)
+  throw new FluxError(
+    'FLUX_BAD_FILE',
+    `tensor ${prefix}${gap}.${first} is missing, though later blocks are there. Use a complete copy of the model`,
+  )
 }

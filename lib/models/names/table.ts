@@ -52,7 +52,11 @@ function collect(found: Named, { aliases, ignored }: NameTable): Map<string, Ten
   for (const [name, tensor] of found) {
     if (ignored.some((pattern) => pattern.test(name))) continue
     const other = canonical.get(name)
-    if (other) throw new FluxError('FLUX_BAD_FILE', `tensors ${other.name} and ${tensor.name} are the same tensor by two names. Use another conversion of the model`)
+    if (other)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `tensors ${other.name} and ${tensor.name} are the same tensor by two names. Use another conversion of the model`,
+      )
     canonical.set(name, tensor)
   }
   for (const [alias, name] of Object.entries(aliases)) {
