@@ -125,3 +125,12 @@ export function fluxError(error: unknown): unknown {
   const [, code, message] = /^(FLUX_[A-Z_]+): (.*)$/s.exec(error instanceof Error ? error.message : '') ?? []
   return code ? new FluxError(code as FluxErrorCode, message!, { cause: error }) : error
 }
+
+/** ggml's reference quantiser, see {@link NativeAddon.quantize}. */
+export async function nativeQuantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array> {
+  try {
+    return await nativeAddon().quantize(type, data, rowLength)
+  } catch (error) {
+    throw fluxError(error)
+  }
+}

@@ -25,6 +25,9 @@ export interface ClipTokens {
   truncated: boolean
 }
 
+/** Names of the files that make a tokenizer, the preferred ones first. */
+export const CLIP_TOKENIZER_FILES: readonly (readonly string[])[] = [['vocab.json', 'merges.txt'], ['tokenizer.json']]
+
 /**
  * CLIP's byte-pair tokenizer (github.com/openai/CLIP, clip/simple_tokenizer.py). The text is taken as the fast tokenizer of
  * github.com/huggingface/transformers takes it: composed (NFC), white space joined, lower case; without ftfy and without resolving HTML
@@ -76,7 +79,7 @@ export class ClipTokenizer {
    * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE
    */
   static async load(source: string): Promise<ClipTokenizer> {
-    const [path, mergesPath] = await findTokenizerFiles(source, [['vocab.json', 'merges.txt'], ['tokenizer.json']])
+    const [path, mergesPath] = await findTokenizerFiles(source, CLIP_TOKENIZER_FILES)
     if (mergesPath) {
       const lines = (await readTokenizerFile(mergesPath)).toString('utf8').split(/\r?\n/)
       const merges = lines.filter((line, index) => line !== '' && !(index === 0 && line.startsWith('#version')))

@@ -15,6 +15,9 @@ export interface T5Tokens {
   truncated: boolean
 }
 
+/** Names of the files that make a tokenizer, the preferred ones first. */
+export const T5_TOKENIZER_FILES: readonly (readonly string[])[] = [['spiece.model'], ['tokenizer.json']]
+
 /**
  * T5's tokenizer: a sentencepiece unigram model (github.com/google/sentencepiece). Texts give the ids that sentencepiece gives: control
  * pieces written in a text, such as `</s>`, are ordinary characters, user-defined ones are found.
@@ -48,7 +51,7 @@ export class T5Tokenizer {
    * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
    */
   static async load(source: string): Promise<T5Tokenizer> {
-    const [path] = await findTokenizerFiles(source, [['spiece.model'], ['tokenizer.json']])
+    const [path] = await findTokenizerFiles(source, T5_TOKENIZER_FILES)
     const vocabulary = path!.endsWith('.json')
       ? t5VocabularyFromJson(await readTokenizerJson(path!), path!)
       : readSentencePiece(await readTokenizerFile(path!), path!)

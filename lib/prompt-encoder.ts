@@ -1,0 +1,62 @@
+import { Held } from './held.js'
+import { ClipTextEncoder, T5Encoder } from './nn.js'
+import type { ClipTokenizer } from './tokenizers/clip.js'
+import type { T5Tokenizer } from './tokenizers/t5.js'
+
+/** What the transformer is told of the prompt. */
+export interface PromptEmbedding {
+  /** T5's states [maxSequenceLength, contextInDim] */
+  txt: Float32Array
+  /** CLIP's pooled output [vecInDim] */
+  vec: Float32Array
+  /** which of the encoders saw only the beginning of the prompt */
+  truncated: ('t5' | 'clip')[]
+}
+
+/** 8 MB each at full size. */
+const REMEMBERED = 4
+
+/**
+ * From a prompt to its embedding: both tokenizers, both encoders. The last embeddings are remembered, so that one prompt with many seeds is
+ * encoded once.
+ */
+export class PromptEncoder {
+  readonly #t5Tokenizer: T5Tokenizer
+  readonly #clipTokenizer: ClipTokenizer
+  readonly #remembered = new Map<string, PromptEmbedding>()
+  readonly t5: Held<T5Encoder>
+  readonly clip: Held<ClipTextEncoder>
+  /** free the encoders' memory after each prompt */
+  readonly #release: boolean
+
+  constructor(tokenizers: { t5: T5Tokenizer; clip: ClipTokenizer }, t5: Held<T5Encoder>, clip: Held<ClipTextEncoder>, release: boolean) {
+    this.#t5Tokenizer = tokenizers.t5
+    this.#clipTokenizer = tokenizers.clip
+    this.t5 = t5
+    this.clip = clip
+    this.#release = release
+  }
+
+  /** @param maxSequenceLength T5's tokens; the prompt is cut off or padded to it, and the padding takes part, as in the official program */
+  async encode(prompt: string, maxSequenceLength: number, signal?: AbortSignal): Promise<PromptEmbedding> {
+    const key = `${maxSequenceLength} ${prompt}`
+    const known = this.#remembered.get(key)
+    if (known) return known
+
+    const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
+    const clipTokens = this.#clipTokenizer.encode(prompt)
+    const options = signal ? { signal } : {}
+    const t5 = await this.t5.get(options)
+    const txt = await t5.encode(t5Tokens.ids, options)
+    if (this.#release) await this.t5.release()
+    const clip = await this.clip.get(options)
+    const { pooled } = await clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options })
+    if (this.#release) await this.clip.release()
+
+    const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
+    const embedding = { txt, vec: pooled, truncated }
+    this.#remembered.set(key, embedding)
+    if (this.#remembered.size > REMEMBERED) this.#remembered.delete(this.#remembered.keys().next().value!)
+    return embedding
+  }
+}
