@@ -125,12 +125,11 @@ export function dequantize(type: BlockType, data: Uint8Array): Float32Array {
     i8: (at) => view.getInt8(start + at),
     u16: (at) => view.getUint16(start + at, true),
     u32: (at) => view.getUint32(start + at, true),
-    half: (at) => halfToFloat(view.getUint16(start + at, true)),
+    half: (at) => HALVES[view.getUint16(start + at, true)]!,
   }
   const values = new Float32Array((data.length / bytes) * size)
-  for (let i = 0; i < values.length; i++) {
-    start = Math.floor(i / size) * bytes
-    values[i] = value(block, i % size)
+  for (let i = 0; i < values.length; start += bytes) {
+    for (let j = 0; j < size; j++) values[i++] = value(block, j)
   }
   return values
 }
@@ -145,6 +144,9 @@ function halfToFloat(bits: number): number {
 }
 
 const bits = new DataView(new ArrayBuffer(4))
+
+/** every half by its pattern */
+const HALVES = Float32Array.from({ length: 0x10000 }, (_, pattern) => halfToFloat(pattern))
 
 function bitsToFloat(pattern: number): number {
   bits.setUint32(0, pattern)
