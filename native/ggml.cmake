@@ -6,6 +6,7 @@ set(GGML_NATIVE OFF)
 set(GGML_CCACHE OFF)      # set for the whole project instead
 set(GGML_OPENMP OFF)      # ggml's own threads: no library to ship, no threads that spin between calls
 set(GGML_LLAMAFILE ON)    # tinyBLAS, for the types that have no repacked format
+set(GIT_EXE "" CACHE INTERNAL "")   # or ggml would name the commit of ggflux as its own, and compile again after each one
 set(GGML_BUILD_TESTS OFF)
 set(GGML_BUILD_EXAMPLES OFF)
 if (NOT APPLE)

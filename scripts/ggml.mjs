@@ -4,7 +4,7 @@
 // exactly that file, through the user's own npm configuration and npm's own cache.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 
 export const ggmlSource = {
@@ -23,7 +23,12 @@ export function ensureGgml(root, source = ggmlSource) {
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === source.integrity) return target
 
   console.log(`ggflux: fetching the source of ggml ${source.version} (36 MB, once)`)
-  const work = mkdtempSync(path.join(root, '.ggml-'))
+  const work = path.join(root, 'build', 'ggml-source')
+  rmSync(work, { recursive: true, force: true }) // of a run that was killed
+  mkdirSync(work, { recursive: true })
+  // Ctrl-C ends the program that runs below as well, whose failure then leads through `finally`
+  const stay = () => {}
+  process.on('SIGINT', stay)
   try {
     const tarball = download(work, source)
     verify(tarball, source)
@@ -39,6 +44,7 @@ export function ensureGgml(root, source = ggmlSource) {
     return target
   } finally {
     rmSync(work, { recursive: true, force: true })
+    process.off('SIGINT', stay)
   }
 }
 

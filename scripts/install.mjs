@@ -1,5 +1,5 @@
-// `npm install`: takes the shipped binary when one fits this platform, otherwise compiles. A package installed with scripts disabled works
-// as well, from the shipped binary; lib/native.ts finds it.
+// `npm install`: takes the shipped binary when one fits this platform, otherwise compiles (in a clone, only what changed). A package
+// installed with scripts disabled works as well, from the shipped binary; lib/native.ts finds it.
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { build } from './build.mjs'
@@ -7,9 +7,9 @@ import { build } from './build.mjs'
 const require = createRequire(import.meta.url)
 const root = fileURLToPath(new URL('..', import.meta.url))
 
+process.env.PREBUILDS_ONLY = '1' // what lies in build/ may be older than its source
 try {
-  const file = require('node-gyp-build').resolve(root)
-  require(file) // a binary of another C library or of a half-finished build resolves but does not load
+  require(require('node-gyp-build').resolve(root)) // a binary for another C library resolves but does not load
 } catch {
   try {
     build()
