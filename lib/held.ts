@@ -5,45 +5,45 @@ interface Closable {
   close(): Promise<void>
 }
 
+type LoadOptions = Pick<NetworkOptions, 'signal' | 'onProgress'>
+
 /** A network that is loaded when it is first needed, and may be released and loaded again. One user at a time. */
 export class Held<N extends Closable> {
-  readonly #load: (options: Pick<NetworkOptions, 'signal' | 'onProgress'>) => Promise<N>
-  #network: N | undefined
-  #closed = false
+  readonly #load: (options: LoadOptions) => Promise<N>
+  readonly #closed = new AbortController()
+  #network: Promise<N> | undefined
 
-  constructor(load: (options: Pick<NetworkOptions, 'signal' | 'onProgress'>) => Promise<N>) {
+  constructor(load: (options: LoadOptions) => Promise<N>) {
     this.#load = load
   }
 
-  get loaded(): N | undefined {
-    return this.#network
+  get loaded(): boolean {
+    return this.#network !== undefined
   }
 
-  async get(options: Pick<NetworkOptions, 'signal' | 'onProgress'> = {}): Promise<N> {
-    this.#refuseWhenClosed()
-    if (!this.#network) {
-      const network = await this.#load(options)
-      if (this.#closed) await network.close()
-      this.#refuseWhenClosed()
-      this.#network = network
+  /** @throws {FluxError} FLUX_CLOSED after `close()`, which stops a load under way; what loading throws, and the next call tries again */
+  async get({ signal, onProgress }: LoadOptions = {}): Promise<N> {
+    const closed = this.#closed.signal
+    closed.throwIfAborted()
+    try {
+      const either = signal ? AbortSignal.any([signal, closed]) : closed
+      return await (this.#network ??= this.#load({ signal: either, ...(onProgress ? { onProgress } : {}) }))
+    } catch (error) {
+      this.#network = undefined
+      throw error
     }
-    return this.#network
   }
 
   /** Frees the network's memory; the next `get` loads it again. */
   async release(): Promise<void> {
-    const network = this.#network
+    const network = await this.#network?.catch(() => undefined)
     this.#network = undefined
     await network?.close()
   }
 
   /** Frees the network's memory, and refuses whoever asks for it later. */
   async close(): Promise<void> {
-    this.#closed = true
+    this.#closed.abort(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
     await this.release()
-  }
-
-  #refuseWhenClosed(): void {
-    if (this.#closed) throw new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again')
   }
 }

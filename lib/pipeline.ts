@@ -30,6 +30,8 @@ export interface LoadOptions extends NetworkOptions {
    * picture both are never in memory together. @default 'auto'
    */
   textEncoders?: 'auto' | 'keep' | 'release'
+  /** share of all four files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
+  onProgress?: (progress: number) => void
 }
 
 /** What the pipeline is doing; a picture passes through them in this order. */
@@ -135,21 +137,29 @@ export class FluxPipeline {
     const total = sizes.reduce((sum, size) => sum + size)
     const keep = textEncoders === 'keep' || (textEncoders === 'auto' && total <= totalmem() / 2)
     const device = { ...(backend === undefined ? {} : { backend }), ...(threads === undefined ? {} : { threads }) }
+    const loaded = sizes.map(() => 0)
+    const shared = (part: number): NetworkOptions => {
+      const tell = (progress: number) => {
+        loaded[part] = progress * sizes[part]!
+        onProgress?.(loaded.reduce((sum, bytes) => sum + bytes) / total)
+      }
+      return { ...device, ...(onProgress ? { onProgress: tell } : {}) }
+    }
     const pipeline = new FluxPipeline({
       name: basename(files.transformer).replace(/\.(gguf|safetensors)$/i, ''),
       config: transformer.config,
       defaultSize: transformer.config.hiddenSize < 1024 ? TINY_SIZE : FULL_SIZE,
       prompts: new PromptEncoder(
         tokenizers,
-        new Held((more) => T5Encoder.load(files.t5, { ...device, ...more })),
-        new Held((more) => ClipTextEncoder.load(files.clip, { ...device, ...more })),
+        new Held((more) => T5Encoder.load(files.t5, { ...shared(1), ...more })),
+        new Held((more) => ClipTextEncoder.load(files.clip, { ...shared(2), ...more })),
         !keep,
       ),
-      transformer: new Held((more) => FluxTransformer.load(files.transformer, { ...device, ...more })),
-      vae: new Held((more) => Autoencoder.load(files.vae, { ...device, ...more })),
+      transformer: new Held((more) => FluxTransformer.load(files.transformer, { ...shared(0), ...more })),
+      vae: new Held((more) => Autoencoder.load(files.vae, { ...shared(3), ...more })),
     })
     try {
-      if (keep) await pipeline.#loadAll(sizes, { ...(signal ? { signal } : {}), ...(onProgress ? { onProgress } : {}) })
+      if (keep) await pipeline.#loadAll(signal)
       return pipeline
     } catch (error) {
       await pipeline.close()
@@ -243,15 +253,9 @@ export class FluxPipeline {
     return { data: Buffer.from(toBytes(image, width, height).buffer), width, height }
   }
 
-  async #loadAll(sizes: number[], { signal, onProgress }: Pick<NetworkOptions, 'signal' | 'onProgress'>): Promise<void> {
+  async #loadAll(signal?: AbortSignal): Promise<void> {
     const { transformer, prompts, vae } = this.#parts
-    const total = sizes.reduce((sum, size) => sum + size)
-    let before = 0
-    for (const [i, held] of [transformer, prompts.t5, prompts.clip, vae].entries()) {
-      const share = (progress: number) => onProgress?.((before + progress * sizes[i]!) / total)
-      await held.get({ ...(signal ? { signal } : {}), ...(onProgress ? { onProgress: share } : {}) })
-      before += sizes[i]!
-    }
+    for (const held of [transformer, prompts.t5, prompts.clip, vae]) await held.get(signal ? { signal } : {})
   }
 
   /**
