@@ -64,7 +64,7 @@ Napi::Value shutdown(const Napi::CallbackInfo & info) {
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-    auto * addon = new Addon;  // owned by the environment
+    auto * addon = new Addon(env);  // owned by the environment
     env.SetInstanceData(addon);
     // Runs when a worker thread or the process ends in an orderly way; process.exit() calls shutdown() from JavaScript.
     env.AddCleanupHook([environment = addon->environment] { environment->shutdown(); });

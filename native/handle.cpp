@@ -1,6 +1,8 @@
 #include "handle.hpp"
 
 #include <algorithm>
+#include <chrono>
+#include <system_error>
 
 namespace ggflux {
 
@@ -80,10 +82,52 @@ void Environment::add(std::weak_ptr<Instance> instance) {
     instances_.push_back(std::move(instance));
 }
 
-void Environment::shutdown() {
-    std::unique_lock lock(mutex_);
+Environment::Environment(napi_env env) {
+    const napi_value name = Napi::String::New(env, "ggflux");
+    const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 1, 1, nullptr, nullptr, this, ask, &ask_);
+    if (status != napi_ok) throw Napi::Error::New(env);
+    napi_unref_threadsafe_function(env, ask_);  // it shall not keep the process alive
+}
+
+void Environment::ask(napi_env env, napi_value, void * environment, void *) {
+    napi_value global = nullptr;
+    bool found = false;
+    // Any access to an object is refused once JavaScript can run no more.
+    const bool alive = env && napi_get_global(env, &global) == napi_ok && napi_has_named_property(env, global, "process", &found) == napi_ok;
+    if (!alive) static_cast<Environment *>(environment)->stop();
+}
+
+Environment::Watch::Watch(Environment & environment) {
+    try {
+        thread_ = std::thread([this, ask = environment.ask_] {
+            std::unique_lock lock(mutex_);
+            while (!done_changed_.wait_for(lock, std::chrono::milliseconds(100), [this] { return done_; })) {
+                napi_call_threadsafe_function(ask, nullptr, napi_tsfn_nonblocking);
+            }
+        });
+    } catch (const std::system_error &) {
+        // the system gives no more threads: the task is not cancelled when the environment ends, only waited for
+    }
+}
+
+Environment::Watch::~Watch() {
+    {
+        const std::lock_guard lock(mutex_);
+        done_ = true;
+    }
+    done_changed_.notify_all();
+    if (thread_.joinable()) thread_.join();
+}
+
+void Environment::stop() {
+    const std::lock_guard lock(mutex_);
     ended_ = true;
     for (std::atomic<bool> * cancel : running_) *cancel = true;
+}
+
+void Environment::shutdown() {
+    stop();
+    std::unique_lock lock(mutex_);
     idle_.wait(lock, [this] { return running_.empty(); });
     for (const auto & weak : instances_) {
         if (const auto instance = weak.lock()) instance->free();
@@ -108,6 +152,7 @@ void Task::Execute() {
     try {
         environment_->enter(cancel_.get());
         struct Leave { Task & task; ~Leave() { task.environment_->leave(task.cancel_.get()); } } leave{*this};
+        const Environment::Watch watch(*environment_);
         finish_ = work_();
     } catch (const std::bad_alloc &) {
         SetError("FLUX_OUT_OF_MEMORY: memory ran out; choose a smaller picture or model, or free memory");
@@ -177,7 +222,7 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
             if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
             instance->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
             instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
-            instance->evaluator = std::make_unique<Evaluator>(plan->device, plan->threads);
+            instance->evaluator = std::make_unique<Evaluator>(plan->device, plan->threads, instance->cancel);
             instance->weights->load(instance->evaluator->device(), plan->threads, memory_limit, instance->cancel, instance->progress);
             instance->loaded = true;
             return [](Napi::Env env) { return env.Undefined(); };
@@ -208,7 +253,7 @@ Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
             const Network & network = *instance->network;
             const auto build = [&](Graph & g) { network.build(g, mode, shape); };
             auto outputs = std::make_shared<std::vector<std::vector<float>>>(
-                instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit, instance->cancel));
+                instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit));
             return [outputs](Napi::Env env) { return arrays_of(env, *outputs); };
         }, [instance] { instance->busy = false; });
     });

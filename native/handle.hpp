@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <set>
+#include <thread>
 
 namespace ggflux {
 
@@ -44,6 +45,8 @@ struct Plan {
 // What belongs to one JavaScript environment (the main thread, or a worker thread). It outlives its environment as long as a task runs.
 class Environment {
   public:
+    explicit Environment(napi_env env);
+
     // A task passes here before it works and after; `enter` throws FLUX_CLOSED once the environment ends.
     void enter(std::atomic<bool> * cancel);
     void leave(std::atomic<bool> * cancel);
@@ -53,7 +56,25 @@ class Environment {
     // Cancels what runs, waits for it, frees every network. May be called again.
     void shutdown();
 
+    // While it exists, the JavaScript thread is asked ten times a second whether its environment ends, and what runs is cancelled then.
+    // Node waits for tasks before it runs the clean-up hook: worker.terminate() would otherwise wait for the whole evaluation.
+    class Watch {
+      public:
+        explicit Watch(Environment & environment);
+        ~Watch();
+
+      private:
+        std::mutex mutex_;
+        std::condition_variable done_changed_;
+        bool done_ = false;
+        std::thread thread_;
+    };
+
   private:
+    void stop();  // cancels what runs; nothing begins any more
+    static void ask(napi_env env, napi_value, void * environment, void *);
+
+    napi_threadsafe_function ask_ = nullptr;  // freed by its environment, which waits for all tasks first
     std::mutex mutex_;
     std::condition_variable idle_;
     std::multiset<std::atomic<bool> *> running_;  // the cancel flags of the tasks at work
@@ -113,7 +134,8 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
 
 // per environment
 struct Addon {
-    std::shared_ptr<Environment> environment = std::make_shared<Environment>();
+    explicit Addon(napi_env env) : environment(std::make_shared<Environment>(env)) {}
+    std::shared_ptr<Environment> environment;
 };
 
 }  // namespace ggflux

@@ -1,4 +1,4 @@
-import type { FluxTransformer, PredictInput } from '../../lib/nn.js'
+import type { PredictInput } from '../../lib/nn.js'
 import { goldenIo, type GoldenModel } from './golden.js'
 
 /** The values of one tensor of a golden file. */
@@ -22,20 +22,5 @@ export function devCase(name: 'a' | 'b'): PredictInput {
     vec: floats('y'),
     timestep: floats('timesteps')[0]!,
     guidance: floats('guidance')[0]!,
-  }
-}
-
-/** Inputs for a transformer of any size: a square of `side` x `side` image tokens, `text` text tokens, the same values every time. */
-export function anyInput({ config }: Pick<FluxTransformer, 'config'>, side: number, text: number): PredictInput {
-  const wave = (length: number, step: number) => Float32Array.from({ length }, (_, i) => Math.sin(step * i))
-  const imgIds = new Float32Array(side * side * 3)
-  for (let i = 0; i < side * side; i++) imgIds.set([0, Math.floor(i / side), i % side], 3 * i)
-  return {
-    img: wave(side * side * config.inChannels, 0.7),
-    imgIds,
-    txt: wave(text * config.contextInDim, 0.3),
-    vec: wave(config.vecInDim, 0.11),
-    timestep: 0.5,
-    ...(config.guidanceEmbed ? { guidance: 3.5 } : {}),
   }
 }
