@@ -13,7 +13,7 @@ class Autoencoder : public Network {
   public:
     Autoencoder(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
-    size_t max_nodes() const override { return 512 + 128 * levels_.size() * static_cast<size_t>(blocks_ + 2); }
+    size_t max_nodes() const override { return 512 + 4 * linear_nodes + attention_nodes + 128 * levels_.size() * static_cast<size_t>(blocks_ + 2); }
 
   private:
     struct ResnetBlock { Norm norm1, norm2; Conv conv1, conv2, nin_shortcut; };

@@ -1,11 +1,45 @@
 #include "blocks.hpp"
 
+#include "kernels/conv2d.hpp"
+
+#include <algorithm>
 #include <cmath>
 
 namespace ggflux {
 
+namespace {
+
+// A CPU can be stopped between operations only, so that long ones are done in parts of about a tenth of a second. The parts' results are
+// put into one tensor, which costs a hundredth of their time.
+constexpr double flops_per_part = 16e9;  // for each thread
+
+// How many columns a part has, when all of them take `flops`; multiples of 64 suit the kernels.
+int64_t part_columns(const Graph & g, int64_t columns, double flops) {
+    const double parts = g.cpu_threads() > 0 ? std::ceil(flops / (flops_per_part * g.cpu_threads())) : 1;
+    if (parts <= 1) return columns;
+    return std::max<int64_t>(64, GGML_PAD(static_cast<int64_t>(static_cast<double>(columns) / std::min<double>(parts, max_parts)), 64));
+}
+
+void leave_as_it_is(ggml_tensor *, int, int, void *) {}
+
+// [width, n] from `part(first, count)`, which computes columns first .. first + count
+template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n, int64_t step, ggml_tensor * after, Part part) {
+    if (step >= n) return part(0, n);
+    ggml_tensor * y = ggml_custom_4d(g.ctx(), GGML_TYPE_F32, width, n, 1, 1, &after, 1, leave_as_it_is, 1, nullptr);
+    for (int64_t first = 0; first < n; first += step) {
+        y = ggml_set_2d_inplace(g.ctx(), y, part(first, std::min(step, n - first)), y->nb[1], first * y->nb[1]);
+    }
+    return y;
+}
+
+}  // namespace
+
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
-    ggml_tensor * y = ggml_mul_mat(g.ctx(), layer.weight, x);
+    const int64_t in = layer.weight->ne[0], out = layer.weight->ne[1], n = x->ne[1];
+    const int64_t step = part_columns(g, n, 2.0 * static_cast<double>(in * out) * static_cast<double>(n));
+    ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
+        return ggml_mul_mat(g.ctx(), layer.weight, count == n ? x : columns(g, x, first, count));
+    });
     return layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y;
 }
 
@@ -46,9 +80,13 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 
 ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
-    ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, scale, 0.0f, 0.0f);
-    ggml_prec_set_acc(out, GGML_PREC_F32);
-    return ggml_reshape_2d(g.ctx(), out, width, n);  // it comes as [d, heads, n]
+    const int64_t step = part_columns(g, n, 4.0 * static_cast<double>(width * n) * static_cast<double>(k->ne[2]));
+    return in_parts(g, width, n, step, q, [&](int64_t first, int64_t count) {
+        ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
+        ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, queries), heads_last(g, k), heads_last(g, v), nullptr, scale, 0.0f, 0.0f);
+        ggml_prec_set_acc(out, GGML_PREC_F32);
+        return ggml_reshape_2d(g.ctx(), out, width, count);  // it comes as [d, heads, count]
+    });
 }
 
 ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale, ggml_tensor * bias) {
@@ -67,6 +105,9 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
 }
 
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
+    if (g.cpu_threads() > 0 && kernels::conv2d_fits(conv.weight, x, stride, pad)) {
+        return kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel());
+    }
     ggml_tensor * y = ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1);
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
 }

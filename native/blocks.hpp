@@ -6,6 +6,10 @@
 
 namespace ggflux {
 
+// Long operations are done in parts, see blocks.cpp; this bounds the nodes that a graph has.
+constexpr int max_parts = 16;
+constexpr size_t linear_nodes = 4 * max_parts, attention_nodes = 8 * max_parts;
+
 // x [in, n] -> [out, n]
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x);
 

@@ -12,7 +12,7 @@ class Clip : public Network {
   public:
     Clip(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
-    size_t max_nodes() const override { return 128 + 64 * layers_.size(); }
+    size_t max_nodes() const override { return 128 + (7 * linear_nodes + 64) * layers_.size(); }
 
   private:
     struct Layer { Norm layer_norm1, layer_norm2; Linear q, k, v, out, fc1, fc2; };

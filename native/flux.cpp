@@ -49,7 +49,10 @@ Flux::Stream Flux::stream(Weights & w, const std::string & block, const std::str
             w.linear(p + "mlp.0", hidden_, mlp_), w.linear(p + "mlp.2", mlp_, hidden_)};
 }
 
-size_t Flux::max_nodes() const { return 256 + 160 * double_blocks_.size() + 80 * single_blocks_.size(); }
+size_t Flux::max_nodes() const {
+    const size_t double_block = 10 * linear_nodes + attention_nodes + 128, single_block = 3 * linear_nodes + attention_nodes + 64;
+    return 10 * linear_nodes + 128 + double_block * double_blocks_.size() + single_block * single_blocks_.size();
+}
 
 void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const {
     if (mode != "predict") bad_mode(mode);

@@ -67,7 +67,7 @@ std::vector<DeviceInfo> list_devices() {
 
 // ---- Graph ----
 
-Graph::Graph(size_t max_nodes) {
+Graph::Graph(size_t max_nodes, int cpu_threads, const std::atomic<bool> * cancel) : cpu_threads_(cpu_threads), cancel_(cancel) {
     const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));
     if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
@@ -101,7 +101,7 @@ void Graph::stop_point(ggml_tensor * tensor) {
 
 // ---- Evaluator ----
 
-Evaluator::Evaluator(const std::string & device, int threads) : threads_(std::max(1, threads)) {
+Evaluator::Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel) : threads_(std::max(1, threads)), cancel_(cancel) {
     device_ = ggml_backend_dev_by_name(device.c_str());
     if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + device + "; devices() tells which there are");
     backends_.push_back(start(device_));
@@ -131,7 +131,7 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
 
     // Measure, reserve, allocate: each on a graph of its own, because splitting a graph between devices rewires it.
     const auto make = [&] {
-        auto graph = std::make_unique<Graph>(max_nodes);
+        auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, &cancel_);
         build(*graph);
         ggml_backend_sched_reset(sched_.get());
         return graph;
@@ -199,16 +199,16 @@ void Evaluator::set_inputs(const std::vector<Array> & inputs) {
 }
 
 std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
-                                               const std::vector<Array> & inputs, size_t memory_limit, const std::atomic<bool> & cancel) {
-    if (cancel) throw Aborted();
+                                               const std::vector<Array> & inputs, size_t memory_limit) {
+    if (cancel_) throw Aborted();
     prepare(key, max_nodes, build, memory_limit);
     set_inputs(inputs);
 
     // The CPU polls between operations. A GPU is given work up to the next stop point and asked there.
     ggml_backend_t cpu = backends_.back().get();
     const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(cpu, "ggml_backend_set_abort_callback");
-    if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel));
-    struct Watch { const Graph * graph; const std::atomic<bool> * cancel; } watch = {graph_.get(), &cancel};
+    if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel_));
+    struct Watch { const Graph * graph; const std::atomic<bool> * cancel; } watch = {graph_.get(), &cancel_};
     if (!on_cpu()) {
         ggml_backend_sched_set_eval_callback(sched_.get(), [](ggml_tensor * tensor, bool ask, void * data) {
             const Watch & watch = *static_cast<Watch *>(data);
@@ -221,7 +221,7 @@ std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t m
     if (set_abort) set_abort(cpu, nullptr, nullptr);
     if (!on_cpu()) ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
 
-    if (cancel) throw Aborted();
+    if (cancel_) throw Aborted();
     if (status == GGML_STATUS_ALLOC_FAILED) throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());
     if (status != GGML_STATUS_SUCCESS) throw Error("FLUX_DEVICE", std::string(ggml_backend_dev_name(device_)) + " failed during the evaluation" + complaint());
 

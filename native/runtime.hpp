@@ -48,7 +48,8 @@ using Shape = std::vector<int64_t>;
 // A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.
 class Graph {
   public:
-    explicit Graph(size_t max_nodes);
+    // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used
+    Graph(size_t max_nodes, int cpu_threads, const std::atomic<bool> * cancel);
 
     ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
     ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
@@ -56,11 +57,15 @@ class Graph {
     void stop_point(ggml_tensor * tensor);                              // where a call on a GPU may be cancelled; CPUs stop anywhere
 
     ggml_context * ctx() const { return context_.get(); }
+    int cpu_threads() const { return cpu_threads_; }
+    const std::atomic<bool> * cancel() const { return cancel_; }
 
   private:
     friend class Evaluator;
     struct Input { ggml_tensor * tensor; int64_t limit; };
     ContextPtr context_;
+    int cpu_threads_;
+    const std::atomic<bool> * cancel_;
     ggml_cgraph * graph_;
     std::vector<Input> inputs_;
     std::vector<ggml_tensor *> outputs_, stop_points_;
@@ -69,7 +74,8 @@ class Graph {
 // One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
 class Evaluator {
   public:
-    Evaluator(const std::string & device, int threads);
+    // A call that runs throws Aborted soon after `cancel` is set; the flag must outlive the evaluator.
+    Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel);
     ~Evaluator();
 
     ggml_backend_dev_t device() const { return device_; }
@@ -77,9 +83,9 @@ class Evaluator {
     int threads() const { return threads_; }
 
     // Evaluates what `build` makes. `key` names the graph and its shape: as long as it stays the same, graph and buffers are reused.
-    // Throws Aborted once `cancel` is set, Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes.
+    // Throws Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes.
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
-                                        const std::vector<Array> & inputs, size_t memory_limit, const std::atomic<bool> & cancel);
+                                        const std::vector<Array> & inputs, size_t memory_limit);
 
     size_t compute_bytes() const { return compute_bytes_; }
 
@@ -89,6 +95,7 @@ class Evaluator {
 
     ggml_backend_dev_t device_;
     int threads_;
+    const std::atomic<bool> & cancel_;
     std::vector<BackendPtr> backends_;  // the device first, the CPU last
     SchedPtr sched_;
     size_t sched_nodes_ = 0;

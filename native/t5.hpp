@@ -13,7 +13,7 @@ class T5 : public Network {
   public:
     T5(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
-    size_t max_nodes() const override { return 128 + 48 * blocks_.size(); }
+    size_t max_nodes() const override { return 128 + (7 * linear_nodes + 64) * blocks_.size(); }
 
   private:
     struct Block { Linear q, k, v, o, wi_0, wi_1, wo; ggml_tensor * attention_norm, * ff_norm; };

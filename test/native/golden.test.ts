@@ -1,11 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import { toBytes } from '../../lib/image.js'
+import { onTestBackend } from '../support/backend.js'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
 import { relL2, type readTensors } from '../support/safetensors.js'
 
-// F32 weights on the default device with default flags. The tolerances are those of the reference data.
+// F32 weights with default flags. The tolerances are those of the reference data.
 const errors = goldenErrors()
 const floats = (io: ReturnType<typeof readTensors>, name: string) => io.get(name)!.data as Float32Array
 const rows: ErrorRow[] = []
@@ -22,7 +23,7 @@ afterAll(() => printErrorTable('relative L2 of the networks against the referenc
 describe.each(['flux-dev-tiny', 'flux-schnell-tiny'] as const)('%s', (model) => {
   let flux: FluxTransformer
   beforeAll(async () => {
-    flux = await FluxTransformer.load(await goldenWeights(model))
+    flux = await FluxTransformer.load(await goldenWeights(model), onTestBackend)
   })
   afterAll(() => flux?.close())
 
@@ -43,14 +44,14 @@ describe.each(['flux-dev-tiny', 'flux-schnell-tiny'] as const)('%s', (model) => 
 
 test.each(['a', 'b'])('t5-tiny case %s', async (name) => {
   const io = goldenIo('t5-tiny')
-  await using t5 = await T5Encoder.load(await goldenWeights('t5-tiny'))
+  await using t5 = await T5Encoder.load(await goldenWeights('t5-tiny'), onTestBackend)
   const states = await t5.encode(io.get(`${name}.in.ids`)!.data as Int32Array)
   expectParity('t5-tiny', `${name}.out.last_hidden_state`, states, floats(io, `${name}.out.last_hidden_state`))
 })
 
 test.each(['a', 'b', 'c'])('clip-tiny case %s', async (name) => {
   const io = goldenIo('clip-tiny')
-  await using clip = await ClipTextEncoder.load(await goldenWeights('clip-tiny'))
+  await using clip = await ClipTextEncoder.load(await goldenWeights('clip-tiny'), onTestBackend)
   const { pooled, hidden } = await clip.encode(io.get(`${name}.in.ids`)!.data as Int32Array)
   expectParity('clip-tiny', `${name}.out.pooled`, pooled, floats(io, `${name}.out.pooled`))
   expectParity('clip-tiny', `${name}.out.last_hidden_state`, hidden, floats(io, `${name}.out.last_hidden_state`))
@@ -60,7 +61,7 @@ describe('ae-tiny', () => {
   const io = goldenIo('ae-tiny')
   let vae: Autoencoder
   beforeAll(async () => {
-    vae = await Autoencoder.load(await goldenWeights('ae-tiny'))
+    vae = await Autoencoder.load(await goldenWeights('ae-tiny'), onTestBackend)
   })
   afterAll(() => vae?.close())
 

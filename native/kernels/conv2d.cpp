@@ -1,0 +1,169 @@
+#include "conv2d.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+// The picture is cut into tiles of 4 rows of 64 pixels. A thread copies a tile with its border, all input channels, into its scratch memory
+// (in L2), then makes the tile's output 8 channels at a time: 8 x (1 or 2 vectors) of sums stay in registers while the loop runs over input
+// channels and taps; each tap is one unaligned load per vector of pixels and one broadcast per output channel.
+
+namespace ggflux::kernels {
+
+namespace {
+
+constexpr int64_t tile_w = 64, tile_h = 4, channel_block = 8;
+
+int64_t scratch_floats(int64_t in, int64_t k) { return in * (tile_h + k - 1) * (tile_w + k - 1); }
+
+struct Conv {
+    const float * x, * weight, * bias;
+    float * y, * scratch;
+    int64_t w, h, in, out, k;
+    const std::atomic<bool> * cancel;
+};
+
+#if defined(__GNUC__)
+
+template <int lanes> struct Vector { typedef float type __attribute__((vector_size(4 * lanes), aligned(4))); };
+
+// One block of output: 8 channels of `vectors * lanes` pixels of one row. tile points to the row's first tap; taps [in * k * k, 8]
+template <int lanes, int vectors, int k>
+__attribute__((always_inline)) inline void block(const float * tile, int64_t tile_stride, int64_t channel_stride, const float * taps, int64_t in,
+                                                 const float * bias, float * y, int64_t plane, int64_t count) {
+    using Vec = typename Vector<lanes>::type;
+    Vec sum[channel_block][vectors];
+    for (int o = 0; o < channel_block; o++) {
+        for (int v = 0; v < vectors; v++) sum[o][v] = Vec{} + bias[o];
+    }
+    for (int64_t c = 0; c < in; c++, tile += channel_stride) {
+        for (int ky = 0; ky < k; ky++) {
+            for (int kx = 0; kx < k; kx++, taps += channel_block) {
+                const float * row = tile + ky * tile_stride + kx;
+                Vec pixels[vectors];
+                for (int v = 0; v < vectors; v++) pixels[v] = *reinterpret_cast<const Vec *>(row + v * lanes);
+                for (int o = 0; o < channel_block; o++) {
+                    for (int v = 0; v < vectors; v++) sum[o][v] += pixels[v] * taps[o];
+                }
+            }
+        }
+    }
+    if (count >= lanes * vectors) {
+        for (int o = 0; o < channel_block; o++) {
+            for (int v = 0; v < vectors; v++) *reinterpret_cast<Vec *>(y + o * plane + v * lanes) = sum[o][v];
+        }
+    } else {
+        for (int o = 0; o < channel_block; o++) std::memcpy(y + o * plane, sum[o], static_cast<size_t>(count) * sizeof(float));
+    }
+}
+
+// The tile at (x0, y0) with its border, zeros outside of the picture: [in, tile_h + k - 1, tile_w + k - 1]
+inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0, float * tile) {
+    const int64_t border = conv.k / 2, width = tile_w + conv.k - 1;
+    const int64_t from = std::max<int64_t>(0, x0 - border), to = std::min(conv.w, x0 + tile_w + border);
+    for (int64_t c = 0; c < conv.in; c++) {
+        for (int64_t y = y0 - border; y < y0 + tile_h + border; y++, tile += width) {
+            if (y < 0 || y >= conv.h) {
+                std::memset(tile, 0, static_cast<size_t>(width) * sizeof(float));
+                continue;
+            }
+            const int64_t left = from - (x0 - border), n = to - from;
+            std::memset(tile, 0, static_cast<size_t>(left) * sizeof(float));
+            std::memcpy(tile + left, conv.x + (c * conv.h + y) * conv.w + from, static_cast<size_t>(n) * sizeof(float));
+            std::memset(tile + left + n, 0, static_cast<size_t>(width - left - n) * sizeof(float));
+        }
+    }
+}
+
+template <int lanes, int vectors, int k> __attribute__((always_inline)) inline void run(const Conv & conv, int ith, int nth) {
+    const int64_t columns = (conv.w + tile_w - 1) / tile_w, rows = (conv.h + tile_h - 1) / tile_h;
+    const int64_t width = tile_w + k - 1, channel = width * (tile_h + k - 1), plane = conv.w * conv.h;
+    float * tile = conv.scratch + ith * scratch_floats(conv.in, k);
+    for (int64_t t = ith; t < rows * columns && !conv.cancel->load(std::memory_order_relaxed); t += nth) {
+        const int64_t x0 = t % columns * tile_w, y0 = t / columns * tile_h;
+        const int64_t w = std::min(tile_w, conv.w - x0), h = std::min(tile_h, conv.h - y0);
+        copy_tile(conv, x0, y0, tile);
+        for (int64_t o = 0; o < conv.out; o += channel_block) {
+            const float * taps = conv.weight + o * conv.in * k * k;
+            for (int64_t y = 0; y < h; y++) {
+                for (int64_t x = 0; x < w; x += lanes * vectors) {
+                    block<lanes, vectors, k>(tile + y * width + x, width, channel, taps, conv.in, conv.bias + o,
+                                             conv.y + o * plane + (y0 + y) * conv.w + x0 + x, plane, w - x);
+                }
+            }
+        }
+    }
+}
+
+template <int lanes, int vectors> __attribute__((always_inline)) inline void run(const Conv & conv, int ith, int nth) {
+    if (conv.k == 3) run<lanes, vectors, 3>(conv, ith, nth);
+    else run<lanes, vectors, 1>(conv, ith, nth);
+}
+
+using Run = void (*)(const Conv &, int, int);
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,fma"))) void run_avx512(const Conv & conv, int ith, int nth) { run<16, 2>(conv, ith, nth); }
+__attribute__((target("avx2,fma"))) void run_avx2(const Conv & conv, int ith, int nth) { run<8, 1>(conv, ith, nth); }
+
+Run best() {
+    if (__builtin_cpu_supports("avx512f")) return run_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return run_avx2;
+    return nullptr;
+}
+#elif defined(__aarch64__)
+void run_neon(const Conv & conv, int ith, int nth) { run<4, 2>(conv, ith, nth); }
+Run best() { return run_neon; }
+#else
+Run best() { return nullptr; }
+#endif
+
+#else
+using Run = void (*)(const Conv &, int, int);
+Run best() { return nullptr; }
+#endif
+
+// weight [k, k, in, out] -> [8, k * k * in, out / 8]: what a tap of one block needs lies together. The tensor goes on past that: scratch memory
+// for `compute`, which lives as long as this node does.
+void pack(ggml_tensor * packed, int ith, int nth, void *) {
+    const ggml_tensor * weight = packed->src[0];
+    const int64_t taps = weight->ne[0] * weight->ne[1] * weight->ne[2], blocks = weight->ne[3] / channel_block;
+    for (int64_t b = ith; b < blocks; b += nth) {
+        const float * from = static_cast<const float *>(weight->data) + b * channel_block * taps;
+        float * to = static_cast<float *>(packed->data) + b * channel_block * taps;
+        for (int64_t t = 0; t < taps; t++) {
+            for (int64_t o = 0; o < channel_block; o++) *to++ = from[o * taps + t];
+        }
+    }
+}
+
+// sources: x, packed weight, bias
+void compute(ggml_tensor * y, int ith, int nth, void * cancel) {
+    const ggml_tensor * x = y->src[0], * packed = y->src[1], * weight = packed->src[0], * bias = y->src[2];
+    float * taps = static_cast<float *>(packed->data);
+    static const Run run = best();
+    run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data), static_cast<float *>(y->data), taps + ggml_nelements(weight),
+         y->ne[0], y->ne[1], x->ne[2], y->ne[2], weight->ne[0], static_cast<const std::atomic<bool> *>(cancel)},
+        ith, nth);
+}
+
+}  // namespace
+
+bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad) {
+    static const char * choice = std::getenv("GGFLUX_KERNELS");  // `ggml` switches own kernels off, to compare
+    const int64_t k = weight->ne[0];
+    return best() && !(choice && std::strcmp(choice, "ggml") == 0) && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
+           weight->ne[3] % channel_block == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
+}
+
+ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel) {
+    const int64_t k = weight->ne[0], in = weight->ne[2], out = weight->ne[3];
+    const int64_t floats = ggml_nelements(weight) + scratch_floats(in, k) * threads;
+    ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_F32, floats, 1, 1, 1, &weight, 1, pack, threads, nullptr);
+    ggml_tensor * sources[] = {x, packed, bias};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], x->ne[1], out, 1, sources, 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+}
+
+}  // namespace ggflux::kernels

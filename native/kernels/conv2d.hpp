@@ -1,0 +1,17 @@
+// Convolution on a CPU, in F32, for the shapes that the autoencoder is made of: stride 1, kernel 1 x 1 or 3 x 3 with the picture's size kept,
+// a multiple of 8 output channels. ggml's own operation gathers every patch into a row first, and is bound by that.
+#pragma once
+
+#include <ggml.h>
+
+#include <atomic>
+
+namespace ggflux::kernels {
+
+// Whether this machine, this build and these shapes suit the kernel. weight [k, k, in, out]
+bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad);
+
+// x [w, h, in], weight [k, k, in, out], bias [out], all F32 and contiguous -> [w, h, out]. Stops early once `cancel` is set.
+ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel);
+
+}  // namespace ggflux::kernels
