@@ -22,7 +22,7 @@ export function build({ debug = false, variants = 'native', define = [], out = p
   ensureGgml(root)
   const log = path.join(root, 'build', 'build.log')
   const first = !existsSync(path.join(root, out, 'CMakeCache.txt'))
-  const duration = variants === 'all' ? 'about 15 minutes' : 'about two minutes'
+  const duration = variants === 'all' ? 'five to ten minutes' : 'one to two minutes'
   console.log(`ggflux: compiling the addon${first ? ` (${duration} on two cores)` : ''}; the compiler's output goes to ${log}`)
   mkdirSync(path.dirname(log), { recursive: true })
   rmSync(log, { force: true })
