@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib'
-import { encode } from 'fast-png'
+import { PNG } from 'pngjs'
 
 export interface PngInput {
   /** [height, width, 3] */
@@ -15,11 +15,21 @@ export interface PngInput {
 /** Signature (8 bytes) and IHDR chunk (25 bytes) */
 const HEADER_LENGTH = 33
 
-/**
- * A PNG file. The text stands before the pixels, for readers that stop there (fast-png would put it behind them, and only Latin-1).
- */
+const RGB = 2
+const ADAPTIVE_FILTER = -1
+const Z_FILTERED = 1
+
+/** A PNG file. The text stands before the pixels, for readers that stop there. */
 export function encodePng({ rgb, width, height, compression, parameters }: PngInput): Uint8Array<ArrayBuffer> {
-  const png = encode({ data: rgb, width, height, channels: 3 }, { zlib: { level: compression } })
+  const picture = Object.assign(new PNG(), { width, height, data: Buffer.from(rgb.buffer, rgb.byteOffset, rgb.byteLength) })
+  const png = PNG.sync.write(picture, {
+    colorType: RGB,
+    inputColorType: RGB,
+    inputHasAlpha: false,
+    filterType: ADAPTIVE_FILTER,
+    deflateLevel: compression,
+    deflateStrategy: Z_FILTERED,
+  })
   if (!parameters) return new Uint8Array(png)
   return new Uint8Array(Buffer.concat([png.subarray(0, HEADER_LENGTH), textChunk('parameters', parameters), png.subarray(HEADER_LENGTH)]))
 }
