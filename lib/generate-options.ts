@@ -1,7 +1,8 @@
 import { randomInt } from 'node:crypto'
 import { FluxError } from './errors.js'
-import type { EncodeOptions } from './image.js'
+import { checkEncodeOptions, type EncodeOptions } from './image.js'
 import type { FluxConfig } from './models/layouts/flux.js'
+import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
 import type { NoiseVariant } from './sampling/noise.js'
 import { SAMPLERS, type SamplerName } from './sampling/samplers.js'
 import { customSigmas, schedule, SCHEDULERS, type SchedulerName } from './sampling/schedule.js'
@@ -61,9 +62,11 @@ export interface Settings {
 }
 
 const KNOWN = [
-  'prompt', 'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength', 'preview',
-  'signal', 'format', 'quality', 'compression',
+  'prompt', 'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength',
+  'preview', 'signal', 'format', 'quality', 'compression',
 ] as const satisfies readonly (keyof GenerateOptions)[]
+
+const MAX_STEPS = 1000
 
 /**
  * Checks the options of one picture and fills in what is not given.
@@ -71,70 +74,93 @@ const KNOWN = [
  * @param defaultSize side of the picture where none is given
  * @throws {FluxError} FLUX_BAD_OPTION naming the option, its value, and what is possible
  */
-export function completeOptions(options: GenerateOptions, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>, defaultSize: number): Settings {
-  if (typeof options !== 'object' || options === null) throw bad('the options', options, 'an object such as { prompt: "a red fox" }')
-  for (const name of Object.keys(options)) {
-    if (!(KNOWN as readonly string[]).includes(name)) throw new FluxError('FLUX_BAD_OPTION', `there is no option ${name}; there are ${KNOWN.join(', ')}`)
+export function completeOptions(
+  options: GenerateOptions,
+  { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>,
+  defaultSize: number,
+): Settings {
+  requireOptions('the options', options, KNOWN)
+  const {
+    prompt,
+    width = defaultSize,
+    height = defaultSize,
+    steps = guidanceEmbed ? 28 : 4,
+    guidance = guidanceEmbed ? 3.5 : undefined,
+    seed = randomInt(2 ** 32),
+    sampler = 'euler',
+    scheduler = 'official',
+    sigmas,
+    shift = guidanceEmbed,
+    noise = 'float32',
+    maxSequenceLength = guidanceEmbed ? 512 : 256,
+    preview,
+    signal,
+    format,
+    quality,
+    compression,
+  } = options
+  if (typeof prompt !== 'string' || prompt.length > MAX_TEXT_LENGTH) {
+    throw badOption('prompt', prompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   }
-  const { prompt, sampler = 'euler', scheduler = 'official', noise = 'float32', shift = guidanceEmbed, signal } = options
-  if (typeof prompt !== 'string' || prompt.length > MAX_TEXT_LENGTH) throw bad('prompt', prompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
-  if (!Object.hasOwn(SAMPLERS, sampler)) throw bad('sampler', sampler, `one of ${Object.keys(SAMPLERS).join(', ')}`)
-  if (!Object.hasOwn(SCHEDULERS, scheduler)) throw bad('scheduler', scheduler, `one of ${Object.keys(SCHEDULERS).join(', ')}`)
-  if (noise !== 'float32' && noise !== 'bfloat16') throw bad('noise', noise, "'float32' or 'bfloat16'")
-  if (typeof shift !== 'boolean') throw bad('shift', shift, 'true or false')
-  if (signal !== undefined && !(signal instanceof AbortSignal)) throw bad('signal', signal, 'an AbortSignal')
-  if (options.guidance !== undefined && !guidanceEmbed) {
-    throw new FluxError('FLUX_BAD_OPTION', `guidance is ${options.guidance}, but this model (schnell) was made without guidance; leave it out`)
+  requireSide('width', width)
+  requireSide('height', height)
+  requireWhole('steps', steps, 1, MAX_STEPS)
+  requireGuidance(guidance, guidanceEmbed)
+  requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER)
+  requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
+  requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
+  if (typeof shift !== 'boolean') throw badOption('shift', shift, 'true or false')
+  requireOneOf('noise', noise, ['float32', 'bfloat16'])
+  requireWhole('maxSequenceLength', maxSequenceLength, 16, 512)
+  requireSignal(signal)
+  const encode: EncodeOptions = {
+    ...(format === undefined ? {} : { format }),
+    ...(quality === undefined ? {} : { quality }),
+    ...(compression === undefined ? {} : { compression }),
   }
-  const width = side('width', options.width ?? defaultSize)
-  const height = side('height', options.height ?? defaultSize)
-  const steps = whole('steps', options.steps ?? (guidanceEmbed ? 28 : 4), 1, 1000)
-  const sigmas = options.sigmas
-    ? customSigmas(options.sigmas)
-    : schedule({ steps, sequenceLength: (width / 16) * (height / 16), scheduler, shift })
+  checkEncodeOptions(encode)
   return {
     prompt,
     width,
     height,
-    sigmas,
-    guidance: guidanceEmbed ? number('guidance', options.guidance ?? 3.5, 0, 100) : undefined,
-    seed: whole('seed', options.seed ?? randomInt(2 ** 32), 0, Number.MAX_SAFE_INTEGER),
+    sigmas: sigmas === undefined ? schedule({ steps, sequenceLength: (width / 16) * (height / 16), scheduler, shift }) : ownSigmas(sigmas),
+    guidance,
+    seed,
     sampler,
-    scheduler: options.sigmas ? 'custom' : scheduler,
+    scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,
-    maxSequenceLength: whole('maxSequenceLength', options.maxSequenceLength ?? (guidanceEmbed ? 512 : 256), 16, 512),
-    preview: options.preview && completePreview(options.preview),
-    encode: {
-      ...(options.format === undefined ? {} : { format: options.format }),
-      ...(options.quality === undefined ? {} : { quality: options.quality }),
-      ...(options.compression === undefined ? {} : { compression: options.compression }),
-    },
+    maxSequenceLength,
+    preview: preview === undefined ? undefined : completePreview(preview),
+    encode,
     signal,
   }
 }
 
-function completePreview({ every = 1, method = 'linear' }: PreviewOptions): Required<PreviewOptions> {
-  if (method !== 'linear' && method !== 'autoencoder') throw bad('preview.method', method, "'linear' or 'autoencoder'")
-  return { every: whole('preview.every', every, 1, 1000), method }
+function completePreview(preview: PreviewOptions): Required<PreviewOptions> {
+  requireOptions('preview', preview, ['every', 'method'])
+  const { every = 1, method = 'linear' } = preview
+  return {
+    every: requireWhole('preview.every', every, 1, MAX_STEPS),
+    method: requireOneOf('preview.method', method, ['linear', 'autoencoder']),
+  }
 }
 
-function side(name: string, value: number): number {
-  if (Number.isInteger(value) && value >= 64 && value <= 4096 && value % 16 === 0) return value
+function ownSigmas(sigmas: number[]): number[] {
+  const most = MAX_STEPS + 1
+  if (!Array.isArray(sigmas) || sigmas.length > most) throw badOption('sigmas', sigmas, `an array of at most ${most} numbers`)
+  return customSigmas(sigmas)
+}
+
+function requireSide(name: string, value: number): void {
+  if (Number.isInteger(value) && value >= 64 && value <= 4096 && value % 16 === 0) return
   const near = Number.isFinite(value) ? `; ${Math.min(4096, Math.max(64, 16 * Math.round(value / 16)))} is nearest` : ''
-  throw bad(name, value, `a multiple of 16 from 64 to 4096${near}`)
+  throw badOption(name, value, `a multiple of 16 from 64 to 4096${near}`)
 }
 
-function whole(name: string, value: number, least: number, most: number): number {
-  if (!Number.isInteger(value) || value < least || value > most) throw bad(name, value, `a whole number from ${least} to ${most}`)
-  return value
-}
-
-function number(name: string, value: number, least: number, most: number): number {
-  if (typeof value !== 'number' || !(value >= least && value <= most)) throw bad(name, value, `a number from ${least} to ${most}`)
-  return value
-}
-
-function bad(name: string, value: unknown, wanted: string): FluxError {
-  const shown = typeof value === 'string' ? `'${value.slice(0, 100)}'` : String(value)
-  return new FluxError('FLUX_BAD_OPTION', `${name} is ${shown}; give ${wanted}`)
+function requireGuidance(guidance: number | undefined, guidanceEmbed: boolean): void {
+  if (guidance === undefined) return
+  if (typeof guidance !== 'number' || !(guidance >= 0 && guidance <= 100)) throw badOption('guidance', guidance, 'a number from 0 to 100')
+  if (!guidanceEmbed) {
+    throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}, but this model (schnell) was made without guidance; leave it out`)
+  }
 }

@@ -1,19 +1,16 @@
 import { FluxError } from './errors.js'
-import type { NetworkOptions } from './network.js'
 
 interface Closable {
   close(): Promise<void>
 }
 
-type LoadOptions = Pick<NetworkOptions, 'signal' | 'onProgress'>
-
 /** A network that is loaded when it is first needed, and may be released and loaded again. One user at a time. */
 export class Held<N extends Closable> {
-  readonly #load: (options: LoadOptions) => Promise<N>
+  readonly #load: (signal: AbortSignal) => Promise<N>
   readonly #closed = new AbortController()
   #network: Promise<N> | undefined
 
-  constructor(load: (options: LoadOptions) => Promise<N>) {
+  constructor(load: (signal: AbortSignal) => Promise<N>) {
     this.#load = load
   }
 
@@ -22,12 +19,11 @@ export class Held<N extends Closable> {
   }
 
   /** @throws {FluxError} FLUX_CLOSED after `close()`, which stops a load under way; what loading throws, and the next call tries again */
-  async get({ signal, onProgress }: LoadOptions = {}): Promise<N> {
+  async get(signal?: AbortSignal): Promise<N> {
     const closed = this.#closed.signal
     closed.throwIfAborted()
     try {
-      const either = signal ? AbortSignal.any([signal, closed]) : closed
-      return await (this.#network ??= this.#load({ signal: either, ...(onProgress ? { onProgress } : {}) }))
+      return await (this.#network ??= this.#load(signal ? AbortSignal.any([signal, closed]) : closed))
     } catch (error) {
       this.#network = undefined
       throw error

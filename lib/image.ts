@@ -61,9 +61,7 @@ export function toBytes(image: Float32Array, width: number, height: number): Uin
 export async function encodeImage(rgb: Uint8Array, width: number, height: number, options: EncodeOptions = {}): Promise<Buffer> {
   const { format = 'png', quality, compression, parameters } = options
   requireLength(rgb.length, width, height)
-  if (!FORMATS.includes(format)) throw new FluxError('FLUX_BAD_OPTION', `format is '${format}': give one of ${FORMATS.join(', ')}`)
-  if (quality !== undefined) requireOption('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
-  if (compression !== undefined) requireOption('compression', compression, 0, 9, format === 'png', format)
+  checkEncodeOptions(options)
   switch (format) {
     case 'raw':
       return Buffer.from(rgb)
@@ -74,6 +72,23 @@ export async function encodeImage(rgb: Uint8Array, width: number, height: number
   }
 }
 
+/** Refuses wrong options as {@link encodeImage} does; for callers that have much to do before they encode. */
+export function checkEncodeOptions({ format = 'png', quality, compression }: EncodeOptions): void {
+  if (!FORMATS.includes(format)) throw new FluxError('FLUX_BAD_OPTION', `format is '${String(format)}': give one of ${FORMATS.join(', ')}`)
+  if (quality !== undefined) requireOption('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
+  if (compression !== undefined) requireOption('compression', compression, 0, 9, format === 'png', format)
+}
+
+/** sharp, where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
+export async function loadEncoder(format: ImageFormat): Promise<typeof import('sharp').default | undefined> {
+  if (!(format in DEFAULT_QUALITY)) return undefined
+  const { default: sharp } = await import('sharp').catch((cause: unknown) => {
+    const remedy = 'run npm install sharp, or choose the format png'
+    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: ${remedy}`, { cause })
+  })
+  return sharp
+}
+
 async function encodeWithSharp(
   rgb: Uint8Array,
   width: number,
@@ -82,10 +97,7 @@ async function encodeWithSharp(
   quality: number,
   parameters: string | undefined,
 ): Promise<Buffer> {
-  const { default: sharp } = await import('sharp').catch((cause: unknown) => {
-    const remedy = 'run npm install sharp, or choose the format png'
-    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: ${remedy}`, { cause })
-  })
+  const sharp = (await loadEncoder(format))!
   // sharp reads the pixels later, in a thread of its own: hence the copy
   const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
   if (!parameters) return picture.toBuffer()
@@ -103,9 +115,9 @@ function requireLength(length: number, width: number, height: number): void {
 
 function requireOption(name: string, value: number, min: number, max: number, applies: boolean, format: string): void {
   if (!applies) {
-    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out`)
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${String(value)}, but the format ${format} has no ${name}: leave it out`)
   }
   if (!Number.isInteger(value) || value < min || value > max) {
-    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a whole number from ${min} to ${max}`)
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${String(value)}: give a whole number from ${min} to ${max}`)
   }
 }

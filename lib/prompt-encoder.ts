@@ -1,5 +1,5 @@
-import { Held } from './held.js'
-import { ClipTextEncoder, T5Encoder } from './nn.js'
+import type { Held } from './held.js'
+import type { ClipTextEncoder, T5Encoder } from './nn.js'
 import type { ClipTokenizer } from './tokenizers/clip.js'
 import type { T5Tokenizer } from './tokenizers/t5.js'
 
@@ -46,17 +46,25 @@ export class PromptEncoder {
     const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
     const clipTokens = this.#clipTokenizer.encode(prompt)
     const options = signal ? { signal } : {}
-    const t5 = await this.t5.get(options)
-    const txt = await t5.encode(t5Tokens.ids, options)
-    if (this.#release) await this.t5.release()
-    const clip = await this.clip.get(options)
-    const { pooled } = await clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options })
-    if (this.#release) await this.clip.release()
+    const txt = await this.#use(this.t5, signal, (t5) => t5.encode(t5Tokens.ids, options))
+    const { pooled } = await this.#use(this.clip, signal, (clip) => clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options }))
 
     const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
     const embedding = { txt, vec: pooled, truncated }
     this.#remembered.set(key, embedding)
     if (this.#remembered.size > REMEMBERED) this.#remembered.delete(this.#remembered.keys().next().value!)
     return embedding
+  }
+
+  async #use<N extends T5Encoder | ClipTextEncoder, R>(
+    held: Held<N>,
+    signal: AbortSignal | undefined,
+    work: (network: N) => Promise<R>,
+  ): Promise<R> {
+    try {
+      return await work(await held.get(signal))
+    } finally {
+      if (this.#release) await held.release()
+    }
   }
 }

@@ -1,10 +1,11 @@
+import { untilAborted } from './abort.js'
 import { FluxError } from './errors.js'
 
 /** Lets one user in at a time, in the order of asking. */
 export class Queue {
+  readonly #closed = new AbortController()
   readonly #what: string
   #last: Promise<void> = Promise.resolve()
-  #closed = false
 
   constructor(what: string) {
     this.#what = what
@@ -18,13 +19,13 @@ export class Queue {
    */
   async enter(signal?: AbortSignal): Promise<() => void> {
     signal?.throwIfAborted()
-    this.#refuseWhenClosed()
+    this.#closed.signal.throwIfAborted()
     const before = this.#last
-    const { promise, resolve: leave } = withResolvers()
-    this.#last = before.then(() => promise)
+    let leave!: () => void
+    const left = new Promise<void>((resolve) => (leave = resolve))
+    this.#last = before.then(() => left)
     try {
-      await untilAborted(before, signal)
-      this.#refuseWhenClosed()
+      await untilAborted(untilAborted(before, this.#closed.signal), signal)
       return leave
     } catch (error) {
       leave()
@@ -34,25 +35,6 @@ export class Queue {
 
   /** Refuses whoever waits or comes later. */
   close(): void {
-    this.#closed = true
+    this.#closed.abort(new FluxError('FLUX_CLOSED', `${this.#what} was closed; load it again`))
   }
-
-  #refuseWhenClosed(): void {
-    if (this.#closed) throw new FluxError('FLUX_CLOSED', `${this.#what} was closed; load it again`)
-  }
-}
-
-function withResolvers(): { promise: Promise<void>; resolve: () => void } {
-  let resolve!: () => void
-  const promise = new Promise<void>((r) => (resolve = r))
-  return { promise, resolve }
-}
-
-function untilAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
-  if (!signal) return promise
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason as Error)
-    signal.addEventListener('abort', abort, { once: true })
-    void promise.then(resolve).finally(() => signal.removeEventListener('abort', abort))
-  })
 }

@@ -2,6 +2,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { dirname, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
 import type { NetworkKind } from '../native.js'
+import { badOption, requireOptions } from '../option-checks.js'
 import { openModelFile } from './model-file.js'
 import { identify } from './network-file.js'
 
@@ -16,8 +17,8 @@ export interface ModelFiles {
   /** the autoencoder */
   vae: string
   /**
-   * Files or folders of the tokenizers. @default T5: inside its GGUF file, else `spiece.model` or `tokenizer.json` beside it or in the folder
-   * `tokenizer_2`; CLIP: `vocab.json` and `merges.txt`, or `tokenizer.json`, beside it or in the folder `tokenizer`
+   * Files or folders of the tokenizers. @default T5: inside its GGUF file, else `spiece.model` or `tokenizer.json` beside it or in the
+   * folder `tokenizer_2`; CLIP: `vocab.json` and `merges.txt`, or `tokenizer.json`, beside it or in the folder `tokenizer`
    */
   tokenizers?: { t5?: string; clip?: string }
 }
@@ -26,13 +27,18 @@ const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
 const PART_OF: Record<NetworkKind, (typeof PARTS)[number]> = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'vae' }
 const MODEL_SUFFIXES = ['.gguf', '.safetensors']
 
-/** @throws {FluxError} FLUX_BAD_OPTION naming the part that is missing or of the wrong type */
+/** @throws {FluxError} FLUX_BAD_OPTION naming the field that is missing or of the wrong type */
 export function checkModelFiles(files: ModelFiles): void {
-  for (const part of PARTS) {
-    if (typeof files[part] !== 'string' || files[part] === '') {
-      throw new FluxError('FLUX_BAD_OPTION', `${part} is ${JSON.stringify(files[part]) ?? 'not given'}; give the path of its file. A model needs ${PARTS.join(', ')}`)
-    }
+  for (const part of PARTS) requirePath(part, files[part], `the path of its file. A model needs ${PARTS.join(', ')}`)
+  const { tokenizers = {} } = files
+  requireOptions('tokenizers', tokenizers, ['t5', 'clip'])
+  for (const [name, path] of Object.entries(tokenizers)) {
+    if (path !== undefined) requirePath(`tokenizers.${name}`, path, 'the path of its file or folder, or leave it out')
   }
+}
+
+function requirePath(name: string, path: unknown, wanted: string): void {
+  if (typeof path !== 'string' || path === '') throw badOption(name, path, wanted)
 }
 
 /**
@@ -42,7 +48,8 @@ export function checkModelFiles(files: ModelFiles): void {
  */
 export async function locateModelFiles(folder: string): Promise<ModelFiles> {
   const entries = await readdir(folder).catch((cause: unknown) => {
-    throw new FluxError('FLUX_NOT_FOUND', `${folder} is no preset and no folder that can be read; give 'tiny', a folder, or { transformer, t5, clip, vae }`, { cause })
+    const wanted = "give 'tiny', a folder, or { transformer, t5, clip, vae }"
+    throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, { cause })
   })
   const files: Partial<Record<(typeof PARTS)[number], string>> = {}
   for (const name of entries.filter((name) => MODEL_SUFFIXES.includes(extname(name).toLowerCase())).sort()) {
@@ -50,21 +57,32 @@ export async function locateModelFiles(folder: string): Promise<ModelFiles> {
     const kind = identify(await openModelFile(path))?.kind
     const part = kind && PART_OF[kind]
     if (!part) continue
-    if (files[part]) throw new FluxError('FLUX_BAD_OPTION', `${files[part]} and ${path} are both a ${part}; give { transformer, t5, clip, vae } to say which`)
+    if (files[part]) {
+      const both = `${files[part]} and ${path} are both a ${part}`
+      throw new FluxError('FLUX_BAD_OPTION', `${both}; give { transformer, t5, clip, vae } to say which`)
+    }
     files[part] = path
   }
   const missing = PARTS.filter((part) => !files[part])
-  if (missing.length > 0) throw new FluxError('FLUX_NOT_FOUND', `${folder} holds no ${missing.join(', no ')}; put the files into it, or give { transformer, t5, clip, vae }`)
+  if (missing.length > 0) {
+    const remedy = 'put the files into it, or give { transformer, t5, clip, vae }'
+    throw new FluxError('FLUX_NOT_FOUND', `${folder} holds no ${missing.join(', no ')}; ${remedy}`)
+  }
   return files as Record<(typeof PARTS)[number], string>
 }
 
 /** The first of the usual places of a tokenizer that is there: beside the model's file, or in a folder with the usual name beside it. */
-export async function locateTokenizer(model: string, folder: 'tokenizer' | 'tokenizer_2', alternatives: readonly (readonly string[])[]): Promise<string> {
+export async function locateTokenizer(
+  model: string,
+  folder: 'tokenizer' | 'tokenizer_2',
+  alternatives: readonly (readonly string[])[],
+): Promise<string> {
   const beside = dirname(resolve(model))
   const places = [beside, join(beside, folder), join(dirname(beside), folder)]
   for (const place of places) {
     for (const names of alternatives) {
-      const found = await Promise.all(names.map((name) => stat(join(place, name)).then((entry) => entry.isFile(), () => false)))
+      const isFile = (name: string) => stat(join(place, name)).then((entry) => entry.isFile(), () => false)
+      const found = await Promise.all(names.map(isFile))
       if (found.every(Boolean)) return place
     }
   }

@@ -75,7 +75,9 @@ export function customSigmas(sigmas: ArrayLike<number>): number[] {
   const checked = Array.from(sigmas)
   checked.forEach((sigma, i) => {
     const previous = checked[i - 1]
-    if (!(sigma >= 0 && sigma <= 1)) throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${sigma}: give numbers from 0 to 1`)
+    if (typeof sigma !== 'number' || !(sigma >= 0 && sigma <= 1)) {
+      throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${String(sigma)}: give numbers from 0 to 1`)
+    }
     if (previous !== undefined && sigma >= previous) {
       throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${sigma}, after ${previous}: every value must be smaller than the one before`)
     }

@@ -1,0 +1,46 @@
+import type { ModelFiles } from './models/locate.js'
+import type { NetworkOptions } from './network.js'
+import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
+
+export interface LoadOptions extends NetworkOptions {
+  /**
+   * Whether the text encoders stay in memory between pictures. 'auto': they stay when the four model files together take at most half of
+   * this machine's memory. When they don't stay, nothing is loaded before the first picture, and there the transformer after the prompt is
+   * encoded, so that at the first picture both are never in memory together. @default 'auto'
+   */
+  textEncoders?: 'auto' | 'keep' | 'release'
+  /** share of all four files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
+  onProgress?: (progress: number) => void
+}
+
+const OPTIONS = ['textEncoders', 'backend', 'threads', 'signal', 'onProgress'] as const satisfies readonly (keyof LoadOptions)[]
+const FILES = ['transformer', 't5', 'clip', 'vae', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
+
+/**
+ * Checks what `FluxPipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.
+ *
+ * @throws {FluxError} FLUX_BAD_OPTION; whether there is such a device is found when the first network is loaded
+ */
+export function completeLoadOptions(
+  source: string | (ModelFiles & LoadOptions),
+  options: LoadOptions,
+): LoadOptions & { model: string | ModelFiles } {
+  requireOptions('the options of load', options, OPTIONS)
+  if (typeof source === 'string') return { model: source, ...checked(options) }
+  const wanted = "'tiny', a folder, or { transformer, t5, clip, vae }"
+  if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
+  requireOptions('the model', source, [...FILES, ...OPTIONS])
+  const { textEncoders, backend, threads, signal, onProgress, ...model } = source
+  return { model, ...checked({ textEncoders, backend, threads, signal, onProgress }), ...checked(options) }
+}
+
+/** Only what is given. */
+function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
+  const { textEncoders, backend, threads, signal, onProgress } = options
+  if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
+  if (threads !== undefined) requireWhole('threads', threads, 1, 512)
+  if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu' or a device's name")
+  requireSignal(signal)
+  if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}

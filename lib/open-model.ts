@@ -1,0 +1,79 @@
+import { join } from 'node:path'
+import { cacheFolder } from './cache-folder.js'
+import { FluxError } from './errors.js'
+import { checkModelFiles, locateModelFiles, locateTokenizer, type ModelFiles } from './models/locate.js'
+import { openNetworkFile, type NetworkConfigs, type NetworkFile } from './models/network-file.js'
+import { synthesizeTinyModel } from './models/tiny-model.js'
+import { nativeQuantize } from './native.js'
+import { CLIP_TOKENIZER_FILES, ClipTokenizer } from './tokenizers/clip.js'
+import { T5_TOKENIZER_FILES, T5Tokenizer } from './tokenizers/t5.js'
+
+/** The files of a model, checked one by one and against each other; no weights are loaded yet. */
+export interface OpenModel {
+  transformer: NetworkFile<NetworkConfigs['flux']>
+  t5: NetworkFile<NetworkConfigs['t5']>
+  clip: NetworkFile<NetworkConfigs['clip']>
+  vae: NetworkFile<NetworkConfigs['autoencoder']>
+  tokenizers: { t5: T5Tokenizer; clip: ClipTokenizer }
+}
+
+/**
+ * @param source 'tiny', a folder, or the files
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file
+ */
+export async function openModel(source: string | ModelFiles): Promise<OpenModel> {
+  const files = await resolveSource(source)
+  const networks = {
+    transformer: await openNetworkFile('flux', files.transformer),
+    t5: await openNetworkFile('t5', files.t5),
+    clip: await openNetworkFile('clip', files.clip),
+    vae: await openNetworkFile('autoencoder', files.vae),
+  }
+  checkFit(networks)
+  const { t5, clip } = files.tokenizers ?? {}
+  const inside = t5 === undefined && networks.t5.file.metadata.has('tokenizer.ggml.tokens')
+  return {
+    ...networks,
+    tokenizers: {
+      t5: inside
+        ? T5Tokenizer.fromGguf(networks.t5.file.metadata)
+        : await T5Tokenizer.load(t5 ?? (await locateTokenizer(files.t5, 'tokenizer_2', T5_TOKENIZER_FILES))),
+      clip: await ClipTokenizer.load(clip ?? (await locateTokenizer(files.clip, 'tokenizer', CLIP_TOKENIZER_FILES))),
+    },
+  }
+}
+
+async function resolveSource(source: string | ModelFiles): Promise<ModelFiles> {
+  if (source === 'tiny') return synthesizeTinyModel(join(cacheFolder(), 'tiny'), nativeQuantize)
+  if (typeof source === 'string') return locateModelFiles(source)
+  checkModelFiles(source)
+  return source
+}
+
+/** Files that are sound each for itself, but of different models. */
+function checkFit({ transformer, t5, clip, vae }: Omit<OpenModel, 'tokenizers'>): void {
+  const { inChannels, outChannels, contextInDim, vecInDim } = transformer.config
+  if (inChannels !== 64) {
+    const what = `${transformer.file.path} takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
+    throw new FluxError('FLUX_UNSUPPORTED', `${what}; text to image needs a model with 64, such as FLUX.1 dev or schnell`)
+  }
+  const refuse = ({ file: { path } }: NetworkFile<unknown>, message: string): never => {
+    throw new FluxError('FLUX_BAD_FILE', `${path} ${message}`)
+  }
+  const { dModel } = t5.config
+  if (dModel !== contextInDim) {
+    const what = `gives states of width ${dModel}, but the transformer takes ${contextInDim}`
+    refuse(t5, `${what}; give the T5 encoder of this model (FLUX.1: T5 v1.1 XXL)`)
+  }
+  const { hiddenSize } = clip.config
+  if (hiddenSize !== vecInDim) {
+    const what = `gives a vector of ${hiddenSize}, but the transformer takes ${vecInDim}`
+    refuse(clip, `${what}; give the CLIP encoder of this model (FLUX.1: CLIP-L)`)
+  }
+  const { zChannels, chMult, hasDecoder } = vae.config
+  if (zChannels !== 16 || outChannels !== 64 || chMult.length !== 4) {
+    const has = `has ${zChannels} channels in ${chMult.length} levels, and the transformer gives ${outChannels / 4}`
+    refuse(vae, `${has}, where all should be 16 in 4 levels; give the autoencoder of FLUX.1 (ae.safetensors)`)
+  }
+  if (!hasDecoder) refuse(vae, 'holds no decoder; give the complete autoencoder of FLUX.1 (ae.safetensors)')
+}
