@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { untilAborted } from './abort.js'
 import { FluxError } from './errors.js'
 
@@ -9,6 +10,8 @@ export class Queue {
 
   constructor(what: string) {
     this.#what = what
+    // one listener for each who waits
+    setMaxListeners(0, this.#closed.signal)
   }
 
   /**

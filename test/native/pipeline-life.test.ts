@@ -1,0 +1,221 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { GenerateOptions } from '../../lib/generate-options.js'
+import type { FluxPipeline, GenerateEvent, Stage } from '../../lib/pipeline.js'
+import { patience } from '../support/patience.js'
+import { collect, loadTiny, SMALL } from '../support/tiny.js'
+
+const LARGER = { ...SMALL, width: 256, height: 256, steps: 2, maxSequenceLength: 512 }
+const closed = expect.objectContaining({ name: 'FluxError', code: 'FLUX_CLOSED' })
+
+/** Whether a promise is settled once everything that can run has run. */
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false
+  promise.then(() => (settled = true), () => (settled = true))
+  await sleep(20)
+  return settled
+}
+
+async function until(events: AsyncGenerator<GenerateEvent>, stage: Stage): Promise<void> {
+  for (;;) {
+    const { value } = await events.next()
+    if (value?.type === 'stage' && value.stage === stage) return
+  }
+}
+
+describe('one pipeline', () => {
+  let pipe: FluxPipeline
+  let red: Buffer
+  let blue: Buffer
+  beforeAll(async () => {
+    pipe = await loadTiny()
+    red = await pipe.generate(SMALL)
+    blue = await pipe.generate({ ...SMALL, prompt: 'blue', seed: 2 })
+    expect(Buffer.compare(red, blue)).not.toBe(0)
+  })
+  afterAll(() => pipe?.close())
+
+  test('two pictures at once: both are right, one after the other', async () => {
+    const order: string[] = []
+    const run = async (name: string, options: GenerateOptions) => {
+      let image: Buffer | undefined
+      for await (const event of pipe.stream(options)) {
+        order.push(`${name} ${event.type}`)
+        if (event.type === 'image') image = event.image
+      }
+      return image!
+    }
+    const [first, second] = await Promise.all([run('red', SMALL), run('blue', { ...SMALL, prompt: 'blue', seed: 2 })])
+    expect(Buffer.compare(first, red)).toBe(0)
+    expect(Buffer.compare(second, blue)).toBe(0)
+    expect(order.findIndex((event) => event.startsWith('blue'))).toBe(order.indexOf('red image') + 1)
+  })
+
+  test('thirty calls wait their turn, without a warning', async () => {
+    const warnings: string[] = []
+    const warned = (warning: Error) => warnings.push(warning.message)
+    process.on('warning', warned)
+    const pictures = await Promise.all(Array.from({ length: 30 }, (_, i) => pipe.generate({ ...SMALL, seed: 1 + (i % 2) })))
+    expect(pictures.filter((picture) => Buffer.compare(picture, red) === 0)).toHaveLength(15)
+    process.off('warning', warned)
+    expect(warnings).toEqual([])
+  })
+
+  test('a wrong call does not stop those behind it', async () => {
+    const wrong = pipe.generate({ ...SMALL, steps: 0 })
+    const right = pipe.generate(SMALL)
+    await expect(wrong).rejects.toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION' }))
+    expect(Buffer.compare(await right, red)).toBe(0)
+  })
+
+  test.each(['stage', 'step', 'image'])('a loop left at a %s event lets the next call in', async (type) => {
+    for await (const event of pipe.stream(SMALL)) if (event.type === type) break
+    expect(Buffer.compare(await pipe.generate(SMALL), red)).toBe(0)
+  })
+
+  test('a loop left by an error of its own lets the next call in', async () => {
+    const loop = async () => {
+      for await (const event of pipe.stream(SMALL)) if (event.type === 'step') throw new Error('mine')
+    }
+    await expect(loop()).rejects.toThrow('mine')
+    expect(Buffer.compare(await pipe.generate(SMALL), red)).toBe(0)
+  })
+
+  test('nothing is computed while nobody asks; others wait as long', async () => {
+    const events = pipe.stream(SMALL)
+    await until(events, 'denoise')
+    const other = pipe.generate({ ...SMALL, prompt: 'blue', seed: 2 })
+    expect(await isSettled(other)).toBe(false)
+    const rest = await collect(events)
+    expect(rest.map(({ type }) => type)).toEqual(['step', 'stage', 'image'])
+    expect(Buffer.compare(await other, blue)).toBe(0)
+  })
+
+  test('an aborted wait: the reason at once, and the others keep their places', async () => {
+    const events = pipe.stream(SMALL)
+    await until(events, 'text')
+    const controller = new AbortController()
+    const reason = new Error('tired of waiting')
+    const waiting = pipe.generate({ ...SMALL, signal: controller.signal })
+    const behind = pipe.generate({ ...SMALL, prompt: 'blue', seed: 2 })
+    controller.abort(reason)
+    await expect(waiting).rejects.toBe(reason)
+    expect(await isSettled(behind)).toBe(false)
+    await collect(events)
+    expect(Buffer.compare(await behind, blue)).toBe(0)
+  })
+
+  test('a signal that was aborted before', async () => {
+    const reason = { any: 'value' }
+    await expect(pipe.generate({ ...SMALL, signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+    await expect(loadTiny({ signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  })
+})
+
+describe('abort', () => {
+  // The encoders leave after each prompt, and the transformer comes at the first picture: so every stage has something to do.
+  test.each<Stage>(['text', 'load', 'denoise', 'decode'])('in the stage %s: the reason within 200 ms, and the pipeline goes on', async (stage) => {
+    let fastest = Infinity
+    let tries = 0
+    // other work on the machine takes its time as well
+    for (; tries < 3 && fastest >= 200; tries++) {
+      await using pipe = await loadTiny({ textEncoders: 'release' })
+      const controller = new AbortController()
+      const reason = new Error(`stop at ${stage}`)
+      const events = pipe.stream({ ...LARGER, signal: controller.signal })
+      await until(events, stage)
+      const next = expect(events.next()).rejects.toBe(reason)
+      // the tiny model is loaded within milliseconds
+      if (stage !== 'load') await sleep(2)
+      const since = performance.now()
+      controller.abort(reason)
+      await next
+      fastest = Math.min(fastest, performance.now() - since)
+      expect(await events.next()).toEqual({ done: true, value: undefined })
+      expect(await pipe.generate(SMALL)).toHaveLength(64 * 64 * 3)
+    }
+    console.log(`abort in the stage ${stage}: ${fastest.toFixed(1)} ms (${tries} tries)`)
+    expect(fastest).toBeLessThan(200 * patience)
+  })
+
+  test('at any time: the reason or the picture, nothing else', async () => {
+    await using pipe = await loadTiny({ textEncoders: 'release' })
+    const expected = await pipe.generate({ ...SMALL, format: 'png' })
+    const outcomes = { aborted: 0, made: 0 }
+    for (let i = 0; i < 40; i++) {
+      const controller = new AbortController()
+      const reason = new Error(`after ${4 * i} ms`)
+      const picture = pipe.generate({ ...SMALL, prompt: `a red fox ${i}`, format: 'png', signal: controller.signal })
+      const timer = setTimeout(() => controller.abort(reason), 4 * i)
+      await picture.then(
+        () => outcomes.made++,
+        (error: unknown) => {
+          expect(error).toBe(reason)
+          outcomes.aborted++
+        },
+      )
+      clearTimeout(timer)
+    }
+    expect(outcomes.aborted).toBeGreaterThan(0)
+    expect(Buffer.compare(await pipe.generate({ ...SMALL, format: 'png' }), expected)).toBe(0)
+  })
+})
+
+describe('close', () => {
+  test('waits for the picture under way, which is right, and refuses those behind it', async () => {
+    const pipe = await loadTiny()
+    const expected = await pipe.generate(SMALL)
+    const picture = pipe.generate(SMALL)
+    const behind = expect(pipe.generate(SMALL)).rejects.toThrow(closed)
+    await sleep(1)
+    const closing = pipe.close()
+    const order: string[] = []
+    await Promise.all([picture.then(() => order.push('picture')), closing.then(() => order.push('closed'))])
+    expect(order).toEqual(['picture', 'closed'])
+    expect(Buffer.compare(await picture, expected)).toBe(0)
+    await behind
+  })
+
+  test('does not hang on a stream that nobody reads, nor on those who wait behind it', async () => {
+    const pipe = await loadTiny()
+    const events = pipe.stream(SMALL)
+    await until(events, 'denoise')
+    const behind = expect(pipe.generate(SMALL)).rejects.toThrow(closed)
+    await pipe.close()
+    await behind
+    await expect(collect(events)).rejects.toThrow(closed)
+  })
+
+  test.each<Stage>(['text', 'load', 'denoise', 'decode'])('during a step of a stream in the stage %s: FLUX_CLOSED there', async (stage) => {
+    const pipe = await loadTiny({ textEncoders: 'release' })
+    const events = pipe.stream({ ...SMALL, steps: 2 })
+    await until(events, stage)
+    const rest = expect(collect(events)).rejects.toThrow(closed)
+    await pipe.close()
+    await rest
+  })
+
+  test('twice, by a using declaration, and generate afterwards', async () => {
+    const pipe = await loadTiny()
+    await Promise.all([pipe.close(), pipe.close()])
+    await pipe.close()
+    await expect(pipe.generate(SMALL)).rejects.toThrow(closed)
+    await expect(collect(pipe.stream(SMALL))).rejects.toThrow(/was closed; load it again/)
+    let used: FluxPipeline
+    {
+      await using inner = await loadTiny()
+      used = inner
+    }
+    await expect(used.generate(SMALL)).rejects.toThrow(closed)
+  })
+
+  test('of one pipeline leaves another alone, which gives the same pictures', async () => {
+    const [one, other] = await Promise.all([loadTiny(), loadTiny()])
+    const [a, b] = await Promise.all([one.generate(SMALL), other.generate(SMALL)])
+    expect(Buffer.compare(a, b)).toBe(0)
+    const next = other.generate(SMALL)
+    await one.close()
+    expect(Buffer.compare(await next, a)).toBe(0)
+    await other.close()
+  })
+})
