@@ -1,5 +1,6 @@
 import { FluxError } from './errors.js'
 import { encodePngInThread } from './image-thread.js'
+import { requireOneOf, requireWhole } from './option-checks.js'
 import type { PngInput } from './png.js'
 import { reserveUserComment, writeUserComment } from './user-comment.js'
 
@@ -74,9 +75,9 @@ export async function encodeImage(rgb: Uint8Array, width: number, height: number
 
 /** Refuses wrong options as {@link encodeImage} does; for callers that have much to do before they encode. */
 export function checkEncodeOptions({ format = 'png', quality, compression }: EncodeOptions): void {
-  if (!FORMATS.includes(format)) throw new FluxError('FLUX_BAD_OPTION', `format is '${String(format)}': give one of ${FORMATS.join(', ')}`)
-  if (quality !== undefined) requireOption('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
-  if (compression !== undefined) requireOption('compression', compression, 0, 9, format === 'png', format)
+  requireOneOf('format', format, FORMATS)
+  if (quality !== undefined) requireLevel('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
+  if (compression !== undefined) requireLevel('compression', compression, 0, 9, format === 'png', format)
 }
 
 /** sharp, where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
@@ -113,11 +114,7 @@ function requireLength(length: number, width: number, height: number): void {
   }
 }
 
-function requireOption(name: string, value: number, min: number, max: number, applies: boolean, format: string): void {
-  if (!applies) {
-    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${String(value)}, but the format ${format} has no ${name}: leave it out`)
-  }
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${String(value)}: give a whole number from ${min} to ${max}`)
-  }
+function requireLevel(name: string, value: number, least: number, most: number, applies: boolean, format: string): void {
+  requireWhole(name, value, least, most)
+  if (!applies) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out`)
 }

@@ -4,7 +4,7 @@ import { FluxError } from './errors.js'
 /** The error for an option with a wrong value; `wanted` tells what is possible. */
 export function badOption(name: string, value: unknown, wanted: string): FluxError {
   const shown = inspect(value, { depth: 0, maxStringLength: 80, maxArrayLength: 4, breakLength: Infinity, customInspect: false })
-  return new FluxError('FLUX_BAD_OPTION', `${name} is ${shown}; give ${wanted}`)
+  return new FluxError('FLUX_BAD_OPTION', `${name} is ${shown}: give ${wanted}`)
 }
 
 /** Refuses what is no object, and names that are none of `known`, so that a misspelt option is not silently ignored. */

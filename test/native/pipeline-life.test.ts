@@ -45,7 +45,8 @@ describe('one pipeline', () => {
       }
       return image!
     }
-    const [first, second] = await Promise.all([run('red', SMALL), run('blue', { ...SMALL, prompt: 'blue', seed: 2 })])
+    const pictures = [run('red', SMALL), run('blue', { ...SMALL, prompt: 'blue', seed: 2 })] as const
+    const [first, second] = await Promise.all(pictures)
     expect(Buffer.compare(first, red)).toBe(0)
     expect(Buffer.compare(second, blue)).toBe(0)
     expect(order.findIndex((event) => event.startsWith('blue'))).toBe(order.indexOf('red image') + 1)
@@ -114,7 +115,7 @@ describe('one pipeline', () => {
 
 describe('abort', () => {
   // The encoders leave after each prompt, and the transformer comes at the first picture: so every stage has something to do.
-  test.each<Stage>(['text', 'load', 'denoise', 'decode'])('in the stage %s: the reason within 200 ms, and the pipeline goes on', async (stage) => {
+  test.each<Stage>(['text', 'load', 'denoise', 'decode'])('in %s: the reason within 200 ms, and the pipeline goes on', async (stage) => {
     let fastest = Infinity
     let tries = 0
     // other work on the machine takes its time as well

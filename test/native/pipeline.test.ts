@@ -130,8 +130,8 @@ describe('the whole way against the reference: pipeline-dev-tiny, F32 weights', 
 
 describe.each<[string, () => Promise<ModelFiles>, boolean]>([
   ['the tiny model', tinyFiles, true],
-  ['a transformer without guidance', async () => ({ ...(await tinyFiles()), transformer: await goldenWeights('flux-schnell-tiny') }), false],
-])('FluxPipeline does what its public parts do, byte for byte: %s', (_, filesOf, guided) => {
+  ['without guidance', async () => ({ ...(await tinyFiles()), transformer: await goldenWeights('flux-schnell-tiny') }), false],
+])('FluxPipeline equals its public parts, byte for byte: %s', (_, filesOf, guided) => {
   let pipe: FluxPipeline
   let networks: Networks
   let tokenizers: Awaited<ReturnType<typeof openModel>>['tokenizers']
