@@ -1,0 +1,187 @@
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { ArchitectureName } from '../../lib/models/architectures.js'
+import { locateModelFiles, locateTokenizer, type ModelFiles } from '../../lib/models/locate.js'
+import { synthesize, type SynthOptions } from '../../lib/models/synth.js'
+import { writeModelFile } from '../../lib/models/write.js'
+import { openModel } from '../../lib/open-model.js'
+import { CLIP_TOKENIZER_FILES } from '../../lib/tokenizers/clip.js'
+import { syntheticClipVocabulary } from '../../lib/tokenizers/synthetic.js'
+
+let root: string
+/** a sound model: transformer.safetensors, t5.gguf with its tokenizer, clip.safetensors, vae.safetensors, vocab.json, merges.txt */
+let model: string
+
+async function make(architecture: ArchitectureName, path: string, config?: SynthOptions['config']): Promise<string> {
+  return (await synthesize({ architecture, path, ...(config ? { config } : {}) })).path
+}
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'ggflux-locate-'))
+  model = join(root, 'model')
+  mkdirSync(model)
+  await make('flux-tiny', join(model, 'transformer.safetensors'), { depth: 1, depthSingleBlocks: 1 })
+  await make('t5-tiny', join(model, 't5.gguf'))
+  await make('clip-tiny', join(model, 'clip.safetensors'))
+  await make('autoencoder-tiny', join(model, 'vae.safetensors'))
+  const { vocab, merges } = syntheticClipVocabulary(600)
+  writeFileSync(join(model, 'vocab.json'), JSON.stringify(vocab))
+  writeFileSync(join(model, 'merges.txt'), merges.join('\n'))
+})
+afterAll(() => rmSync(root, { recursive: true }))
+
+const filesIn = (folder: string): ModelFiles => ({
+  transformer: join(folder, 'transformer.safetensors'),
+  t5: join(folder, 't5.gguf'),
+  clip: join(folder, 'clip.safetensors'),
+  vae: join(folder, 'vae.safetensors'),
+})
+
+/** a copy of the model without the named files */
+function copyWithout(name: string, ...left: string[]): string {
+  const folder = join(root, name)
+  cpSync(model, folder, { recursive: true, filter: (path) => !left.includes(basename(path)) })
+  return folder
+}
+
+const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+
+/** a FluxError whose message holds these parts in this order */
+const fails = (code: string, ...parts: string[]) =>
+  expect.objectContaining({ name: 'FluxError', code, message: expect.stringMatching(new RegExp(parts.map(escaped).join('.*'), 's')) })
+
+describe('a folder', () => {
+  test('its parts are told by their tensors, not by their names', async () => {
+    const folder = join(root, 'renamed')
+    mkdirSync(folder)
+    const names = { transformer: 'vae.safetensors', t5: 'A.GGUF', clip: 'transformer.safetensors', vae: 'x.safetensors' }
+    for (const [part, name] of Object.entries(names)) cpSync(filesIn(model)[part as 't5'], join(folder, name))
+    writeFileSync(join(folder, 'notes.txt'), 'not a model')
+    await writeModelFile(join(folder, 'lora.safetensors'), [
+      { name: 'lora_unet_x.lora_down.weight', shape: [1, 1], type: 'F32', data: new Uint8Array(4) },
+    ])
+    const expected = Object.fromEntries(Object.entries(names).map(([part, name]) => [part, join(folder, name)]))
+    expect(await locateModelFiles(folder)).toEqual(expected)
+  })
+
+  test('a sound one opens, and a trailing slash does not matter', async () => {
+    const { transformer, t5, tokenizers } = await openModel(`${model}/`)
+    expect(transformer.config.depth).toBe(1)
+    expect(t5.file.path).toBe(join(model, 't5.gguf'))
+    expect(tokenizers.t5.encode('a red fox', 16).length).toBeGreaterThan(3)
+    expect(tokenizers.clip.encode('a red fox').eos).toBeGreaterThan(1)
+  })
+
+  test('without parts', async () => {
+    const empty = join(root, 'empty')
+    mkdirSync(empty)
+    const nothing = `${empty} holds no transformer, no t5, no clip, no vae`
+    await expect(openModel(empty)).rejects.toThrow(fails('FLUX_NOT_FOUND', nothing, 'put the files into it, or give {'))
+    const folder = copyWithout('without vae', 'vae.safetensors')
+    await expect(openModel(folder)).rejects.toThrow(fails('FLUX_NOT_FOUND', 'holds no vae;', 'put the files into it'))
+  })
+
+  test('with two transformers', async () => {
+    const folder = copyWithout('two')
+    cpSync(join(folder, 'transformer.safetensors'), join(folder, 'another.safetensors'))
+    const both = ['another.safetensors and', 'transformer.safetensors are both a transformer']
+    await expect(openModel(folder)).rejects.toThrow(fails('FLUX_BAD_OPTION', ...both, 'give { transformer, t5, clip, vae } to say which'))
+  })
+
+  test.each(['no such folder', '', 'a\0b'])('%o, which is none', async (name) => {
+    const none = `'${name}' is no preset and no folder`
+    await expect(openModel(name)).rejects.toThrow(fails('FLUX_NOT_FOUND', none, "give 'tiny', a folder, or {"))
+  })
+
+  test('a file as a folder', async () => {
+    await expect(openModel(join(model, 't5.gguf'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 't5.gguf', 'no folder that can be read', 'give'))
+  })
+
+  test('with a damaged model file: it is named', async () => {
+    const folder = copyWithout('damaged')
+    writeFileSync(join(folder, 'broken.gguf'), 'GGUF')
+    await expect(openModel(folder)).rejects.toThrow(fails('FLUX_BAD_FILE', 'broken.gguf'))
+  })
+})
+
+describe('files that do not fit', () => {
+  const other = async (part: keyof ModelFiles, path: string) => openModel({ ...filesIn(model), [part]: path })
+  const made = (name: string, architecture: ArchitectureName, config?: SynthOptions['config']) => make(architecture, join(root, name), config)
+
+  test('swapped', async () => {
+    const files = filesIn(model)
+    await expect(openModel({ ...files, t5: files.clip, clip: files.t5 })).rejects.toThrow(
+      fails('FLUX_BAD_FILE', files.clip, 'seems to be a CLIP text encoder, not a T5 text encoder', 'Give the file that belongs here'),
+    )
+    await expect(openModel({ ...files, transformer: files.vae })).rejects.toThrow(
+      fails('FLUX_BAD_FILE', files.vae, 'an autoencoder, not a FLUX transformer', 'Give the file that belongs here'),
+    )
+  })
+
+  test('T5 of another width', async () => {
+    const t5 = await made('narrow.gguf', 't5-tiny', { dModel: 128, numLayers: 1 })
+    const width = 'gives states of width 128, but the transformer takes 256'
+    await expect(other('t5', t5)).rejects.toThrow(fails('FLUX_BAD_FILE', t5, width, 'give the T5 encoder'))
+  })
+
+  test('CLIP of another width', async () => {
+    const clip = await made('wide.safetensors', 'clip-tiny', { hiddenSize: 192, numHeads: 3, numLayers: 1 })
+    const width = 'gives a vector of 192, but the transformer takes 128'
+    await expect(other('clip', clip)).rejects.toThrow(fails('FLUX_BAD_FILE', clip, width, 'give the CLIP encoder'))
+  })
+
+  test('an autoencoder with other channels, other levels, or no decoder', async () => {
+    const channels = await made('four.safetensors', 'autoencoder-tiny', { zChannels: 4 })
+    await expect(other('vae', channels)).rejects.toThrow(fails('FLUX_BAD_FILE', channels, 'has 4 channels in 4 levels', 'give the autoencoder'))
+    const levels = await made('levels.safetensors', 'autoencoder-tiny', { chMult: [1, 2, 4] })
+    await expect(other('vae', levels)).rejects.toThrow(fails('FLUX_BAD_FILE', levels, 'has 16 channels in 3 levels', 'give the autoencoder'))
+    const encoder = await made('encoder.safetensors', 'autoencoder-tiny', { hasDecoder: false })
+    await expect(other('vae', encoder)).rejects.toThrow(fails('FLUX_BAD_FILE', encoder, 'holds no decoder', 'give the complete autoencoder'))
+  })
+
+  test.each([['Fill', 384], ['Canny or Depth', 128]])('%s as text to image', async (name, inChannels) => {
+    const path = await made(`${inChannels}.safetensors`, 'flux-tiny', { inChannels, depth: 1, depthSingleBlocks: 1 })
+    await expect(other('transformer', path)).rejects.toThrow(
+      fails('FLUX_UNSUPPORTED', path, `takes ${inChannels} channels`, name.split(' ')[0]!, 'needs a model with 64'),
+    )
+  })
+
+  test('paths that lead nowhere or to a folder', async () => {
+    const missing = join(root, 'missing.gguf')
+    await expect(other('t5', missing)).rejects.toThrow(fails('FLUX_NOT_FOUND', missing, 'there is no such file', 'Check the path'))
+    await expect(other('vae', model)).rejects.toThrow(fails('FLUX_BAD_FILE', model, 'this is a folder', 'Give the model file inside it'))
+  })
+})
+
+describe('tokenizers', () => {
+  test('missing: every place is named, and the option', async () => {
+    const folder = copyWithout('no merges', 'merges.txt')
+    const wanted = 'vocab.json and merges.txt, or tokenizer.json'
+    await expect(openModel(folder)).rejects.toThrow(
+      fails('FLUX_NOT_FOUND', join(folder, 'clip.safetensors'), wanted, join(folder, 'tokenizer'), 'give its path as tokenizers.clip'),
+    )
+    const t5 = await make('t5-tiny', join(folder, 't5.safetensors'))
+    rmSync(join(folder, 't5.gguf'))
+    await expect(openModel({ ...filesIn(folder), t5 })).rejects.toThrow(
+      fails('FLUX_NOT_FOUND', t5, 'spiece.model, or tokenizer.json', 'give its path as tokenizers.t5'),
+    )
+  })
+
+  test('given: a path that leads nowhere, and one that leads to the right folder', async () => {
+    const folder = copyWithout('elsewhere', 'merges.txt', 'vocab.json')
+    const nowhere = { ...filesIn(folder), tokenizers: { clip: join(root, 'nowhere') } }
+    const remedy = "give the path of a tokenizer's file or folder"
+    await expect(openModel(nowhere)).rejects.toThrow(fails('FLUX_NOT_FOUND', 'no tokenizer at', 'nowhere', remedy))
+    const { tokenizers } = await openModel({ ...filesIn(folder), tokenizers: { clip: model } })
+    expect(tokenizers.clip.encode('a fox').eos).toBeGreaterThan(1)
+  })
+
+  test.each(['tokenizer', '../tokenizer'])('found in the folder %s beside the model', async (place) => {
+    const folder = join(root, `places ${place.length}`, 'text_encoder')
+    mkdirSync(join(folder, place), { recursive: true })
+    for (const name of ['vocab.json', 'merges.txt']) cpSync(join(model, name), join(folder, place, name))
+    expect(await locateTokenizer(join(folder, 'model.safetensors'), 'tokenizer', CLIP_TOKENIZER_FILES)).toBe(join(folder, place))
+  })
+})
