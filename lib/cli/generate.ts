@@ -1,0 +1,201 @@
+import { Option, type Command } from 'commander'
+import { FluxError } from '../errors.js'
+import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, LoadOptions, ModelFiles } from '../index.js'
+import { SAMPLERS } from '../sampling/samplers.js'
+import { SCHEDULERS } from '../sampling/schedule.js'
+import { parseNumber, parseNumbers } from './arguments.js'
+import { interruptible } from './interrupt.js'
+import { checkTarget, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
+import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
+
+/** Options that go to the pipeline as they are. */
+const PASSED = [
+  'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength', 'quality',
+] as const
+const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
+
+interface Options
+  extends Partial<Pick<ModelFiles, (typeof PARTS)[number]>>,
+    Pick<GenerateOptions, (typeof PASSED)[number]>,
+    Pick<LoadOptions, 'backend' | 'threads' | 'textEncoders'> {
+  output?: string
+  model?: string
+  t5Tokenizer?: string
+  clipTokenizer?: string
+  preview?: string
+  previewEvery?: number
+  previewMethod?: 'linear' | 'autoencoder'
+  format?: keyof typeof PICTURE_SUFFIXES
+  json?: true
+  quiet?: true
+}
+
+const TINY_NOTE =
+  'No model was named, so a tiny random one is used: its pictures show nothing recognisable. ' +
+  'Give real files with --transformer, --t5, --clip and --vae, or their folder with --model.\n'
+
+export function generateCommand(program: Command): void {
+  program
+    .command('generate')
+    .description('make a picture from a prompt')
+    .argument('<prompt>', 'what the picture shows')
+    .option('-o, --output <file>', 'where the picture goes; - is stdout (default: ggflux-<seed>.png)')
+    .optionsGroup('Model:')
+    .addOption(new Option('--model <folder>', "a folder with the model's files, or tiny (default: tiny)").conflicts([...PARTS]))
+    .option('--transformer <file>', 'the transformer, .gguf or .safetensors')
+    .option('--t5 <file>', 'the T5-XXL text encoder')
+    .option('--clip <file>', 'the CLIP-L text encoder')
+    .option('--vae <file>', 'the autoencoder')
+    .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or beside it)")
+    .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: beside its file)")
+    .optionsGroup('Picture:')
+    .option('--width <pixels>', 'a multiple of 16 (default: 1024; tiny 256)', parseNumber)
+    .option('--height <pixels>', 'as the width', parseNumber)
+    .option('--steps <n>', 'denoising steps (default: dev 28, schnell 4)', parseNumber)
+    .option('--guidance <n>', 'strength of the prompt, dev only (default: 3.5)', parseNumber)
+    .option('--seed <n>', 'the same seed gives the same picture (default: random)', parseNumber)
+    .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
+    .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
+    .addOption(
+      new Option('--sigmas <list>', 'noise levels of your own: 1,0.75,0.5')
+        .argParser(parseNumbers)
+        .conflicts(['steps', 'scheduler', 'shift']),
+    )
+    .option('--shift', 'larger pictures stay longer at high noise levels (default: dev)')
+    .option('--no-shift', 'they do not (default: schnell)')
+    .addOption(new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices(['float32', 'bfloat16']))
+    .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256)', parseNumber)
+    .optionsGroup('Output:')
+    .addOption(new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)))
+    .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
+    .option('--preview <file>', 'show the picture as it is at every step in this file')
+    .option('--preview-every <n>', 'not at every step', parseNumber)
+    .addOption(new Option('--preview-method <name>', 'linear is small and quick (default: linear)').choices(['linear', 'autoencoder']))
+    .option('--json', 'print one JSON object for every event on stdout')
+    .option('--quiet', 'print nothing but errors')
+    .optionsGroup('Machine:')
+    .option('--backend <name>', 'auto, cpu, gpu, or a name from ggflux devices (default: auto)')
+    .option('--threads <n>', 'of the processor (default: all)', parseNumber)
+    .addOption(
+      new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
+        .choices(['auto', 'keep', 'release'])
+        .default('release'),
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
+    --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
+  ggflux generate "a red fox in the snow" -o fox.webp --model flux-dev --seed 7 --preview step.png
+  ggflux generate "a red fox in the snow" -o - | magick - -resize 50% small.png`,
+    )
+    .action(generate)
+}
+
+async function generate(prompt: string, options: Options): Promise<void> {
+  const began = performance.now()
+  const format = await checkOutput(options)
+  const source = await resolveModel(options)
+  if (source === 'tiny' && !options.model && !options.quiet) process.stderr.write(TINY_NOTE)
+
+  const report = await pictureReport(options, began)
+  let picture: Picture
+  try {
+    const settings = { prompt, format, ...given(options, PASSED) }
+    picture = await interruptible((signal) => makePicture({ ...settings, signal }, source, options, report, began))
+  } finally {
+    report.stop()
+  }
+  report.finish(picture)
+}
+
+async function makePicture(
+  settings: GenerateOptions & { signal: AbortSignal },
+  source: string | ModelFiles,
+  options: Options,
+  report: PictureReport,
+  began: number,
+): Promise<Picture> {
+  const { signal } = settings
+  const { FluxPipeline } = await import('../pipeline.js')
+  const { chooseDevice } = await import('../devices.js')
+  // the pipeline finds out whether there is such a device when it loads its first network
+  chooseDevice(options.backend)
+  const onProgress = (share: number) => report.load(share)
+  const pipe = await FluxPipeline.load(source, { signal, onProgress, ...given(options, ['textEncoders', 'backend', 'threads']) })
+  const loadMs = performance.now() - began
+  try {
+    let steps = 0
+    const preview = options.preview === undefined ? undefined : { every: options.previewEvery, method: options.previewMethod }
+    for await (const event of pipe.stream({ ...settings, ...(preview ? { preview } : {}) })) {
+      if (event.type === 'image') {
+        signal.throwIfAborted()
+        const path = await writePicture(event, options)
+        const timings = { ...event.timings, load: event.timings.load + loadMs }
+        return { image: event, path, steps, timings, ms: performance.now() - began }
+      }
+      if (event.type === 'step') {
+        steps = event.steps
+        if (event.preview) await writePreview(event.preview, options.preview!)
+      }
+      report.event(event)
+    }
+    throw new FluxError('FLUX_CLOSED', 'the pipeline ended without a picture: try again')
+  } finally {
+    await pipe.close()
+  }
+}
+
+/** The picture's format; refuses what could not be written in the end. */
+async function checkOutput({ output, format, preview, previewEvery, previewMethod, json }: Options): Promise<ImageFormat> {
+  const refuse = (message: string): never => {
+    throw new FluxError('FLUX_BAD_OPTION', message)
+  }
+  if (preview !== undefined) {
+    pictureFormat(preview)
+    await checkTarget(preview)
+  } else if (previewEvery !== undefined || previewMethod !== undefined) refuse('--preview is missing: give the file that shows the preview')
+  if (output === '-') {
+    if (json) refuse('--json and -o - both write to stdout: give a file with -o')
+    if (process.stdout.isTTY) refuse('-o - would write the bytes of the picture to the terminal: send them to a file or a program')
+  } else await checkTarget(output ?? 'ggflux.png')
+  if (format !== undefined) return PICTURE_SUFFIXES[format]
+  return output === undefined || output === '-' ? 'png' : pictureFormat(output)
+}
+
+/** What the pipeline loads. */
+async function resolveModel(options: Options): Promise<string | ModelFiles> {
+  const { model, t5Tokenizer, clipTokenizer } = options
+  const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
+  const parts = given(options, PARTS)
+  if (Object.keys(parts).length > 0) {
+    const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
+    if (missing.length === 0) return { ...(parts as ModelFiles), tokenizers }
+    const needed = '--transformer, --t5, --clip and --vae, or --model with their folder'
+    throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
+  }
+  if (Object.keys(tokenizers).length === 0) return model ?? 'tiny'
+  if (model === undefined || model === 'tiny') {
+    throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
+  }
+  const { locateModelFiles } = await import('../models/locate.js')
+  return { ...(await locateModelFiles(model)), tokenizers }
+}
+
+async function writePreview({ data, width, height }: LatentPreview, path: string): Promise<void> {
+  const { encodeImage } = await import('../image.js')
+  await replaceFile(path, await encodeImage(data, width, height, { format: pictureFormat(path) }))
+}
+
+/** Returns the path. */
+async function writePicture({ image, seed, format }: ImageEvent, { output }: Options): Promise<string> {
+  if (output === undefined) return writeNewFile(`ggflux-${seed}`, format === 'jpeg' ? 'jpg' : format, image)
+  await (output === '-' ? writeStdout(image) : replaceFile(output, image))
+  return output
+}
+
+/** Those of the options that were given. */
+function given<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {
+  return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]])) as Pick<T, K>
+}

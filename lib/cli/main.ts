@@ -1,0 +1,41 @@
+#!/usr/bin/env node
+import { Command } from 'commander'
+import { VERSION } from '../version.js'
+import { devicesCommand } from './devices.js'
+import { reportFailure } from './failure.js'
+import { generateCommand } from './generate.js'
+import { inspectCommand } from './inspect.js'
+import { synthCommand } from './synth.js'
+
+const program = new Command('ggflux')
+  .description('FLUX.1: pictures from text on this machine, from quantised GGUF weights, with no Python and no server.')
+  .version(VERSION, '-v, --version', 'print the version')
+  .helpOption('-h, --help', 'print help')
+  .helpCommand('help [command]', 'print help on a command')
+  .exitOverride()
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'ggflux: ')) })
+  .addHelpText(
+    'after',
+    `
+Example, with files as they are published:
+  ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
+    --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
+Or put these files into one folder:
+  ggflux generate "a red fox in the snow" -o fox.png --model flux-schnell
+
+GGFLUX_CACHE names the folder for what is made once and kept; GGFLUX_DEBUG=1 adds stack traces to errors.`,
+  )
+
+generateCommand(program)
+devicesCommand(program)
+inspectCommand(program)
+synthCommand(program)
+
+// whoever read our output has gone (`ggflux … | head -1`)
+process.stdout.on('error', () => process.exit(1))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = reportFailure(error)
+}

@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto'
+import { access, constants, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { dirname, extname, join, resolve } from 'node:path'
+import { FluxError } from '../errors.js'
+import type { ImageFormat } from '../index.js'
+
+/** Picture formats by suffix, without the dot. */
+export const PICTURE_SUFFIXES = {
+  png: 'png',
+  jpg: 'jpeg',
+  jpeg: 'jpeg',
+  webp: 'webp',
+  avif: 'avif',
+} as const satisfies Record<string, ImageFormat>
+
+/**
+ * The format that a file's suffix names; PNG without one.
+ *
+ * @throws {FluxError} FLUX_BAD_OPTION for another suffix
+ */
+export function pictureFormat(path: string): ImageFormat {
+  const suffix = extname(path).slice(1).toLowerCase()
+  if (suffix === '') return 'png'
+  if (Object.hasOwn(PICTURE_SUFFIXES, suffix)) return PICTURE_SUFFIXES[suffix as keyof typeof PICTURE_SUFFIXES]
+  const known = Object.keys(PICTURE_SUFFIXES).map((name) => `.${name}`)
+  throw new FluxError('FLUX_BAD_OPTION', `${path}: .${suffix} is no picture format: give a name that ends in ${known.join(', ')}`)
+}
+
+/**
+ * Finds out before the work whether a file can be written.
+ *
+ * @throws {FluxError} FLUX_BAD_FILE when it is a folder or may not be written, FLUX_NOT_FOUND when its folder does not exist
+ */
+export async function checkTarget(path: string): Promise<void> {
+  const folder = dirname(resolve(path))
+  const refuse = (code: 'FLUX_BAD_FILE' | 'FLUX_NOT_FOUND', why: string): never => {
+    throw new FluxError(code, `${path} cannot be written: ${why}`)
+  }
+  const entry = await stat(path).catch(() => undefined)
+  if (entry?.isDirectory() || /[\\/]$/.test(path)) refuse('FLUX_BAD_FILE', 'this is a folder; give the name of a file in it')
+  const parent = await stat(folder).catch(() => undefined)
+  if (!parent) refuse('FLUX_NOT_FOUND', `there is no folder ${folder}; make it first`)
+  if (!parent!.isDirectory()) refuse('FLUX_BAD_FILE', `${folder} is no folder; give another path`)
+  const needed = entry && !entry.isFile() ? path : folder
+  const remedy = 'change its permissions or give another path'
+  await access(needed, constants.W_OK).catch(() => refuse('FLUX_BAD_FILE', `${needed} may not be written; ${remedy}`))
+}
+
+/**
+ * Writes a file that is complete whenever it is there: the bytes go to a file beside it, which then takes its name. Links are followed;
+ * what is no regular file (a pipe, a device) is written to directly.
+ */
+export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
+  const entry = await stat(path).catch(() => undefined)
+  if (entry && !entry.isFile()) return writeFile(path, bytes)
+  const target = entry ? await realpath(path) : path
+  const partial = join(dirname(target), `.ggflux-${randomUUID()}.partial`)
+  try {
+    await writeFile(partial, bytes, { flag: 'wx' })
+    await rename(partial, target)
+  } catch (error) {
+    await rm(partial, { force: true })
+    throw error
+  }
+}
+
+/** As {@link replaceFile} under a name that is not taken yet: `stem.suffix`, else `stem-2.suffix` and so on. Returns the name. */
+export async function writeNewFile(stem: string, suffix: string, bytes: Uint8Array): Promise<string> {
+  for (let number = 1; ; number++) {
+    const path = `${stem}${number === 1 ? '' : `-${number}`}.${suffix}`
+    try {
+      await (await open(path, 'wx')).close()
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
+      throw error
+    }
+    try {
+      await replaceFile(path, bytes)
+      return path
+    } catch (error) {
+      await rm(path, { force: true })
+      throw error
+    }
+  }
+}
+
+/** Writes to stdout and waits until it is taken. */
+export async function writeStdout(bytes: Uint8Array): Promise<void> {
+  await new Promise<void>((resolve, reject) => process.stdout.write(bytes, (error) => (error ? reject(error) : resolve())))
+}

@@ -1,0 +1,70 @@
+import type { GenerateEvent, Stage } from '../index.js'
+import { formatPercent, formatSeconds } from './format.js'
+import { drawBar } from './live-line.js'
+
+const STAGES: Record<Stage, string> = {
+  text: 'encoding the text',
+  load: 'loading the model',
+  denoise: 'denoising',
+  decode: 'decoding the picture',
+}
+
+/** A log gets a line for a step when the last such line is so long ago. */
+const LOG_INTERVAL_MS = 10_000
+
+/** How far a picture is, as a line of text. Times are milliseconds of one clock. */
+export class PictureProgress {
+  #stage: Stage | undefined
+  /** begin of the stage, or end of the last step */
+  #since: number
+  #loaded = 0
+  #step = 0
+  #steps = 0
+  /** of all steps so far */
+  #ms = 0
+  #logged: number
+
+  constructor(now: number) {
+    this.#since = now
+    this.#logged = now
+  }
+
+  /** @param share of the model's weights, 0 to 1 */
+  load(share: number): void {
+    this.#loaded = share
+  }
+
+  update(event: GenerateEvent, now: number): void {
+    this.#since = now
+    if (event.type === 'stage') this.#stage = event.stage
+    if (event.type !== 'step') return
+    this.#step = event.step
+    this.#steps = event.steps
+    this.#ms += event.ms
+  }
+
+  /** `step 2/4  ████████████░░░░░░░░░░░░  0.92 s/step, 1.8 s left` */
+  text(now: number): string {
+    const elapsed = now - this.#since
+    if (this.#step > 0 && this.#stage === 'denoise') {
+      const perStep = this.#ms / this.#step
+      const left = Math.max(0, perStep * (this.#steps - this.#step) - elapsed)
+      const speed = `${formatSeconds(perStep / 1000)}/step, ${formatSeconds(left / 1000)} left`
+      return `step ${this.#step}/${this.#steps}  ${drawBar(this.#step / this.#steps)}  ${speed}`
+    }
+    const stage = this.#stage ?? 'load'
+    const loading = stage !== 'denoise' && this.#loaded > 0 && this.#loaded < 1
+    const share = loading ? `, ${formatPercent(this.#loaded)} of the weights loaded` : ''
+    return `${STAGES[stage]}${share}  ${formatSeconds(elapsed / 1000)}`
+  }
+
+  /** What a log, which keeps every line, shows of an event: the stages, and a step now and then. */
+  logLine(event: GenerateEvent, now: number): string | undefined {
+    if (event.type === 'stage') return STAGES[event.stage]
+    if (event.type === 'step' && now - this.#logged >= LOG_INTERVAL_MS) {
+      this.#logged = now
+      return this.text(now)
+    }
+    return undefined
+  }
+}

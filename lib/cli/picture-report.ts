@@ -1,0 +1,106 @@
+import type { ImageEvent, StageEvent, StepEvent, Stage } from '../index.js'
+import { formatBytes, formatSeconds } from './format.js'
+import { liveLine } from './live-line.js'
+import { PictureProgress } from './picture-progress.js'
+
+/** A picture that is written. */
+export interface Picture {
+  image: ImageEvent
+  path: string
+  steps: number
+  /** milliseconds by stage; all loading before the first stage is in `load` */
+  timings: Record<Stage, number>
+  /** milliseconds in all */
+  ms: number
+}
+
+/** What the command tells while it makes a picture, and at its end. */
+export interface PictureReport {
+  /** @param share of the weights that is loaded, 0 to 1 */
+  load(share: number): void
+  event(event: StageEvent | StepEvent): void
+  /** whatever came of it, the line at the bottom of the terminal is taken away */
+  stop(): void
+  finish(picture: Picture): void
+}
+
+interface ReportOptions {
+  json?: true
+  quiet?: true
+  output?: string
+  preview?: string
+}
+
+export async function pictureReport(options: ReportOptions, began: number): Promise<PictureReport> {
+  if (options.json) return jsonReport(options.preview)
+  return options.quiet ? SILENCE : textReport(options.output, began)
+}
+
+const SILENCE: PictureReport = { load() {}, event() {}, stop() {}, finish() {} }
+
+/** One object per line on stdout. Seconds and bytes. */
+function jsonReport(preview: string | undefined): PictureReport {
+  const seconds = (ms: number) => Math.round(ms) / 1000
+  const print = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
+  return {
+    ...SILENCE,
+    event(event) {
+      if (event.type === 'stage') return void print(event)
+      const { preview: shown, ms, ...rest } = event
+      print({ ...rest, seconds: seconds(ms), ...(shown ? { preview } : {}) })
+    },
+    finish({ image: { image, timings: _, ...rest }, path, ...picture }) {
+      print({
+        ...rest,
+        path,
+        bytes: image.length,
+        steps: picture.steps,
+        seconds: seconds(picture.ms),
+        timings: Object.fromEntries(Object.entries(picture.timings).map(([stage, ms]) => [stage, seconds(ms)])),
+        memory: { peak: peakMemory() },
+      })
+    },
+  }
+}
+
+/** A live line on a terminal; a few lines in a log. */
+async function textReport(output: string | undefined, began: number): Promise<PictureReport> {
+  const progress = new PictureProgress(began)
+  const line = await liveLine(() => progress.text(performance.now()))
+  return {
+    load: (share) => progress.load(share),
+    event(event) {
+      const now = performance.now()
+      progress.update(event, now)
+      const log = process.stderr.isTTY ? undefined : progress.logLine(event, now)
+      if (log) process.stderr.write(`${log}\n`)
+    },
+    stop: () => line.stop(),
+    finish(picture) {
+      if (picture.image.truncated.includes('t5')) {
+        process.stderr.write('The prompt is longer than T5 reads, so its end was ignored; --max-sequence-length goes up to 512.\n')
+      }
+      const stream = output === '-' ? process.stderr : process.stdout
+      stream.write(`${pictureSummary(picture, peakMemory())}\n`)
+    },
+  }
+}
+
+/** `out.png  256x256  seed 1  4 steps  6.1 s (text 0.40 s, load 0.20 s, 4 x 0.90 s, decode 1.1 s)  peak memory 812 MB` */
+export function pictureSummary({ image: { width, height, seed }, path, steps, timings, ms }: Picture, memory: number): string {
+  const stages = [timings.text, timings.load, timings.denoise / steps, timings.decode]
+  const [text, load, step, decode] = stages.map((ms) => formatSeconds(ms / 1000))
+  return [
+    path,
+    `${width}x${height}`,
+    `seed ${seed}`,
+    `${steps} step${steps === 1 ? '' : 's'}`,
+    `${formatSeconds(ms / 1000)} (text ${text}, load ${load}, ${steps} x ${step}, decode ${decode})`,
+    `peak memory ${formatBytes(memory)}`,
+  ].join('  ')
+}
+
+/** Bytes that this process held at most, the parts of mapped files that were in memory among them. */
+function peakMemory(): number {
+  return process.resourceUsage().maxRSS * 1024
+}

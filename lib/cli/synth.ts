@@ -1,0 +1,114 @@
+import { Option, type Command } from 'commander'
+import { FluxError } from '../errors.js'
+import type { ArchitectureName } from '../models/architectures.js'
+import type { SynthOptions } from '../models/synth.js'
+import type { FileType } from '../models/synth-metadata.js'
+import { parseNumber } from './arguments.js'
+import { formatBytes, formatCount, formatSeconds, table } from './format.js'
+import { interruptible } from './interrupt.js'
+import { drawBar, liveLine } from './live-line.js'
+import { checkTarget } from './output.js'
+
+interface Options {
+  arch?: string
+  type: string
+  output?: string
+  seed?: number
+  set: [field: string, value: unknown][]
+  list?: true
+  quiet?: true
+}
+
+const LISTED_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const
+
+export function synthCommand(program: Command): void {
+  program
+    .command('synth')
+    .description('write a model with random weights, for measurements and tests')
+    .option('--arch <name>', 'the network; --list tells which there are')
+    .option('--type <name>', 'of the matrices, in capitals or not', 'F16')
+    .option('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
+    .option('--seed <n>', 'the same seed gives the same file (default: 0)', parseNumber)
+    .addOption(
+      new Option('--set <field=value>', "change the network's configuration; may be repeated").argParser(collectField).default([], 'none'),
+    )
+    .option('--list', 'list the networks and their sizes')
+    .option('--quiet', 'print nothing but errors')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ggflux synth --list
+  ggflux synth --arch flux-schnell --type q4_0 -o flux1-schnell-Q4_0.gguf
+  ggflux synth --arch flux-dev --set depth=2 --set depthSingleBlocks=4 --type q8_0 -o small.gguf`,
+    )
+    .action(synth)
+}
+
+async function synth({ arch, type, output, seed, set, list, quiet }: Options): Promise<void> {
+  const { synthesize } = await import('../models/synth.js')
+  if (list) return listArchitectures()
+  if (!arch) throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list tells which networks there are')
+  if (!output) throw new FluxError('FLUX_BAD_OPTION', '-o is missing: give the name of the file to write')
+  await checkTarget(output)
+  const { nativeQuantize } = await import('../native.js')
+  const began = performance.now()
+  let [done, total] = [0, 0]
+  const line = quiet ? undefined : await liveLine(() => progressText(done, total, performance.now() - began))
+  try {
+    const result = await interruptible((signal) =>
+      synthesize({
+        architecture: arch as ArchitectureName,
+        path: output,
+        type: type.toUpperCase() as FileType,
+        config: Object.fromEntries(set) as NonNullable<SynthOptions['config']>,
+        quantize: nativeQuantize,
+        signal,
+        onProgress: (...progress) => ([done, total] = progress),
+        ...(seed === undefined ? {} : { seed }),
+      }),
+    )
+    line?.stop()
+    const seconds = (performance.now() - began) / 1000
+    const { path, parameters, size } = result
+    if (!quiet) console.log(`${path}  ${formatCount(parameters)} parameters  ${formatBytes(size)}  ${formatSeconds(seconds)}`)
+  } finally {
+    line?.stop()
+  }
+}
+
+async function listArchitectures(): Promise<void> {
+  const { ARCHITECTURES } = await import('../models/architectures.js')
+  const { layoutOf } = await import('../models/synth.js')
+  const { storedType } = await import('../models/precision.js')
+  const { elementCount, tensorBytes } = await import('../models/types.js')
+  const rows = Object.entries(ARCHITECTURES).map(([name, architecture]) => {
+    const layout = layoutOf(architecture)
+    const parameters = layout.reduce((sum, { shape }) => sum + elementCount(shape), 0)
+    const bytes = LISTED_TYPES.map((type) => layout.reduce((sum, tensor) => sum + tensorBytes(storedType(tensor, type), tensor.shape), 0))
+    return [name, formatCount(parameters), ...bytes.map(formatBytes)]
+  })
+  console.log(table([['NAME', 'PARAMETERS', ...LISTED_TYPES], ...rows], [1, 2, 3, 4]))
+}
+
+/** `██████░░  3.4 GB of 6.8 GB  1.2 GB/s, 2.8 s left` */
+export function progressText(done: number, total: number, ms: number): string {
+  if (done === 0) return 'preparing the weights'
+  const perSecond = done / (ms / 1000)
+  const speed = `${formatBytes(perSecond)}/s, ${formatSeconds((total - done) / perSecond)} left`
+  return `${drawBar(done / total)}  ${formatBytes(done)} of ${formatBytes(total)}  ${speed}`
+}
+
+/** `depth=2`, `chMult=1,2,4,4`, `guidanceEmbed=false` */
+function collectField(text: string, fields: Options['set']): Options['set'] {
+  const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? []
+  if (!field || !value) throw new FluxError('FLUX_BAD_OPTION', `--set is '${text}': give a field and its value, such as depth=2`)
+  const parts = value.split(',').map(fieldValue)
+  return [...fields, [field, parts.length > 1 ? parts : parts[0]]]
+}
+
+function fieldValue(text: string): unknown {
+  if (text === 'true' || text === 'false') return text === 'true'
+  const number = Number(text)
+  return text.trim() === '' || Number.isNaN(number) ? text : number
+}

@@ -1,0 +1,349 @@
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import sharp from 'sharp'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+
+const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+const root = mkdtempSync(join(tmpdir(), 'ggflux-cli-'))
+const cache = join(root, 'cache')
+const env = { ...process.env, GGFLUX_CACHE: cache, GGFLUX_DEBUG: undefined }
+const SMALL = ['--width', '64', '--height', '96', '--steps', '2']
+const NO_SIGNALS = 'Windows ends a process at once instead of sending it a signal'
+const PNG = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
+
+/** an empty folder for every test */
+let folder: string
+
+beforeAll(() => {
+  // so that the tests don't wait for the tiny model to be made
+  mkdirSync(join(root, 'first'))
+  expect(spawnSync(process.execPath, [MAIN, 'generate', 'x', '--quiet', ...SMALL], { cwd: join(root, 'first'), env }).status).toBe(0)
+})
+beforeEach(() => {
+  folder = mkdtempSync(join(root, 'test-'))
+})
+afterAll(() => rmSync(root, { recursive: true }))
+
+function ggflux(...args: string[]): { status: number | null; stdout: Buffer; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], { cwd: folder, env, maxBuffer: 2 ** 26 })
+  return { status, stdout, stderr: stderr.toString() }
+}
+
+const tiny = (file: string) => join(cache, 'tiny', file)
+const FILES = { transformer: tiny('transformer.gguf'), t5: tiny('t5.gguf'), clip: tiny('clip.safetensors'), vae: tiny('vae.safetensors') }
+const parts = (replaced: Partial<typeof FILES> = {}) =>
+  Object.entries({ ...FILES, ...replaced }).flatMap(([part, path]) => [`--${part}`, path])
+const read = (name: string) => readFileSync(join(folder, name))
+
+/** one sentence beginning with the program's name, the exit code, and nothing else */
+function expectFailure(result: ReturnType<typeof ggflux>, status: number, message: RegExp): void {
+  expect(result.stderr).toMatch(message)
+  expect(result.stderr).toMatch(/^ggflux: [^\n]+\n(\(Did you mean [^\n]+\)\n)?$/)
+  expect(result.stdout.toString()).toBe('')
+  expect(result.status).toBe(status)
+  expect(readdirSync(folder).filter((name) => /partial|\.png$/.test(name))).toEqual([])
+}
+
+describe('help', () => {
+  test('version and help come without the native part', () => {
+    // a platform that no binary is for would fail if the addon were touched
+    const broken = (...args: string[]) =>
+      spawnSync(process.execPath, ['--no-addons', MAIN, ...args], { cwd: folder, env, encoding: 'utf8' })
+    const { version } = createRequire(import.meta.url)('../../package.json') as { version: string }
+    expect(broken('--version').stdout).toBe(`${version}\n`)
+    const { stdout, status } = broken('--help')
+    expect(status).toBe(0)
+    for (const name of ['generate', 'devices', 'inspect', 'synth']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
+    for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
+    expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
+  })
+
+  test.each(['generate', 'devices', 'inspect', 'synth'])('%s --help ends with examples', (command) => {
+    const { stdout, status } = ggflux(command, '--help')
+    expect(status).toBe(0)
+    expect(stdout.toString()).toMatch(new RegExp(`\\nExamples:\\n(  .*\\n)*  ggflux ${command} `))
+  })
+})
+
+describe('generate', () => {
+  test('a picture of the right size that tells how it was made', async () => {
+    const { status, stdout, stderr } = ggflux('generate', 'a red fox', '-o', 'fox.png', '--seed', '7', ...SMALL)
+    expect(status).toBe(0)
+    const { format, width, height, comments } = await sharp(read('fox.png')).metadata()
+    expect({ format, width, height }).toEqual({ format: 'png', width: 64, height: 96 })
+    expect(comments?.find(({ keyword }) => keyword === 'parameters')?.text).toMatch(/^a red fox\nSteps: 2, .*Seed: 7, Size: 64x96/)
+    expect(stdout.toString()).toMatch(/^fox\.png  64x96  seed 7  2 steps  [\d.]+ s \(text .*, load .*, 2 x .*, decode .*\)  peak memory/)
+    expect(stdout.toString()).toMatch(/peak memory \d+ MB\n$/)
+    expect(stderr).toMatch(/^No model was named, .* show nothing recognisable.*--model\.\nencoding the text\n/)
+    expect(stderr).not.toContain('\u001b')
+    expect(readdirSync(folder)).toEqual(['fox.png'])
+  })
+
+  test('the same seed gives the same bytes, another gives others; --quiet prints nothing', () => {
+    const make = (name: string, seed: string) => ggflux('generate', 'a', '-o', name, '--seed', seed, '--quiet', ...SMALL)
+    const results = [make('1.png', '1'), make('again.png', '1'), make('2.png', '2')]
+    for (const { status, stdout, stderr } of results) expect([status, stdout.toString(), stderr]).toEqual([0, '', ''])
+    expect(read('1.png').equals(read('again.png'))).toBe(true)
+    expect(read('1.png').equals(read('2.png'))).toBe(false)
+  })
+
+  test('--json prints events in order, the preview file is a picture', async () => {
+    const { status, stdout } = ggflux('generate', 'a', '--json', '--seed', '3', '--preview', 'step.png', ...SMALL)
+    expect(status).toBe(0)
+    const events = stdout.toString().trimEnd().split('\n').map((line) => JSON.parse(line))
+    const order = events.map(({ type, stage, step }) => stage ?? step ?? type)
+    expect(order).toEqual(['text', 'load', 'denoise', 1, 2, 'decode', 'image'])
+    expect(events[3]).toMatchObject({ type: 'step', steps: 2, sigma: 1, preview: 'step.png', seconds: expect.any(Number) })
+    const image = events.at(-1)
+    expect(image).toMatchObject({ type: 'image', path: 'ggflux-3.png', format: 'png', width: 64, height: 96, seed: 3, steps: 2 })
+    expect(Object.keys(image.timings)).toEqual(['text', 'load', 'denoise', 'decode'])
+    expect(image.memory.peak).toBeGreaterThan(50e6)
+    expect(image.bytes).toBe(read('ggflux-3.png').length)
+    // one pixel per latent
+    expect(await sharp(read('step.png')).metadata()).toMatchObject({ format: 'png', width: 8, height: 12 })
+  })
+
+  test('a name that nobody gave is never taken from another file; one that was given is', () => {
+    writeFileSync(join(folder, 'ggflux-5.png'), 'mine')
+    writeFileSync(join(folder, 'old.png'), 'old')
+    expect(ggflux('generate', 'a', '--seed', '5', ...SMALL).stdout.toString()).toMatch(/^ggflux-5-2\.png /)
+    expect(read('ggflux-5.png').toString()).toBe('mine')
+    expect(ggflux('generate', 'a', '--seed', '5', '-o', 'old.png', ...SMALL).status).toBe(0)
+    expect(read('old.png').equals(read('ggflux-5-2.png'))).toBe(true)
+  })
+
+  test.each([
+    [['-o', 'a.JPG', '--quality', '50'], 'a.JPG', 'jpeg'],
+    [['-o', 'picture', '--format', 'webp'], 'picture', 'webp'],
+    [['--seed', '1', '--format', 'jpeg'], 'ggflux-1.jpg', 'jpeg'],
+  ])('format: %j', async (args, name, format) => {
+    expect(ggflux('generate', 'a', ...args, ...SMALL)).toMatchObject({ status: 0 })
+    expect((await sharp(read(name)).metadata()).format).toBe(format)
+  })
+
+  test('-o - writes the picture to stdout, everything else to stderr', async () => {
+    const { status, stdout, stderr } = ggflux('generate', 'a red fox '.repeat(20), '-o', '-', '--max-sequence-length', '16', ...SMALL)
+    expect(status).toBe(0)
+    expect(stdout.subarray(0, 8)).toEqual(PNG)
+    expect((await sharp(stdout).stats()).channels).toHaveLength(3)
+    expect(stderr).toMatch(/\nThe prompt is longer than T5 reads.*--max-sequence-length.*\n-  64x96  seed \d+ /)
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  test('the files one by one, and their folder, give what the preset gives', () => {
+    const args = ['--seed', '1', '--quiet', ...SMALL]
+    const results = [
+      ggflux('generate', 'a', '-o', 'preset.png', '--model', 'tiny', ...args),
+      ggflux('generate', 'a', '-o', 'parts.png', ...parts(), '--clip-tokenizer', join(cache, 'tiny'), ...args),
+      ggflux('generate', 'a', '-o', 'folder.png', '--model', join(cache, 'tiny'), '--clip-tokenizer', join(cache, 'tiny'), ...args),
+    ]
+    for (const { status, stderr } of results) expect([status, stderr]).toEqual([0, ''])
+    expect(read('parts.png').equals(read('preset.png'))).toBe(true)
+    expect(read('folder.png').equals(read('preset.png'))).toBe(true)
+  })
+
+  test('noise levels of your own are the levels of the steps', () => {
+    const { stdout } = ggflux('generate', 'a', '--json', '--sigmas', '1,0.75,0.5', '--width', '64', '--height', '64')
+    const steps = stdout.toString().trimEnd().split('\n').map((line) => JSON.parse(line)).filter(({ type }) => type === 'step')
+    expect(steps.map(({ sigma, sigmaNext }) => [sigma, sigmaNext])).toEqual([[1, 0.75], [0.75, 0.5], [0.5, 0]])
+  })
+
+  test('a pipe is written to, not replaced', ({ skip }) => {
+    skip(process.platform === 'win32', 'Windows has no named pipes in folders')
+    const pipe = join(folder, 'pipe')
+    expect(spawnSync('mkfifo', [pipe]).status).toBe(0)
+    const script = '"$0" "$1" generate a -o pipe --quiet --width 64 --height 64 --steps 1 & cat pipe; wait'
+    const shell = spawnSync('sh', ['-c', script, process.execPath, MAIN], { cwd: folder, env })
+    expect(shell.stdout.subarray(0, 8)).toEqual(PNG)
+    expect(readdirSync(folder)).toEqual(['pipe'])
+  })
+})
+
+describe('a terminal', () => {
+  test('sees one line that tells stage, step and time left, and loses it at the end', ({ skip }) => {
+    const probe = spawnSync('script', ['-qec', 'true', '/dev/null'])
+    skip(probe.status !== 0, 'the program script (util-linux), which makes a terminal, is not here')
+    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --width 512 --height 512 --steps 4`
+    const xterm = { cwd: folder, env: { ...env, TERM: 'xterm' }, encoding: 'utf8' } as const
+    const screen = spawnSync('script', ['-qec', command, '/dev/null'], xterm).stdout
+    expect(screen).toMatch(/encoding the text/)
+    expect(screen).toMatch(/step 2\/4  █{12}░{12}  [\d.]+ s\/step, [\d.]+ s left/)
+    expect(screen).toMatch(/decoding the picture/)
+    expect(screen).toMatch(/\u001b\[2Kt\.png  512x512 /)
+    expect(existsSync(join(folder, 't.png'))).toBe(true)
+  })
+})
+
+describe('cancelling', () => {
+  function startLongPicture() {
+    const size = ['--width', '512', '--height', '512', '--steps', '1000']
+    return spawn(process.execPath, [MAIN, 'generate', 'a', '-o', 'out.png', '--json', '--model', 'tiny', ...size], { cwd: folder, env })
+  }
+
+  async function firstStep(child: ReturnType<typeof startLongPicture>): Promise<void> {
+    for await (const line of createInterface(child.stdout)) if (JSON.parse(line).type === 'step') return
+    throw new Error('the command ended before its first step')
+  }
+
+  test.for([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)('%s stops within a step, leaves nothing and exits with %i', async ([signal, status], { skip }) => {
+    skip(process.platform === 'win32', NO_SIGNALS)
+    const child = startLongPicture()
+    let stderr = ''
+    child.stderr.on('data', (text) => (stderr += text))
+    await firstStep(child)
+    child.kill(signal)
+    expect(await once(child, 'close')).toEqual([status, null])
+    expect(stderr).toBe('cancelled\n')
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  test('a second signal does not wait', async ({ skip }) => {
+    skip(process.platform === 'win32', NO_SIGNALS)
+    const child = startLongPicture()
+    await firstStep(child)
+    child.kill('SIGINT')
+    child.kill('SIGTERM')
+    const [status] = await once(child, 'close')
+    expect([130, 143]).toContain(status)
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  test('synth leaves no partial file', async ({ skip }) => {
+    skip(process.platform === 'win32', NO_SIGNALS)
+    const args = ['synth', '--arch', 'flux-schnell', '--type', 'f16', '-o', 'model.gguf']
+    const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder, env })
+    await expect.poll(() => readdirSync(folder), { timeout: 30_000, interval: 20 }).toEqual([expect.stringContaining('partial')])
+    child.kill('SIGINT')
+    expect(await once(child, 'close')).toEqual([130, null])
+    expect(readdirSync(folder)).toEqual([])
+  })
+})
+
+describe('wrong inputs', () => {
+  test.each([
+    ['an unknown option, with what it may have been', ['--widht', '64'], /unknown option '--widht'\n\(Did you mean --width\?\)/],
+    ['no number', ['--steps', 'many'], /--steps <n>.*'many'/],
+    ['a width that is no multiple of 16', ['--model', 'tiny', '--width', '100'], /width is 100\b.*multiple of 16/],
+    ['an unknown sampler', ['--sampler', 'magic'], /--sampler <name>.*'magic'.*euler/],
+    ['a model given twice', ['--model', 'tiny', '--vae', 'x'], /--model <folder>.*cannot be used with.*--vae/],
+    ['half a model', ['--vae', 'x', '--clip', 'y'], /--transformer, --t5 missing/],
+    ['a quality for PNG', ['--model', 'tiny', '--quality', '90'], /quality is 90.*png has no quality/],
+    ['a suffix of no picture', ['-o', 'a.gif'], /a\.gif: \.gif is no picture format.*\.webp/],
+    ['options of a preview that is not there', ['--preview-every', '2'], /--preview is missing/],
+    ['two things for stdout', ['-o', '-', '--json'], /--json and -o -/],
+  ])('%s: exit code 2', (_, args, message) => {
+    expectFailure(ggflux('generate', 'a', ...args), 2, message)
+  })
+
+  test('no prompt, or an unknown command: exit code 2', () => {
+    expectFailure(ggflux('generate'), 2, /missing required argument 'prompt'/)
+    expectFailure(ggflux('generat', 'a'), 2, /unknown command 'generat'\n\(Did you mean generate\?\)/)
+  })
+
+  test('files that are not there, or not what they should be: exit code 1', () => {
+    writeFileSync(join(folder, 'notes.gguf'), 'these are only words')
+    expectFailure(ggflux('generate', 'a', ...parts({ t5: 'missing.gguf' })), 1, /missing\.gguf: there is no such file/)
+    expectFailure(ggflux('generate', 'a', ...parts({ transformer: 'notes.gguf' })), 1, /notes\.gguf: neither a GGUF nor a safetensors file/)
+    expectFailure(ggflux('generate', 'a', ...parts({ t5: tiny('clip.safetensors') })), 1, /clip\.safetensors: .*CLIP.*T5/)
+    expectFailure(ggflux('generate', 'a', '--model', 'nowhere'), 1, /nowhere/)
+    expectFailure(ggflux('generate', 'a', '--model', 'tiny', '--backend', 'abacus'), 1, /'abacus'.*CPU/)
+  })
+
+  test('targets that cannot be written: exit code 1, before the work', () => {
+    mkdirSync(join(folder, 'sub'))
+    writeFileSync(join(folder, 'file'), '')
+    expectFailure(ggflux('generate', 'a', '-o', 'nowhere/a.png'), 1, /nowhere\/a\.png cannot be written: there is no folder .*nowhere/)
+    expectFailure(ggflux('generate', 'a', '-o', 'sub'), 1, /sub cannot be written: this is a folder/)
+    expectFailure(ggflux('generate', 'a', '-o', 'file/a.png'), 1, /file\/a\.png cannot be written/)
+    expectFailure(ggflux('generate', 'a', '--preview', 'nowhere/a.png'), 1, /nowhere\/a\.png cannot be written/)
+  })
+
+  test('a stack trace comes only when it is asked for', () => {
+    const args = ['generate', 'a', '--model', 'nowhere']
+    const debugged = spawnSync(process.execPath, [MAIN, ...args], { cwd: folder, env: { ...env, GGFLUX_DEBUG: '1' }, encoding: 'utf8' })
+    expect(debugged.stderr).toMatch(/^ +at /m)
+    expect(ggflux(...args).stderr).not.toMatch(/^ +at /m)
+  })
+})
+
+describe('synth and inspect', () => {
+  test('what was written is found again', () => {
+    const fields = ['--set', 'depth=1', '--set', 'guidanceEmbed=false', '--set', 'axesDim=16,56,56']
+    const written = ggflux('synth', '--arch', 'flux-tiny', '--type', 'q4_k', '-o', 'model.gguf', ...fields)
+    expect([written.status, written.stderr]).toEqual([0, ''])
+    expect(written.stdout.toString()).toMatch(/^model\.gguf  [\d.]+ M parameters  [\d.]+ MB  [\d.]+ s\n$/)
+    const [found] = JSON.parse(ggflux('inspect', '--json', 'model.gguf').stdout.toString())
+    expect(found).toMatchObject({
+      path: 'model.gguf',
+      format: 'gguf',
+      role: 'transformer',
+      architecture: 'FLUX.1 without guidance (schnell)',
+      size: read('model.gguf').length,
+      config: { depth: 1, depthSingleBlocks: 2, hiddenSize: 256, guidanceEmbed: false, axesDim: [16, 56, 56] },
+      metadata: { 'general.architecture': 'flux' },
+      problems: [],
+    })
+    expect(found.types.Q4_K.count).toBeGreaterThan(0)
+    const text = ggflux('inspect', 'model.gguf').stdout.toString()
+    expect(text).toMatch(/^model\.gguf\n {2}role +transformer\n {2}architecture +FLUX\.1 without guidance \(schnell\)\n/)
+    expect(text).toMatch(/ Q4_K +\d+ tensors +[\d.]+ MB +[\d.]+ %\n/)
+    expect(text).toMatch(/ problems +none\n$/)
+  })
+
+  test('the same seed gives the same file, another gives another', () => {
+    const write = (name: string, seed: string) => ggflux('synth', '--arch', 'clip-tiny', '-o', name, '--seed', seed, '--quiet')
+    for (const result of [write('a.safetensors', '1'), write('b.safetensors', '1'), write('c.safetensors', '2')]) {
+      expect([result.status, result.stdout.toString(), result.stderr]).toEqual([0, '', ''])
+    }
+    expect(read('a.safetensors').equals(read('b.safetensors'))).toBe(true)
+    expect(read('a.safetensors').equals(read('c.safetensors'))).toBe(false)
+  })
+
+  test('a file that cannot be read does not hide the others', () => {
+    const { status, stdout, stderr } = ggflux('inspect', '--json', 'missing.gguf', tiny('clip.safetensors'))
+    expect(status).toBe(1)
+    expect(JSON.parse(stdout.toString())).toMatchObject([{ path: 'missing.gguf', error: { code: 'FLUX_NOT_FOUND' } }, { role: 'clip' }])
+    expect(stderr).toMatch(/^ggflux: missing\.gguf: there is no such file[^\n]*\n$/)
+  })
+
+  test('--list has the published sizes', () => {
+    // parameters as the model cards give them: 12 B, 4.8 B (the encoder's half of 11 B), 123 M, 84 M
+    const lines = ggflux('synth', '--list').stdout.toString()
+    expect(lines).toMatch(/^flux-schnell +11\.9 B +23\.8 GB/m)
+    expect(lines).toMatch(/^t5-xxl +4\.8 B +9\.5 GB/m)
+    expect(lines).toMatch(/^clip-l +123 M +246 MB/m)
+    expect(lines).toMatch(/^autoencoder +83\.8 M +168 MB/m)
+  })
+
+  test.each([
+    [['--arch', 'flux-huge', '-o', 'a.gguf'], /flux-huge.*flux-schnell/],
+    [['--arch', 'clip-tiny', '--type', 'q9', '-o', 'a.gguf'], /Q9.*Q4_0/],
+    [['--arch', 'clip-tiny', '--set', 'depth', '-o', 'a.gguf'], /--set is 'depth'/],
+    [['--arch', 'clip-tiny', '--set', 'depth=1', '-o', 'a.gguf'], /config\.depth.*numLayers/],
+    [['--arch', 'clip-tiny', '-o', 'a.bin'], /a\.bin: the suffix/],
+    [['--arch', 'clip-tiny'], /-o is missing/],
+    [['-o', 'a.gguf'], /--arch is missing/],
+  ])('wrong usage %j: exit code 2', (args, message) => {
+    expectFailure(ggflux('synth', ...args), 2, message)
+  })
+})
+
+describe('devices', () => {
+  test('lists the CPU and marks one device', () => {
+    const found = JSON.parse(ggflux('devices', '--json').stdout.toString()) as { kind: string; name: string; auto: boolean }[]
+    expect(found.map(({ kind }) => kind)).toContain('cpu')
+    expect(found.filter(({ auto }) => auto)).toHaveLength(1)
+    const lines = ggflux('devices').stdout.toString().split('\n')
+    expect(lines[0]).toMatch(/^ +NAME +KIND +DESCRIPTION +FREE +MEMORY$/)
+    expect(lines.filter((line) => line.startsWith('* ')).map((line) => line.split(/ +/)[1])).toContain(found.find(({ auto }) => auto)!.name)
+  })
+})
