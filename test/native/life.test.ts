@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { FluxTransformer } from '../../lib/nn.js'
 import { anyInput } from '../support/any-input.mjs'
 import { goldenWeights } from '../support/golden.js'
@@ -12,6 +12,8 @@ import { sparseFlux } from '../support/sparse-model.js'
 
 // Every way in which a process or a worker thread can end, each in a process of its own: the exit code is the expected one, nothing but
 // Node's own message is written, and leaving does not wait for work that nobody wants any more.
+
+vi.setConfig({ testTimeout: 180_000 })
 
 const script = fileURLToPath(new URL('children/end.mjs', import.meta.url))
 let folder: string
