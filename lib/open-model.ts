@@ -30,17 +30,10 @@ export async function openModel(source: string | ModelFiles): Promise<OpenModel>
     vae: await openNetworkFile('autoencoder', files.vae),
   }
   checkFit(networks)
-  const { t5, clip } = files.tokenizers ?? {}
-  const inside = t5 === undefined && networks.t5.file.metadata.has('tokenizer.ggml.tokens')
-  return {
-    ...networks,
-    tokenizers: {
-      t5: inside
-        ? T5Tokenizer.fromGguf(networks.t5.file.metadata)
-        : await T5Tokenizer.load(t5 ?? (await locateTokenizer(files.t5, 'tokenizer_2', T5_TOKENIZER_FILES))),
-      clip: await ClipTokenizer.load(clip ?? (await locateTokenizer(files.clip, 'tokenizer', CLIP_TOKENIZER_FILES))),
-    },
-  }
+  const inside = networks.t5.file.metadata.has('tokenizer.ggml.tokens') ? files.t5 : undefined
+  const t5 = files.tokenizers?.t5 ?? inside ?? (await locateTokenizer(files.t5, 'tokenizer_2', T5_TOKENIZER_FILES))
+  const clip = files.tokenizers?.clip ?? (await locateTokenizer(files.clip, 'tokenizer', CLIP_TOKENIZER_FILES))
+  return { ...networks, tokenizers: { t5: await T5Tokenizer.load(t5), clip: await ClipTokenizer.load(clip) } }
 }
 
 async function resolveSource(source: string | ModelFiles): Promise<ModelFiles> {

@@ -1,4 +1,5 @@
 import { FluxError } from '../errors.js'
+import { openModelFile } from '../models/model-file.js'
 import { findTokenizerFiles, readTokenizerFile, readTokenizerJson } from './files.js'
 import { Normalizer } from './normalizer.js'
 import { readSentencePiece } from './sentencepiece.js'
@@ -47,11 +48,13 @@ export class T5Tokenizer {
   }
 
   /**
-   * @param source the path of a `spiece.model` or `tokenizer.json` (told apart by the suffix), or a folder with one of them
+   * @param source the path of a `spiece.model`, a `tokenizer.json` or a text encoder's GGUF file (told apart by the suffix), or a folder
+   *   with one of the first two
    * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
    */
   static async load(source: string): Promise<T5Tokenizer> {
     const [path] = await findTokenizerFiles(source, T5_TOKENIZER_FILES)
+    if (/\.gguf$/i.test(path!)) return T5Tokenizer.fromGguf((await openModelFile(path!)).metadata)
     const vocabulary = path!.endsWith('.json')
       ? t5VocabularyFromJson(await readTokenizerJson(path!), path!)
       : readSentencePiece(await readTokenizerFile(path!), path!)
