@@ -1,3 +1,4 @@
+import { freemem } from 'node:os'
 import { FluxError } from './errors.js'
 import { nativeAddon, type NativeDevice } from './native.js'
 
@@ -5,7 +6,13 @@ export type Device = NativeDevice
 
 /** The devices that ggml can compute on here, as found at run time; the CPU is always among them. */
 export function devices(): Device[] {
-  return nativeAddon().devices()
+  return nativeAddon().devices().map((device) => (device.kind === 'cpu' ? { ...device, memoryFree: freeMemory() } : device))
+}
+
+/** Bytes that this process may still take, as the system and its container tell. */
+export function freeMemory(): number {
+  const { availableMemory } = process as { availableMemory?: () => number }
+  return availableMemory ? availableMemory.call(process) : freemem()
 }
 
 /**

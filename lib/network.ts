@@ -1,5 +1,5 @@
-import { availableParallelism, freemem } from 'node:os'
-import { chooseDevice } from './devices.js'
+import { availableParallelism } from 'node:os'
+import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeStatus } from './native.js'
@@ -12,12 +12,6 @@ export interface NetworkOptions {
   signal?: AbortSignal
   /** share of the weights that is loaded, 0 to 1 */
   onProgress?: (progress: number) => void
-}
-
-/** Bytes that this process may still take, as the system and its container tell. */
-export function freeMemory(): number {
-  const { availableMemory } = process as { availableMemory?: () => number }
-  return availableMemory ? availableMemory.call(process) : freemem()
 }
 
 const PROGRESS_INTERVAL_MS = 100
