@@ -113,7 +113,8 @@ function loadAddon(): NativeAddon {
       'FLUX_NOT_FOUND',
       `the native part of ggflux cannot be loaded on ${process.platform}-${process.arch}: ${(cause as Error).message.trim()}\n` +
         `What to do: npm may have been told not to run install scripts. Run\n  npm rebuild ggflux --ignore-scripts=false\n` +
-        `with CMake, git and a C++ compiler installed (Debian, Ubuntu: apt install cmake git g++). ` +
+        `(with npm 12 first: npm install-scripts approve ggflux), or, past npm,\n  node ${path.join(root, 'scripts', 'install.mjs')}\n` +
+        `CMake, git and a C++ compiler are needed (Debian, Ubuntu: apt install cmake git g++). ` +
         `In an Electron app, keep node_modules/ggflux out of the archive (asarUnpack).`,
       { cause },
     )
