@@ -32,11 +32,12 @@ Napi::Value devices(const Napi::CallbackInfo & info) {
 
 // quantize(type, data, rowLength)
 Napi::Value quantize(const Napi::CallbackInfo & info) {
-    const auto type = static_cast<ggml_type>(info[0].ToNumber().Int32Value());
+    const int32_t number = info[0].ToNumber().Int32Value();
+    const auto type = static_cast<ggml_type>(number >= 0 && number < GGML_TYPE_COUNT ? number : GGML_TYPE_COUNT);
     const int64_t row = info[2].ToNumber().Int64Value();
-    if (type < 0 || type >= GGML_TYPE_COUNT || ggml_blck_size(type) <= 0 || ggml_quantize_requires_imatrix(type) ||
+    if (type == GGML_TYPE_COUNT || ggml_blck_size(type) <= 0 || ggml_quantize_requires_imatrix(type) ||
         !(ggml_is_quantized(type) || type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16)) {
-        throw Error("FLUX_UNSUPPORTED", "numbers cannot be written in the type " + std::to_string(static_cast<int>(type)));
+        throw Error("FLUX_UNSUPPORTED", "numbers cannot be written in the type " + std::to_string(number));
     }
     const auto input = info[1].As<Napi::Float32Array>();
     const auto data = std::make_shared<std::vector<float>>(input.Data(), input.Data() + input.ElementLength());

@@ -20,7 +20,9 @@ std::vector<TensorEntry> read_table(const Napi::Array & rows) {
         const Napi::Object row = rows.Get(i).As<Napi::Object>();
         const double offset = row.Get("offset").ToNumber().DoubleValue();
         if (!(offset >= 0 && offset < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "the offset of a tensor is out of range");
-        TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(row.Get("type").ToNumber().Int32Value()), {},
+        const int32_t type = row.Get("type").ToNumber().Int32Value();
+        if (type < 0 || type >= GGML_TYPE_COUNT) throw Error("FLUX_BAD_FILE", "a tensor has the unknown type " + std::to_string(type));
+        TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(type), {},
                              row.Get("file").ToNumber().Uint32Value(), static_cast<size_t>(offset)};
         const Napi::Array shape = row.Get("shape").As<Napi::Array>();
         for (uint32_t d = 0; d < shape.Length() && d < 8; d++) entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());

@@ -71,7 +71,7 @@ std::string text(const std::vector<int64_t> & shape) {
 // Refuses what would make ggml abort: TypeScript has checked all of it and said it better.
 size_t checked_bytes(const TensorEntry & entry) {
     const auto bad = [&](const char * what) -> Error { return Error("FLUX_BAD_FILE", "tensor " + entry.name + ": " + what); };
-    if (entry.type < 0 || entry.type >= GGML_TYPE_COUNT || ggml_blck_size(entry.type) <= 0) throw bad("unknown type");
+    if (ggml_blck_size(entry.type) <= 0) throw bad("unknown type");
     if (entry.shape.empty() || entry.shape.size() > GGML_MAX_DIMS) throw bad("1 to 4 dimensions are possible");
     int64_t elements = 1;
     for (const int64_t n : entry.shape) {
