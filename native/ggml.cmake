@@ -46,9 +46,15 @@ foreach (library ggml ggml-base)
     set_property(TARGET ${library} PROPERTY SOVERSION)
 endforeach()
 
-# g++ 12 declares 8 of the 64 bytes of the tile configuration as read by _tile_loadconfig and drops the stores of the others; ggml's AMX
-# path then crashes at its first product. See native/amx-tile-config.h.
-if (CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/amx/mmq.cpp
-        DIRECTORY ggml/src PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/amx-tile-config.h")
+# Two of ggml's files are compiled with a header in front of them, because what they do wrong cannot be mended from outside.
+function(put_in_front header source)
+    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/${source}
+        DIRECTORY ggml/src PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/${header}")
+endfunction()
+
+if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
+    put_in_front(cpu-relax.h ggml-cpu.c)              # threads that wait give the processor away
+    if (CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+        put_in_front(amx-tile-config.h amx/mmq.cpp)   # g++ 12 drops most of the tile configuration
+    endif()
 endif()

@@ -1,0 +1,19 @@
+// Forced into ggml-cpu/ggml-cpu.c by native/ggml.cmake, for x86-64.
+//
+// ggml's threads wait for each other by spinning on _mm_pause(), a thousand times and more in one evaluation. On a machine that is busy
+// with something else, a thread that spins keeps the one it waits for off the processor until its time slice ends. After some spinning,
+// this one gives the processor away; where nobody wants it, that costs a microsecond now and then.
+#pragma once
+
+#if defined(__x86_64__) && !defined(_WIN32)
+#include <immintrin.h>
+#include <sched.h>
+
+static inline void ggflux_cpu_relax(void) {
+    static __thread unsigned spins = 0;
+    _mm_pause();
+    if (++spins % 512 == 0) sched_yield();
+}
+
+#define _mm_pause ggflux_cpu_relax
+#endif
