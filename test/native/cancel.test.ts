@@ -76,7 +76,7 @@ test('an abort after the end changes nothing', busy, async () => {
 })
 
 test('an abort while weights are loaded rejects with its reason and gives the memory back', busy, async () => {
-  const path = sparseFlux(join(folder, 'large.gguf'))
+  const path = sparseFlux(join(folder, 'large.safetensors'))
   const before = process.memoryUsage.rss()
   const { end, milliseconds } = await abortAfter(150, (signal) => FluxTransformer.load(path, { signal }))
   expect(end).toBe('the reason')

@@ -21,7 +21,7 @@ let models: string[]
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'ggflux-life-'))
-  models = [await goldenWeights('flux-dev-tiny'), sparseFlux(join(folder, 'large.gguf'))]
+  models = [await goldenWeights('flux-dev-tiny'), sparseFlux(join(folder, 'large.safetensors'))]
 })
 
 afterAll(() => rmSync(folder, { recursive: true }))

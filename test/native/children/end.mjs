@@ -116,7 +116,7 @@ const WAYS = {
   forgotten: async () => {
     const before = process.memoryUsage.rss()
     await FluxTransformer.load(large).then((flux) => {
-      if (flux.memory().weights < 2 ** 28) throw new Error('this machine does not repack; nothing to see')
+      if (flux.memory().weights < 2 ** 28) throw new Error('the weights were not copied; nothing to see')
     })
     for (let i = 0; i < 20; i++) {
       await sleep(20)
