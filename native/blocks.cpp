@@ -1,6 +1,7 @@
 #include "blocks.hpp"
 
 #include "kernels/conv2d.hpp"
+#include "kernels/linear.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -36,6 +37,10 @@ template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n
 
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t in = layer.weight->ne[0], out = layer.weight->ne[1], n = x->ne[1];
+    // Few columns are a matter of reading the weights once, which ggml does as well.
+    if (g.cpu_threads() > 0 && n >= 32 && kernels::linear_suits(layer.weight->type, in, out) && ggml_backend_buffer_is_host(layer.weight->buffer)) {
+        return kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
+    }
     const int64_t step = part_columns(g, n, 2.0 * static_cast<double>(in * out) * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         return ggml_mul_mat(g.ctx(), layer.weight, count == n ? x : columns(g, x, first, count));

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 // The picture is cut into tiles of 4 rows of 64 pixels. A thread copies a tile with its border, all input channels, into its scratch memory
 // (in L2), then makes the tile's output 8 channels at a time: 8 x (1 or 2 vectors) of sums stay in registers while the loop runs over input
@@ -15,13 +16,15 @@ namespace ggflux::kernels {
 namespace {
 
 constexpr int64_t tile_w = 64, tile_h = 4, channel_block = 8;
+constexpr int64_t counter_floats = 16;
 
 int64_t scratch_floats(int64_t in, int64_t k) { return in * (tile_h + k - 1) * (tile_w + k - 1); }
 
 struct Conv {
     const float * x, * weight, * bias;
-    float * y, * scratch;
+    float * y;
     int64_t w, h, in, out, k;
+    std::atomic<int64_t> * next_tile;
     const std::atomic<bool> * cancel;
 };
 
@@ -77,11 +80,10 @@ inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0, float * tile) {
     }
 }
 
-template <int lanes, int vectors, int k> __attribute__((always_inline)) inline void run(const Conv & conv, int ith, int nth) {
+template <int lanes, int vectors, int k> __attribute__((always_inline)) inline void run(const Conv & conv, float * tile) {
     const int64_t columns = (conv.w + tile_w - 1) / tile_w, rows = (conv.h + tile_h - 1) / tile_h;
     const int64_t width = tile_w + k - 1, channel = width * (tile_h + k - 1), plane = conv.w * conv.h;
-    float * tile = conv.scratch + ith * scratch_floats(conv.in, k);
-    for (int64_t t = ith; t < rows * columns && !conv.cancel->load(std::memory_order_relaxed); t += nth) {
+    for (int64_t t; (t = conv.next_tile->fetch_add(1)) < rows * columns && !conv.cancel->load(std::memory_order_relaxed);) {
         const int64_t x0 = t % columns * tile_w, y0 = t / columns * tile_h;
         const int64_t w = std::min(tile_w, conv.w - x0), h = std::min(tile_h, conv.h - y0);
         copy_tile(conv, x0, y0, tile);
@@ -97,16 +99,16 @@ template <int lanes, int vectors, int k> __attribute__((always_inline)) inline v
     }
 }
 
-template <int lanes, int vectors> __attribute__((always_inline)) inline void run(const Conv & conv, int ith, int nth) {
-    if (conv.k == 3) run<lanes, vectors, 3>(conv, ith, nth);
-    else run<lanes, vectors, 1>(conv, ith, nth);
+template <int lanes, int vectors> __attribute__((always_inline)) inline void run(const Conv & conv, float * tile) {
+    if (conv.k == 3) run<lanes, vectors, 3>(conv, tile);
+    else run<lanes, vectors, 1>(conv, tile);
 }
 
-using Run = void (*)(const Conv &, int, int);
+using Run = void (*)(const Conv &, float *);
 
 #if defined(__x86_64__)
-__attribute__((target("avx512f,fma"))) void run_avx512(const Conv & conv, int ith, int nth) { run<16, 2>(conv, ith, nth); }
-__attribute__((target("avx2,fma"))) void run_avx2(const Conv & conv, int ith, int nth) { run<8, 1>(conv, ith, nth); }
+__attribute__((target("avx512f,fma"))) void run_avx512(const Conv & conv, float * tile) { run<16, 2>(conv, tile); }
+__attribute__((target("avx2,fma"))) void run_avx2(const Conv & conv, float * tile) { run<8, 1>(conv, tile); }
 
 Run best() {
     if (__builtin_cpu_supports("avx512f")) return run_avx512;
@@ -114,22 +116,23 @@ Run best() {
     return nullptr;
 }
 #elif defined(__aarch64__)
-void run_neon(const Conv & conv, int ith, int nth) { run<4, 2>(conv, ith, nth); }
+void run_neon(const Conv & conv, float * tile) { run<4, 2>(conv, tile); }
 Run best() { return run_neon; }
 #else
 Run best() { return nullptr; }
 #endif
 
 #else
-using Run = void (*)(const Conv &, int, int);
+using Run = void (*)(const Conv &, float *);
 Run best() { return nullptr; }
 #endif
 
-// weight [k, k, in, out] -> [8, k * k * in, out / 8]: what a tap of one block needs lies together. The tensor goes on past that: scratch memory
-// for `compute`, which lives as long as this node does.
+// weight [k, k, in, out] -> [8, k * k * in, out / 8]: what a tap of one block needs lies together. Behind it is memory for
+// `compute`, which lives as long as this node does: the next tile that nobody has taken, and a tile for each thread.
 void pack(ggml_tensor * packed, int ith, int nth, void *) {
     const ggml_tensor * weight = packed->src[0];
     const int64_t taps = weight->ne[0] * weight->ne[1] * weight->ne[2], blocks = weight->ne[3] / channel_block;
+    if (ith == 0) new (static_cast<float *>(packed->data) + ggml_nelements(weight)) std::atomic<int64_t>(0);
     for (int64_t b = ith; b < blocks; b += nth) {
         const float * from = static_cast<const float *>(weight->data) + b * channel_block * taps;
         float * to = static_cast<float *>(packed->data) + b * channel_block * taps;
@@ -140,13 +143,14 @@ void pack(ggml_tensor * packed, int ith, int nth, void *) {
 }
 
 // sources: x, packed weight, bias
-void compute(ggml_tensor * y, int ith, int nth, void * cancel) {
+void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const ggml_tensor * x = y->src[0], * packed = y->src[1], * weight = packed->src[0], * bias = y->src[2];
     float * taps = static_cast<float *>(packed->data);
     static const Run run = best();
-    run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data), static_cast<float *>(y->data), taps + ggml_nelements(weight),
-         y->ne[0], y->ne[1], x->ne[2], y->ne[2], weight->ne[0], static_cast<const std::atomic<bool> *>(cancel)},
-        ith, nth);
+    float * memory = taps + ggml_nelements(weight);
+    run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data), static_cast<float *>(y->data), y->ne[0], y->ne[1], x->ne[2],
+         y->ne[2], weight->ne[0], reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
+        memory + counter_floats + ith * scratch_floats(x->ne[2], weight->ne[0]));
 }
 
 }  // namespace
@@ -160,7 +164,7 @@ bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, 
 
 ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel) {
     const int64_t k = weight->ne[0], in = weight->ne[2], out = weight->ne[3];
-    const int64_t floats = ggml_nelements(weight) + scratch_floats(in, k) * threads;
+    const int64_t floats = ggml_nelements(weight) + counter_floats + scratch_floats(in, k) * threads;
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_F32, floats, 1, 1, 1, &weight, 1, pack, threads, nullptr);
     ggml_tensor * sources[] = {x, packed, bias};
     return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], x->ne[1], out, 1, sources, 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));

@@ -1,0 +1,18 @@
+// The linear layer on CPUs with AVX-512 and its BF16 products: weights are unpacked from any type, as they lie in the mapped file, into panels of
+// bfloat16 in L2, and multiplied with activations rounded to bfloat16, summed in F32. The weights' unpacking is shared by all columns, so it
+// costs little beside hundreds of tokens; ggml's own products round activations to 8 bits and repeat that work for every few columns.
+#pragma once
+
+#include <ggml.h>
+
+#include <atomic>
+
+namespace ggflux::kernels {
+
+// Whether this machine and build have the kernel, and it suits a weight of this type and shape. Not F32 and F16: bfloat16 is coarser than these.
+bool linear_suits(ggml_type type, int64_t in, int64_t out);
+
+// weight [in, out] in host memory, bias [out] F32 or null, x [in, n] F32 contiguous -> [out, n]. Stops early once `cancel` is set.
+ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel);
+
+}  // namespace ggflux::kernels
