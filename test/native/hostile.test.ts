@@ -80,8 +80,10 @@ describe('a table or configuration that TypeScript would not send is refused', (
   })
 
   test('a limit of memory is kept', async () => {
-    await expect(network().load(1)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
-    await expect(network().load(NaN)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
+    // No kernel can use a tensor at an odd offset, so it is copied.
+    const tensors = first({ offset: t5.tensors[0]!.offset + 1 })
+    await expect(network({ tensors }).load(1)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
+    await expect(network({ tensors }).load(NaN)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
   })
 
   test('more threads than there can be are cut to 512, none to one', async () => {
