@@ -1,5 +1,5 @@
 import { FluxError } from './errors.js'
-import { encodePngInThread } from './image-thread.js'
+import { inBackground } from './background.js'
 import { requireOneOf, requireWhole } from './option-checks.js'
 import type { PngInput } from './png.js'
 import { reserveUserComment, writeUserComment } from './user-comment.js'
@@ -66,8 +66,10 @@ export async function encodeImage(rgb: Uint8Array, width: number, height: number
   switch (format) {
     case 'raw':
       return Buffer.from(rgb)
-    case 'png':
-      return encodePngInThread({ rgb: new Uint8Array(rgb), width, height, compression: compression ?? 3, parameters })
+    case 'png': {
+      const copy = new Uint8Array(rgb)
+      return Buffer.from((await inBackground('encodePng', [{ rgb: copy, width, height, compression: compression ?? 3, parameters }], [copy.buffer])).buffer)
+    }
     default:
       return encodeWithSharp(rgb, width, height, format, quality ?? DEFAULT_QUALITY[format], parameters)
   }

@@ -1,10 +1,11 @@
 import { totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { untilAborted } from './abort.js'
+import { inBackground } from './background.js'
 import { FluxError } from './errors.js'
 import { completeOptions, type GenerateOptions, type PreviewOptions, type Settings } from './generate-options.js'
 import { Held } from './held.js'
-import { encodeImage, loadEncoder, toBytes, type ImageFormat } from './image.js'
+import { encodeImage, loadEncoder, type ImageFormat } from './image.js'
 import { imageIds, packLatents, unpackLatents } from './latents.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import type { FluxConfig } from './models/layouts/flux.js'
@@ -17,7 +18,6 @@ import { latentPreview, type LatentPreview } from './preview.js'
 import { PromptEncoder } from './prompt-encoder.js'
 import { Queue } from './queue.js'
 import { denoise } from './sampling/denoise.js'
-import { gaussianNoise } from './sampling/noise.js'
 import { SAMPLERS } from './sampling/samplers.js'
 
 export type { LoadOptions }
@@ -185,7 +185,7 @@ export class FluxPipeline {
       yield { type: 'stage', stage: 'denoise' }
       lap()
       const [rows, columns] = [height / 8, width / 8]
-      const img = packLatents(gaussianNoise(seed, [1, 16, rows, columns], settings.noise), rows, columns)
+      const img = packLatents(await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]), rows, columns)
       const imgIds = imageIds(rows / 2, columns / 2)
       const given = { imgIds, txt, vec, ...(guidance === undefined ? {} : { guidance }), ...(signal ? { signal } : {}) }
       const predict = (img: Float32Array, timestep: number) => flux.predict({ img, timestep, ...given })
@@ -233,7 +233,7 @@ export class FluxPipeline {
   async #decode(packed: Float32Array, rows: number, columns: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
     const vae = await this.#parts.vae.get(signal)
     const image = await vae.decode(unpackLatents(packed, rows, columns), rows, columns, signal ? { signal } : {})
-    return toBytes(image, 8 * columns, 8 * rows)
+    return inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer])
   }
 
   /**

@@ -1,49 +1,50 @@
 import { Worker } from 'node:worker_threads'
+import type { Answer, Jobs, Request } from './background-worker.js'
 import { FluxError } from './errors.js'
-import type { PngAnswer } from './image-worker.js'
-import type { PngInput } from './png.js'
 
 const IDLE_MS = 10_000
 
-let thread: PngThread | undefined
+let thread: BackgroundThread | undefined
 
 /**
- * Encodes a PNG in a worker thread, so that the event loop goes on. The thread is started by the first call, shared, keeps the process
- * alive only while it works, and ends after 10 idle seconds. `input.rgb` is moved to it and unusable afterwards.
+ * Computes in a worker thread, so that the event loop goes on. The thread is started by the first call, shared, keeps the process alive only
+ * while it works, and ends after 10 idle seconds.
+ *
+ * @param moved buffers among the arguments that are moved instead of copied, and unusable afterwards
  */
-export function encodePngInThread(input: PngInput): Promise<Buffer> {
-  thread ??= new PngThread()
-  return thread.encode(input)
+export function inBackground<Job extends keyof Jobs>(job: Job, args: Parameters<Jobs[Job]>, moved: ArrayBuffer[] = []): Promise<ReturnType<Jobs[Job]>> {
+  thread ??= new BackgroundThread()
+  return thread.run(job, args, moved)
 }
 
-class PngThread {
+class BackgroundThread {
   readonly #worker: Worker
-  readonly #pending = new Map<number, { resolve: (png: Buffer) => void, reject: (reason: unknown) => void }>()
+  readonly #pending = new Map<number, { resolve: (result: never) => void, reject: (reason: unknown) => void }>()
   #nextId = 0
   #idle: NodeJS.Timeout | undefined
 
   constructor() {
     // the program's own flags are not for this thread; some, like --input-type, would keep it from starting
-    this.#worker = new Worker(new URL('./image-worker.js', import.meta.url), { name: 'ggflux-image', execArgv: [] })
-    this.#worker.on('message', (answer: PngAnswer) => this.#settle(answer))
+    this.#worker = new Worker(new URL('./background-worker.js', import.meta.url), { name: 'ggflux-background', execArgv: [] })
+    this.#worker.on('message', (answer: Answer) => this.#settle(answer))
     this.#worker.on('error', (cause) => this.#fail(cause))
     this.#worker.on('exit', () => this.#fail())
   }
 
-  encode(input: PngInput): Promise<Buffer> {
+  run<Job extends keyof Jobs>(job: Job, args: Parameters<Jobs[Job]>, moved: ArrayBuffer[]): Promise<ReturnType<Jobs[Job]>> {
     clearTimeout(this.#idle)
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject })
       this.#worker.ref()
-      this.#worker.postMessage({ id, input }, [input.rgb.buffer])
+      this.#worker.postMessage({ id, job, args, moved } satisfies Request<Job>, moved)
     })
   }
 
-  #settle(answer: PngAnswer): void {
+  #settle(answer: Answer): void {
     const { resolve, reject } = this.#pending.get(answer.id)!
     this.#pending.delete(answer.id)
-    if ('png' in answer) resolve(Buffer.from(answer.png.buffer))
+    if ('result' in answer) resolve(answer.result as never)
     else reject(answer.error)
     if (this.#pending.size > 0) return
     this.#worker.unref()
