@@ -1,5 +1,6 @@
-import { stat } from 'node:fs/promises'
-import { extname } from 'node:path'
+import { existsSync } from 'node:fs'
+import { stat, writeFile } from 'node:fs/promises'
+import { dirname, extname, join } from 'node:path'
 import { FluxError } from '../errors.js'
 import { ARCHITECTURES, type Architecture, type ArchitectureName } from './architectures.js'
 import { distribution } from './distributions.js'
@@ -13,6 +14,7 @@ import type { TensorInfo } from './model-file.js'
 import { networkOf } from './network-file.js'
 import { storedType } from './precision.js'
 import { RandomData } from './random-data.js'
+import { SMALLEST_CLIP_VOCABULARY, syntheticClipVocabulary } from '../tokenizers/synthetic.js'
 import { FILE_TYPES, ggufMetadata, type FileType } from './synth-metadata.js'
 import { elementCount } from './types.js'
 import { writeModelFile, type TensorSource } from './write.js'
@@ -45,7 +47,8 @@ export interface SynthResult {
 
 /**
  * Writes a model with random but healthy weights: the structure, size and speed of a network without its training, for measurements and
- * tests. Deterministic from `seed`; memory stays below 500 MB at any size.
+ * tests. Deterministic from `seed`; memory stays below 500 MB at any size. A T5 in a GGUF file has a small tokenizer inside, a CLIP gets one
+ * beside it (`vocab.json`, `merges.txt`) where there is none.
  *
  * @throws {FluxError} FLUX_BAD_OPTION for an unknown architecture, type, suffix or field. An abort rejects with `signal.reason`; a partial
  *   file is removed
@@ -72,8 +75,18 @@ export async function synthesize(options: SynthOptions): Promise<SynthResult> {
   })
   const metadata = gguf ? ggufMetadata(architecture, options.architecture, type) : { format: 'pt' }
   await writeModelFile(path, tensors, metadata, onProgress)
+  if (architecture.kind === 'clip') await writeClipTokenizer(dirname(path), architecture.config.vocabSize)
   const { size } = await stat(path)
   return { path, size, parameters, tensors: tensors.length, config: architecture.config }
+}
+
+/** `vocab.json` and `merges.txt` for a CLIP encoder, which has no room for them in its file. Files that are there already are left alone. */
+async function writeClipTokenizer(directory: string, vocabSize: number): Promise<void> {
+  const [vocabPath, mergesPath] = [join(directory, 'vocab.json'), join(directory, 'merges.txt')]
+  if (existsSync(vocabPath) || existsSync(mergesPath) || vocabSize < SMALLEST_CLIP_VOCABULARY) return
+  const { vocab, merges } = syntheticClipVocabulary(vocabSize)
+  await writeFile(vocabPath, JSON.stringify(vocab))
+  await writeFile(mergesPath, `${['#version: 0.2', ...merges].join('\n')}\n`)
 }
 
 /** The tensors of a network in canonical names and official order. */

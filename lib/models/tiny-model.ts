@@ -2,8 +2,6 @@ import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { FluxError } from '../errors.js'
-import { syntheticClipVocabulary } from '../tokenizers/synthetic.js'
-import { ARCHITECTURES } from './architectures.js'
 import type { Quantize } from './encode.js'
 import { synthesize, type SynthOptions } from './synth.js'
 
@@ -66,9 +64,6 @@ export async function synthesizeTinyModel(directory: string, quantize: Quantize)
 
 async function makeFiles(directory: string, quantize: Quantize): Promise<void> {
   for (const { file, ...options } of Object.values(NETWORKS)) await synthesize({ ...options, path: join(directory, file), quantize })
-  const { vocab, merges } = syntheticClipVocabulary(ARCHITECTURES['clip-tiny'].config.vocabSize)
-  await writeFile(join(directory, 'vocab.json'), JSON.stringify(vocab))
-  await writeFile(join(directory, 'merges.txt'), `${['#version: 0.2', ...merges].join('\n')}\n`)
   const files: Manifest['files'] = {}
   for (const name of fileNames()) files[name] = await sha256(join(directory, name))
   await writeFile(join(directory, MANIFEST), JSON.stringify({ version: VERSION, files } satisfies Manifest))

@@ -40,6 +40,9 @@ export function syntheticT5Pieces(vocabSize: number): { tokens: string[]; scores
   }
 }
 
+/** every byte, every byte at a word's end, begin and end */
+export const SMALLEST_CLIP_VOCABULARY = 2 * BYTE_SYMBOLS.length + 2
+
 /**
  * A vocabulary for a small CLIP text encoder, in the order of OpenAI's: bytes, bytes at a word's end, merges that build up words, begin,
  * end.
@@ -48,9 +51,9 @@ export function syntheticT5Pieces(vocabSize: number): { tokens: string[]; scores
  * @throws FluxError FLUX_BAD_OPTION
  */
 export function syntheticClipVocabulary(vocabSize: number): ClipVocabulary {
-  checkSize(vocabSize, 2 * BYTE_SYMBOLS.length + 2)
+  checkSize(vocabSize, SMALLEST_CLIP_VOCABULARY)
   const merges: [string, string][] = []
-  const count = vocabSize - 2 * BYTE_SYMBOLS.length - 2
+  const count = vocabSize - SMALLEST_CLIP_VOCABULARY
   for (const word of WORDS) {
     let symbols = [...word.slice(0, -1), `${word.at(-1)}</w>`]
     for (const merge of merges) symbols = join(symbols, merge)

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -8,6 +8,7 @@ import { openModelFile } from '../../lib/models/model-file.js'
 import { layoutOf, synthesize } from '../../lib/models/synth.js'
 import { storedType } from '../../lib/models/precision.js'
 import { TENSOR_TYPES } from '../../lib/models/types.js'
+import { ClipTokenizer } from '../../lib/tokenizers/clip.js'
 import { goldenRecipe, type GoldenModel } from '../support/golden.js'
 import { dequantize, type BlockType } from '../support/dequantize.js'
 
@@ -208,3 +209,17 @@ describe('synthesize', () => {
 function sha256(data: Uint8Array): string {
   return createHash('sha256').update(data).digest('hex')
 }
+
+describe('a CLIP encoder', () => {
+  it('comes with a tokenizer that fits it, and leaves one that is there alone', async () => {
+    const own = mkdtempSync(join(folder, 'clip-'))
+    await synthesize({ architecture: 'clip-tiny', type: 'F32', path: join(own, 'clip.safetensors') })
+    const { ids, eos } = (await ClipTokenizer.load(own)).encode('a red fox')
+    expect(ids[0]).toBe(ARCHITECTURES['clip-tiny'].config.vocabSize - 2)
+    expect(ids[eos]).toBe(ARCHITECTURES['clip-tiny'].config.vocabSize - 1)
+
+    writeFileSync(join(own, 'vocab.json'), 'mine')
+    await synthesize({ architecture: 'clip-tiny', type: 'F32', path: join(own, 'other.safetensors') })
+    expect(readFileSync(join(own, 'vocab.json'), 'utf8')).toBe('mine')
+  })
+})
