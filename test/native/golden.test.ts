@@ -1,10 +1,15 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import { toBytes } from '../../lib/image.js'
+import { writeModelFile } from '../../lib/models/write.js'
 import { onTestBackend } from '../support/backend.js'
+import { devCase } from '../support/cases.js'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
-import { relL2, type readTensors } from '../support/safetensors.js'
+import { relL2, readTensors } from '../support/safetensors.js'
 
 // F32 weights with default flags. The tolerances are those of the reference data.
 const errors = goldenErrors()
@@ -85,3 +90,30 @@ describe('ae-tiny', () => {
     expectParity('ae-tiny', 'enc-a.out.z', mean.map((m) => scaleFactor * (m - shiftFactor)), floats(io, 'enc-a.out.z'))
   })
 })
+
+// Fill takes 384 channels, Canny and Depth 128: the picture's 64 and conditions. Where the conditions are zero, their weights cannot act, so
+// the golden model with a wider img_in must give the golden output.
+test.each([128, 384])('a transformer with %i input channels', async (channels) => {
+  const io = goldenIo('flux-dev-tiny')
+  const folder = mkdtempSync(join(tmpdir(), 'ggflux-channels-'))
+  try {
+    const tensors = [...readTensors(await goldenWeights('flux-dev-tiny'))].map(([name, { shape, data }]) => {
+      const wide = name === 'img_in.weight'
+      const values = wide ? widen(data as Float32Array, 64, channels, (i) => Math.sin(i)) : (data as Float32Array)
+      return { name, type: 'F32' as const, shape: wide ? [shape[0]!, channels] : shape, data: new Uint8Array(values.buffer) }
+    })
+    const path = join(folder, 'wide.safetensors')
+    await writeModelFile(path, tensors)
+    await using flux = await FluxTransformer.load(path, onTestBackend)
+    expect(flux.config.inChannels).toBe(channels)
+    const { img, ...rest } = devCase('a')
+    const prediction = await flux.predict({ img: widen(img, 64, channels, () => 0), ...rest })
+    expectParity('flux-dev-tiny', 'a.out.pred', prediction, floats(io, 'a.out.pred'))
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+function widen(rows: Float32Array, from: number, to: number, fill: (i: number) => number): Float32Array<ArrayBuffer> {
+  return Float32Array.from({ length: (rows.length / from) * to }, (_, i) => (i % to < from ? rows[Math.floor(i / to) * from + (i % to)]! : fill(i)))
+}
