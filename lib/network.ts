@@ -51,11 +51,11 @@ export abstract class LoadedNetwork<C> {
     }
     const timer = onProgress && setInterval(() => onProgress(network.status().progress), PROGRESS_INTERVAL_MS)
     try {
-      await cancellable(network, signal, network.load(freeMemory()))
+      await cancellable(network, signal, () => network.load(freeMemory()))
       onProgress?.(1)
       return network
     } catch (error) {
-      await network.close()
+      await free(network)
       throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error }) : error
     } finally {
       clearInterval(timer)
@@ -66,7 +66,7 @@ export abstract class LoadedNetwork<C> {
     signal?.throwIfAborted()
     if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
     if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
-    const running = cancellable(this.#native, signal, this.#native.run(mode, shape, inputs, freeMemory()))
+    const running = cancellable(this.#native, signal, () => this.#native.run(mode, shape, inputs, freeMemory()))
     this.#running = running
     try {
       return await running
@@ -85,7 +85,7 @@ export abstract class LoadedNetwork<C> {
   close(): Promise<void> {
     return (this.#closing ??= (async () => {
       await this.#running?.catch(() => {})
-      await this.#native.close()
+      await free(this.#native)
     })())
   }
 
@@ -94,15 +94,20 @@ export abstract class LoadedNetwork<C> {
   }
 }
 
+/** Refused only after a shutdown, which has freed everything. */
+function free(network: NativeNetwork): Promise<void> {
+  return network.close().catch(() => {})
+}
+
 /** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */
-async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
+async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
   const cancel = () => network.cancel()
   signal?.addEventListener('abort', cancel, { once: true })
   try {
-    return await work
+    return await work()
   } catch (error) {
-    if (signal?.aborted && (error as Error).message === 'FLUX_ABORTED') throw signal.reason
-    throw fluxError(error)
+    if ((error as Error).message !== 'FLUX_ABORTED') throw fluxError(error)
+    throw signal?.aborted ? signal.reason : new FluxError('FLUX_CLOSED', 'ggflux was shut down')
   } finally {
     signal?.removeEventListener('abort', cancel)
   }

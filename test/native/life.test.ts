@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { FluxTransformer } from '../../lib/nn.js'
 import { anyInput } from '../support/any-input.mjs'
@@ -92,4 +93,11 @@ test('two networks evaluate at the same time, each as if it were alone', async (
   const inputs = [anyInput(a, 16, 32), anyInput(b, 12, 64)] as const
   const alone = [await a.predict(inputs[0]), await b.predict(inputs[1])]
   for (let i = 0; i < 5; i++) expect(await Promise.all([a.predict(inputs[0]), b.predict(inputs[1])])).toEqual(alone)
+})
+
+test('after a shutdown every call is refused with FLUX_CLOSED, and closing is no error', async () => {
+  const child = fileURLToPath(new URL('children/shutdown.mjs', import.meta.url))
+  const { stdout } = await promisify(execFile)(process.execPath, [child, await goldenWeights('t5-tiny')])
+  // the first call may have ended before the shutdown came
+  expect(stdout).toMatch(/^(done|FluxError FLUX_CLOSED)\nFluxError FLUX_CLOSED\nFluxError FLUX_CLOSED\ndone\n$/)
 })
