@@ -38,7 +38,8 @@ template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t in = layer.weight->ne[0], out = layer.weight->ne[1], n = x->ne[1];
     // Few columns are a matter of reading the weights once, which ggml does as well.
-    if (g.cpu_threads() > 0 && n >= 32 && kernels::linear_suits(layer.weight->type, in, out) && ggml_backend_buffer_is_host(layer.weight->buffer)) {
+    const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && ggml_is_contiguous(x);
+    if (g.cpu_threads() > 0 && n >= 32 && readable && kernels::linear_suits(layer.weight->type, in, out)) {
         return kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
     }
     const int64_t step = part_columns(g, n, 2.0 * static_cast<double>(in * out) * static_cast<double>(n));
