@@ -1,9 +1,10 @@
 #include "conv2d.hpp"
 
+#include "choice.hpp"
+
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -111,7 +112,7 @@ __attribute__((target("avx512f,fma"))) void run_avx512(const Conv & conv, float 
 __attribute__((target("avx2,fma"))) void run_avx2(const Conv & conv, float * tile) { run<8, 1>(conv, tile); }
 
 Run best() {
-    if (__builtin_cpu_supports("avx512f")) return run_avx512;
+    if (__builtin_cpu_supports("avx512f") && !chosen("avx2")) return run_avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return run_avx2;
     return nullptr;
 }
@@ -156,9 +157,8 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 }  // namespace
 
 bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad) {
-    static const char * choice = std::getenv("GGFLUX_KERNELS");  // `ggml` switches own kernels off, to compare
     const int64_t k = weight->ne[0];
-    return best() && !(choice && std::strcmp(choice, "ggml") == 0) && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
+    return best() && !chosen("ggml") && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
            weight->ne[3] % channel_block == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 

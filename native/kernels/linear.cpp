@@ -1,8 +1,9 @@
 #include "linear.hpp"
 
+#include "choice.hpp"
+
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -229,9 +230,8 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 }
 
 bool machine_has_it() {
-    static const char * choice = std::getenv("GGFLUX_KERNELS");  // `ggml` switches own kernels off, to compare
     static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512dq") && !(choice && std::strcmp(choice, "ggml") == 0);
+                            __builtin_cpu_supports("avx512dq") && !chosen("ggml") && !chosen("avx2");
     return has;
 }
 

@@ -17,8 +17,8 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-// Evaluates in a process of its own, with our kernels or, with GGFLUX_KERNELS=ggml, with ggml's; returns the output and what was printed.
-function compute(kernels: 'own' | 'ggml', mode: string, weights: string, ...shape: number[]): { output: Float32Array; printed: string } {
+// Evaluates in a process of its own, with our kernels, those for AVX2, or ggml's (GGFLUX_KERNELS); returns the output and what was printed.
+function compute(kernels: 'own' | 'avx2' | 'ggml', mode: string, weights: string, ...shape: number[]): { output: Float32Array; printed: string } {
   const out = join(folder, 'output')
   const child = fileURLToPath(new URL('./children/compute.mjs', import.meta.url))
   const printed = execFileSync(process.execPath, [child, mode, weights, out, ...shape.map(String)], { env: { ...process.env, GGFLUX_KERNELS: kernels }, encoding: 'utf8' })
@@ -63,15 +63,17 @@ test('without our kernels, Q4_0 is repacked on every CPU with AVX2 or dot produc
 })
 
 // Both in F32, so only the order of the sums differs.
-test.each([
-  ['decode', 1, 1],
-  ['decode', 3, 5],
-  ['decode', 9, 11],
-  ['encode', 24, 40],
-  ['encode', 72, 136],
-])("our convolution beside ggml's: %s at %i x %i", async (mode, height, width) => {
-  const weights = await goldenWeights('ae-tiny')
-  const [own, reference] = [compute('own', mode, weights, height, width), compute('ggml', mode, weights, height, width)]
-  expect(own.output.length).toBeGreaterThan(0)
-  expect(relL2(own.output, reference.output)).toBeLessThan(1e-5)
+describe.each(['own', 'avx2'] as const)("our convolution beside ggml's, %s", (kernels) => {
+  test.each([
+    ['decode', 1, 1],
+    ['decode', 3, 5],
+    ['decode', 9, 11],
+    ['encode', 24, 40],
+    ['encode', 72, 136],
+  ])('%s at %i x %i', async (mode, height, width) => {
+    const weights = await goldenWeights('ae-tiny')
+    const [ours, reference] = [compute(kernels, mode, weights, height, width), compute('ggml', mode, weights, height, width)]
+    expect(ours.output.length).toBeGreaterThan(0)
+    expect(relL2(ours.output, reference.output)).toBeLessThan(1e-5)
+  })
 })

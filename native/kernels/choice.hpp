@@ -1,0 +1,14 @@
+// The environment variable GGFLUX_KERNELS, to compare and to test: `ggml` switches our kernels off, `avx2` those that need more than AVX2.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+
+namespace ggflux::kernels {
+
+inline bool chosen(const char * name) {
+    static const char * choice = std::getenv("GGFLUX_KERNELS");
+    return choice && std::strcmp(choice, name) == 0;
+}
+
+}  // namespace ggflux::kernels
