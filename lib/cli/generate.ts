@@ -7,6 +7,7 @@ import { parseNumber, parseNumbers } from './arguments.js'
 import { interruptible } from './interrupt.js'
 import { checkTarget, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
 import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
+import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
 
 /** Options that go to the pipeline as they are. */
 const PASSED = [
@@ -25,6 +26,7 @@ interface Options
   preview?: string
   previewEvery?: number
   previewMethod?: 'linear' | 'autoencoder'
+  show: Drawing | 'auto' | 'none'
   format?: keyof typeof PICTURE_SUFFIXES
   json?: true
   quiet?: true
@@ -71,6 +73,9 @@ export function generateCommand(program: Command): void {
     .option('--preview <file>', 'show the picture as it is at every step in this file')
     .option('--preview-every <n>', 'not at every step', parseNumber)
     .addOption(new Option('--preview-method <name>', 'linear is small and quick (default: linear)').choices(['linear', 'autoencoder']))
+    .addOption(
+      new Option('--show <how>', 'show it in the terminal; blocks need true colour').choices(['auto', 'none', ...DRAWINGS]).default('auto'),
+    )
     .option('--json', 'print one JSON object for every event on stdout')
     .option('--quiet', 'print nothing but errors')
     .optionsGroup('Machine:')
@@ -96,18 +101,21 @@ Examples:
 async function generate(prompt: string, options: Options): Promise<void> {
   const began = performance.now()
   const format = await checkOutput(options)
+  const drawing = chooseDrawing(options)
   const source = await resolveModel(options)
   if (source === 'tiny' && !options.model && !options.quiet) process.stderr.write(TINY_NOTE)
 
-  const report = await pictureReport(options, began)
+  const report = await pictureReport(options, drawing, began)
   let picture: Picture
   try {
-    const settings = { prompt, format, ...given(options, PASSED) }
+    const { preview, previewEvery: every, previewMethod: method } = options
+    const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
+    const settings = { prompt, format, ...given(options, PASSED), ...shown }
     picture = await interruptible((signal) => makePicture({ ...settings, signal }, source, options, report, began))
   } finally {
     report.stop()
   }
-  report.finish(picture)
+  await report.finish(picture)
 }
 
 async function makePicture(
@@ -127,8 +135,7 @@ async function makePicture(
   const loadMs = performance.now() - began
   try {
     let steps = 0
-    const preview = options.preview === undefined ? undefined : { every: options.previewEvery, method: options.previewMethod }
-    for await (const event of pipe.stream({ ...settings, ...(preview ? { preview } : {}) })) {
+    for await (const event of pipe.stream(settings)) {
       if (event.type === 'image') {
         signal.throwIfAborted()
         const path = await writePicture(event, options)
@@ -137,9 +144,9 @@ async function makePicture(
       }
       if (event.type === 'step') {
         steps = event.steps
-        if (event.preview) await writePreview(event.preview, options.preview!)
+        if (event.preview && options.preview !== undefined) await writePreview(event.preview, options.preview)
       }
-      report.event(event)
+      await report.event(event)
     }
     throw new FluxError('FLUX_CLOSED', 'the pipeline ended without a picture: try again')
   } finally {
@@ -162,6 +169,17 @@ async function checkOutput({ output, format, preview, previewEvery, previewMetho
   } else await checkTarget(output ?? 'ggflux.png')
   if (format !== undefined) return PICTURE_SUFFIXES[format]
   return output === undefined || output === '-' ? 'png' : pictureFormat(output)
+}
+
+/** How the terminal shows the picture; not at all where somebody else reads what is written. */
+function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefined {
+  if (show === 'none') return undefined
+  const reader = json ? '--json' : quiet ? '--quiet' : output === '-' ? '-o -' : undefined
+  const terminal = process.stdout.isTTY && process.stderr.isTTY
+  if (show === 'auto') return !reader && terminal ? detectDrawing(process.env) : undefined
+  if (!reader && terminal) return show
+  const why = reader ? `${reader} leaves no place for the picture` : 'stdout and stderr are not both a terminal'
+  throw new FluxError('FLUX_BAD_OPTION', `--show is ${show}, but ${why}: leave one of them out`)
 }
 
 /** What the pipeline loads. */

@@ -2,6 +2,7 @@ import type { ImageEvent, StageEvent, StepEvent, Stage } from '../index.js'
 import { formatBytes, formatSeconds } from './format.js'
 import { liveLine } from './live-line.js'
 import { PictureProgress } from './picture-progress.js'
+import { TerminalPicture, type Drawing } from './terminal-picture.js'
 
 /** A picture that is written. */
 export interface Picture {
@@ -18,10 +19,10 @@ export interface Picture {
 export interface PictureReport {
   /** @param share of the weights that is loaded, 0 to 1 */
   load(share: number): void
-  event(event: StageEvent | StepEvent): void
+  event(event: StageEvent | StepEvent): void | Promise<void>
   /** whatever came of it, the line at the bottom of the terminal is taken away */
   stop(): void
-  finish(picture: Picture): void
+  finish(picture: Picture): void | Promise<void>
 }
 
 interface ReportOptions {
@@ -29,11 +30,13 @@ interface ReportOptions {
   quiet?: true
   output?: string
   preview?: string
+  previewMethod?: 'linear' | 'autoencoder'
 }
 
-export async function pictureReport(options: ReportOptions, began: number): Promise<PictureReport> {
+/** @param drawing shows the picture, too; only for a terminal that gets text */
+export async function pictureReport(options: ReportOptions, drawing: Drawing | undefined, began: number): Promise<PictureReport> {
   if (options.json) return jsonReport(options.preview)
-  return options.quiet ? SILENCE : textReport(options.output, began)
+  return options.quiet ? SILENCE : textReport(options, drawing, began)
 }
 
 const SILENCE: PictureReport = { load() {}, event() {}, stop() {}, finish() {} }
@@ -64,19 +67,22 @@ function jsonReport(preview: string | undefined): PictureReport {
 }
 
 /** A live line on a terminal; a few lines in a log. */
-async function textReport(output: string | undefined, began: number): Promise<PictureReport> {
+async function textReport({ output, previewMethod }: ReportOptions, drawing: Drawing | undefined, began: number): Promise<PictureReport> {
+  const screen = drawing && new TerminalPicture(drawing)
   const progress = new PictureProgress(began)
   const line = await liveLine(() => progress.text(performance.now()))
   return {
     load: (share) => progress.load(share),
-    event(event) {
+    async event(event) {
       const now = performance.now()
       progress.update(event, now)
       const log = process.stderr.isTTY ? undefined : progress.logLine(event, now)
       if (log) process.stderr.write(`${log}\n`)
+      if (event.type === 'step' && event.preview) await screen?.preview(event.preview, previewMethod === 'autoencoder' ? 1 : 8)
     },
     stop: () => line.stop(),
-    finish(picture) {
+    async finish(picture) {
+      await screen?.finish(picture.image)
       if (picture.image.truncated.includes('t5')) {
         process.stderr.write('The prompt is longer than T5 reads, so its end was ignored; --max-sequence-length goes up to 512.\n')
       }

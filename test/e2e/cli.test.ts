@@ -169,7 +169,7 @@ describe('a terminal', () => {
   test('sees one line that tells stage, step and time left, and loses it at the end', ({ skip }) => {
     const probe = spawnSync('script', ['-qec', 'true', '/dev/null'])
     skip(probe.status !== 0, 'the program script (util-linux), which makes a terminal, is not here')
-    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --width 512 --height 512 --steps 4`
+    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --show none --width 512 --height 512 --steps 4`
     const xterm = { cwd: folder, env: { ...env, TERM: 'xterm' }, encoding: 'utf8' } as const
     const screen = spawnSync('script', ['-qec', command, '/dev/null'], xterm).stdout
     expect(screen).toMatch(/encoding the text/)
