@@ -17,7 +17,6 @@ if (reason) console.log(`skipped: the picture in a terminal (script of util-linu
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const root = mkdtempSync(join(tmpdir(), 'ggflux-show-'))
 const { PATH, HOME } = process.env
-const cache = { GGFLUX_CACHE: join(root, 'cache') }
 const SMALL = ['-o', 'a.png', '--model', 'tiny', '--width', '96', '--height', '64', '--steps', '3']
 let folder: string
 beforeEach(() => {
@@ -29,7 +28,7 @@ afterAll(() => rmSync(root, { recursive: true }))
 function inTerminal(env: NodeJS.ProcessEnv, args: string[] = [], redirect = '') {
   const ggflux = `"${process.execPath}" "${MAIN}" generate 'a red circle' ${[...SMALL, ...args].join(' ')}`
   const command = `stty cols 80 rows 24; ${ggflux} ${redirect}`
-  const options = { cwd: folder, env: { PATH, HOME, ...cache, ...env }, encoding: 'utf8', maxBuffer: 2 ** 26 } as const
+  const options = { cwd: folder, env: { PATH, HOME, ...env }, encoding: 'utf8', maxBuffer: 2 ** 26 } as const
   const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], options)
   const terminal = new Terminal(24)
   terminal.write(stdout)

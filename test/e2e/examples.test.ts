@@ -1,0 +1,228 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { PNG } from 'pngjs'
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { patience } from '../support/patience.js'
+
+// Every program of examples/, in a process of its own as its user runs it.
+const checkout = fileURLToPath(new URL('../../', import.meta.url))
+const root = mkdtempSync(join(tmpdir(), 'ggflux-examples-'))
+const PROMPT = 'a small red circle left of a large blue square on a white background'
+const MINUTES = 60_000 * patience
+const NO_SIGNALS = 'Windows ends a process at once instead of sending it a signal'
+
+let folder: string
+const running = new Set<ChildProcess>()
+beforeEach(() => {
+  folder = mkdtempSync(join(root, 'test-'))
+})
+afterEach(() => {
+  for (const child of running) child.kill('SIGKILL')
+})
+afterAll(() => rmSync(root, { recursive: true }))
+
+/** `ended` has the lines of stdout, what stderr said, and the exit code or signal. */
+function start(args: string[], env: NodeJS.ProcessEnv = {}) {
+  const child = spawn(process.execPath, args, { cwd: folder, env: { ...process.env, ...env } })
+  running.add(child)
+  const lines: string[] = []
+  let stderr = ''
+  createInterface(child.stdout).on('line', (line) => lines.push(line))
+  child.stderr.on('data', (text) => (stderr += text))
+  const ended = once(child, 'close').then(([code, signal]) => {
+    running.delete(child)
+    return { lines, stderr, end: (code ?? signal) as number | string }
+  })
+  return { child, lines, ended }
+}
+
+const example = (...args: string[]) => [join(checkout, 'examples', args[0]!), ...args.slice(1)]
+const size = (png: Buffer) => {
+  const { width, height } = PNG.sync.read(png)
+  return { width, height }
+}
+const read = (name: string) => readFileSync(join(folder, name))
+
+test('satisfy the compiler', () => {
+  // Electron's declarations come with its binary, which is no dependency of ours: its example is left out
+  execFileSync(process.execPath, [join(checkout, 'node_modules/typescript/bin/tsc'), '-p', join(checkout, 'examples')])
+})
+
+test('examples/README.md names them all, with commands that fit', () => {
+  const text = readFileSync(join(checkout, 'examples/README.md'), 'utf8')
+  const programs = readdirSync(join(checkout, 'examples')).filter((name) => !/^README\.md$|^tsconfig\.json$/.test(name))
+  for (const name of programs) expect(text).toMatch(new RegExp(`^\\| \\[${name.replace('.', '\\.')}/?\\]\\(`, 'm'))
+  const paths = [...text.matchAll(/`(?:node|npx electron) (examples\/\S+\.mjs)/g)].map(([, path]) => path!)
+  expect(paths).toHaveLength(programs.length)
+  for (const path of paths) expect(existsSync(join(checkout, path)), path).toBe(true)
+})
+
+describe('script.mjs', () => {
+  test('a prompt becomes a file', { timeout: 5 * MINUTES }, async () => {
+    const { ended } = start(example('script.mjs', PROMPT, 'circle.png'))
+    expect(await ended).toEqual({ lines: ['circle.png'], stderr: '', end: 0 })
+    const { width, height } = size(read('circle.png'))
+    expect(width).toBe(height)
+    expect(read('circle.png').includes(PROMPT)).toBe(true)
+  })
+
+  test('Ctrl-C stops it, and leaves no file', { timeout: 5 * MINUTES }, async ({ skip }) => {
+    skip(process.platform === 'win32', NO_SIGNALS)
+    const { child, ended } = start(example('script.mjs', PROMPT))
+    // while it loads or draws; before that, Node itself ends without our help
+    await pause(700 * patience)
+    child.kill('SIGINT')
+    const { lines, stderr, end } = await ended
+    expect({ lines, stderr }).toEqual({ lines: [], stderr: '' })
+    expect([130, 'SIGINT']).toContain(end)
+    expect(readdirSync(folder)).toEqual([])
+  })
+})
+
+test('stream.mjs: a line for every step, a preview for every second, the picture', { timeout: 5 * MINUTES }, async () => {
+  const { lines, stderr, end } = await start(example('stream.mjs', PROMPT, 'previews')).ended
+  expect([stderr, end]).toEqual(['', 0])
+  const steps = lines.filter((line) => /^step \d+ of \d+, \d+ ms$/.test(line)).length
+  expect(steps).toBeGreaterThan(1)
+  expect(lines[steps]).toBe(PROMPT)
+  expect(lines[steps + 1]).toMatch(new RegExp(`^Steps: ${steps}, `))
+  const names = readdirSync(join(folder, 'previews')).sort()
+  expect(names).toHaveLength(1 + Math.floor(steps / 2))
+  expect(names.slice(0, 2)).toEqual(['picture.png', 'step-0002.png'])
+  const picture = size(read('previews/picture.png'))
+  for (const name of names.slice(1)) {
+    expect(size(read(`previews/${name}`))).toEqual({ width: picture.width / 8, height: picture.height / 8 })
+  }
+})
+
+describe('fastify', () => {
+  async function serve() {
+    const server = start(example('fastify/server.mjs'), { PORT: '0' })
+    await expect.poll(() => server.lines, { timeout: MINUTES }).toHaveLength(1)
+    const address = server.lines[0]!.replace('[::1]', '127.0.0.1')
+    const post = (body: unknown, signal?: AbortSignal) =>
+      fetch(`${address}/images`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: typeof body === 'string' ? body : JSON.stringify(body),
+        ...(signal ? { signal } : {}),
+      })
+    const stop = async () => {
+      server.child.kill('SIGTERM')
+      return server.ended
+    }
+    return { address, post, stop }
+  }
+  const SMALL = { prompt: PROMPT, width: 64, height: 64, steps: 2, seed: 1 }
+  /** minutes of work */
+  const LONG = { prompt: PROMPT, width: 1024, height: 1024, steps: 50 }
+
+  test('pictures, errors, hanging up, closing', { timeout: 10 * MINUTES }, async ({ skip }) => {
+    skip(process.platform === 'win32', NO_SIGNALS)
+    const { address, post, stop } = await serve()
+
+    // pictures, two at once: the pipeline queues
+    const [first, second] = await Promise.all([post(SMALL), post({ ...SMALL, width: 96 })])
+    expect([first.status, first.headers.get('content-type'), second.status]).toEqual([200, 'image/png', 200])
+    expect(size(Buffer.from(await first.arrayBuffer()))).toEqual({ width: 64, height: 64 })
+    expect(size(Buffer.from(await second.arrayBuffer()))).toEqual({ width: 96, height: 64 })
+
+    // what ggflux refuses, what the schema refuses, and what is no JSON
+    for (const [body, code, message] of [
+      [{ ...SMALL, width: 100 }, 'FLUX_BAD_OPTION', /^width is 100: give a multiple of 16/],
+      [{}, 'FLUX_BAD_OPTION', /^prompt is undefined/],
+      [{ ...SMALL, steps: 1000 }, 'FST_ERR_VALIDATION', /steps must be <= 50/],
+      [{ ...SMALL, widht: 64 }, 'FST_ERR_VALIDATION', /additional properties/],
+      ['{', 'FST_ERR_CTP_INVALID_JSON_BODY', /JSON/],
+    ] as const) {
+      const refused = await post(body)
+      expect(refused.status).toBe(400)
+      expect(await refused.json()).toEqual({ code, message: expect.stringMatching(message) })
+    }
+
+    // events
+    const query = new URLSearchParams({ ...SMALL, width: '64', height: '64', steps: '2', seed: '1' })
+    const stream = await fetch(`${address}/images/stream?${query}`)
+    expect([stream.status, stream.headers.get('content-type')]).toEqual([200, 'text/event-stream'])
+    const events = (await stream.text()).split('\n\n').filter(Boolean).map((event) => {
+      const [, type, data] = /^event: (\w+)\ndata: (.*)$/.exec(event)!
+      return { ...JSON.parse(data!), type }
+    })
+    expect(events.map(({ type, stage }) => stage ?? type)).toEqual(['text', 'denoise', 'step', 'step', 'decode', 'image'])
+    expect(size(Buffer.from(events[2].preview, 'base64'))).toEqual({ width: 8, height: 8 })
+    expect(size(Buffer.from(events[5].image, 'base64'))).toEqual({ width: 64, height: 64 })
+    expect(events[5].seed).toBe(1)
+    const refused = await fetch(`${address}/images/stream?${new URLSearchParams({ prompt: PROMPT, width: '100' })}`)
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toEqual({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^width is 100/) })
+
+    // Who hangs up stops the work, also while it waits: the picture that is asked for afterwards is there long before these would be.
+    const begun = performance.now()
+    const alone = await post(SMALL)
+    await alone.arrayBuffer()
+    const usual = performance.now() - begun
+    const leave = new AbortController()
+    const left = [post(LONG, leave.signal), fetch(`${address}/images/stream?${new URLSearchParams({ prompt: PROMPT })}`, leave)]
+    await pause(1000)
+    leave.abort()
+    for (const request of left) await expect(request.then((response) => response.text())).rejects.toThrow('aborted')
+    const after = performance.now()
+    expect((await post(SMALL)).status).toBe(200)
+    expect(performance.now() - after).toBeLessThan(10 * usual + 5000)
+
+    // a stream that is hung up on in its middle
+    const middle = new AbortController()
+    const long = new URLSearchParams({ prompt: PROMPT, width: '512', height: '512', steps: '50' })
+    const body = (await fetch(`${address}/images/stream?${long}`, middle)).body!.getReader()
+    await body.read()
+    middle.abort()
+    expect((await post(SMALL)).status).toBe(200)
+
+    // nothing is left running
+    expect(await stop()).toMatchObject({ stderr: '', end: 0 })
+  })
+
+  test('a request to end does not wait for a picture in the making', { timeout: 5 * MINUTES }, async ({ skip }) => {
+    skip(process.platform === 'win32', NO_SIGNALS)
+    const { post, stop } = await serve()
+    const answer = post(LONG).then(async (response) => [response.status, await response.json()])
+    await pause(1000)
+    const { stderr, end } = await stop()
+    expect({ stderr, end }).toEqual({ stderr: '', end: 0 })
+    expect(await answer).toEqual([503, { code: 'FLUX_CLOSED', message: 'the server is shutting down: try again later' }])
+  })
+})
+
+test('electron: pictures, previews, errors, cancelling, a crash, quitting', { timeout: 10 * MINUTES }, async ({ skip }) => {
+  skip(process.platform === 'win32', NO_SIGNALS)
+  const standIn = pathToFileURL(join(checkout, 'test/support/electron/register.mjs')).href
+  const { lines, stderr, end } = await start(['--import', standIn, ...example('electron/main.mjs')]).ended
+  expect([stderr, end]).toEqual(['', 0])
+  const seen = Object.assign({}, ...lines.map((line) => JSON.parse(line)))
+
+  // the process of the pipeline begins with the first request
+  expect(seen.before).toBe(0)
+  expect(seen.waiting).toEqual({ status: 'waiting', draw: true, cancel: false })
+  expect(seen.picture).toMatchObject({ status: expect.stringMatching(/^seed \d+$/), alt: PROMPT, hidden: false })
+  const { width, height } = size(Buffer.from(seen.picture.png, 'base64'))
+  expect(seen.previews.length).toBeGreaterThan(1)
+  expect(new Set(seen.previews.map(String))).toEqual(new Set([String([width / 8, height / 8, (4 * width * height) / 64])]))
+
+  expect(seen.wrong).toEqual([{ type: 'error', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^width is 100: /) }])
+  expect(seen.late).toBe(0)
+  expect(size(Buffer.from(seen.afterCancel.png, 'base64'))).toEqual({ width, height })
+  expect(seen.cancelledByButton).toBe('cancelled')
+  expect(seen.crashed).toMatchObject({ type: 'error', message: expect.stringMatching(/has ended/) })
+  expect(size(Buffer.from(seen.afterCrash.png, 'base64'))).toEqual({ width, height })
+  expect(seen.another).toBe(true)
+
+  expect(seen.quit).toEqual({ leftRunning: 0 })
+  expect(seen.last).toHaveLength(1)
+  expect(() => process.kill(seen.last[0], 0)).toThrow('ESRCH')
+})
