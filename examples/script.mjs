@@ -7,14 +7,13 @@ const interrupt = new AbortController()
 process.once('SIGINT', () => interrupt.abort())
 const { signal } = interrupt
 
-// 'tiny' comes with ggflux; your own model: { transformer: 'flux1-schnell-Q4_0.gguf', t5: '…', clip: '…', vae: '…' }
-const pipe = await FluxPipeline.load('tiny', { signal })
 try {
-  await writeFile(path, await pipe.generate({ prompt, signal }))
+  // 'tiny' comes with ggflux; your own model: { transformer: 'flux1-schnell-Q4_0.gguf', t5: '…', clip: '…', vae: '…' }
+  const pipe = await FluxPipeline.load('tiny', { signal })
+  const image = await pipe.generate({ prompt, signal }).finally(() => pipe.close())
+  await writeFile(path, image)
   console.log(path)
 } catch (error) {
   if (!signal.aborted) throw error
   process.exitCode = 130
-} finally {
-  await pipe.close()
 }
