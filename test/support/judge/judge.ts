@@ -37,30 +37,30 @@ export function judge(rgb: Uint8Array, width: number, height: number): Seen {
   return { width, height, background: { names, direction }, things: things.sort((a, b) => b.size - a.size) }
 }
 
-/** Two things of one colour may touch: a segment that is no shape, and is two where it is cut at its neck, is these. */
+/** Two things of one colour may touch: a segment that is no shape, and is two where it is cut at a neck, is these. */
 function shapesOf({ mask }: Segment): SeenShape[] {
   const whole = seeShape(mask)
   if (whole.shape !== 'unknown') return [whole]
-  const parts = cutAtNeck(mask)?.map(seeShape)
-  return parts?.every(({ shape }) => shape !== 'unknown') ? parts : [whole]
+  const worst = (parts: SeenShape[]) => Math.min(...parts.map(({ shape, overlap }) => (shape === 'unknown' ? 0 : overlap)))
+  const cuts = [...cutsAtNecks(mask)].map((parts) => parts.map(seeShape)).sort((a, b) => worst(b) - worst(a))
+  return cuts.length && worst(cuts[0]) > 0 ? cuts[0] : [whole]
 }
 
-/** Cuts across the longer side, where the mask is thinnest; nothing where it is not long enough for two. */
-function cutAtNeck(mask: Mask): [Mask, Mask] | undefined {
-  const { width, height } = mask
+/** Cuts across the longer side, wherever the mask is thinner than around; none where it is not long enough for two. */
+function* cutsAtNecks(mask: Mask): Generator<[Mask, Mask]> {
+  const { cover, width, height } = mask
   const lying = width > height
   const [length, across] = lying ? [width, height] : [height, width]
-  if (length < 1.35 * across) return undefined
-  const thickness = Array.from({ length }, (_, k) => {
-    let sum = 0
-    for (let i = 0; i < across; i++) sum += mask.cover[lying ? i * width + k : k * width + i]
-    return sum
-  })
-  const middle = thickness.slice(Math.ceil(0.2 * length), Math.floor(0.8 * length))
-  const neck = Math.ceil(0.2 * length) + middle.indexOf(Math.min(...middle))
-  return lying
-    ? [crop(mask, 0, 0, neck, height), crop(mask, neck, 0, width, height)]
-    : [crop(mask, 0, 0, width, neck), crop(mask, 0, neck, width, height)]
+  if (length < 1.35 * across) return
+  const thickness = new Float32Array(length)
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) thickness[lying ? x : y] += cover[y * width + x]
+  const around = Math.ceil(0.06 * length)
+  for (let k = Math.ceil(0.2 * length); k < 0.8 * length; k++) {
+    if (thickness[k] > Math.min(...thickness.subarray(k - around, k + around + 1))) continue
+    yield lying
+      ? [crop(mask, 0, 0, k, height), crop(mask, k, 0, width, height)]
+      : [crop(mask, 0, 0, width, k), crop(mask, 0, k, width, height)]
+  }
 }
 
 function crop(mask: Mask, x0: number, y0: number, x1: number, y1: number): Mask {

@@ -38,7 +38,7 @@ const EDGE = 2
 export function segments(rgb: Uint8Array, width: number, height: number, background: BackgroundFit): Segment[] {
   const smooth = median3(rgb, width, height)
   const cores = flatPatches(smooth, width, height, background.pixels)
-  const labels = grow(smooth, width, height, background.pixels, cores.labels, cores.colors)
+  const labels = grow(rgb, width, height, background.pixels, cores.labels, cores.colors)
   merge(labels, width, cores.colors)
   const smallest = SPECK * Math.min(width, height) ** 2
   return boxes(labels, width, cores.colors.length)
@@ -152,14 +152,15 @@ function cutOut(
 ): Mask {
   const [left, top] = [Math.max(0, box.left - EDGE), Math.max(0, box.top - EDGE)]
   const [right, bottom] = [Math.min(width - 1, box.right + EDGE), Math.min(height - 1, box.bottom + EDGE)]
-  const mask = { cover: new Float32Array((right - left + 1) * (bottom - top + 1)), width: right - left + 1, height: bottom - top + 1, left, top }
+  const [wide, high] = [right - left + 1, bottom - top + 1]
+  const mask = { cover: new Float32Array(wide * high), width: wide, height: high, left, top }
   for (let y = top; y <= bottom; y++) {
     for (let x = left; x <= right; x++) {
       const i = y * width + x
       const inside = of[i] >= 0 && root[of[i]] === label
       if (of[i] >= 0 && !inside) continue
       const cover = coverAt(rgb, ground, i, color)
-      mask.cover[(y - top) * mask.width + x - left] = inside ? Math.max(0.51, cover) : Math.min(0.49, cover)
+      mask.cover[(y - top) * wide + x - left] = inside ? Math.max(0.51, cover) : Math.min(0.49, cover)
     }
   }
   return mask

@@ -15,10 +15,14 @@ export interface SeenShape {
   blur: number
 }
 
-/** What the best outline has to reach; a true shape lies above 0.9, an irregular blob below 0.85. */
+/** What the best outline has to reach: a true shape lies above 0.9, an irregular blob below 0.85. */
 const OVERLAP = 0.86
-/** A shape half way between two leads neither by this. */
-const LEAD = 0.035
+/** What it has to lead the next by; one half way between two shapes leads by less. */
+const LEAD = 0.045
+/** Radius in pixels below which less is demanded, since a soft edge takes more from the corners of a smaller shape. */
+const FULL_DEMANDS = 13
+/** Part of a filled shape that may be a hole in it. */
+const HOLE = 0.04
 /** An edge softer than this is a glow and no outline. */
 const BLUR = 0.3
 /** So many outlines, the best at first sight, are fitted closely. */
@@ -36,7 +40,9 @@ export function seeShape(mask: Mask): SeenShape {
   const lead = best.overlap - next.overlap
   // over an edge that a Gaussian blurred, cover * (1 - cover) adds up to sigma / sqrt(pi) per length
   const blur = (softness(mask) * Math.sqrt(Math.PI) * area) / perimeter
-  const known = best.overlap >= OVERLAP && lead >= LEAD && blur <= BLUR
+  const demand = Math.min(1, (Math.sqrt(best.sx * best.sy) * raster.unit) / FULL_DEMANDS)
+  const outlined = best.overlap >= OVERLAP - 0.1 * (1 - demand) && lead >= LEAD * demand
+  const known = outlined && blur <= BLUR && (best.shape === 'ring' || holeOf(raster) <= HOLE)
   const { x, y, radius } = known ? { x: best.cx, y: best.cy, radius: Math.sqrt(best.sx * best.sy) } : discOf(raster)
   return {
     shape: known ? best.shape : 'unknown',
@@ -144,6 +150,27 @@ function overlapOf({ inside, count }: Raster, outline: Outline, { cx, cy, sx, sy
     }
   }
   return both / (count + covered - both)
+}
+
+/** Part of the filled mask that is not inside and cannot be reached from the border. */
+function holeOf({ inside, count }: Raster): number {
+  const reached = inside.slice()
+  const queue: number[] = []
+  const reach = (cell: number) => {
+    if (reached[cell]) return
+    reached[cell] = 1
+    queue.push(cell)
+  }
+  for (let i = 0; i < CELLS; i++) for (const cell of [i, CELLS * (CELLS - 1) + i, CELLS * i, CELLS * i + CELLS - 1]) reach(cell)
+  for (let k = 0; k < queue.length; k++) {
+    const [cell, column] = [queue[k], queue[k] % CELLS]
+    if (column > 0) reach(cell - 1)
+    if (column < CELLS - 1) reach(cell + 1)
+    if (cell >= CELLS) reach(cell - CELLS)
+    if (cell < CELLS * (CELLS - 1)) reach(cell + CELLS)
+  }
+  const hole = reached.reduce((sum, cell) => sum + Number(!cell), 0)
+  return hole / (count + hole)
 }
 
 /** The disc of the same area around the centre of mass. */

@@ -10,7 +10,9 @@ export function median3(rgb: Uint8Array, width: number, height: number): Uint8Ar
 }
 
 /** Exchanges after which the middle of nine is the median (Paeth, Graphics Gems, 1990). */
-const EXCHANGES = Uint8Array.of(1, 2, 4, 5, 7, 8, 0, 1, 3, 4, 6, 7, 1, 2, 4, 5, 7, 8, 0, 3, 5, 8, 4, 7, 3, 6, 1, 4, 2, 5, 4, 7, 4, 2, 6, 4, 4, 2)
+const EXCHANGES = Uint8Array.of(
+  1, 2, 4, 5, 7, 8, 0, 1, 3, 4, 6, 7, 1, 2, 4, 5, 7, 8, 0, 3, 5, 8, 4, 7, 3, 6, 1, 4, 2, 5, 4, 7, 4, 2, 6, 4, 4, 2,
+)
 
 const window = new Uint8Array(9)
 
