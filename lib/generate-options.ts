@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import { FluxError } from './errors.js'
 import { checkEncodeOptions, type EncodeOptions } from './image.js'
 import type { FluxConfig } from './models/layouts/flux.js'
+import type { ModelDefaults } from './models/model-defaults.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
 import type { NoiseVariant } from './sampling/noise.js'
 import { SAMPLERS, type SamplerName } from './sampling/samplers.js'
@@ -10,13 +11,13 @@ import { MAX_TEXT_LENGTH } from './tokenizers/text.js'
 
 export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
   prompt: string
-  /** pixels, 64 to 4096, a multiple of 16. @default 1024; of the tiny model 256 */
+  /** pixels, 64 to 4096, a multiple of 16. @default 1024; tiny 128 */
   width?: number
   /** as `width` */
   height?: number
-  /** 1 to 1000. @default 28, without guidance (schnell) 4 */
+  /** 1 to 1000. @default dev 28, schnell 4, tiny 8 */
   steps?: number
-  /** strength of the prompt, 0 to 100; only models with guidance (dev) take it. @default 3.5 */
+  /** strength of the prompt, 0 to 100; only models with guidance (dev) take it. @default 3.5; tiny 3 */
   guidance?: number
   /** 0 to 2^53 - 1. @default a random one, told in the result */
   seed?: number
@@ -30,7 +31,7 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   shift?: boolean
   /** which of torch's random numbers: 'float32' as ComfyUI starts from, 'bfloat16' as the official program. @default 'float32' */
   noise?: NoiseVariant
-  /** tokens of the prompt that T5 sees, 16 to 512. @default 512, without guidance (schnell) 256 */
+  /** tokens of the prompt that T5 sees, 16 to 512. @default dev 512, schnell 256, tiny 32 */
   maxSequenceLength?: number
   /** what each step's event shows, see {@link PreviewOptions}; only `stream()` takes it. @default none */
   preview?: PreviewOptions
@@ -71,28 +72,27 @@ const MAX_STEPS = 1000
 /**
  * Checks the options of one picture and fills in what is not given.
  *
- * @param defaultSize side of the picture where none is given
  * @throws {FluxError} FLUX_BAD_OPTION naming the option, its value, and what is possible
  */
 export function completeOptions(
   options: GenerateOptions,
   { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>,
-  defaultSize: number,
+  defaults: ModelDefaults,
 ): Settings {
   requireOptions('the options', options, KNOWN)
   const {
     prompt,
-    width = defaultSize,
-    height = defaultSize,
-    steps = guidanceEmbed ? 28 : 4,
-    guidance = guidanceEmbed ? 3.5 : undefined,
+    width = defaults.width,
+    height = defaults.height,
+    steps = defaults.steps,
+    guidance = defaults.guidance,
     seed = randomInt(2 ** 32),
     sampler = 'euler',
     scheduler = 'official',
     sigmas,
     shift = guidanceEmbed,
     noise = 'float32',
-    maxSequenceLength = guidanceEmbed ? 512 : 256,
+    maxSequenceLength = defaults.maxSequenceLength,
     preview,
     signal,
     format,

@@ -3,6 +3,7 @@ import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeStatus } from './native.js'
+import { requireWhole } from './option-checks.js'
 
 export interface NetworkOptions {
   /** 'auto': the GPU with most free memory, else the CPU; 'cpu'; 'gpu'; or a device's name as `devices()` tells it. @default 'auto' */
@@ -37,9 +38,7 @@ export abstract class LoadedNetwork<C> {
     config: Record<string, number>,
     { backend, threads = availableParallelism(), signal, onProgress }: NetworkOptions,
   ): Promise<NativeNetwork> {
-    if (!Number.isInteger(threads) || threads < 1 || threads > 512) {
-      throw new FluxError('FLUX_BAD_OPTION', `threads is ${threads}; a whole number from 1 to 512 is needed`)
-    }
+    requireWhole('threads', threads, 1, 512)
     signal?.throwIfAborted()
     const addon = nativeAddon()
     const device = chooseDevice(backend)

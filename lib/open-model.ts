@@ -1,10 +1,7 @@
-import { join } from 'node:path'
-import { cacheFolder } from './cache-folder.js'
 import { FluxError } from './errors.js'
 import { checkModelFiles, locateModelFiles, locateTokenizer, type ModelFiles } from './models/locate.js'
 import { openNetworkFile, type NetworkConfigs, type NetworkFile } from './models/network-file.js'
-import { synthesizeTinyModel } from './models/tiny-model.js'
-import { nativeQuantize } from './native.js'
+import { tinyModelFiles } from './models/tiny-model.js'
 import { CLIP_TOKENIZER_FILES, ClipTokenizer } from './tokenizers/clip.js'
 import { T5_TOKENIZER_FILES, T5Tokenizer } from './tokenizers/t5.js'
 
@@ -37,7 +34,7 @@ export async function openModel(source: string | ModelFiles): Promise<OpenModel>
 }
 
 async function resolveSource(source: string | ModelFiles): Promise<ModelFiles> {
-  if (source === 'tiny') return synthesizeTinyModel(join(cacheFolder(), 'tiny'), nativeQuantize)
+  if (source === 'tiny') return tinyModelFiles()
   if (typeof source === 'string') return locateModelFiles(source)
   checkModelFiles(source)
   return source

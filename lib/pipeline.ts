@@ -10,6 +10,7 @@ import { imageIds, packLatents, unpackLatents } from './latents.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import type { ModelFiles } from './models/locate.js'
+import { modelDefaults, type ModelDefaults } from './models/model-defaults.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from './nn.js'
 import { openModel } from './open-model.js'
@@ -65,14 +66,11 @@ export type GenerateEvent = StageEvent | StepEvent | ImageEvent
 interface Parts {
   name: string
   config: FluxConfig
-  defaultSize: number
+  defaults: ModelDefaults
   prompts: PromptEncoder
   transformer: Held<FluxTransformer>
   vae: Held<Autoencoder>
 }
-
-const TINY_SIZE = 256
-const FULL_SIZE = 1024
 
 /** FLUX.1 from prompt to picture. Its calls queue: one picture at a time. */
 export class FluxPipeline {
@@ -93,7 +91,7 @@ export class FluxPipeline {
   /**
    * Checks all files of a model and loads it.
    *
-   * @param source 'tiny' (a small random model, made on the first call), a flat folder with the model's files, or the files themselves
+   * @param source 'tiny' (the model that comes with the package), a flat folder with the model's files, or the files themselves
    * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, FLUX_OUT_OF_MEMORY, FLUX_DEVICE; the signal's
    *   reason when aborted
    */
@@ -116,7 +114,7 @@ export class FluxPipeline {
     const pipeline = new FluxPipeline({
       name: basename(transformer.file.path).replace(/\.(gguf|safetensors)$/i, ''),
       config: transformer.config,
-      defaultSize: transformer.config.hiddenSize < 1024 ? TINY_SIZE : FULL_SIZE,
+      defaults: modelDefaults(transformer.file, transformer.config),
       prompts: new PromptEncoder(
         tokenizers,
         new Held((signal) => T5Encoder.load(t5.file.path, { ...shared(1), signal })),
@@ -160,7 +158,7 @@ export class FluxPipeline {
    * @throws {FluxError} as {@link generate}; wrong options at once, before the first event
    */
   stream(options: GenerateOptions): AsyncGenerator<GenerateEvent, void, undefined> {
-    return this.#generate(completeOptions(options, this.#parts.config, this.#parts.defaultSize))
+    return this.#generate(completeOptions(options, this.#parts.config, this.#parts.defaults))
   }
 
   async *#generate(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
@@ -221,7 +219,9 @@ export class FluxPipeline {
     method: PreviewOptions['method'],
     signal?: AbortSignal,
   ): Promise<LatentPreview> {
-    if (method === 'linear') return latentPreview(unpackLatents(denoised, rows, columns), rows, columns)
+    if (method === 'linear') {
+      return latentPreview(unpackLatents(denoised, rows, columns), rows, columns, 1, this.#parts.defaults.latentRgb)
+    }
     const rgb = await this.#decode(denoised, rows, columns, signal)
     return { data: Buffer.from(rgb.buffer), width: 8 * columns, height: 8 * rows }
   }

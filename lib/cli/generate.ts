@@ -33,7 +33,7 @@ interface Options
 }
 
 const TINY_NOTE =
-  'No model was named, so a tiny random one is used: its pictures show nothing recognisable. ' +
+  'No model was named, so the tiny one of this package draws: simple shapes in plain colours, one or two. ' +
   'Give real files with --transformer, --t5, --clip and --vae, or their folder with --model.\n'
 
 export function generateCommand(program: Command): void {
@@ -51,10 +51,10 @@ export function generateCommand(program: Command): void {
     .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or beside it)")
     .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: beside its file)")
     .optionsGroup('Picture:')
-    .option('--width <pixels>', 'a multiple of 16 (default: 1024; tiny 256)', parseNumber)
+    .option('--width <pixels>', 'a multiple of 16 (default: 1024; tiny 128)', parseNumber)
     .option('--height <pixels>', 'as the width', parseNumber)
-    .option('--steps <n>', 'denoising steps (default: dev 28, schnell 4)', parseNumber)
-    .option('--guidance <n>', 'strength of the prompt, dev only (default: 3.5)', parseNumber)
+    .option('--steps <n>', 'denoising steps (default: dev 28, schnell 4, tiny 8)', parseNumber)
+    .option('--guidance <n>', 'strength of the prompt, not for schnell (default: 3.5; tiny 3)', parseNumber)
     .option('--seed <n>', 'the same seed gives the same picture (default: random)', parseNumber)
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
@@ -66,7 +66,7 @@ export function generateCommand(program: Command): void {
     .option('--shift', 'larger pictures stay longer at high noise levels (default: dev)')
     .option('--no-shift', 'they do not (default: schnell)')
     .addOption(new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices(['float32', 'bfloat16']))
-    .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256)', parseNumber)
+    .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
     .optionsGroup('Output:')
     .addOption(new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)))
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
@@ -90,6 +90,7 @@ export function generateCommand(program: Command): void {
       'after',
       `
 Examples:
+  ggflux generate "a small red circle left of a large blue square"
   ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
     --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
   ggflux generate "a red fox in the snow" -o fox.webp --model flux-dev --seed 7 --preview step.png

@@ -17,13 +17,15 @@ const program = new Command('ggflux')
   .addHelpText(
     'after',
     `
-Example, with files as they are published:
+With the tiny model of this package, which draws simple shapes:
+  ggflux generate "a small red circle left of a large blue square on a white background"
+With files as they are published:
   ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
     --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
 Or put these files into one folder:
   ggflux generate "a red fox in the snow" -o fox.png --model flux-schnell
 
-GGFLUX_CACHE names the folder for what is made once and kept; GGFLUX_DEBUG=1 adds stack traces to errors.`,
+GGFLUX_DEBUG=1 adds stack traces to errors.`,
   )
 
 generateCommand(program)

@@ -7,12 +7,12 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const root = mkdtempSync(join(tmpdir(), 'ggflux-cli-'))
-const cache = join(root, 'cache')
-const env = { ...process.env, GGFLUX_CACHE: cache, GGFLUX_DEBUG: undefined }
+const model = fileURLToPath(new URL('../../models/tiny', import.meta.url))
+const env = { ...process.env, GGFLUX_DEBUG: undefined }
 const SMALL = ['--width', '64', '--height', '96', '--steps', '2']
 const NO_SIGNALS = 'Windows ends a process at once instead of sending it a signal'
 const PNG = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
@@ -20,11 +20,6 @@ const PNG = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
 /** an empty folder for every test */
 let folder: string
 
-beforeAll(() => {
-  // so that the tests don't wait for the tiny model to be made
-  mkdirSync(join(root, 'first'))
-  expect(spawnSync(process.execPath, [MAIN, 'generate', 'x', '--quiet', ...SMALL], { cwd: join(root, 'first'), env }).status).toBe(0)
-})
 beforeEach(() => {
   folder = mkdtempSync(join(root, 'test-'))
 })
@@ -35,8 +30,8 @@ function ggflux(...args: string[]): { status: number | null; stdout: Buffer; std
   return { status, stdout, stderr: stderr.toString() }
 }
 
-const tiny = (file: string) => join(cache, 'tiny', file)
-const FILES = { transformer: tiny('transformer.gguf'), t5: tiny('t5.gguf'), clip: tiny('clip.safetensors'), vae: tiny('vae.safetensors') }
+const tiny = (file: string) => join(model, file)
+const FILES = { transformer: tiny('transformer.gguf'), t5: tiny('t5.gguf'), clip: tiny('clip.gguf'), vae: tiny('vae.safetensors') }
 const parts = (replaced: Partial<typeof FILES> = {}) =>
   Object.entries({ ...FILES, ...replaced }).flatMap(([part, path]) => [`--${part}`, path])
 const read = (name: string) => readFileSync(join(folder, name))
@@ -80,7 +75,7 @@ describe('generate', () => {
     expect(comments?.find(({ keyword }) => keyword === 'parameters')?.text).toMatch(/^a red fox\nSteps: 2, .*Seed: 7, Size: 64x96/)
     expect(stdout.toString()).toMatch(/^fox\.png  64x96  seed 7  2 steps  [\d.]+ s \(text .*, load .*, 2 x .*, decode .*\)  peak memory/)
     expect(stdout.toString()).toMatch(/peak memory \d+ MB\n$/)
-    expect(stderr).toMatch(/^No model was named, .* show nothing recognisable.*--model\.\nencoding the text\n/)
+    expect(stderr).toMatch(/^No model was named, .* simple shapes.*--model\.\nencoding the text\n/)
     expect(stderr).not.toContain('\u001b')
     expect(readdirSync(folder)).toEqual(['fox.png'])
   })
@@ -128,7 +123,7 @@ describe('generate', () => {
   })
 
   test('-o - writes the picture to stdout, everything else to stderr', async () => {
-    const { status, stdout, stderr } = ggflux('generate', 'a red fox '.repeat(20), '-o', '-', '--max-sequence-length', '16', ...SMALL)
+    const { status, stdout, stderr } = ggflux('generate', 'a red star '.repeat(20), '-o', '-', '--max-sequence-length', '16', ...SMALL)
     expect(status).toBe(0)
     expect(stdout.subarray(0, 8)).toEqual(PNG)
     expect((await sharp(stdout).stats()).channels).toHaveLength(3)
@@ -140,8 +135,8 @@ describe('generate', () => {
     const args = ['--seed', '1', '--quiet', ...SMALL]
     const results = [
       ggflux('generate', 'a', '-o', 'preset.png', '--model', 'tiny', ...args),
-      ggflux('generate', 'a', '-o', 'parts.png', ...parts(), '--clip-tokenizer', join(cache, 'tiny'), ...args),
-      ggflux('generate', 'a', '-o', 'folder.png', '--model', join(cache, 'tiny'), '--clip-tokenizer', join(cache, 'tiny'), ...args),
+      ggflux('generate', 'a', '-o', 'parts.png', ...parts(), '--clip-tokenizer', model, ...args),
+      ggflux('generate', 'a', '-o', 'folder.png', '--model', model, '--clip-tokenizer', model, ...args),
     ]
     for (const { status, stderr } of results) expect([status, stderr]).toEqual([0, ''])
     expect(read('parts.png').equals(read('preset.png'))).toBe(true)
@@ -253,7 +248,7 @@ describe('wrong inputs', () => {
     writeFileSync(join(folder, 'notes.gguf'), 'these are only words')
     expectFailure(ggflux('generate', 'a', ...parts({ t5: 'missing.gguf' })), 1, /missing\.gguf: there is no such file/)
     expectFailure(ggflux('generate', 'a', ...parts({ transformer: 'notes.gguf' })), 1, /notes\.gguf: neither a GGUF nor a safetensors file/)
-    expectFailure(ggflux('generate', 'a', ...parts({ t5: tiny('clip.safetensors') })), 1, /clip\.safetensors: .*CLIP.*T5/)
+    expectFailure(ggflux('generate', 'a', ...parts({ t5: tiny('clip.gguf') })), 1, /clip\.gguf: .*CLIP.*T5/)
     expectFailure(ggflux('generate', 'a', '--model', 'nowhere'), 1, /nowhere/)
     expectFailure(ggflux('generate', 'a', '--model', 'tiny', '--backend', 'abacus'), 1, /'abacus'.*CPU/)
   })
@@ -309,7 +304,7 @@ describe('synth and inspect', () => {
   })
 
   test('a file that cannot be read does not hide the others', () => {
-    const { status, stdout, stderr } = ggflux('inspect', '--json', 'missing.gguf', tiny('clip.safetensors'))
+    const { status, stdout, stderr } = ggflux('inspect', '--json', 'missing.gguf', tiny('clip.gguf'))
     expect(status).toBe(1)
     expect(JSON.parse(stdout.toString())).toMatchObject([{ path: 'missing.gguf', error: { code: 'FLUX_NOT_FOUND' } }, { role: 'clip' }])
     expect(stderr).toMatch(/^ggflux: missing\.gguf: there is no such file[^\n]*\n$/)

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { tinyFiles } from '../support/tiny.js'
+import { tinyModelFiles } from '../../lib/models/tiny-model.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -26,7 +26,7 @@ beforeAll(async () => {
   program = mkdtempSync(join(tmpdir(), 'ggflux-examples-'))
   mkdirSync(join(program, 'node_modules'))
   symlinkSync(root, join(program, 'node_modules/ggflux'), 'dir')
-  symlinkSync(dirname((await tinyFiles()).t5), join(program, 'model'), 'dir')
+  symlinkSync(dirname(tinyModelFiles().t5), join(program, 'model'), 'dir')
   examples.forEach((code, i) => writeFileSync(join(program, `${i}.mts`), code))
 })
 afterAll(() => rmSync(program, { recursive: true }))
@@ -50,5 +50,5 @@ test('every example of the API page satisfies the compiler', async () => {
 test.each(OUTPUTS.map((output, i): [number, RegExp] => [i, output]))('example %i runs', async (i, output) => {
   const { stdout } = await run(process.execPath, [`${i}.mjs`], { cwd: program })
   expect(stdout).toMatch(output)
-  if (i === 0) expect(readFileSync(join(program, 'fox.png')).subarray(1, 4).toString()).toBe('PNG')
+  if (i === 0) expect(readFileSync(join(program, 'circle.png')).subarray(1, 4).toString()).toBe('PNG')
 })

@@ -1,13 +1,10 @@
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { cacheFolder } from '../../lib/cache-folder.js'
-import { synthesizeTinyModel, type TinyModelPaths } from '../../lib/models/tiny-model.js'
+import type { ModelFiles } from '../../lib/models/locate.js'
+import { synthesize } from '../../lib/models/synth.js'
 import { nativeQuantize } from '../../lib/native.js'
 import type { GenerateOptions } from '../../lib/generate-options.js'
 import { FluxPipeline, type GenerateEvent, type ImageEvent, type LoadOptions } from '../../lib/pipeline.js'
 import { onTestBackend } from './backend.js'
-
-process.env.GGFLUX_CACHE ??= fileURLToPath(new URL('../../node_modules/.cache/ggflux/', import.meta.url))
 
 /** ggml's threads wait for each other without sleeping, so on a busy machine one thread is the fastest and the steadiest. */
 export const ONE_THREAD = { ...onTestBackend, threads: 1 }
@@ -19,8 +16,16 @@ export function loadTiny(options: LoadOptions = {}): Promise<FluxPipeline> {
   return FluxPipeline.load('tiny', { ...ONE_THREAD, ...options })
 }
 
-export function tinyFiles(): Promise<TinyModelPaths> {
-  return synthesizeTinyModel(join(cacheFolder(), 'tiny'), nativeQuantize)
+/** A model of random weights whose parts go together; it has the defaults of FLUX.1 dev. */
+export async function randomModel(folder: string): Promise<ModelFiles> {
+  const path = (name: string) => join(folder, name)
+  const files = { transformer: path('transformer.gguf'), t5: path('t5.gguf'), clip: path('clip.safetensors'), vae: path('vae.safetensors') }
+  const quantize = nativeQuantize
+  await synthesize({ architecture: 'flux-tiny', type: 'Q8_0', seed: 1, path: files.transformer, quantize })
+  await synthesize({ architecture: 't5-tiny', type: 'Q8_0', seed: 2, path: files.t5, quantize })
+  await synthesize({ architecture: 'clip-tiny', type: 'F16', seed: 3, path: files.clip })
+  await synthesize({ architecture: 'autoencoder-tiny', type: 'F16', seed: 4, path: files.vae })
+  return files
 }
 
 export async function collect(events: AsyncIterable<GenerateEvent>): Promise<GenerateEvent[]> {

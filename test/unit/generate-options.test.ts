@@ -1,11 +1,15 @@
 import { describe, expect, test } from 'vitest'
 import { completeOptions, type GenerateOptions } from '../../lib/generate-options.js'
 import { completeLoadOptions } from '../../lib/load-options.js'
+import { modelDefaults } from '../../lib/models/model-defaults.js'
+import type { ModelFile } from '../../lib/models/model-file.js'
 import { FluxPipeline } from '../../lib/pipeline.js'
 
 const dev = { guidanceEmbed: true }
 const schnell = { guidanceEmbed: false }
-const complete = (options: object, model = dev) => completeOptions({ prompt: 'a fox', ...options } as GenerateOptions, model, 1024)
+const silent: ModelFile = { path: 'model.gguf', format: 'gguf', size: 0, metadata: new Map(), tensors: new Map() }
+const complete = (options: object, model = dev) =>
+  completeOptions({ prompt: 'a fox', ...options } as GenerateOptions, model, modelDefaults(silent, model))
 
 const badOption = (naming: RegExp) =>
   expect.objectContaining({ name: 'FluxError', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(naming) })
@@ -60,7 +64,7 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
   })
 
   test.each([null, undefined, 'a fox', 7, ['a fox'], () => 1])('no options at all: %o', (options) => {
-    expect(() => completeOptions(options as never, dev, 1024)).toThrow(badOption(/^the options is .*: give an object with prompt,/))
+    expect(() => completeOptions(options as never, dev, modelDefaults(silent, dev))).toThrow(badOption(/^the options is .*: give an object with prompt,/))
   })
 
   test('what fits another format', () => {

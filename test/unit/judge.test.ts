@@ -96,14 +96,6 @@ describe('true pictures', () => {
       expect(await agreement([scene], (it) => draw(sceneSvg(it))), `${left} and ${right}`).toBe(1)
     }
   })
-
-  test('a picture takes little time', async () => {
-    const pictures = await Promise.all(scenes(11, 30, 128, 128).map((scene) => draw(sceneSvg(scene))))
-    const before = process.cpuUsage()
-    pictures.forEach(look)
-    const { user, system } = process.cpuUsage(before)
-    expect((user + system) / 1000 / pictures.length).toBeLessThan(60 * patience)
-  })
 })
 
 describe('damaged pictures', () => {

@@ -78,3 +78,11 @@ test('wrong shapes and enlargements are refused', () => {
   expect(() => latentPreview(new Float32Array(16), 1, 1, 0)).toThrow(/enlargement is 0/)
   expect(() => latentPreview(new Float32Array(16), 1, 1, 1.5)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION' }))
 })
+
+test('another autoencoder brings its own colours', () => {
+  const factors = Array.from({ length: 16 }, (_, c) => (c === 3 ? ([0.5, 0, -0.25] as const) : ([0, 0, 0] as const)))
+  const latent = new Float32Array(16)
+  latent[3] = 1
+  // bytes are 127.5 (x + 1), cut off
+  expect([...latentPreview(latent, 1, 1, 1, { factors, bias: [0, 0.2, 0] }).data]).toEqual([191, 153, 95])
+})

@@ -21,7 +21,8 @@ static inline bf16 down(float value) {
     return static_cast<bf16>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+// the vector exponential gives no number where it would overflow
+static inline float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-(x > -80.0f ? x : -80.0f))); }
 
 constexpr float A = 1.5957691216f, B = 0.0713548162726f;  // gelu(x) = x sigmoid(A x + B x^3), the tanh form
 
@@ -144,7 +145,7 @@ void qkv_backward(const bf16 * dq, const bf16 * dk, const bf16 * dv, const bf16 
                   bf16 * dp, float * dweight, int64_t b, int64_t n, int64_t heads, int64_t stride) {
 #pragma omp parallel for
     for (int64_t batch = 0; batch < b; batch++) {
-        for (int i = 0; i < 2 * D; i++) dweight[batch * 2 * D + i] = 0;
+        float sums[2][D] = {};
         for (int64_t token = 0; token < n; token++) {
             const int64_t row = batch * n + token;
             const float * c = cos + token * D / 2, * s = sin + token * D / 2;
@@ -153,14 +154,15 @@ void qkv_backward(const bf16 * dq, const bf16 * dk, const bf16 * dv, const bf16 
                 for (int part = 0; part < 2; part++) {
                     const bf16 * in = p + row * stride + (part * heads + head) * D, * from = (part ? dk : dq) + out;
                     const float * weight = part ? key : query;
-                    float * dw = dweight + (batch * 2 + part) * D;
+                    float * dw = sums[part];
                     float x[D], g[D], square = 0, dot = 0;
                     for (int i = 0; i < D; i++) x[i] = up(in[i]), square += x[i] * x[i];
                     const float r = 1.0f / std::sqrt(square / D + 1e-6f);
+                    float turned[D];
+                    for (int i = 0; i < D; i++) turned[i] = up(from[i]);
                     for (int i = 0; i < D / 2; i++) {
-                        const float even = up(from[2 * i]), odd = up(from[2 * i + 1]);
-                        g[2 * i] = even * c[i] + odd * s[i];
-                        g[2 * i + 1] = odd * c[i] - even * s[i];
+                        g[2 * i] = turned[2 * i] * c[i] + turned[2 * i + 1] * s[i];
+                        g[2 * i + 1] = turned[2 * i + 1] * c[i] - turned[2 * i] * s[i];
                     }
                     for (int i = 0; i < D; i++) {
                         x[i] *= r;
@@ -175,6 +177,7 @@ void qkv_backward(const bf16 * dq, const bf16 * dk, const bf16 * dv, const bf16 
                 std::memcpy(dp + row * stride + (2 * heads + head) * D, dv + out, D * sizeof(bf16));
             }
         }
+        std::memcpy(dweight + batch * 2 * D, sums, sizeof(sums));
     }
 }
 

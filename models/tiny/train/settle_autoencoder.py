@@ -15,7 +15,7 @@ import world
 from autoencoder import SCALE, SHIFT, Autoencoder
 from common import Average, Log, cosine, save, start, work
 
-NOISE = 0.08
+NOISE = 0.2
 PIXELS = 12 * 64 * 64  # of a batch
 
 

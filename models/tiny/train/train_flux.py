@@ -23,7 +23,7 @@ from muon import Muon
 from text import Clip, T5, clip_batch
 
 TEXT = 32  # tokens of T5, mostly
-TOKENS = 6144  # of a batch
+TOKENS = 4608  # of a batch
 MAIN = (128, 128)
 GUIDANCE = (1, 7)
 
@@ -59,7 +59,7 @@ class Data:
 
     def batch(self, rng):
         """Latents as tokens, captions, rows, columns, text length; all pictures of one size."""
-        size = MAIN if rng.random() < 0.62 else rng.choice(self.others)
+        size = MAIN if rng.random() < 0.75 else rng.choice(self.others)
         first, latents = self.latents[size]
         rows, columns = size[0] // 16, size[1] // 16
         length = TEXT if rng.random() < 0.9 else rng.randrange(24, 68, 4)
@@ -111,6 +111,8 @@ def train(net, rng, data, captions, seconds, name, lr, target=None, drop=0.1, av
             velocity = target(noisy, txt, vec, t, guidance, rows, columns)
         loss = (fast_flux.forward(net, noisy, txt, vec, t, guidance, rows, columns) - velocity).square().mean()
         net.zero_grad(set_to_none=True)
+        if not loss.isfinite():
+            raise SystemExit(f'step {step}: the loss is no number')
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for optimizer, _ in pairs:
@@ -155,14 +157,14 @@ def main():
     arguments = [argument for argument in sys.argv[1:] if argument != '--resume']
     seconds, guided_seconds = (float(a) for a in (arguments + ['2700', '480'][len(arguments):])[:2])
     start(4)
-    rng = random.Random('flux')
+    rng = random.Random('flux again' if '--resume' in sys.argv else 'flux')
     net = Flux()
     begin(net)
     if '--resume' in sys.argv:
         net.load_state_dict(torch.load(work('flux.pt')))
     data, captions = Data(), Captions()
     if seconds:
-        train(net, rng, data, captions, seconds, 'flux', lr=1)
+        train(net, rng, data, captions, seconds, 'flux', lr=0.7 if '--resume' in sys.argv else 1)
     if guided_seconds:
         distil(net, rng, data, captions, guided_seconds)
 
