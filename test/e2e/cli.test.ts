@@ -164,13 +164,13 @@ describe('a terminal', () => {
   test('sees one line that tells stage, step and time left, and loses it at the end', ({ skip }) => {
     const probe = spawnSync('script', ['-qec', 'true', '/dev/null'])
     skip(probe.status !== 0, 'the program script (util-linux), which makes a terminal, is not here')
-    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --show none --width 512 --height 512 --steps 4`
+    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --show none --width 768 --height 768 --steps 4`
     const xterm = { cwd: folder, env: { ...env, TERM: 'xterm' }, encoding: 'utf8' } as const
     const screen = spawnSync('script', ['-qec', command, '/dev/null'], xterm).stdout
     expect(screen).toMatch(/encoding the text/)
     expect(screen).toMatch(/step 2\/4  █{12}░{12}  [\d.]+ s\/step, [\d.]+ s left/)
     expect(screen).toMatch(/decoding the picture/)
-    expect(screen).toMatch(/\u001b\[2Kt\.png  512x512 /)
+    expect(screen).toMatch(/\u001b\[2Kt\.png  768x768 /)
     expect(existsSync(join(folder, 't.png'))).toBe(true)
   })
 })
