@@ -2,7 +2,6 @@
 import json
 import os
 import random
-import sys
 import time
 
 import numpy as np

@@ -2,7 +2,7 @@
 import torch
 import torch.nn.functional as F
 
-from flux import DEPTH, HEAD, HEADS, HIDDEN, rotations, sinusoid
+from flux import HEAD, HEADS, rotations, sinusoid
 from fused import gate, gelu, modulate, split
 
 

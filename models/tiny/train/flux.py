@@ -104,15 +104,14 @@ class DoubleBlock(nn.Module):
     def __init__(self):
         super().__init__()
         for name in ('img', 'txt'):
-            setattr(self, name + '_mod', nn.Module())
-            getattr(self, name + '_mod').lin = Modulation(6).lin
+            setattr(self, name + '_mod', Modulation(6))
             setattr(self, name + '_attn', Attention())
             setattr(self, name + '_mlp', nn.Sequential(nn.Linear(HIDDEN, 4 * HIDDEN), nn.Identity(), nn.Linear(4 * HIDDEN, HIDDEN)))
 
     def forward(self, img, txt, vec, pe):
         streams, parts = [], []
         for name, x in (('txt', txt), ('img', img)):
-            mod = getattr(self, name + '_mod').lin(vec)[:, None].float().chunk(6, -1)
+            mod = getattr(self, name + '_mod')(vec)
             attn = getattr(self, name + '_attn')
             q, k, v = heads(attn.qkv(modulate(x, mod[0], mod[1])))
             streams.append((x, mod, attn, getattr(self, name + '_mlp')))

@@ -7,7 +7,6 @@ given is random and means nothing. Then a frozen copy teaches: for a random guid
 uncaptioned + g (captioned - uncaptioned). Starts from `flux.pt`, where there is one, with `--resume`.
 """
 import copy
-import math
 import random
 import sys
 

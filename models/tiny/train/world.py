@@ -58,15 +58,11 @@ class Scene:
     told_background: bool
 
 
-def distance(a, b):
-    return math.dist(a, b)
-
-
 @lru_cache(maxsize=None)
 def stands_out(color, background):
     """Whether a thing of this colour is seen everywhere on the background."""
     first, last = (np.array(BACKGROUNDS[name], float) for name in (background[0], background[-1]))
-    return all(distance(COLORS[color], first + (last - first) * t) >= MIN_CONTRAST for t in np.linspace(0, 1, 9))
+    return all(math.dist(COLORS[color], first + (last - first) * t) >= MIN_CONTRAST for t in np.linspace(0, 1, 9))
 
 
 def random_scene(rng, held=False):
@@ -89,7 +85,7 @@ def propose(rng):
         background = (rng.choice(names), rng.choice(names)) if graded else (rng.choice(names),)
         if not told_background and not graded and rng.random() < 0.5:
             background = ('white',)
-        if graded and (background[0] == background[1] or distance(BACKGROUNDS[background[0]], BACKGROUNDS[background[1]]) < 60):
+        if graded and (background[0] == background[1] or math.dist(BACKGROUNDS[background[0]], BACKGROUNDS[background[1]]) < 60):
             continue
         colors = [name for name in NAMES if stands_out(name, background)]
         if len(colors) >= 3:
