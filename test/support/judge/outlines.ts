@@ -1,3 +1,4 @@
+import { rasterize } from './raster.js'
 import type { Shape } from './world.js'
 
 export type Point = readonly [x: number, y: number]
@@ -52,26 +53,14 @@ export function outlineCell(coordinate: number): number {
 }
 
 function outline(polygons: Point[][]): Outline {
-  const raster = new Uint8Array(OUTLINE_CELLS * OUTLINE_CELLS)
-  let [n, sx, sy, sxx, syy] = [0, 0, 0, 0, 0]
-  for (let j = 0; j < OUTLINE_CELLS; j++) {
-    for (let i = 0; i < OUTLINE_CELLS; i++) {
-      const [x, y] = [i, j].map((k) => ((k + 0.5) / OUTLINE_CELLS) * 2 * REACH - REACH)
-      if (!crossings(polygons, x, y)) continue
-      raster[j * OUTLINE_CELLS + i] = 1
-      n++
-      sx += x
-      sy += y
-      sxx += x * x
-      syy += y * y
-    }
-  }
+  const middle = (k: number) => ((k + 0.5) / OUTLINE_CELLS) * 2 * REACH - REACH
+  const { raster, count, centre, spread } = rasterize(OUTLINE_CELLS, middle, (x, y) => crossings(polygons, x, y))
   const edges = polygons.flatMap((points) => points.map((point, i) => [point, points[(i + 1) % points.length]] as const))
   return {
-    area: n * ((2 * REACH) / OUTLINE_CELLS) ** 2,
+    area: count * ((2 * REACH) / OUTLINE_CELLS) ** 2,
     perimeter: edges.reduce((sum, [a, b]) => sum + Math.hypot(a[0] - b[0], a[1] - b[1]), 0),
-    centre: [sx / n, sy / n],
-    spread: [Math.sqrt(sxx / n - (sx / n) ** 2), Math.sqrt(syy / n - (sy / n) ** 2)],
+    centre,
+    spread,
     raster,
   }
 }

@@ -1,4 +1,5 @@
 import { OUTLINE_CELLS, OUTLINES, outlineCell, type Outline } from './outlines.js'
+import { rasterize } from './raster.js'
 import type { Mask } from './segments.js'
 import { SHAPES, type Shape } from './world.js'
 
@@ -71,22 +72,9 @@ const coordinate = (cell: number) => ((cell + 0.5) / CELLS) * 2 - 1
 
 function rasterOf(mask: Mask): Raster {
   const unit = Math.max(mask.width, mask.height) / 2
-  const inside = new Uint8Array(CELLS * CELLS)
-  let [n, sx, sy, sxx, syy] = [0, 0, 0, 0, 0]
-  for (let j = 0; j < CELLS; j++) {
-    for (let i = 0; i < CELLS; i++) {
-      const [x, y] = [coordinate(i), coordinate(j)]
-      if (bilinear(mask, mask.width / 2 + x * unit - 0.5, mask.height / 2 + y * unit - 0.5) < 0.5) continue
-      inside[j * CELLS + i] = 1
-      n++
-      sx += x
-      sy += y
-      sxx += x * x
-      syy += y * y
-    }
-  }
-  const [mx, my] = [sx / n, sy / n]
-  return { inside, count: n, mean: [mx, my], spread: [Math.sqrt(sxx / n - mx * mx), Math.sqrt(syy / n - my * my)], unit }
+  const covers = (x: number, y: number) => bilinear(mask, mask.width / 2 + x * unit - 0.5, mask.height / 2 + y * unit - 0.5) >= 0.5
+  const { raster: inside, count, centre: mean, spread } = rasterize(CELLS, coordinate, covers)
+  return { inside, count, mean, spread, unit }
 }
 
 /** 0 outside. */
