@@ -20,6 +20,7 @@ import { PromptEncoder } from './prompt-encoder.js'
 import { Queue } from './queue.js'
 import { denoise } from './sampling/denoise.js'
 import { SAMPLERS } from './sampling/samplers.js'
+import { StepCache } from './sampling/step-cache.js'
 
 export type { LoadOptions }
 
@@ -41,6 +42,8 @@ export interface StepEvent {
   sigmaNext: number
   /** milliseconds that the step took */
   ms: number
+  /** the model was not asked: its velocity was continued from the steps before; only with the option `stepCache` */
+  reused: boolean
   /** the picture as the model sees it now, RGB bytes; with the option `preview` */
   preview?: LatentPreview
 }
@@ -187,15 +190,16 @@ export class FluxPipeline {
       const imgIds = imageIds(rows / 2, columns / 2)
       const given = { imgIds, txt, vec, ...(guidance === undefined ? {} : { guidance }), ...(signal ? { signal } : {}) }
       const predict = (img: Float32Array, timestep: number) => flux.predict({ img, timestep, ...given })
+      const cache = settings.stepCache > 0 ? new StepCache(predict, settings.stepCache) : undefined
       let latents = img
-      for await (const state of denoise({ predict, latents: img, sigmas, sampler: SAMPLERS[sampler], signal })) {
+      for await (const state of denoise({ predict: cache?.predict ?? predict, latents: img, sigmas, sampler: SAMPLERS[sampler], signal })) {
         const { step, steps, sigma, sigmaNext } = state
         latents = state.latents
         const ms = lap()
         timings.denoise += ms
         const show = preview && step % preview.every === 0
         const shown = show ? { preview: await this.#preview(state.denoised, rows, columns, preview.method, signal) } : {}
-        yield { type: 'step', step, steps, sigma, sigmaNext, ms, ...shown }
+        yield { type: 'step', step, steps, sigma, sigmaNext, ms, reused: cache?.reused ?? false, ...shown }
         lap()
       }
 
@@ -203,7 +207,8 @@ export class FluxPipeline {
       lap()
       const rgb = await this.#decode(latents, rows, columns, signal)
       const steps = sigmas.length - 1
-      const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name })
+      const extra = { 'Step cache': settings.stepCache || undefined }
+      const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })
       const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
       timings.decode = lap()
       yield { type: 'image', image, format, width, height, seed, parameters, truncated, timings }

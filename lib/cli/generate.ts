@@ -11,7 +11,7 @@ import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
 
 /** Options that go to the pipeline as they are. */
 const PASSED = [
-  'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength', 'quality',
+  'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength', 'stepCache', 'quality',
 ] as const
 const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
 
@@ -67,6 +67,7 @@ export function generateCommand(program: Command): void {
     .option('--no-shift', 'they do not (default: schnell)')
     .addOption(new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices(['float32', 'bfloat16']))
     .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
+    .option('--step-cache <error>', 'skip evaluations where a velocity may be this wrong, such as 0.05 (default: 0)', parseNumber)
     .optionsGroup('Output:')
     .addOption(new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)))
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)

@@ -1,7 +1,8 @@
 import { FluxError } from '../errors.js'
+import { inWords, isWithin, RANGES } from '../number-ranges.js'
 import type { LatentRgb } from '../preview.js'
 import type { FluxConfig } from './layouts/flux.js'
-import type { MetadataValue, ModelFile } from './model-file.js'
+import type { ModelFile } from './model-file.js'
 
 /** What a picture is made with where the caller says nothing. */
 export interface ModelDefaults {
@@ -23,20 +24,14 @@ const SCHNELL = { ...DEV, steps: 4, guidance: undefined, maxSequenceLength: 256 
 
 const LATENT_CHANNELS = 16
 
-type Check = (value: MetadataValue) => boolean
-
-const wholeFrom = (least: number, most: number, unit = 1): Check => {
-  return (value) => typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most && value % unit === 0
-}
-
-/** Metadata of a transformer's GGUF file that takes the place of a default: its key, its range, in words, and as a check. */
-const KEYS: Record<Exclude<keyof ModelDefaults, 'latentRgb'>, [key: string, wanted: string, check: Check]> = {
-  width: ['ggflux.width', 'a multiple of 16 from 64 to 4096', wholeFrom(64, 4096, 16)],
-  height: ['ggflux.height', 'a multiple of 16 from 64 to 4096', wholeFrom(64, 4096, 16)],
-  steps: ['ggflux.steps', 'a whole number from 1 to 1000', wholeFrom(1, 1000)],
-  guidance: ['ggflux.guidance', 'a number from 0 to 100', (value) => typeof value === 'number' && value >= 0 && value <= 100],
-  maxSequenceLength: ['ggflux.max_sequence_length', 'a whole number from 16 to 512', wholeFrom(16, 512)],
-}
+/** Metadata of a transformer's GGUF file that takes the place of a default. */
+const KEYS = {
+  width: 'ggflux.width',
+  height: 'ggflux.height',
+  steps: 'ggflux.steps',
+  guidance: 'ggflux.guidance',
+  maxSequenceLength: 'ggflux.max_sequence_length',
+} as const satisfies Partial<Record<keyof typeof RANGES, string>>
 const LATENT_RGB = 'ggflux.latent_rgb'
 
 /**
@@ -47,11 +42,11 @@ const LATENT_RGB = 'ggflux.latent_rgb'
  */
 export function modelDefaults(file: ModelFile, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>): ModelDefaults {
   const defaults: ModelDefaults = { ...(guidanceEmbed ? DEV : SCHNELL) }
-  for (const [name, [key, wanted, check]] of Object.entries(KEYS) as [keyof typeof KEYS, (typeof KEYS)['width']][]) {
-    const value = file.metadata.get(key)
+  for (const name of Object.keys(KEYS) as (keyof typeof KEYS)[]) {
+    const value = file.metadata.get(KEYS[name])
     if (value === undefined || (name === 'guidance' && !guidanceEmbed)) continue
-    if (!check(value)) throw damaged(file, key, String(value), wanted)
-    defaults[name] = value as number
+    if (!isWithin(value, RANGES[name])) throw damaged(file, KEYS[name], String(value), inWords(RANGES[name]))
+    defaults[name] = value
   }
   return { ...defaults, latentRgb: readLatentRgb(file) }
 }

@@ -35,6 +35,7 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   shift: [...WRONG, 0, 1, '', 'true'],
   noise: [...WRONG, ...NAMES],
   maxSequenceLength: [...WRONG, ...NUMBERS, 0, 15, 513, 20.5],
+  stepCache: [...WRONG, ...NUMBERS, 1.1],
   signal: [...WRONG, 'abort', true, { aborted: false }],
   format: [...WRONG, ...NAMES, 'PNG', 'gif'],
   quality: [...WRONG, ...NUMBERS, 0, 101, 50.5],
