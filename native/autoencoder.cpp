@@ -1,7 +1,5 @@
 #include "autoencoder.hpp"
 
-#include <cmath>
-
 namespace ggflux {
 
 namespace { constexpr float eps = 1e-6f; }
@@ -94,7 +92,7 @@ ggml_tensor * Autoencoder::attend(Graph & g, const AttnBlock & block, ggml_tenso
         return linear(g, {ggml_reshape_2d(ctx, conv.weight, channels, channels), conv.bias}, pixels);
     };
     const auto head = [&](const Conv & conv) { return ggml_reshape_3d(ctx, project(conv, y), channels, 1, w * h); };
-    y = attention(g, head(block.q), head(block.k), head(block.v), 1.0f / std::sqrt(static_cast<float>(channels)));
+    y = attention(g, head(block.q), head(block.k), head(block.v), Precision::f32);
     y = ggml_cont(ctx, ggml_transpose(ctx, project(block.proj_out, y)));
     return ggml_add(ctx, x, ggml_reshape_3d(ctx, y, w, h, channels));
 }

@@ -1,5 +1,6 @@
 #include "blocks.hpp"
 
+#include "kernels/attention.hpp"
 #include "kernels/conv2d.hpp"
 #include "kernels/linear.hpp"
 
@@ -84,8 +85,16 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 
 }  // namespace
 
-ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+Precision precision_of(const Linear & layer) {
+    return layer.weight->type == GGML_TYPE_F32 || layer.weight->type == GGML_TYPE_F16 ? Precision::f32 : Precision::bf16;
+}
+
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, Precision precision) {
+    if (g.cpu_threads() > 0 && precision == Precision::bf16 && kernels::attention_suits(q->ne[0])) {
+        return kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel());
+    }
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
+    const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
     const int64_t step = part_columns(g, n, 4.0 * static_cast<double>(width * n) * static_cast<double>(k->ne[2]));
     return in_parts(g, width, n, step, q, [&](int64_t first, int64_t count) {
         ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);

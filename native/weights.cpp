@@ -152,18 +152,16 @@ Conv Weights::conv(const std::string & name, int64_t kernel, int64_t in, int64_t
 
 // ---- loading ----
 
-// A quantised matrix goes into the first of the CPU's extra buffer types (AMX, repacking) that has a kernel for its type and shape.
-// Returns null where the tensor is to be used as it lies in the file.
+// A quantised matrix that our own kernel does not suit goes into the first of the CPU's extra buffer types (AMX, repacking) that has a kernel for its
+// type and shape. Returns null where the tensor is to be used as it lies in the file.
 ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_dev_t device) const {
     const bool widened = wanted.tensor->type != wanted.entry->type;
     if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU || widened) return ggml_backend_dev_buffer_type(device);
-    if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type)) {
+    const bool own = kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
+    if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type) && !own) {
         const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
             ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts"));
-        const bool own = kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
         for (ggml_backend_buffer_type_t * type = extra ? extra(device) : nullptr; type && *type; ++type) {
-            // Our own kernel is faster than any repacked format, and needs no copy; AMX is faster still.
-            if (own && std::strcmp(ggml_backend_buft_name(*type), "AMX") != 0) continue;
             // Ask with a product of the right type and shape whose weight seems to lie in such a buffer.
             ContextPtr ctx(ggml_init({ggml_tensor_overhead() * 4, nullptr, true}));
             BufferPtr probe(ggml_backend_buft_alloc_buffer(*type, 0));

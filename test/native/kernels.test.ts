@@ -17,8 +17,10 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-// Evaluates in a process of its own, with our kernels, those for AVX2, or ggml's (GGFLUX_KERNELS); returns the output and what was printed.
-function compute(kernels: 'own' | 'avx2' | 'ggml', mode: string, weights: string, ...shape: number[]): { output: Float32Array; printed: string } {
+type Kernels = 'own' | 'avx512' | 'tile-model' | 'avx2' | 'ggml'
+
+// Evaluates in a process of its own with the kernels that GGFLUX_KERNELS names; returns the output and what was printed.
+function compute(kernels: Kernels, mode: string, weights: string, ...shape: number[]): { output: Float32Array; printed: string } {
   const out = join(folder, 'output')
   const child = fileURLToPath(new URL('./children/compute.mjs', import.meta.url))
   const printed = execFileSync(process.execPath, [child, mode, weights, out, ...shape.map(String)], { env: { ...process.env, GGFLUX_KERNELS: kernels }, encoding: 'utf8' })
@@ -27,19 +29,25 @@ function compute(kernels: 'own' | 'avx2' | 'ggml', mode: string, weights: string
 
 // Shapes that no kernel likes: 160 rows of weights are no multiple of 64, 2112 numbers in a row are one block of 2048 and a rest of 64 (for the
 // K types 2304, whole blocks of 256), 33 and 47 tokens leave rests behind every number of columns that is computed at once. The reference is
-// the same network in F32 on the weights as they are after rounding; activations are rounded to 8 bits or to bfloat16, so each token may
-// differ by some percent, and a token that was forgotten or mixed up with another differs by everything.
-// With ggml's kernels the weights are repacked where it has a format for the type: what happens on CPUs that ours does not suit.
-describe.each(['own', 'ggml'] as const)('linear layers of odd shapes, %s kernels', (kernels) => {
+// the same network in F32 on the weights as they are after rounding; activations are rounded to bfloat16 or, by ggml, to 8 bits, so each token
+// may differ by some percent, and a token that was forgotten or mixed up with another differs by everything.
+// With ggml's kernels the weights are repacked where it has a format for the type: what happens on CPUs that ours does not suit. The model of AMX
+// tiles computes what the kernel for them does, on any processor that has BF16 products.
+describe.each([['own', 0.02], ['tile-model', 0.02], ['ggml', 0.06]] as const)('linear layers of odd shapes, %s kernels', (kernels, tolerance) => {
   test.each<[BlockType, dModel: number, dFf: number]>([
     ['Q4_0', 160, 2112],
     ['Q8_0', 160, 2112],
     ['BF16', 160, 2112],
+    ['Q4_1', 160, 2112],
+    ['Q5_0', 160, 2112],
     ['Q5_1', 160, 2112],
     ['IQ4_NL', 160, 2112],
-    ['Q4_K', 256, 2304],
     ['Q2_K', 256, 2304],
     ['Q3_K', 256, 2304],
+    ['Q4_K', 256, 2304],
+    ['Q5_K', 256, 2304],
+    ['Q6_K', 256, 2304],
+    ['IQ4_XS', 256, 2304],
   ])('%s', async (type, dModel, dFf) => {
     const config = { dModel, dFf, dKv: 32, numHeads: dModel / 32, numLayers: 2 }
     const { path } = await synthesize({ architecture: 't5-tiny', config, type: 'F32', path: join(folder, `${type}-f32.safetensors`) })
@@ -49,7 +57,7 @@ describe.each(['own', 'ggml'] as const)('linear layers of odd shapes, %s kernels
       const [{ output: actual }, { output: expected }] = [compute(kernels, 'states', quantized, n), compute(kernels, 'states', rounded, n)]
       for (let row = 0; row < n; row++) {
         const [begin, end] = [row * dModel, (row + 1) * dModel]
-        expect(relL2(actual.subarray(begin, end), expected.subarray(begin, end)), `token ${row} of ${n}`).toBeLessThan(0.06)
+        expect(relL2(actual.subarray(begin, end), expected.subarray(begin, end)), `token ${row} of ${n}`).toBeLessThan(tolerance)
       }
     }
   })
@@ -75,5 +83,21 @@ describe.each(['own', 'avx2'] as const)("our convolution beside ggml's, %s", (ke
     const [ours, reference] = [compute(kernels, mode, weights, height, width), compute('ggml', mode, weights, height, width)]
     expect(ours.output.length).toBeGreaterThan(0)
     expect(relL2(ours.output, reference.output)).toBeLessThan(1e-5)
+  })
+})
+
+// BF16 weights are the same numbers in F32, where attention is ggml's; with them it is ours. Lengths around a block of 48 queries and 256 keys, and
+// one token alone.
+describe.each(['own', 'tile-model'] as const)('our attention, %s', (kernels) => {
+  test.each([[1, 1], [30, 17], [333, 37], [480, 33]])('%i tokens of the picture and %i of text: F32 but for the rounding to bfloat16', async (tokens, text) => {
+    const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-f32.safetensors') })
+    const rounded = await convertWeights(path, join(folder, 'flux-rounded.safetensors'), { type: 'BF16', quantize, rounded: true })
+    const coarse = await convertWeights(path, join(folder, 'flux-bf16.gguf'), { type: 'BF16', quantize })
+    const [actual, expected] = [coarse, rounded].map((weights) => compute(kernels, 'predict', weights, tokens, text).output) as [Float32Array, Float32Array]
+    const width = expected.length / tokens
+    for (let row = 0; row < tokens; row++) {
+      const [begin, end] = [row * width, (row + 1) * width]
+      expect(relL2(actual.subarray(begin, end), expected.subarray(begin, end)), `token ${row}`).toBeLessThan(0.02)
+    }
   })
 })

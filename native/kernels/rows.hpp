@@ -1,0 +1,182 @@
+// How a row of weights is read, type by type: the 32 numbers from number k on, rounded to bfloat16. The formats are those of ggml-common.h; what a
+// block of 32 or 256 numbers holds is said beside each.
+#pragma once
+
+#include "bf16.hpp"
+
+#if defined(GGFLUX_BF16)
+
+namespace ggflux::kernels::bf16 {
+
+AVX512BF16 inline float half(const uint8_t * bytes) {
+    uint16_t bits;
+    std::memcpy(&bits, bytes, 2);
+    return _cvtsh_ss(bits);
+}
+
+AVX512BF16 inline __m128i bytes16(const uint8_t * from) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)); }
+AVX512BF16 inline __m256i bytes32(const uint8_t * from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)); }
+
+// Scale and offset of 16 numbers.
+struct Step { float scale, offset = 0; };
+
+AVX512BF16 inline __m512 stretch(__m128i bytes, Step step) {
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), _mm512_set1_ps(step.scale), _mm512_set1_ps(step.offset));
+}
+// scale * byte + offset of 32 signed bytes; the first and the last 16 may differ
+AVX512BF16 inline Pairs stretch(__m256i bytes, Step first, Step last) {
+    return round_pairs(stretch(_mm256_castsi256_si128(bytes), first), stretch(_mm256_extracti128_si256(bytes, 1), last));
+}
+AVX512BF16 inline Pairs stretch(__m256i bytes, Step step) { return stretch(bytes, step, step); }
+
+// `count` bits of every byte, from bit `shift` on
+AVX512BF16 inline __m256i bits(__m256i bytes, int shift, int count) {
+    return _mm256_and_si256(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8(static_cast<char>((1 << count) - 1)));
+}
+// 16 bytes: the low halves, then the high halves
+AVX512BF16 inline __m256i nibbles(const uint8_t * from) {
+    const __m128i bytes = bytes16(from);
+    return bits(_mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes), 0, 4);
+}
+// plus 16 where a bit is set
+AVX512BF16 inline __m256i fifth(__m256i low, __mmask32 set) { return _mm256_mask_add_epi8(low, set, low, _mm256_set1_epi8(16)); }
+AVX512BF16 inline __mmask32 mask32(const uint8_t * from) {
+    uint32_t mask;
+    std::memcpy(&mask, from, 4);
+    return mask;
+}
+AVX512BF16 inline __m256i less(__m256i bytes, char by) { return _mm256_sub_epi8(bytes, _mm256_set1_epi8(by)); }
+// the 16 levels of the IQ4 types
+AVX512BF16 inline __m256i levels(__m256i nibbles) {
+    const __m128i table = _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);
+}
+
+struct RowBF16 {
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const { return _mm512_loadu_si512(data + 2 * k); }
+};
+
+// ---- blocks of 32
+
+struct RowQ8_0 {  // scale, 32 signed bytes
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 32 * 34;
+        return stretch(bytes32(block + 2), {half(block)});
+    }
+};
+struct RowQ4_0 {  // scale, 32 halves of bytes less 8
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 32 * 18;
+        return stretch(less(nibbles(block + 2), 8), {half(block)});
+    }
+};
+struct RowQ4_1 {  // scale, offset, 32 halves of bytes
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 32 * 20;
+        return stretch(nibbles(block + 4), {half(block), half(block + 2)});
+    }
+};
+struct RowQ5_0 {  // scale, 32 fifth bits, 32 halves of bytes; less 16
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 32 * 22;
+        return stretch(less(fifth(nibbles(block + 6), mask32(block + 2)), 16), {half(block)});
+    }
+};
+struct RowQ5_1 {  // scale, offset, 32 fifth bits, 32 halves of bytes
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 32 * 24;
+        return stretch(fifth(nibbles(block + 8), mask32(block + 4)), {half(block), half(block + 2)});
+    }
+};
+struct RowIQ4_NL {  // scale, 32 halves of bytes
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 32 * 18;
+        return stretch(levels(nibbles(block + 2)), {half(block)});
+    }
+};
+
+// ---- blocks of 256: `part` is one of its 8 parts of 32
+
+// Q4_K and Q5_K: 8 scales and 8 offsets of 6 bits in 12 bytes, with a scale and an offset for all
+AVX512BF16 inline Step step_k4(const uint8_t * block, int part) {
+    const uint8_t * s = block + 4;
+    const int scale = part < 4 ? s[part] & 63 : (s[part + 4] & 15) | (s[part - 4] >> 6 << 4);
+    const int offset = part < 4 ? s[part + 4] & 63 : (s[part + 4] >> 4) | (s[part] >> 6 << 4);
+    return {half(block) * static_cast<float>(scale), -half(block + 2) * static_cast<float>(offset)};
+}
+
+struct RowQ4_K {  // steps; of every 64 numbers 32 bytes, low halves first
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 256 * 144;
+        const int part = static_cast<int>(k / 32 % 8);
+        return stretch(bits(bytes32(block + 16 + part / 2 * 32), part % 2 * 4, 4), step_k4(block, part));
+    }
+};
+struct RowQ5_K {  // steps; 32 bytes of fifth bits, one bit for each part; then as Q4_K
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 256 * 176;
+        const int part = static_cast<int>(k / 32 % 8);
+        const __mmask32 set = _mm256_test_epi8_mask(bytes32(block + 16), _mm256_set1_epi8(static_cast<char>(1 << part)));
+        return stretch(fifth(bits(bytes32(block + 48 + part / 2 * 32), part % 2 * 4, 4), set), step_k4(block, part));
+    }
+};
+struct RowQ6_K {  // of every 128 numbers 64 bytes of low halves; 32 of two high bits; 16 signed scales; a scale for all; less 32
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 256 * 210;
+        const int part = static_cast<int>(k / 32 % 8), side = part / 4, quarter = part % 4;
+        const __m256i low = bits(bytes32(block + 64 * side + quarter % 2 * 32), quarter / 2 * 4, 4);
+        const __m256i high = bits(bytes32(block + 128 + 32 * side), 2 * quarter, 2);
+        const auto * scales = reinterpret_cast<const int8_t *>(block + 192 + 2 * part);
+        const float all = half(block + 208);
+        const __m256i both = _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
+        return stretch(less(both, 32), {all * static_cast<float>(scales[0])}, {all * static_cast<float>(scales[1])});
+    }
+};
+struct RowQ3_K {  // 32 bytes of third bits, one bit for each part; of every 128 numbers 32 bytes of two bits; 16 scales of 6 bits in 12 bytes; a scale for all
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 256 * 110;
+        const int part = static_cast<int>(k / 32 % 8);
+        const __mmask32 set = _mm256_test_epi8_mask(bytes32(block), _mm256_set1_epi8(static_cast<char>(1 << part)));
+        const __m256i low = bits(bytes32(block + 32 + part / 4 * 32), part % 4 * 2, 2);
+        const float all = half(block + 108);
+        const auto step = [&](int i) -> Step {
+            const uint8_t * s = block + 96;
+            return {all * static_cast<float>(((s[i % 8] >> (i / 8 * 4) & 15) | (s[8 + i % 4] >> (i / 4 * 2) & 3) << 4) - 32)};
+        };
+        return stretch(_mm256_mask_sub_epi8(low, ~set, low, _mm256_set1_epi8(4)), step(2 * part), step(2 * part + 1));
+    }
+};
+struct RowQ2_K {  // 16 bytes of scale and offset, 4 bits each; of every 128 numbers 32 bytes of two bits; a scale and an offset for all
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 256 * 84;
+        const int part = static_cast<int>(k / 32 % 8);
+        const float scale = half(block + 80), offset = half(block + 82);
+        const auto step = [&](int i) -> Step { return {scale * static_cast<float>(block[i] & 15), -offset * static_cast<float>(block[i] >> 4)}; };
+        return stretch(bits(bytes32(block + 16 + part / 4 * 32), part % 4 * 2, 2), step(2 * part), step(2 * part + 1));
+    }
+};
+struct RowIQ4_XS {  // a scale for all; 8 scales of 6 bits, less 32, the high bits first; halves of bytes as in the blocks of 32
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const uint8_t * block = data + k / 256 * 136;
+        const int part = static_cast<int>(k / 32 % 8);
+        const int high = (block[2] | block[3] << 8) >> (2 * part) & 3, low = block[4 + part / 2] >> (part % 2 * 4) & 15;
+        return stretch(levels(nibbles(block + 8 + 16 * part)), {half(block) * static_cast<float>((low | high << 4) - 32)});
+    }
+};
+
+}  // namespace ggflux::kernels::bf16
+
+#endif
