@@ -21,6 +21,7 @@ import { Queue } from './queue.js'
 import { denoise } from './sampling/denoise.js'
 import { SAMPLERS } from './sampling/samplers.js'
 import { StepCache } from './sampling/step-cache.js'
+import { decodeWithin, type Decode } from './tiled-decode.js'
 
 export type { LoadOptions }
 
@@ -60,6 +61,8 @@ export interface ImageEvent {
   parameters: string
   /** text encoders that saw only the beginning of the prompt */
   truncated: ('t5' | 'clip')[]
+  /** side in pixels of the tiles that were decoded, where memory did not suffice for the whole picture at once */
+  tile?: number
   /** milliseconds by stage; loading is counted where it happens */
   timings: Record<Stage, number>
 }
@@ -205,13 +208,13 @@ export class FluxPipeline {
 
       yield { type: 'stage', stage: 'decode' }
       lap()
-      const rgb = await this.#decode(latents, rows, columns, signal)
+      const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
       const steps = sigmas.length - 1
       const extra = { 'Step cache': settings.stepCache || undefined }
       const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })
       const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
       timings.decode = lap()
-      yield { type: 'image', image, format, width, height, seed, parameters, truncated, timings }
+      yield { type: 'image', image, format, width, height, seed, parameters, truncated, ...(tile === undefined ? {} : { tile }), timings }
     } finally {
       leave()
     }
@@ -227,18 +230,19 @@ export class FluxPipeline {
     if (method === 'linear') {
       return latentPreview(unpackLatents(denoised, rows, columns), rows, columns, 1, this.#parts.defaults.latentRgb)
     }
-    const rgb = await this.#decode(denoised, rows, columns, signal)
+    const { rgb } = await this.#decode(denoised, rows, columns, signal)
     return { data: Buffer.from(rgb.buffer), width: 8 * columns, height: 8 * rows }
   }
 
   /**
    * @param packed [rows / 2 * columns / 2, 64]
-   * @returns [8 rows, 8 columns, 3]
+   * @returns rgb [8 rows, 8 columns, 3], and the side of the tiles, if any
    */
-  async #decode(packed: Float32Array, rows: number, columns: number, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+  async #decode(packed: Float32Array, rows: number, columns: number, signal?: AbortSignal): Promise<{ rgb: Uint8Array<ArrayBuffer>; tile?: number }> {
     const vae = await this.#parts.vae.get(signal)
-    const image = await vae.decode(unpackLatents(packed, rows, columns), rows, columns, signal ? { signal } : {})
-    return inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer])
+    const decode: Decode = (latents, height, width) => vae.decode(latents, height, width, signal ? { signal } : {})
+    const { image, ...tiling } = await decodeWithin(decode, unpackLatents(packed, rows, columns), rows, columns)
+    return { rgb: await inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer]), ...tiling }
   }
 
   /**
