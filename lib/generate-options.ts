@@ -18,7 +18,7 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   height?: number
   /** 1 to 1000. @default dev 28, schnell 4, tiny 8 */
   steps?: number
-  /** strength of the prompt, 0 to 100; only models with guidance (dev) take it. @default 3.5; tiny 3 */
+  /** strength of the prompt, 0 to 100; only models with guidance (dev) take it. @default 3.5; tiny 2 */
   guidance?: number
   /** 0 to 2^53 - 1. @default a random one, told in the result */
   seed?: number
@@ -36,7 +36,7 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   maxSequenceLength?: number
   /**
    * Saves evaluations of the model where its velocity changes smoothly: the relative error that a continued velocity may have, 0 to 1. For
-   * many steps (dev); 0.02 to 0.1 is usual. @default 0, every step is evaluated
+   * many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
    */
   stepCache?: number
   /** what each step's event shows, see {@link PreviewOptions}; only `stream()` takes it. @default none */

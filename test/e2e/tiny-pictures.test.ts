@@ -22,12 +22,6 @@ beforeAll(async () => {
 })
 afterAll(() => pipe?.close())
 
-/**
- * The training of the committed weights was stopped early: colours, places and relations are right mostly, shapes are not yet. What holds
- * is asserted here; what a finished training has to reach is skipped, with this reason.
- */
-const UNFINISHED = 'the training of the committed weights was stopped before shapes are right (models/tiny/README.md)'
-
 describe('the tiny model draws what it was never shown', () => {
   let ofSingle: Verdict[]
   let ofPair: Verdict[]
@@ -37,48 +31,58 @@ describe('the tiny model draws what it was never shown', () => {
     console.log([report('one thing', ofSingle), report('two things', ofPair)].join('\n\n'))
   }, 900_000)
 
-  test('one thing: the colour', () => {
+  test('one thing: its held-out shape and colour', () => {
     expect(ofSingle.length).toBeGreaterThanOrEqual(100)
-    const colored = ofSingle.filter(({ agreement }) => agreement.things[0]!.color)
-    expect(colored.length / ofSingle.length).toBeGreaterThanOrEqual(0.9)
-  })
-
-  test('one thing: its held-out shape and colour', ({ skip }) => {
-    skip(UNFINISHED)
     expect(rate(ofSingle)).toBeGreaterThanOrEqual(0.9)
   })
 
-  test('two things in a held-out relation: number, colours and relation', () => {
+  test('two things in a held-out relation: number, colours, shapes and relation', () => {
     expect(ofPair.length).toBeGreaterThanOrEqual(100)
-    expect(rate(ofPair, 'composed')).toBeGreaterThanOrEqual(0.75)
-  })
-
-  test('two things in a held-out relation: the shapes, too', ({ skip }) => {
-    skip(UNFINISHED)
     expect(rate(ofPair)).toBeGreaterThanOrEqual(0.75)
   })
 
   test('more guidance raises agreement', { timeout: 600_000 }, async () => {
-    const none = rate(await trial(pipe, pair, { guidance: 1 }), 'composed')
-    const usual = rate(ofPair, 'composed')
-    console.log(`number, colours and relation with guidance 1: ${percent(none)}, with guidance 3: ${percent(usual)}`)
+    const none = rate(await trial(pipe, pair, { guidance: 1 }))
+    const usual = rate(ofPair)
+    console.log(`two things with guidance 1: ${percent(none)} right, with guidance 2: ${percent(usual)}`)
     expect(usual).toBeGreaterThan(none)
   })
 })
 
-const OTHERS: [string, Partial<GenerateOptions>][] = [
-  ['4 steps', { steps: 4 }],
-  ['20 steps', { steps: 20 }],
+test.for([4, 20])('%i steps', { timeout: 600_000 }, async (steps) => {
+  const verdicts = await trial(pipe, [...some(single, 20), ...some(pair, 20)], { steps })
+  console.log(report(`${steps} steps`, verdicts))
+  expect(rate(verdicts)).toBeGreaterThanOrEqual(0.75)
+})
+
+/** Most pictures of the committed weights' training had 128 x 128 pixels; other sizes need more of it. */
+const UNFINISHED = 'other sizes are not trained to the end (models/tiny/README.md)'
+
+const SIZES: [string, Partial<GenerateOptions>][] = [
   ['112 x 176', { width: 112, height: 176 }],
   ['64 x 64', { width: 64, height: 64 }],
   ['208 x 144', { width: 208, height: 144 }],
   ['256 x 256', { width: 256, height: 256 }],
 ]
-test.for(OTHERS)('other sizes and steps: %s', { timeout: 600_000 }, async ([name, options], { skip }) => {
+test.for(SIZES)('other sizes: %s', { timeout: 600_000 }, async ([name, options], { skip }) => {
   skip(UNFINISHED)
   const verdicts = await trial(pipe, [...some(single, 20), ...some(pair, 20)], options)
   console.log(report(name, verdicts))
   expect(rate(verdicts)).toBeGreaterThanOrEqual(0.75)
+})
+
+test('the step cache makes nearly the same picture with fewer evaluations, and says so', { timeout: 120_000 }, async () => {
+  const options = { prompt: PROMPT, seed: 1, steps: 28, format: 'raw' } as const
+  const whole = await pipe.generate(options)
+  const events = await collect(pipe.stream({ ...options, stepCache: 0.2 }))
+  const image = events.at(-1)!
+  if (image.type !== 'image') throw new Error('the last event is the picture')
+  const evaluated = events.filter((event) => event.type === 'step' && !event.reused).length
+  const apart = distance(image.image, whole)
+  console.log(`step cache 0.2: ${evaluated} of 28 steps evaluated, ${apart.toFixed(2)} bytes from the whole picture`)
+  expect(evaluated).toBeLessThan(20)
+  expect(apart, 'root of the mean square, in bytes').toBeLessThan(10)
+  expect(image.parameters).toContain('Step cache: 0.2')
 })
 
 /** of the README's main command */
@@ -104,19 +108,25 @@ test('the main command of the README draws what it says', async () => {
     }
     const { count, things, relation, background } = agrees(judge(rgb, width, height), wanted)
     expect({ count, relation, background }).toEqual({ count: true, relation: true, background: true })
-    expect(things.map(({ color }) => color)).toEqual([true, true])
+    expect(things.map(({ shape, color }) => ({ shape, color }))).toEqual([{ shape: true, color: true }, { shape: true, color: true }])
   } finally {
     rmSync(folder, { recursive: true })
   }
 })
 
-test('another seed gives another picture; the same seed gives the same bytes, in every run and with every number of threads', async () => {
+test('another seed gives another picture where the prompt leaves something open', async () => {
+  const seeds = [1, 2, 3, 4, 5, 6]
+  const pictures: Buffer[] = []
+  for (const seed of seeds) pictures.push(await pipe.generate({ prompt: 'a red heart', seed, format: 'raw' }))
+  const backgrounds = pictures.map((rgb) => judge(rgb, 128, 128).background.names.join(' to '))
+  expect(new Set(backgrounds).size, backgrounds.join(', ')).toBeGreaterThanOrEqual(3)
+})
+
+test('the same seed gives the same bytes, in every run and with every number of threads; another seed does not', async () => {
   const make = (pipe: FluxPipeline, seed: number) => pipe.generate({ prompt: PROMPT, seed, format: 'raw' })
   const first = await make(pipe, 1)
   expect(Buffer.compare(await make(pipe, 1), first)).toBe(0)
-  const other = await make(pipe, 2)
-  const apart = first.reduce((sum, byte, i) => sum + Math.abs(byte - other[i]!), 0) / first.length
-  expect(apart, 'mean difference of two seeds in bytes').toBeGreaterThan(2)
+  expect(Buffer.compare(await make(pipe, 2), first)).not.toBe(0)
   for (const threads of [1, 2, 3]) {
     await using again = await loadTiny({ threads })
     expect(Buffer.compare(await make(again, 1), first), `${threads} threads`).toBe(0)

@@ -87,7 +87,7 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
 describe('defaults', () => {
   test('of dev and schnell, as documented', () => {
     expect(complete({ seed: 1 })).toMatchObject({
-      width: 1024, height: 1024, guidance: 3.5, seed: 1, sampler: 'euler', scheduler: 'official', noise: 'float32', maxSequenceLength: 512,
+      width: 1024, height: 1024, guidance: 3.5, seed: 1, sampler: 'euler', scheduler: 'official', noise: 'float32', maxSequenceLength: 512, stepCache: 0,
       preview: undefined, encode: {}, signal: undefined,
     })
     expect(complete({}).sigmas).toHaveLength(29)

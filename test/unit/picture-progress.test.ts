@@ -4,7 +4,7 @@ import { PictureProgress } from '../../lib/cli/picture-progress.js'
 import { pictureSummary } from '../../lib/cli/picture-report.js'
 import { progressText } from '../../lib/cli/synth.js'
 
-const step = (step: number, ms: number) => ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, ms }) as const
+const step = (step: number, ms: number) => ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
 
 test('the stages of a picture, the share of the weights, the speed and the time left', () => {
   const progress = new PictureProgress(0)

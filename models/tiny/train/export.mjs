@@ -29,7 +29,7 @@ const METADATA = {
     'ggflux.width': 128,
     'ggflux.height': 128,
     'ggflux.steps': 8,
-    'ggflux.guidance': 3,
+    'ggflux.guidance': 2,
     'ggflux.max_sequence_length': 32,
     'ggflux.latent_rgb': Float32Array.from(JSON.parse(readFileSync(join(work, 'export/latent-rgb.json'), 'utf8'))),
   }),

@@ -1,4 +1,4 @@
-"""Writes the trained networks as F32 safetensors in the official names, the linear preview's fit, and the held-out prompts.
+"""Writes the trained networks as F32 safetensors in the official names, the linear preview's map, and the held-out prompts.
 
     python3 export.py [flux.pt|guided.pt]
 """
@@ -13,6 +13,7 @@ import torch
 
 import world
 from common import HERE, work
+from latents import Basis
 
 PROMPTS = 120  # of each kind
 
@@ -33,14 +34,10 @@ def write_safetensors(path, state):
 
 
 def latent_rgb():
-    """[17, 3]: the linear map from latents, and a one, to the mean colour of their 8 x 8 pixels, by least squares."""
-    latents = torch.load(work('latents.pt'))
-    first, some = latents[128, 128]
-    x = some[:512].float().permute(0, 2, 3, 1).reshape(-1, 16).numpy()
-    pictures = np.stack([world.sample(first + i, 128, 128)[1] for i in range(512)]) / 127.5 - 1
-    y = pictures.reshape(512, 16, 8, 16, 8, 3).mean((2, 4)).reshape(-1, 3)
-    fit, *_ = np.linalg.lstsq(np.concatenate([x, np.ones((len(x), 1))], 1), y, rcond=None)
-    return [round(value, 4) for value in fit.reshape(-1).tolist()]
+    """[17, 3]: the linear map from latents, and a one, to the mean colour of their 8 x 8 pixels."""
+    basis = Basis()
+    rows = np.concatenate([basis.backward, basis.mean[None]]).reshape(17, -1, 3).mean(1)
+    return [round(value, 4) for value in rows.reshape(-1).tolist()]
 
 
 def held_out_prompts():
@@ -62,7 +59,7 @@ def main():
     text = torch.load(work('text.pt'))
     states = {
         'transformer': torch.load(work(sys.argv[1] if len(sys.argv) > 1 else 'guided.pt')),
-        't5': text['t5'], 'clip': text['clip'], 'vae': torch.load(work('settled.pt')),
+        't5': text['t5'], 'clip': text['clip'], 'vae': torch.load(work('autoencoder.pt')),
     }
     for name, state in states.items():
         write_safetensors(work(f'export/{name}.safetensors'), state)

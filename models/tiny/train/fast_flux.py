@@ -22,7 +22,8 @@ def attend(q, k, v):
     return torch.bmm(weights, v).view(b, heads, n, d).transpose(1, 2).reshape(b, n, heads * d)
 
 
-def forward(net, img, txt, vec, t, guidance, rows, columns):
+def forward(net, img, txt, vec, t, guidance, rows, columns, features=None):
+    """`features`, a list, gets the image tokens behind the double blocks, [b, rows * columns, HIDDEN]."""
     text = txt.shape[1]
     cos, sin = rotations(rows, columns, text)
     vec = F.silu((embed(net.time_in, sinusoid(t)) + embed(net.guidance_in, sinusoid(guidance)) + embed(net.vector_in, vec)).float())
@@ -44,6 +45,8 @@ def forward(net, img, txt, vec, t, guidance, rows, columns):
             y = linear(mlp[2], gelu(linear(mlp[0], modulate(x, mod[3], mod[4]))))
             results.append(gate(x, y, mod[5]))
         txt, img = results
+    if features is not None:
+        features.append(img)
 
     x = torch.cat([txt, img], 1)
     for block in net.single_blocks:

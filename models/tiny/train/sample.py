@@ -3,6 +3,7 @@
     python3 sample.py flux.pt|guided.pt sheet.png [steps] [guidance] [classifier-free guidance]
 """
 import math
+import os
 import random
 import sys
 
@@ -13,8 +14,9 @@ from PIL import Image
 import fast_flux
 import world
 from autoencoder import Autoencoder
-from common import work
+from common import start, work
 from flux import Flux, unpack
+from latents import Basis
 from train_flux import Captions
 
 
@@ -25,7 +27,7 @@ def sigmas(steps, tokens):
 
 
 @torch.no_grad()
-def sample(net, autoencoder, captions, texts, rows, columns, steps, guidance, true_guidance=1.0, seed=0):
+def sample(net, decode, captions, texts, rows, columns, steps, guidance, true_guidance=1.0, seed=0):
     """uint8 [b, 16 rows, 16 columns, 3]"""
     x = torch.randn(len(texts), rows * columns, 64, generator=torch.Generator().manual_seed(seed))
     (txt, vec), (no_txt, no_vec) = captions(texts), captions([''] * len(texts))
@@ -37,19 +39,26 @@ def sample(net, autoencoder, captions, texts, rows, columns, steps, guidance, tr
             without = fast_flux.forward(net, x, no_txt, no_vec, t, g, rows, columns)
             v = without + true_guidance * (v - without)
         x = x + (then - now) * v
-    y = autoencoder.decode(unpack(x, rows, columns))
-    return y.add(1).mul(127.5).clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return decode(unpack(x, rows, columns)).clip(0, 255).astype(np.uint8)
+
+
+def decoder():
+    """Latents -> [b, height, width, 3], 0 to 255: the autoencoder's where it is trained, the linear one until then."""
+    if not os.path.exists(work('autoencoder.pt')):
+        return Basis().decode
+    autoencoder = Autoencoder()
+    autoencoder.load_state_dict(torch.load(work('autoencoder.pt')))
+    return lambda latents: autoencoder.decode(latents).add(1).mul(127.5).permute(0, 2, 3, 1).numpy()
 
 
 def main():
     file, target, steps, guidance, true_guidance = (sys.argv[1:] + ['8', '3.5', '1'][len(sys.argv) - 3:])[:5]
-    torch.set_num_threads(2)
-    net, autoencoder, captions = Flux(), Autoencoder(), Captions()
+    start(2)
+    net, captions = Flux(), Captions()
     net.load_state_dict(torch.load(work(file)))
-    autoencoder.load_state_dict(torch.load(work('settled.pt')))
     rng = random.Random('sheet')
     texts = [world.caption(rng, world.random_scene(rng, held=True)) for _ in range(32)]
-    pictures = sample(net, autoencoder, captions, texts, 8, 8, int(steps), float(guidance), float(true_guidance))
+    pictures = sample(net, decoder(), captions, texts, 8, 8, int(steps), float(guidance), float(true_guidance))
     Image.fromarray(pictures.reshape(4, 8, 128, 128, 3).transpose(0, 2, 1, 3, 4).reshape(512, 1024, 3)).save(target)
     print('\n'.join(texts))
 

@@ -4,27 +4,40 @@
 
 The velocity of x_t = (1 - t) x + t noise is noise - x. A tenth of the captions is left empty; while it is trained, the guidance it is
 given is random and means nothing. Then a frozen copy teaches: for a random guidance g the student learns
-uncaptioned + g (captioned - uncaptioned). Starts from `flux.pt`, where there is one, with `--resume`.
+uncaptioned + g (captioned - uncaptioned). With `--resume` it starts from `flux.pt`, and where only seconds of
+distillation are given, that goes on with `guided.pt`.
+
+Beside the velocity, one linear layer behind the double blocks has to tell which shape covers how much of a token; it is thrown away
+afterwards. Without it, colours and places are learned long before outlines, which are a small part of the velocity.
 """
 import copy
+import os
 import random
 import sys
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import fast_flux
 import world
 from common import Average, Log, cosine, save, start, work
-from flux import Flux, pack
+from flux import HIDDEN, Flux, pack
+from latents import Basis
 from make_tokenizers import ClipTokenizer, T5Tokenizer
 from muon import Muon
 from text import Clip, T5, clip_batch
 
 TEXT = 32  # tokens of T5, mostly
 TOKENS = 4608  # of a batch
-MAIN = (128, 128)
-GUIDANCE = (1, 7)
+MAIN = (8, 8)  # rows and columns of tokens
+MAIN_SHARE = 0.4
+# a fifth of all sizes is left out of training
+HELD_SIZES = {(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (3 * rows + columns) % 5 == 0}
+OTHERS = [(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (rows, columns) not in HELD_SIZES]
+SHAPE_LOSS = 0.1
+GUIDANCE = (1, 5)
 
 
 class Captions:
@@ -46,27 +59,26 @@ class Captions:
 
 
 class Data:
-    def __init__(self):
-        self.latents = torch.load(work('latents.pt'))
-        self.others = [size for size in self.latents if size != MAIN]
-        self.scenes = {}
+    """Pictures of the world, drawn as they are needed."""
 
-    def scene(self, seed):
-        if seed not in self.scenes:
-            self.scenes[seed] = world.random_scene(random.Random(seed))
-        return self.scenes[seed]
+    def __init__(self):
+        self.basis = Basis()
 
     def batch(self, rng):
-        """Latents as tokens, captions, rows, columns, text length; all pictures of one size."""
-        size = MAIN if rng.random() < 0.75 else rng.choice(self.others)
-        first, latents = self.latents[size]
-        rows, columns = size[0] // 16, size[1] // 16
+        """Latents as tokens, shares of every token that each shape covers, captions, rows, columns, text length; pictures of one size."""
+        rows, columns = MAIN if rng.random() < MAIN_SHARE else rng.choice(OTHERS)
+        height, width = 16 * rows, 16 * columns
         length = TEXT if rng.random() < 0.9 else rng.randrange(24, 68, 4)
         # small pictures cost little, but a batch of them should not be larger than the others by far
-        count = min(96, TOKENS // (rows * columns + length))
-        chosen = [rng.randrange(len(latents)) for _ in range(count)]
-        captions = [world.caption(rng, self.scene(first + i)) for i in chosen]
-        return pack(latents[chosen].float()), captions, rows, columns, length
+        scenes = [world.random_scene(rng) for _ in range(min(96, TOKENS // (rows * columns + length)))]
+        drawn = [world.render_with_cover(rng, scene, width, height) for scene in scenes]
+        shares = torch.zeros(len(scenes), rows * columns, 1 + len(world.SHAPES))
+        for share, scene, (_, covers) in zip(shares, scenes, drawn):
+            for thing, cover in zip(scene.things, covers):
+                share[:, 1 + world.SHAPES.index(thing.shape)] += torch.from_numpy(cover.reshape(rows, 16, columns, 16).mean((1, 3)).reshape(-1))
+        shares[..., 0] = (1 - shares.sum(-1)).clamp(min=0)
+        latents = self.basis.encode(np.stack([picture for picture, _ in drawn]))
+        return pack(latents), shares, [world.caption(rng, scene) for scene in scenes], rows, columns, length
 
 
 def noised(rng, x):
@@ -92,7 +104,9 @@ def optimizers(net, lr):
 
 def train(net, rng, data, captions, seconds, name, lr, target=None, drop=0.1, average_decay=0.999):
     """`target(noisy, txt, vec, t, guidance, rows, columns)` gives the velocity to learn; without it the data's own."""
+    shapes = nn.Linear(HIDDEN, 1 + len(world.SHAPES))
     pairs = optimizers(net, lr)
+    pairs[1][0].add_param_group({'params': shapes.parameters()})
     average, log, step, seen, recent = Average(net, average_decay), Log(name), 0, 0, []
     share = 0.0
     while share < 1:
@@ -100,7 +114,7 @@ def train(net, rng, data, captions, seconds, name, lr, target=None, drop=0.1, av
         for optimizer, top in pairs:
             for group in optimizer.param_groups:
                 group['lr'] = top * min(1, (step + 1) / 100) * cosine(int(share * 10000), 10000, warm=1)
-        x, texts, rows, columns, length = data.batch(rng)
+        x, shares, texts, rows, columns, length = data.batch(rng)
         if drop:
             texts = ['' if rng.random() < drop else text for text in texts]
         txt, vec = captions(texts, length)
@@ -108,20 +122,23 @@ def train(net, rng, data, captions, seconds, name, lr, target=None, drop=0.1, av
         guidance = torch.empty(len(x)).uniform_(*GUIDANCE)
         if target:
             velocity = target(noisy, txt, vec, t, guidance, rows, columns)
-        loss = (fast_flux.forward(net, noisy, txt, vec, t, guidance, rows, columns) - velocity).square().mean()
+        features = []
+        loss = (fast_flux.forward(net, noisy, txt, vec, t, guidance, rows, columns, features) - velocity).square().mean()
+        told = F.cross_entropy(shapes(features[0]).flatten(0, 1), shares.flatten(0, 1))
         net.zero_grad(set_to_none=True)
+        shapes.zero_grad(set_to_none=True)
         if not loss.isfinite():
             raise SystemExit(f'step {step}: the loss is no number')
-        loss.backward()
+        (loss + SHAPE_LOSS * told).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         for optimizer, _ in pairs:
             optimizer.step()
         average.update(net)
         step += 1
         seen += len(x)
-        recent.append(loss.item())
+        recent.append((loss.item(), told.item()))
         if step % 100 == 0:
-            log(step=step, seen=seen, loss=sum(recent) / len(recent))
+            log(step=step, seen=seen, loss=float(np.mean([a for a, _ in recent])), shapes=float(np.mean([b for _, b in recent])))
             recent = []
         if step % 500 == 0:
             save(name + '.pt', {**net.state_dict(), **average.values})
@@ -130,8 +147,11 @@ def train(net, rng, data, captions, seconds, name, lr, target=None, drop=0.1, av
     net.load_state_dict({**net.state_dict(), **average.values})
 
 
-def distil(net, rng, data, captions, seconds):
+def distil(net, rng, data, captions, seconds, student=None):
+    """`student`: weights to go on from, instead of the teacher's."""
     teacher = copy.deepcopy(net)
+    if student:
+        net.load_state_dict(student)
 
     def target(noisy, txt, vec, t, guidance, rows, columns):
         with torch.no_grad():
@@ -142,7 +162,7 @@ def distil(net, rng, data, captions, seconds):
             with_caption, without = both.chunk(2)
             return without + guidance[:, None, None] * (with_caption - without)
 
-    train(net, rng, data, captions, seconds, 'guided', lr=0.25, target=target, drop=0.05, average_decay=0.995)
+    train(net, rng, data, captions, seconds, 'guided', lr=0.4, target=target, drop=0.05, average_decay=0.995)
 
 
 def begin(net):
@@ -156,7 +176,7 @@ def main():
     arguments = [argument for argument in sys.argv[1:] if argument != '--resume']
     seconds, guided_seconds = (float(a) for a in (arguments + ['2700', '480'][len(arguments):])[:2])
     start(4)
-    rng = random.Random('flux again' if '--resume' in sys.argv else 'flux')
+    rng = random.Random('flux at all sizes' if '--resume' in sys.argv else 'flux')
     net = Flux()
     begin(net)
     if '--resume' in sys.argv:
@@ -165,7 +185,8 @@ def main():
     if seconds:
         train(net, rng, data, captions, seconds, 'flux', lr=0.7 if '--resume' in sys.argv else 1)
     if guided_seconds:
-        distil(net, rng, data, captions, guided_seconds)
+        resumed = not seconds and os.path.exists(work('guided.pt'))
+        distil(net, rng, data, captions, guided_seconds, torch.load(work('guided.pt')) if resumed else None)
 
 
 if __name__ == '__main__':

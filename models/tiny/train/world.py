@@ -19,7 +19,7 @@ COLORS = {
 }
 BACKGROUNDS = COLORS | {'light blue': (175, 210, 245), 'light green': (185, 230, 180), 'beige': (238, 224, 196), 'dark blue': (22, 32, 84)}
 SHAPES = ['circle', 'square', 'triangle', 'star', 'ring', 'cross', 'heart', 'diamond']
-# radius as a part of the picture's shorter side
+# radius as a part of the picture's shorter side, about, in pictures of 128
 SIZES = {'small': 0.12, 'medium': 0.17, 'large': 0.24}
 # centre as parts of width and height
 POSITIONS = {
@@ -38,6 +38,8 @@ HELD_RELATIONS = {
 }
 # colours nearer than this are not put on one another
 MIN_CONTRAST = 105
+# how far each part of a colour may be from its name's
+SHADES = 8
 
 
 @dataclass
@@ -91,19 +93,24 @@ def propose(rng):
         if len(colors) >= 3:
             break
     count = 1 if rng.random() < 0.45 else 2
-    things = [Thing(rng.choice(SHAPES), rng.choice(colors), rng.choice(list(SIZES))) for _ in range(count)]
+    told_sizes = [rng.random() < 0.5 for _ in range(count)]
+    things = [Thing(rng.choice(SHAPES), rng.choice(colors), a_size(rng, told)) for told in told_sizes]
     if count == 2:
         while things[0].size == 'large' and things[1].size == 'large':
-            for thing in things:
-                thing.size = rng.choice(list(SIZES))
+            for thing, told in zip(things, told_sizes):
+                thing.size = a_size(rng, told)
         # mostly two colours, so that the words have to be bound to their things
         if things[0].color == things[1].color and rng.random() < 0.8:
             things[1].color = rng.choice([name for name in colors if name != things[0].color])
     return Scene(
         things, rng.choice(RELATIONS) if count == 2 else None,
         rng.choice(list(POSITIONS)) if count == 1 and rng.random() < 0.5 else None,
-        background, rng.choice(['down', 'right']) if graded else None, [rng.random() < 0.5 for _ in things], told_background,
+        background, rng.choice(['down', 'right']) if graded else None, told_sizes, told_background,
     )
+
+
+def a_size(rng, told):
+    return rng.choice(list(SIZES)) if told else 'medium'
 
 
 # ---- words
@@ -224,65 +231,89 @@ OUTLINES = {
 }
 REACH = 1.3  # no shape reaches farther than this times its radius
 OVERSAMPLING = 4
+# Radii come from this ladder, in pixels, and centres lie on the corners or (8 pixels on) the middles of the transformer's tokens: a thing of
+# a size looks the same in tokens wherever it is.
+GRID = 16
+RADII = {8: 0, 11: 0, 15: 8, 21: 0, 29: 8, 42: 8}
 
 
-def layout(rng, scene, width, height):
+def radius_of(size, side):
+    """Three neighbours of the ladder by the picture's shorter side: what two things find room with. Large pictures are not filled by them."""
+    step = sum(side >= least for least in (88, 120, 180))
+    return list(RADII)[step + list(SIZES).index(size)]
+
+
+def on_grid(value, radius, size, grid):
+    """The place nearest to `value` where a thing of this radius fits."""
+    offset, margin = RADII[radius] % grid, min(REACH * radius, size / 2)
+    first, last = math.ceil((margin - offset) / grid), math.floor((size - margin - offset) / grid)
+    return offset + grid * min(max(round((value - offset) / grid), first), max(first, last))
+
+
+def layout(scene, width, height, grid):
     """Centre and radius in pixels of every thing."""
     side = min(width, height)
-    radii = [SIZES[thing.size] * side * rng.uniform(0.94, 1.06) for thing in scene.things]
+    radii = [radius_of(thing.size, side) for thing in scene.things]
     if len(radii) == 1:
-        if scene.position:
-            fx, fy = POSITIONS[scene.position]
-            fx, fy = fx + rng.uniform(-0.025, 0.025), fy + rng.uniform(-0.025, 0.025)
-        else:
-            fx, fy = 0.5 + rng.uniform(-0.15, 0.15), 0.5 + rng.uniform(-0.15, 0.15)
+        fx, fy = POSITIONS[scene.position or 'center']
         centres = [[fx * width, fy * height]]
     else:
         length, across = (width, height) if scene.relation == 'left of' else (height, width)
         reach = [min(REACH * r, 0.5 * side) for r in radii]
         # the free length is shared out: before, between, behind
         free = max(0.0, length - 2 * sum(reach))
-        shares = [rng.uniform(0.6, 1), rng.uniform(0.8, 1.4), rng.uniform(0.6, 1)]
-        before, between = (free * share / sum(shares) for share in shares[:2])
+        before, between = 0.3 * free, 0.4 * free
         along = [before + reach[0], before + 2 * reach[0] + between + reach[1]]
-        off = [across * (0.5 + rng.uniform(-0.06, 0.06)) for _ in radii]
-        centres = [[a, o] if scene.relation == 'left of' else [o, a] for a, o in zip(along, off)]
-    for centre, radius in zip(centres, radii):
-        for axis, size in enumerate((width, height)):
-            margin = min(REACH * radius, size / 2)
-            centre[axis] = min(max(centre[axis], margin), size - margin)
-    return [(x, y, r) for (x, y), r in zip(centres, radii)]
+        centres = [[a, across / 2] if scene.relation == 'left of' else [across / 2, a] for a in along]
+    return [(on_grid(x, radius, width, grid), on_grid(y, radius, height, grid), radius) for (x, y), radius in zip(centres, radii)]
 
 
-def mask(shape, x, y, radius, width, height):
-    """[height, width], 0 to 1: how much of every pixel the shape covers."""
-    image = Image.new('L', (width * OVERSAMPLING, height * OVERSAMPLING), 0)
+@lru_cache(maxsize=None)
+def mask(shape, radius):
+    """[2 reach, 2 reach], 0 to 1: how much of every pixel the shape around the middle covers."""
+    reach = math.ceil(REACH * radius)
+    image = Image.new('L', (2 * reach * OVERSAMPLING, 2 * reach * OVERSAMPLING), 0)
     draw = ImageDraw.Draw(image)
-    x, y, radius = (value * OVERSAMPLING for value in (x, y, radius))
-    disc = lambda r, fill: draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+    middle, radius = reach * OVERSAMPLING, radius * OVERSAMPLING
+    disc = lambda r, fill: draw.ellipse((middle - r, middle - r, middle + r, middle + r), fill=fill)
     if shape in ('circle', 'ring'):
         disc(radius if shape == 'circle' else 1.05 * radius, 255)
         if shape == 'ring':
             disc(0.58 * radius, 0)
     else:
-        draw.polygon([(x + px * radius, y + py * radius) for px, py in OUTLINES[shape]], fill=255)
+        draw.polygon([(middle + px * radius, middle + py * radius) for px, py in OUTLINES[shape]], fill=255)
     return np.asarray(image.reduce(OVERSAMPLING), np.float32) / 255
 
 
-def render(rng, scene, width, height, colors=None):
+def shade(rng, color):
+    """What seeds are free to choose: this red or that. Where things stand and how large they are is the caption's, or the middle and medium."""
+    return tuple(min(255, max(0, part + rng.uniform(-SHADES, SHADES))) for part in color)
+
+
+def render(rng, scene, width, height, colors=None, grid=GRID):
     """The picture, [height, width, 3], 0 to 255. `colors` replaces the things' and the background's colours."""
-    things = colors[:2] if colors else [COLORS[thing.color] for thing in scene.things]
-    ends = colors[2:] if colors else [BACKGROUNDS[name] for name in scene.background]
+    return render_with_cover(rng, scene, width, height, colors, grid)[0]
+
+
+def render_with_cover(rng, scene, width, height, colors=None, grid=GRID):
+    """The picture, and [height, width] for every thing: how much of each pixel it covers."""
+    things = colors[:2] if colors else [shade(rng, COLORS[thing.color]) for thing in scene.things]
+    ends = colors[2:] if colors else [shade(rng, BACKGROUNDS[name]) for name in scene.background]
     first, last = (np.array(end, np.float32) for end in (ends[0], ends[len(scene.background) - 1]))
     ramp = np.linspace(0, 1, height if scene.direction == 'down' else width, dtype=np.float32)
     ramp = ramp[:, None, None] if scene.direction == 'down' else ramp[None, :, None]
     picture = np.broadcast_to(first + (last - first) * ramp, (height, width, 3)).copy()
-    for thing, color, (x, y, radius) in zip(scene.things, things, layout(rng, scene, width, height)):
-        reach = math.ceil(REACH * radius) + 1
-        x0, x1, y0, y1 = max(0, int(x) - reach), min(width, int(x) + reach), max(0, int(y) - reach), min(height, int(y) + reach)
-        alpha = mask(thing.shape, x - x0, y - y0, radius, x1 - x0, y1 - y0)[:, :, None]
-        picture[y0:y1, x0:x1] += (np.array(color, np.float32) - picture[y0:y1, x0:x1]) * alpha
-    return picture
+    covers = []
+    for thing, color, (x, y, radius) in zip(scene.things, things, layout(scene, width, height, grid)):
+        alpha = mask(thing.shape, radius)
+        reach = len(alpha) // 2
+        x0, x1, y0, y1 = max(0, x - reach), min(width, x + reach), max(0, y - reach), min(height, y + reach)
+        alpha = alpha[y0 - y + reach:y1 - y + reach, x0 - x + reach:x1 - x + reach]
+        picture[y0:y1, x0:x1] += (np.array(color, np.float32) - picture[y0:y1, x0:x1]) * alpha[:, :, None]
+        cover = np.zeros((height, width), np.float32)
+        cover[y0:y1, x0:x1] = alpha
+        covers.append(cover)
+    return picture, covers
 
 
 def sample(seed, width, height):
