@@ -1,7 +1,5 @@
 import { expect, test } from 'vitest'
-import { agrees } from '../test/support/judge/agreement.js'
-import { judge } from '../test/support/judge/judge.js'
-import { heldOutPrompts, percent } from '../test/support/judge/trial.js'
+import { heldOutPrompts, percent, verdict } from '../test/support/judge/trial.js'
 import { loadTiny } from '../test/support/tiny.js'
 
 const [SIDE, PICTURES] = [128, 24]
@@ -22,8 +20,7 @@ test.for([28, 50])('step cache of the tiny model, %i steps', async (steps) => {
         if (event.type !== 'image') continue
         whole[i] ??= event.image
         psnr.push(peakSignalToNoise(event.image, whole[i]!))
-        const { count, things, relation } = agrees(judge(event.image, SIDE, SIDE), prompt)
-        if (count && relation && things.every(({ color, shape }) => color && shape)) right++
+        if (verdict(event.image, SIDE, SIDE, prompt, 1000 + i).right) right++
       }
     }
     psnr.sort((a, b) => a - b)

@@ -47,7 +47,7 @@ const float * column(const ggml_tensor * x, int64_t head, int64_t i) {
     return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + head * static_cast<int64_t>(x->nb[1]) + i * static_cast<int64_t>(x->nb[2]));
 }
 
-// k [d, heads, m] -> of each head [m / 16 panels][d / 2][16 keys][2]; missing keys are 0
+// k [d, heads, m] -> of each head [m / 16 panels][d / 2][16 keys][2]; `soften` hides missing keys
 AVX512BF16 void pack_keys(const ggml_tensor * k, int64_t head, uint16_t * panels) {
     const int64_t d = k->ne[0], m = k->ne[2];
     for (int64_t key = 0; key < padded(m); key += panel_rows, panels += panel_rows * d) {
@@ -56,7 +56,7 @@ AVX512BF16 void pack_keys(const ggml_tensor * k, int64_t head, uint16_t * panels
             continue;
         }
         RowF32 rows[16];
-        for (int64_t i = 0; i < 16; i++) rows[i].data = column(k, head, std::min(key + i, m - 1));  // the rest is hidden by `soften`
+        for (int64_t i = 0; i < 16; i++) rows[i].data = column(k, head, std::min(key + i, m - 1));
         pack(rows, d, panels);
     }
 }

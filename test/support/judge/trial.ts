@@ -36,12 +36,17 @@ export async function trial(pipe: FluxPipeline, prompts: Prompt[], options: Part
   for (const [index, prompt] of prompts.entries()) {
     const seed = 1000 + index
     const rgb = await pipe.generate({ ...options, prompt: prompt.prompt, seed, width, height, format: 'raw' })
-    const agreement = agrees(judge(rgb, width, height), prompt)
-    const { count, things, relation } = agreement
-    const composed = count && relation && things.every(({ color }) => color)
-    verdicts.push({ prompt, seed, agreement, composed, right: composed && things.every(({ shape }) => shape) })
+    verdicts.push(verdict(rgb, width, height, prompt, seed))
   }
   return verdicts
+}
+
+/** `rgb` is [height, width, 3]. */
+export function verdict(rgb: Uint8Array, width: number, height: number, prompt: Prompt, seed: number): Verdict {
+  const agreement = agrees(judge(rgb, width, height), prompt)
+  const { count, things, relation } = agreement
+  const composed = count && relation && things.every(({ color }) => color)
+  return { prompt, seed, agreement, composed, right: composed && things.every(({ shape }) => shape) }
 }
 
 /** part of the pictures that are */
