@@ -1,6 +1,7 @@
 import { freemem } from 'node:os'
 import { FluxError } from './errors.js'
 import { nativeAddon, type NativeDevice } from './native.js'
+import { parseRpcAddress } from './rpc-server.js'
 
 export type Device = NativeDevice
 
@@ -16,11 +17,12 @@ export function freeMemory(): number {
 }
 
 /**
- * The name of the device that `backend` means.
+ * The name of the device that `backend` means; the address of a server as it is.
  *
- * @throws {FluxError} FLUX_DEVICE when there is no such device; the message tells which there are
+ * @throws {FluxError} FLUX_DEVICE when there is no such device; the message tells which there are; FLUX_BAD_OPTION for a wrong address
  */
 export function chooseDevice(backend: string = 'auto'): string {
+  if (parseRpcAddress(String(backend))) return backend
   const all = devices()
   const gpus = all.filter(({ kind }) => kind === 'gpu').sort((a, b) => b.memoryFree - a.memoryFree)
   const cpu = all.find(({ kind }) => kind === 'cpu')
@@ -32,5 +34,5 @@ export function chooseDevice(backend: string = 'auto'): string {
     : all.find(({ name }) => name.toLowerCase() === wanted)
   if (found) return found.name
   const names = all.map(({ name }) => name).join(', ')
-  throw new FluxError('FLUX_DEVICE', `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu' or one of these is possible: ${names}`)
+  throw new FluxError('FLUX_DEVICE', `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu', 'rpc://host:port' or one of these is possible: ${names}`)
 }

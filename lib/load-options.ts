@@ -39,7 +39,7 @@ function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined
   const { textEncoders, backend, threads, signal, onProgress } = options
   if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
   if (threads !== undefined) requireWhole('threads', threads, 1, 512)
-  if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu' or a device's name")
+  if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")
   requireSignal(signal)
   if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))

@@ -34,7 +34,7 @@ export interface NativeDevice {
 }
 
 export interface NativeOptions {
-  /** a device's name as `devices()` gives it */
+  /** a device's name as `devices()` gives it, or `rpc://host:port/n` */
   device: string
   threads: number
 }
@@ -81,6 +81,11 @@ export interface NativeAddon {
     config: Record<string, number>,
     options: NativeOptions,
   ) => NativeNetwork
+  /**
+   * Computes with `device` for who connects to `endpoint` (host:port), one client after the other. Returns only by throwing, where it cannot
+   * listen: a process of its own is for it.
+   */
+  serveRpc(endpoint: string, device: string, threads: number): never
   /** ggml's reference quantiser: rows of `rowLength` finite numbers into blocks of `type` */
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
   /** cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED */
@@ -131,6 +136,15 @@ export function fluxError(error: unknown): unknown {
 export async function nativeQuantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array> {
   try {
     return await nativeAddon().quantize(type, data, rowLength)
+  } catch (error) {
+    throw fluxError(error)
+  }
+}
+
+/** Serves until the process is ended from outside: nothing else runs in it any more. See {@link NativeAddon.serveRpc}. */
+export function nativeServeRpc(endpoint: string, device: string, threads: number): never {
+  try {
+    return nativeAddon().serveRpc(endpoint, device, threads)
   } catch (error) {
     throw fluxError(error)
   }

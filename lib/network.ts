@@ -4,9 +4,13 @@ import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeStatus } from './native.js'
 import { requireWhole } from './option-checks.js'
+import { parseRpcAddress, useRpcServer } from './rpc-server.js'
 
 export interface NetworkOptions {
-  /** 'auto': the GPU with most free memory, else the CPU; 'cpu'; 'gpu'; or a device's name as `devices()` tells it. @default 'auto' */
+  /**
+   * 'auto': the GPU with most free memory, else the CPU; 'cpu'; 'gpu'; a device's name as `devices()` tells it; or 'rpc://host:port' for the
+   * first device of a machine where `ggflux rpc-server` runs ('rpc://host:port/1' for its second). @default 'auto'
+   */
   backend?: string
   /** threads for the CPU's part, 1 to 512. @default the number of processors */
   threads?: number
@@ -42,12 +46,16 @@ export abstract class LoadedNetwork<C> {
     signal?.throwIfAborted()
     const addon = nativeAddon()
     const device = chooseDevice(backend)
+    const remote = parseRpcAddress(device)
+    const leaveServer = remote && (await useRpcServer(remote, signal))
     let network: NativeNetwork
     try {
       network = new addon.Network(kind, [file.path], tensors, config, { device, threads })
     } catch (error) {
+      leaveServer?.()
       throw fluxError(error)
     }
+    if (leaveServer) servers.set(network, leaveServer)
     const timer = onProgress && setInterval(() => onProgress(network.status().progress), PROGRESS_INTERVAL_MS)
     try {
       await cancellable(network, signal, () => network.load(freeMemory()))
@@ -93,9 +101,14 @@ export abstract class LoadedNetwork<C> {
   }
 }
 
-/** Refused only after a shutdown, which has freed everything. */
-function free(network: NativeNetwork): Promise<void> {
-  return network.close().catch(() => {})
+/** What to call when a network that computes on a server is freed. */
+const servers = new WeakMap<NativeNetwork, () => void>()
+
+async function free(network: NativeNetwork): Promise<void> {
+  // refused only after a shutdown, which has freed everything
+  await network.close().catch(() => {})
+  servers.get(network)?.()
+  servers.delete(network)
 }
 
 /** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */

@@ -1,6 +1,7 @@
 // The addon's exports: see lib/native.ts for what each takes and gives.
 #include "handle.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace ggflux {
@@ -28,6 +29,12 @@ Napi::Value devices(const Napi::CallbackInfo & info) {
         list.Set(list.Length(), item);
     }
     return list;
+}
+
+// serveRpc(endpoint, device, threads): never returns
+Napi::Value serve_rpc(const Napi::CallbackInfo & info) {
+    ggflux::serve_rpc(info[0].ToString(), info[1].ToString(), std::min(512, std::max(1, info[2].ToNumber().Int32Value())));
+    return info.Env().Undefined();
 }
 
 // quantize(type, data, rowLength)
@@ -73,6 +80,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));
     exports.Set("Network", NetworkHandle::define(env));
+    exports.Set("serveRpc", Napi::Function::New<guarded<serve_rpc>>(env, "serveRpc"));
     exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
     exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));
     return exports;

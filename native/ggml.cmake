@@ -9,6 +9,8 @@ set(GGML_LLAMAFILE ON)    # tinyBLAS, for the types that have no repacked format
 set(GIT_EXE "" CACHE INTERNAL "")   # or ggml would name the commit of ggflux as its own, and compile again after each one
 set(GGML_BUILD_TESTS OFF)
 set(GGML_BUILD_EXAMPLES OFF)
+set(GGML_RPC ON)          # another machine's devices
+set(GGML_RPC_RDMA OFF CACHE BOOL "" FORCE)
 if (NOT APPLE)
     set(GGML_BLAS OFF)
 endif()
@@ -46,7 +48,7 @@ foreach (library ggml ggml-base)
     set_property(TARGET ${library} PROPERTY SOVERSION)
 endforeach()
 
-# Two of ggml's files are compiled with a header in front of them, because what they do wrong cannot be mended from outside.
+# Some of ggml's files are compiled with a header in front of them, because what they do wrong cannot be mended from outside.
 function(put_in_front header source)
     set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/${source}
         DIRECTORY ggml/src PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/${header}")
@@ -58,3 +60,11 @@ if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
         put_in_front(amx-tile-config.h amx/mmq.cpp)   # g++ 12 drops most of the tile configuration
     endif()
 endif()
+
+if (NOT MSVC)
+    target_compile_options(ggml-rpc PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/native/rpc-abort.h)
+else()
+    target_compile_options(ggml-rpc PRIVATE /FI${CMAKE_CURRENT_SOURCE_DIR}/native/rpc-abort.h)
+endif()
+target_include_directories(ggml-rpc PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-rpc)
+include(native/ggml-rpc.cmake)

@@ -1,6 +1,9 @@
 #include "runtime.hpp"
 
+#include <ggml-rpc.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -40,6 +43,27 @@ template <class Function> Function procedure(ggml_backend_t backend, const char 
     return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(reg, name));
 }
 
+template <class Function> Function rpc_procedure(const char * name) {
+    ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
+    if (!rpc) throw Error("FLUX_DEVICE", "the file libggml-rpc* is missing beside the addon; reinstall ggflux");
+    return reinterpret_cast<Function>(ggml_backend_reg_get_proc_address(rpc, name));
+}
+
+constexpr const char * rpc_scheme = "rpc://";
+
+bool is_rpc(const std::string & device) { return device.compare(0, std::strlen(rpc_scheme), rpc_scheme) == 0; }
+
+ggml_backend_dev_t find_device(const std::string & name) {
+    if (!is_rpc(name)) return ggml_backend_dev_by_name(name.c_str());
+    const size_t begin = std::strlen(rpc_scheme), slash = name.find('/', begin);
+    const std::string endpoint = name.substr(begin, slash - begin);
+    const unsigned long index = slash == std::string::npos ? 0 : std::strtoul(name.c_str() + slash + 1, nullptr, 10);
+    ggml_backend_reg_t server = rpc_procedure<decltype(&ggml_backend_rpc_add_server)>("ggml_backend_rpc_add_server")(endpoint.c_str());
+    const size_t count = server ? ggml_backend_reg_dev_count(server) : 0;
+    if (index >= count) throw Error("FLUX_DEVICE", name + ": the RPC server has " + std::to_string(count) + " devices, counted from 0");
+    return ggml_backend_reg_dev_get(server, index);
+}
+
 bool poll_cancel(void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }
 
 }  // namespace
@@ -63,6 +87,14 @@ std::vector<DeviceInfo> list_devices() {
                            gpu ? "gpu" : cpu ? "cpu" : "accelerator", props.memory_total, props.memory_free});
     }
     return devices;
+}
+
+void serve_rpc(const std::string & endpoint, const std::string & device, int threads) {
+    ggml_backend_dev_t served = ggml_backend_dev_by_name(device.c_str());
+    if (!served) throw Error("FLUX_DEVICE", "there is no device named " + device + "; devices() tells which there are");
+    const auto serve = rpc_procedure<decltype(&ggml_backend_rpc_start_server)>("ggml_backend_rpc_start_server");
+    serve(endpoint.c_str(), nullptr, static_cast<size_t>(std::max(1, threads)), 1, &served);
+    throw Error("FLUX_DEVICE", "nobody can be served at " + endpoint + ": another program may use the port; choose another" + complaint());
 }
 
 // ---- Graph ----
@@ -102,7 +134,8 @@ void Graph::stop_point(ggml_tensor * tensor) {
 // ---- Evaluator ----
 
 Evaluator::Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel) : threads_(std::max(1, threads)), cancel_(cancel) {
-    device_ = ggml_backend_dev_by_name(device.c_str());
+    device_ = find_device(device);
+    remote_ = is_rpc(device);
     if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + device + "; devices() tells which there are");
     backends_.push_back(start(device_));
     if (!on_cpu()) backends_.push_back(start(cpu_device()));
@@ -208,11 +241,16 @@ std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t m
     ggml_backend_t cpu = backends_.back().get();
     const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(cpu, "ggml_backend_set_abort_callback");
     if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel_));
-    struct Watch { const Graph * graph; const std::atomic<bool> * cancel; } watch = {graph_.get(), &cancel_};
+    struct Watch { const Graph * graph; const std::atomic<bool> * cancel; bool remote; } watch = {graph_.get(), &cancel_, remote_};
     if (!on_cpu()) {
         ggml_backend_sched_set_eval_callback(sched_.get(), [](ggml_tensor * tensor, bool ask, void * data) {
             const Watch & watch = *static_cast<Watch *>(data);
-            if (!ask) return !watch.cancel->load(std::memory_order_relaxed);
+            if (!ask) {
+                // A server acknowledges work when it has come, not when it is done: only reading waits for it.
+                float first;
+                if (watch.remote) ggml_backend_tensor_get(tensor, &first, 0, sizeof(first));
+                return !watch.cancel->load(std::memory_order_relaxed);
+            }
             const auto & points = watch.graph->stop_points_;
             return std::find(points.begin(), points.end(), tensor) != points.end();
         }, &watch);

@@ -33,6 +33,9 @@ struct DeviceInfo {
 void load_backends(const std::string & directory);
 std::vector<DeviceInfo> list_devices();
 
+// Computes with `device` for who connects to host:port, one client after the other, until the process ends. Throws Error when it cannot listen.
+void serve_rpc(const std::string & endpoint, const std::string & device, int threads);
+
 struct BackendDeleter { void operator()(ggml_backend_t b) const { ggml_backend_free(b); } };
 struct SchedDeleter { void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); } };
 struct BufferDeleter { void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); } };
@@ -74,6 +77,7 @@ class Graph {
 // One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
 class Evaluator {
   public:
+    // device: a name as list_devices() gives it, or rpc://host:port with /n for the server's n-th device.
     // A call that runs throws Aborted soon after `cancel` is set; the flag must outlive the evaluator.
     Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel);
     ~Evaluator();
@@ -94,6 +98,7 @@ class Evaluator {
     void set_inputs(const std::vector<Array> & inputs);
 
     ggml_backend_dev_t device_;
+    bool remote_;  // on an RPC server
     int threads_;
     const std::atomic<bool> & cancel_;
     std::vector<BackendPtr> backends_;  // the device first, the CPU last

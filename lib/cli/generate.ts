@@ -80,7 +80,7 @@ export function generateCommand(program: Command): void {
     .option('--json', 'print one JSON object for every event on stdout')
     .option('--quiet', 'print nothing but errors')
     .optionsGroup('Machine:')
-    .option('--backend <name>', 'auto, cpu, gpu, or a name from ggflux devices (default: auto)')
+    .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
     .option('--threads <n>', 'of the processor (default: all)', parseNumber)
     .addOption(
       new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')

@@ -5,6 +5,7 @@ import { devicesCommand } from './devices.js'
 import { reportFailure } from './failure.js'
 import { generateCommand } from './generate.js'
 import { inspectCommand } from './inspect.js'
+import { rpcServerCommand } from './rpc-server.js'
 import { synthCommand } from './synth.js'
 
 const program = new Command('ggflux')
@@ -31,6 +32,7 @@ GGFLUX_DEBUG=1 adds stack traces to errors.`,
 generateCommand(program)
 devicesCommand(program)
 inspectCommand(program)
+rpcServerCommand(program)
 synthCommand(program)
 
 // whoever read our output has gone (`ggflux … | head -1`)

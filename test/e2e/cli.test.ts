@@ -2,6 +2,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -54,12 +55,12 @@ describe('help', () => {
     expect(broken('--version').stdout).toBe(`${version}\n`)
     const { stdout, status } = broken('--help')
     expect(status).toBe(0)
-    for (const name of ['generate', 'devices', 'inspect', 'synth']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
+    for (const name of ['generate', 'devices', 'inspect', 'rpc-server', 'synth']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
     expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
   })
 
-  test.each(['generate', 'devices', 'inspect', 'synth'])('%s --help ends with examples', (command) => {
+  test.each(['generate', 'devices', 'inspect', 'rpc-server', 'synth'])('%s --help ends with examples', (command) => {
     const { stdout, status } = ggflux(command, '--help')
     expect(status).toBe(0)
     expect(stdout.toString()).toMatch(new RegExp(`\\nExamples:\\n(  .*\\n)*  ggflux ${command} `))
@@ -342,4 +343,15 @@ describe('devices', () => {
     expect(lines[0]).toMatch(/^ +NAME +KIND +DESCRIPTION +FREE +MEMORY$/)
     expect(lines.filter((line) => line.startsWith('* ')).map((line) => line.split(/ +/)[1])).toContain(found.find(({ auto }) => auto)!.name)
   })
+})
+
+test('rpc-server tells what it cannot do', async () => {
+  const taken = createServer().listen(0, '127.0.0.1')
+  await once(taken, 'listening')
+  const { port } = taken.address() as AddressInfo
+  expectFailure(ggflux('rpc-server', '--port', String(port)), 1, /cannot listen at 127\.0\.0\.1:\d+.*EADDRINUSE/)
+  taken.close()
+  expectFailure(ggflux('rpc-server', '--port', '0'), 2, /--port is 0/)
+  expectFailure(ggflux('rpc-server', '--host', 'a b'), 2, /--host is 'a b'/)
+  expectFailure(ggflux('rpc-server', '--backend', 'rpc://a:1'), 2, /device of this machine/)
 })

@@ -1,0 +1,58 @@
+import type { Command } from 'commander'
+import { FluxError } from '../errors.js'
+import { parseNumber } from './arguments.js'
+
+interface Options {
+  host: string
+  port: number
+  backend?: string
+  threads?: number
+}
+
+export function rpcServerCommand(program: Command): void {
+  program
+    .command('rpc-server')
+    .description("let ggflux on other machines compute with this machine's GPU or CPU, one program at a time")
+    .option('--host <name>', 'the address to listen at; 0.0.0.0 for all of this machine', '127.0.0.1')
+    .option('--port <number>', 'the port to listen at', parseNumber, 50052)
+    .option('--backend <name>', 'auto, cpu, gpu, or a name from ggflux devices (default: auto)')
+    .option('--threads <number>', 'threads of a CPU (default: the number of processors)', parseNumber)
+    .addHelpText(
+      'after',
+      `
+The protocol has neither passwords nor encryption: whoever reaches the port can compute here, read what is computed, and end the server.
+Listen only where you trust everybody, or tunnel the port (ssh -L 50052:localhost:50052 machine).
+
+Examples:
+  ggflux rpc-server --host 0.0.0.0
+  ggflux generate "a red circle" --backend rpc://192.168.1.20:50052        (on the other machine)`,
+    )
+    .action(serve)
+}
+
+async function serve({ host, port, backend, threads }: Options): Promise<void> {
+  const { availableParallelism } = await import('node:os')
+  const { chooseDevice } = await import('../devices.js')
+  const { nativeServeRpc } = await import('../native.js')
+  const { badOption, requireWhole } = await import('../option-checks.js')
+  if (!/^[\w.-]{1,253}$/.test(host)) throw badOption('--host', host, 'a name or an IPv4 address')
+  requireWhole('--port', port, 1, 65535)
+  if (threads !== undefined) requireWhole('--threads', threads, 1, 512)
+  const device = chooseDevice(backend)
+  if (device.startsWith('rpc:')) throw badOption('--backend', device, 'a device of this machine, see ggflux devices')
+  await requireFree(host, port)
+  process.stderr.write(`serving ${device} at rpc://${host}:${port}; Ctrl-C ends it. Anyone who can reach this port can use it.\n`)
+  nativeServeRpc(`${host}:${port}`, device, threads ?? availableParallelism())
+}
+
+/** ggml tells only that it failed. */
+async function requireFree(host: string, port: number): Promise<void> {
+  const { createServer } = await import('node:net')
+  const probe = createServer()
+  await new Promise<void>((resolve, reject) => {
+    probe.once('error', ({ message }) => {
+      reject(new FluxError('FLUX_DEVICE', `cannot listen at ${host}:${port} (${message}); choose another --port, or a --host of this machine`))
+    })
+    probe.listen(port, host, () => probe.close(() => resolve()))
+  })
+}
