@@ -50,6 +50,32 @@ export interface NativeStatus {
   compute: number
 }
 
+/** What one kind of operation cost in one evaluation. */
+export interface NativeOperation {
+  /** linear, attention, convolution, packing (of a kernel's operands), or what ggml calls it */
+  name: string
+  /** of its first source: of a linear layer its weights */
+  type: string
+  count: number
+  ms: number
+  /** multiplications and additions; 0 where they are few beside the bytes */
+  operations: number
+  /** of sources and results */
+  bytes: number
+}
+
+/** What this machine's CPU can do at best, with the given number of threads. */
+export interface NativeRoof {
+  /** what linear layers multiply with here: AMX tiles, AVX-512's BF16 products, or F32 */
+  products: 'bf16-tiles' | 'bf16' | 'f32'
+  /** operations a second with operands in registers */
+  registers: number
+  /** with operands from the second cache, as in a linear layer; 0 where it is not known */
+  cache: number
+  /** bytes a second read from memory */
+  memory: number
+}
+
 export type NativeArray = Float32Array | Int32Array
 
 /** One network with its weights. One call at a time: `load` or `run` while another runs is refused with FLUX_BUSY. */
@@ -58,9 +84,18 @@ export interface NativeNetwork {
   load(memoryLimit: number): Promise<void>
   /**
    * Evaluates the network. What `mode`, `shape` and `inputs` mean is told at the head of the network's C++ file; outputs are new arrays.
-   * `memoryLimit`: bytes that the buffers for activations may take.
+   * `memoryLimit`: bytes that the buffers for activations may take. `profiled`: every operation is timed on its own, which takes longer;
+   * otherwise `profile` is empty.
    */
-  run(mode: string, shape: number[], inputs: NativeArray[], memoryLimit: number): Promise<Float32Array[]>
+  run(
+    mode: string,
+    shape: number[],
+    inputs: NativeArray[],
+    memoryLimit: number,
+    profiled?: boolean,
+  ): Promise<{ outputs: Float32Array[]; profile: NativeOperation[] }>
+  /** bytes of the buffers for activations that `run` would need; allocates none, reads no weights. Only before `load` */
+  measure(mode: string, shape: number[]): Promise<number>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */
   cancel(): void
   /** waits for the running call, frees everything; idempotent */
@@ -81,6 +116,8 @@ export interface NativeAddon {
     config: Record<string, number>,
     options: NativeOptions,
   ) => NativeNetwork
+  /** measures for about half a second */
+  roof(threads: number): Promise<NativeRoof>
   /**
    * Computes with `device` for who connects to `endpoint` (host:port), one client after the other. Returns only by throwing, where it cannot
    * listen: a process of its own is for it.

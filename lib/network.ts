@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
-import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeStatus } from './native.js'
+import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus } from './native.js'
 import { requireWhole } from './option-checks.js'
 import { parseRpcAddress, useRpcServer } from './rpc-server.js'
 
@@ -19,6 +19,9 @@ export interface NetworkOptions {
   onProgress?: (progress: number) => void
 }
 
+/** What one kind of operation cost, see {@link LoadedNetwork.profile}. */
+export type Operation = NativeOperation
+
 const PROGRESS_INTERVAL_MS = 100
 
 /** What the four networks have in common: a file, its configuration, its native part, and the end of it. */
@@ -28,6 +31,7 @@ export abstract class LoadedNetwork<C> {
   readonly path: string
   readonly #native: NativeNetwork
   #running: Promise<unknown> | undefined
+  #profile: Operation[] | undefined
   #closing: Promise<void> | undefined
 
   constructor(file: NetworkFile<C>, native: NativeNetwork) {
@@ -37,25 +41,9 @@ export abstract class LoadedNetwork<C> {
   }
 
   /** Loads the weights of a checked file onto a device. */
-  static async start<C>(
-    { kind, file, tensors }: NetworkFile<C>,
-    config: Record<string, number>,
-    { backend, threads = availableParallelism(), signal, onProgress }: NetworkOptions,
-  ): Promise<NativeNetwork> {
-    requireWhole('threads', threads, 1, 512)
-    signal?.throwIfAborted()
-    const addon = nativeAddon()
-    const device = chooseDevice(backend)
-    const remote = parseRpcAddress(device)
-    const leaveServer = remote && (await useRpcServer(remote, signal))
-    let network: NativeNetwork
-    try {
-      network = new addon.Network(kind, [file.path], tensors, config, { device, threads })
-    } catch (error) {
-      leaveServer?.()
-      throw fluxError(error)
-    }
-    if (leaveServer) servers.set(network, leaveServer)
+  static async start<C>(file: NetworkFile<C>, config: Record<string, number>, options: NetworkOptions): Promise<NativeNetwork> {
+    const { signal, onProgress } = options
+    const network = await create(file, config, options)
     const timer = onProgress && setInterval(() => onProgress(network.status().progress), PROGRESS_INTERVAL_MS)
     try {
       await cancellable(network, signal, () => network.load(freeMemory()))
@@ -63,9 +51,27 @@ export abstract class LoadedNetwork<C> {
       return network
     } catch (error) {
       await free(network)
-      throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error }) : error
+      throw inFile(file, error)
     } finally {
       clearInterval(timer)
+    }
+  }
+
+  /** Bytes of buffers for activations that an evaluation would take; no weights are read. */
+  static async measure<C>(
+    file: NetworkFile<C>,
+    config: Record<string, number>,
+    options: NetworkOptions,
+    mode: string,
+    shape: number[],
+  ): Promise<number> {
+    const network = await create(file, config, options)
+    try {
+      return await cancellable(network, options.signal, () => network.measure(mode, shape))
+    } catch (error) {
+      throw inFile(file, error)
+    } finally {
+      await free(network)
     }
   }
 
@@ -73,12 +79,31 @@ export abstract class LoadedNetwork<C> {
     signal?.throwIfAborted()
     if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
     if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
-    const running = cancellable(this.#native, signal, () => this.#native.run(mode, shape, inputs, freeMemory()))
+    const profiled = this.#profile !== undefined
+    const running = cancellable(this.#native, signal, () => this.#native.run(mode, shape, inputs, freeMemory(), profiled))
     this.#running = running
     try {
-      return await running
+      const { outputs, profile } = await running
+      this.#profile?.push(...profile)
+      return outputs
     } finally {
       this.#running = undefined
+    }
+  }
+
+  /**
+   * Where the time goes: what every kind of operation cost in the evaluations that `work` makes with this network. Timing them one by one
+   * makes the whole a little slower.
+   *
+   * @throws what `work` throws
+   */
+  async profile(work: () => Promise<unknown>): Promise<Operation[]> {
+    const operations: Operation[] = (this.#profile = [])
+    try {
+      await work()
+      return operations.sort((a, b) => b.ms - a.ms)
+    } finally {
+      this.#profile = undefined
     }
   }
 
@@ -99,6 +124,31 @@ export abstract class LoadedNetwork<C> {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+async function create<C>(
+  { kind, file, tensors }: NetworkFile<C>,
+  config: Record<string, number>,
+  { backend, threads = availableParallelism(), signal }: NetworkOptions,
+): Promise<NativeNetwork> {
+  requireWhole('threads', threads, 1, 512)
+  signal?.throwIfAborted()
+  const addon = nativeAddon()
+  const device = chooseDevice(backend)
+  const remote = parseRpcAddress(device)
+  const leaveServer = remote && (await useRpcServer(remote, signal))
+  try {
+    const network = new addon.Network(kind, [file.path], tensors, config, { device, threads })
+    if (leaveServer) servers.set(network, leaveServer)
+    return network
+  } catch (error) {
+    leaveServer?.()
+    throw fluxError(error)
+  }
+}
+
+function inFile({ file }: NetworkFile<unknown>, error: unknown): unknown {
+  return error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error }) : error
 }
 
 /** What to call when a network that computes on a server is freed. */

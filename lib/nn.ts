@@ -8,7 +8,7 @@ import { openNetworkFile, type NetworkConfigs, type NetworkSource } from './mode
 import { LoadedNetwork, type NetworkOptions } from './network.js'
 import { relativePositionBuckets } from './t5-buckets.js'
 
-export type { NetworkOptions } from './network.js'
+export type { NetworkOptions, Operation } from './network.js'
 export type { NetworkSource } from './models/network-file.js'
 export type { FluxConfig } from './models/layouts/flux.js'
 export type { T5Config } from './models/layouts/t5.js'
@@ -39,13 +39,19 @@ export class FluxTransformer extends LoadedNetwork<NetworkConfigs['flux']> {
   /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
   static async load(source: NetworkSource<NetworkConfigs['flux']>, options: NetworkOptions = {}): Promise<FluxTransformer> {
     const file = await openNetworkFile('flux', source)
-    const { axesDim, guidanceEmbed, ...numbers } = file.config
-    const native = await LoadedNetwork.start(
-      file,
-      { ...numbers, guidanceEmbed: Number(guidanceEmbed), axesDim0: axesDim[0], axesDim1: axesDim[1], axesDim2: axesDim[2] },
-      options,
-    )
-    return new FluxTransformer(file, native)
+    return new FluxTransformer(file, await LoadedNetwork.start(file, fluxNumbers(file.config), options))
+  }
+
+  /** Bytes that one evaluation takes beside the weights, from the file's header alone. */
+  static async activationBytes(
+    source: NetworkSource<NetworkConfigs['flux']>,
+    imageTokens: number,
+    textTokens: number,
+    options: NetworkOptions = {},
+  ): Promise<number> {
+    const file = await openNetworkFile('flux', source)
+    const rowsAndColumns = 0b110
+    return LoadedNetwork.measure(file, fluxNumbers(file.config), options, 'predict', [imageTokens, textTokens, rowsAndColumns])
   }
 
   /**
@@ -140,19 +146,18 @@ export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
   /** @throws {FluxError} as {@link FluxTransformer.load} */
   static async load(source: NetworkSource<NetworkConfigs['autoencoder']>, options: NetworkOptions = {}): Promise<Autoencoder> {
     const file = await openNetworkFile('autoencoder', source)
-    const { chMult, hasEncoder, hasDecoder, ...numbers } = file.config
-    const native = await LoadedNetwork.start(
-      file,
-      {
-        ...numbers,
-        levels: chMult.length,
-        ...Object.fromEntries(chMult.map((mult, i) => [`chMult${i}`, mult])),
-        hasEncoder: Number(hasEncoder),
-        hasDecoder: Number(hasDecoder),
-      },
-      options,
-    )
-    return new Autoencoder(file, native)
+    return new Autoencoder(file, await LoadedNetwork.start(file, autoencoderNumbers(file.config), options))
+  }
+
+  /** Bytes that decoding a latent takes beside the weights, from the file's header alone. */
+  static async activationBytes(
+    source: NetworkSource<NetworkConfigs['autoencoder']>,
+    height: number,
+    width: number,
+    options: NetworkOptions = {},
+  ): Promise<number> {
+    const file = await openNetworkFile('autoencoder', source)
+    return LoadedNetwork.measure(file, autoencoderNumbers(file.config), options, 'decode', [height, width])
   }
 
   /** pixels per latent on a side: 8 in FLUX.1 */
@@ -191,6 +196,16 @@ export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
     const half = moments!.length / 2
     return { mean: moments!.slice(0, half), logvar: moments!.slice(half) }
   }
+}
+
+/** The configuration in numbers alone, as it crosses the boundary. */
+function fluxNumbers({ axesDim, guidanceEmbed, ...numbers }: NetworkConfigs['flux']): Record<string, number> {
+  return { ...numbers, guidanceEmbed: Number(guidanceEmbed), axesDim0: axesDim[0], axesDim1: axesDim[1], axesDim2: axesDim[2] }
+}
+
+function autoencoderNumbers({ chMult, hasEncoder, hasDecoder, ...numbers }: NetworkConfigs['autoencoder']): Record<string, number> {
+  const levels = Object.fromEntries(chMult.map((mult, i) => [`chMult${i}`, mult]))
+  return { ...numbers, levels: chMult.length, ...levels, hasEncoder: Number(hasEncoder), hasDecoder: Number(hasDecoder) }
 }
 
 function rows(name: string, array: Float32Array, width: number): number {

@@ -3,6 +3,7 @@ import { basename } from 'node:path'
 import { untilAborted } from './abort.js'
 import { inBackground } from './background.js'
 import { FluxError } from './errors.js'
+import { Estimator, type Estimate } from './estimate.js'
 import { completeOptions, type GenerateOptions, type PreviewOptions, type Settings } from './generate-options.js'
 import { Held } from './held.js'
 import { encodeImage, loadEncoder, type ImageFormat } from './image.js'
@@ -73,6 +74,7 @@ interface Parts {
   name: string
   config: FluxConfig
   defaults: ModelDefaults
+  estimator: Estimator
   prompts: PromptEncoder
   transformer: Held<FluxTransformer>
   vae: Held<Autoencoder>
@@ -104,7 +106,8 @@ export class FluxPipeline {
   static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<FluxPipeline> {
     const { model, textEncoders = 'auto', signal, onProgress, ...device } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
-    const { transformer, t5, clip, vae, tokenizers } = await openModel(model)
+    const opened = await openModel(model)
+    const { transformer, t5, clip, vae, tokenizers } = opened
 
     const sizes = [transformer, t5, clip, vae].map(({ file }) => file.size)
     const total = sizes.reduce((sum, size) => sum + size)
@@ -121,6 +124,7 @@ export class FluxPipeline {
       name: basename(transformer.file.path).replace(/\.(gguf|safetensors)$/i, ''),
       config: transformer.config,
       defaults: modelDefaults(transformer.file, transformer.config),
+      estimator: new Estimator(opened, device, keep),
       prompts: new PromptEncoder(
         tokenizers,
         new Held((signal) => T5Encoder.load(t5.file.path, { ...shared(1), signal })),
@@ -167,9 +171,18 @@ export class FluxPipeline {
     return this.#generate(completeOptions(options, this.#parts.config, this.#parts.defaults))
   }
 
+  /**
+   * What a picture with these options will cost, without making it. Nothing is loaded for it.
+   *
+   * @throws {FluxError} as {@link generate}
+   */
+  async estimate(options: Omit<GenerateOptions, 'prompt'>): Promise<Estimate> {
+    return this.#parts.estimator.estimate(completeOptions({ prompt: '', ...options }, this.#parts.config, this.#parts.defaults))
+  }
+
   async *#generate(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
-    const { name, prompts, transformer } = this.#parts
+    const { name, prompts, transformer, estimator } = this.#parts
     const { format = 'png' } = encode
     const timings: Record<Stage, number> = { text: 0, load: 0, denoise: 0, decode: 0 }
     const leave = await this.#queue.enter(signal)
@@ -178,8 +191,10 @@ export class FluxPipeline {
       yield { type: 'stage', stage: 'text' }
       let clock = performance.now()
       const lap = (): number => -clock + (clock = performance.now())
+      const known = prompts.remembers(prompt, settings.maxSequenceLength)
       const { txt, vec, truncated } = await prompts.encode(prompt, settings.maxSequenceLength, signal)
       timings.text = lap()
+      if (!known) estimator.learn('text', settings, timings.text)
 
       if (!transformer.loaded) yield { type: 'stage', stage: 'load' }
       lap()
@@ -192,7 +207,12 @@ export class FluxPipeline {
       const img = packLatents(await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]), rows, columns)
       const imgIds = imageIds(rows / 2, columns / 2)
       const given = { imgIds, txt, vec, ...(guidance === undefined ? {} : { guidance }), ...(signal ? { signal } : {}) }
-      const predict = (img: Float32Array, timestep: number) => flux.predict({ img, timestep, ...given })
+      const predict = async (img: Float32Array, timestep: number) => {
+        const began = performance.now()
+        const velocity = await flux.predict({ img, timestep, ...given })
+        estimator.learn('step', settings, performance.now() - began)
+        return velocity
+      }
       const cache = settings.stepCache > 0 ? new StepCache(predict, settings.stepCache) : undefined
       let latents = img
       for await (const state of denoise({ predict: cache?.predict ?? predict, latents: img, sigmas, sampler: SAMPLERS[sampler], signal })) {
@@ -214,6 +234,7 @@ export class FluxPipeline {
       const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })
       const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
       timings.decode = lap()
+      if (tile === undefined) estimator.learn('decode', settings, timings.decode)
       yield { type: 'image', image, format, width, height, seed, parameters, truncated, ...(tile === undefined ? {} : { tile }), timings }
     } finally {
       leave()

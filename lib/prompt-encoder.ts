@@ -37,10 +37,14 @@ export class PromptEncoder {
     this.#release = release
   }
 
+  /** whether `encode` has nothing to compute */
+  remembers(prompt: string, maxSequenceLength: number): boolean {
+    return this.#remembered.has(key(prompt, maxSequenceLength))
+  }
+
   /** @param maxSequenceLength T5's tokens; the prompt is cut off or padded to it, and the padding takes part, as in the official program */
   async encode(prompt: string, maxSequenceLength: number, signal?: AbortSignal): Promise<PromptEmbedding> {
-    const key = `${maxSequenceLength} ${prompt}`
-    const known = this.#remembered.get(key)
+    const known = this.#remembered.get(key(prompt, maxSequenceLength))
     if (known) return known
 
     const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
@@ -51,7 +55,7 @@ export class PromptEncoder {
 
     const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
     const embedding = { txt, vec: pooled, truncated }
-    this.#remembered.set(key, embedding)
+    this.#remembered.set(key(prompt, maxSequenceLength), embedding)
     if (this.#remembered.size > REMEMBERED) this.#remembered.delete(this.#remembered.keys().next().value!)
     return embedding
   }
@@ -68,3 +72,5 @@ export class PromptEncoder {
     }
   }
 }
+
+const key = (prompt: string, maxSequenceLength: number): string => `${maxSequenceLength} ${prompt}`

@@ -1,5 +1,6 @@
 // The addon's exports: see lib/native.ts for what each takes and gives.
 #include "handle.hpp"
+#include "kernels/roof.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -66,6 +67,23 @@ Napi::Value quantize(const Napi::CallbackInfo & info) {
     });
 }
 
+// roof(threads)
+Napi::Value roof(const Napi::CallbackInfo & info) {
+    const int threads = std::min(512, std::max(1, info[0].ToNumber().Int32Value()));
+    const auto cancel = std::make_shared<std::atomic<bool>>(false);
+    return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
+        const kernels::Roof found = kernels::measure_roof(threads, *cancel);
+        return [found](Napi::Env env) -> Napi::Value {
+            const auto item = Napi::Object::New(env);
+            item.Set("products", found.products);
+            item.Set("registers", found.registers);
+            item.Set("cache", found.cache);
+            item.Set("memory", found.memory);
+            return item;
+        };
+    });
+}
+
 Napi::Value shutdown(const Napi::CallbackInfo & info) {
     info.Env().GetInstanceData<Addon>()->environment->shutdown();
     return info.Env().Undefined();
@@ -82,6 +100,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("Network", NetworkHandle::define(env));
     exports.Set("serveRpc", Napi::Function::New<guarded<serve_rpc>>(env, "serveRpc"));
     exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
+    exports.Set("roof", Napi::Function::New<guarded<roof>>(env, "roof"));
     exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));
     return exports;
 }

@@ -40,12 +40,15 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t in = layer.weight->ne[0], out = layer.weight->ne[1], n = x->ne[1];
     // Few columns are a matter of reading the weights once, which ggml does as well.
     const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && ggml_is_contiguous(x);
+    const double operations = 2.0 * static_cast<double>(in * out);  // of one column
     if (g.cpu_threads() > 0 && n >= 32 && readable && kernels::linear_suits(layer.weight->type, in, out)) {
-        return kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
+        ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
+        return g.counts(y, "linear", operations * static_cast<double>(n));
     }
-    const int64_t step = part_columns(g, n, 2.0 * static_cast<double>(in * out) * static_cast<double>(n));
+    const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
-        return ggml_mul_mat(g.ctx(), layer.weight, count == n ? x : columns(g, x, first, count));
+        ggml_tensor * part = ggml_mul_mat(g.ctx(), layer.weight, count == n ? x : columns(g, x, first, count));
+        return g.counts(part, "linear", operations * static_cast<double>(count));
     });
     return layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y;
 }
@@ -73,12 +76,13 @@ ggml_tensor * heads_last(Graph & g, ggml_tensor * x) { return ggml_permute(g.ctx
 ggml_tensor * scores(Graph & g, ggml_tensor * q, ggml_tensor * k) {
     ggml_tensor * kq = ggml_mul_mat(g.ctx(), heads_last(g, k), heads_last(g, q));  // [m, n, heads]
     ggml_prec_set_acc(kq, GGML_PREC_F32);
-    return kq;
+    return g.counts(kq, "attention", 2.0 * static_cast<double>(ggml_nelements(kq) * q->ne[0]));
 }
 
 ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor * v) {
     ggml_tensor * vt = ggml_cont(g.ctx(), ggml_permute(g.ctx(), v, 1, 2, 0, 3));       // [m, d, heads]
     ggml_tensor * out = ggml_mul_mat(g.ctx(), vt, probabilities);                      // [d, n, heads]
+    g.counts(out, "attention", 2.0 * static_cast<double>(ggml_nelements(out) * vt->ne[0]));
     const int64_t width = out->ne[0] * out->ne[2], n = out->ne[1];
     return ggml_reshape_2d(g.ctx(), ggml_cont(g.ctx(), heads_last(g, out)), width, n);
 }
@@ -90,16 +94,18 @@ Precision precision_of(const Linear & layer) {
 }
 
 ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, Precision precision) {
-    if (g.cpu_threads() > 0 && precision == Precision::bf16 && kernels::attention_suits(q->ne[0])) {
-        return kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel());
-    }
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
+    const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query in all heads
+    if (g.cpu_threads() > 0 && precision == Precision::bf16 && kernels::attention_suits(q->ne[0])) {
+        return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention", operations * static_cast<double>(n));
+    }
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
-    const int64_t step = part_columns(g, n, 4.0 * static_cast<double>(width * n) * static_cast<double>(k->ne[2]));
+    const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     return in_parts(g, width, n, step, q, [&](int64_t first, int64_t count) {
         ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
         ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, queries), heads_last(g, k), heads_last(g, v), nullptr, scale, 0.0f, 0.0f);
         ggml_prec_set_acc(out, GGML_PREC_F32);
+        g.counts(out, "attention", operations * static_cast<double>(count));
         return ggml_reshape_2d(g.ctx(), out, width, count);  // it comes as [d, heads, count]
     });
 }
@@ -120,10 +126,14 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
 }
 
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
+    const auto count = [&](ggml_tensor * y) {
+        const int64_t taps = conv.weight->ne[0] * conv.weight->ne[1] * conv.weight->ne[2];
+        return g.counts(y, "convolution", 2.0 * static_cast<double>(ggml_nelements(y) * taps));
+    };
     if (g.cpu_threads() > 0 && kernels::conv2d_fits(conv.weight, x, stride, pad)) {
-        return kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel());
+        return count(kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel()));
     }
-    ggml_tensor * y = ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1);
+    ggml_tensor * y = count(ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1));
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
 }
 

@@ -46,6 +46,28 @@ Array copy_array(const Napi::Value & value) {
     throw Error("FLUX_BAD_OPTION", "inputs must be Float32Array or Int32Array");
 }
 
+std::pair<std::string, Shape> mode_and_shape(const Napi::CallbackInfo & info) {
+    Shape shape;
+    const auto dimensions = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < dimensions.Length(); i++) shape.push_back(dimensions.Get(i).ToNumber().Int64Value());
+    return {info[0].ToString(), shape};
+}
+
+Napi::Value objects_of(Napi::Env env, const std::vector<Operation> & operations) {
+    const auto list = Napi::Array::New(env, operations.size());
+    for (size_t i = 0; i < operations.size(); i++) {
+        const auto item = Napi::Object::New(env);
+        item.Set("name", operations[i].name);
+        item.Set("type", operations[i].type);
+        item.Set("count", static_cast<double>(operations[i].count));
+        item.Set("ms", operations[i].seconds * 1e3);
+        item.Set("operations", operations[i].operations);
+        item.Set("bytes", operations[i].bytes);
+        list.Set(static_cast<uint32_t>(i), item);
+    }
+    return list;
+}
+
 Napi::Value arrays_of(Napi::Env env, const std::vector<std::vector<float>> & outputs) {
     auto list = Napi::Array::New(env, outputs.size());
     for (size_t i = 0; i < outputs.size(); i++) {
@@ -177,6 +199,7 @@ void Task::OnError(const Napi::Error & error) {
 
 Napi::Function NetworkHandle::define(Napi::Env env) {
     return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
+                                        InstanceMethod<&NetworkHandle::measure>("measure"),
                                         InstanceMethod<&NetworkHandle::cancel>("cancel"), InstanceMethod<&NetworkHandle::close>("close"),
                                         InstanceMethod<&NetworkHandle::status>("status")});
 }
@@ -232,21 +255,19 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
     });
 }
 
-// run(mode, shape, inputs, memoryLimit)
+// run(mode, shape, inputs, memoryLimit, profiled)
 Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
-        const std::string mode = info[0].ToString();
-        Shape shape;
-        const auto dimensions = info[1].As<Napi::Array>();
-        for (uint32_t i = 0; i < dimensions.Length(); i++) shape.push_back(dimensions.Get(i).ToNumber().Int64Value());
+        const auto [mode, shape] = mode_and_shape(info);
         auto inputs = std::make_shared<std::vector<Array>>();
         const auto arrays = info[2].As<Napi::Array>();
         for (uint32_t i = 0; i < arrays.Length(); i++) inputs->push_back(copy_array(arrays.Get(i)));
         const size_t memory_limit = byte_count(info[3]);
+        const bool profiled = info[4].ToBoolean();
 
         begin();
         const auto instance = instance_;
-        return Task::start(info.Env(), flag_of(instance), [=]() -> Task::Finish {
+        return Task::start(info.Env(), flag_of(instance), [=, mode = mode, shape = shape]() -> Task::Finish {
             const std::lock_guard lock(instance->mutex);
             if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
             if (!instance->loaded) throw Error("FLUX_CLOSED", "the network was not loaded");
@@ -254,9 +275,35 @@ Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
             for (const int64_t n : shape) key += "," + std::to_string(n);
             const Network & network = *instance->network;
             const auto build = [&](Graph & g) { network.build(g, mode, shape); };
-            auto outputs = std::make_shared<std::vector<std::vector<float>>>(
-                instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit));
-            return [outputs](Napi::Env env) { return arrays_of(env, *outputs); };
+            const auto profile = std::make_shared<std::vector<Operation>>();
+            const auto outputs = std::make_shared<std::vector<std::vector<float>>>(
+                instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit, profiled ? profile.get() : nullptr));
+            return [outputs, profile](Napi::Env env) -> Napi::Value {
+                const auto result = Napi::Object::New(env);
+                result.Set("outputs", arrays_of(env, *outputs));
+                result.Set("profile", objects_of(env, *profile));
+                return result;
+            };
+        }, [instance] { instance->busy = false; });
+    });
+}
+
+// measure(mode, shape), instead of load()
+Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
+    return guard(info.Env(), [&]() -> Napi::Value {
+        const auto number = [](size_t bytes) -> Task::Finish {
+            return [bytes](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(bytes)); };
+        };
+        if (!plan_) throw Error("FLUX_BUSY", "the network was loaded already");
+        const auto [mode, shape] = mode_and_shape(info);
+        begin();
+        const auto instance = instance_;
+        return Task::start(info.Env(), flag_of(instance), [=, plan = *plan_, mode = mode, shape = shape]() -> Task::Finish {
+            Weights weights(plan.files, plan.table);
+            const auto network = make_network(plan.kind, Config(plan.config), weights);
+            Evaluator evaluator(plan.device, plan.threads, instance->cancel);
+            weights.pretend(evaluator.device());
+            return number(evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); }));
         }, [instance] { instance->busy = false; });
     });
 }

@@ -3,6 +3,7 @@
 #include <ggml-rpc.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -131,6 +132,11 @@ void Graph::stop_point(ggml_tensor * tensor) {
     stop_points_.push_back(tensor);
 }
 
+ggml_tensor * Graph::counts(ggml_tensor * tensor, const char * name, double operations) {
+    counts_[tensor] = {name, operations};
+    return tensor;
+}
+
 // ---- Evaluator ----
 
 Evaluator::Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel) : threads_(std::max(1, threads)), cancel_(cancel) {
@@ -148,11 +154,17 @@ Evaluator::~Evaluator() = default;
 
 bool Evaluator::on_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
 
-void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit) {
-    if (graph_ && key == key_) return;
+std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const std::function<void(Graph &)> & build) {
+    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, &cancel_);
+    build(*graph);
+    ggml_backend_sched_reset(sched_.get());
+    return graph;
+}
+
+// What each backend's buffer will take, of a graph of its own, because splitting a graph between devices rewires it.
+std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const std::function<void(Graph &)> & build) {
     graph_.reset();
     key_.clear();
-
     if (sched_nodes_ < max_nodes) {
         std::vector<ggml_backend_t> backends;
         for (const BackendPtr & backend : backends_) backends.push_back(backend.get());
@@ -161,16 +173,20 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
         sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2, false, false));
         sched_nodes_ = max_nodes;
     }
-
-    // Measure, reserve, allocate: each on a graph of its own, because splitting a graph between devices rewires it.
-    const auto make = [&] {
-        auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, &cancel_);
-        build(*graph);
-        ggml_backend_sched_reset(sched_.get());
-        return graph;
-    };
     std::vector<size_t> sizes(backends_.size(), 0);
-    ggml_backend_sched_reserve_size(sched_.get(), make()->graph_, sizes.data());
+    ggml_backend_sched_reserve_size(sched_.get(), make_graph(max_nodes, build)->graph_, sizes.data());
+    return sizes;
+}
+
+size_t Evaluator::measure(size_t max_nodes, const std::function<void(Graph &)> & build) {
+    size_t bytes = 0;
+    for (const size_t size : trial_sizes(max_nodes, build)) bytes += size;
+    return bytes;
+}
+
+void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit) {
+    if (graph_ && key == key_) return;
+    const std::vector<size_t> sizes = trial_sizes(max_nodes, build);
     const auto refuse = [&](size_t need, size_t limit, const char * where) {
         throw Error("FLUX_OUT_OF_MEMORY", "this size needs " + std::to_string(need >> 20) + " MiB of " + where + " for activations and " +
                                               std::to_string(limit >> 20) + " MiB are free; choose a smaller picture, or free memory");
@@ -184,8 +200,8 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
         if (total && sizes.front() > free + held) refuse(sizes.front(), free + held, "the device's memory");
     }
 
-    const bool reserved = ggml_backend_sched_reserve(sched_.get(), make()->graph_);
-    auto graph = make();
+    const bool reserved = ggml_backend_sched_reserve(sched_.get(), make_graph(max_nodes, build)->graph_);
+    auto graph = make_graph(max_nodes, build);
     if (!reserved || !ggml_backend_sched_alloc_graph(sched_.get(), graph->graph_)) {
         sched_.reset();  // its buffers are in an unknown state
         sched_nodes_ = 0;
@@ -231,38 +247,93 @@ void Evaluator::set_inputs(const std::vector<Array> & inputs) {
     }
 }
 
-std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
-                                               const std::vector<Array> & inputs, size_t memory_limit) {
-    if (cancel_) throw Aborted();
-    prepare(key, max_nodes, build, memory_limit);
-    set_inputs(inputs);
+// Sums up what the operations of one evaluation cost.
+class Evaluator::Recorder {
+  public:
+    explicit Recorder(const std::unordered_map<const ggml_tensor *, Graph::Count> & counts) : counts_(counts) {}
 
-    // The CPU polls between operations. A GPU is given work up to the next stop point and asked there.
+    void begin() { began_ = std::chrono::steady_clock::now(); }
+
+    void end(const ggml_tensor * t) {
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
+        if (is_view(t)) return;
+        const auto found = counts_.find(t);
+        const std::string name = found != counts_.end() ? found->second.name : t->op == GGML_OP_CUSTOM ? "packing" : ggml_op_desc(t);
+        const std::string type = t->src[0] ? ggml_type_name(t->src[0]->type) : "";
+        auto sum = std::find_if(operations_.begin(), operations_.end(), [&](const Operation & o) { return o.name == name && o.type == type; });
+        if (sum == operations_.end()) sum = operations_.insert(sum, {name, type});
+        sum->count++;
+        sum->seconds += seconds;
+        if (found != counts_.end()) sum->operations += found->second.operations;
+        sum->bytes += static_cast<double>(ggml_nbytes(t));
+        for (const ggml_tensor * source : t->src) {
+            if (source) sum->bytes += static_cast<double>(ggml_nbytes(source));
+        }
+    }
+
+    std::vector<Operation> operations() { return std::move(operations_); }
+
+  private:
+    static bool is_view(const ggml_tensor * t) {
+        return t->op == GGML_OP_NONE || t->op == GGML_OP_VIEW || t->op == GGML_OP_RESHAPE || t->op == GGML_OP_PERMUTE || t->op == GGML_OP_TRANSPOSE;
+    }
+
+    const std::unordered_map<const ggml_tensor *, Graph::Count> & counts_;
+    std::chrono::steady_clock::time_point began_;
+    std::vector<Operation> operations_;
+};
+
+// What the scheduler's callback looks at: asked of each operation whether it wants to be called after it, then called.
+struct Evaluator::Watch {
+    const std::vector<ggml_tensor *> & stop_points;
+    const std::atomic<bool> & cancel;
+    bool remote;
+    Recorder * recorder;
+
+    bool wanted(const ggml_tensor * tensor) const {
+        if (!recorder) return std::find(stop_points.begin(), stop_points.end(), tensor) != stop_points.end();
+        recorder->begin();
+        return true;
+    }
+
+    bool go_on(const ggml_tensor * tensor) const {
+        // A server acknowledges work when it has come, not when it is done: only reading waits for it.
+        float first;
+        if (remote) ggml_backend_tensor_get(tensor, &first, 0, sizeof(first));
+        if (recorder) recorder->end(tensor);
+        return !cancel.load(std::memory_order_relaxed);
+    }
+
+    static bool callback(ggml_tensor * tensor, bool ask, void * watch) {
+        return ask ? static_cast<const Watch *>(watch)->wanted(tensor) : static_cast<const Watch *>(watch)->go_on(tensor);
+    }
+};
+
+// The CPU polls between operations. A GPU is given work up to the next stop point and asked there.
+void Evaluator::compute(Recorder * recorder) {
     ggml_backend_t cpu = backends_.back().get();
     const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(cpu, "ggml_backend_set_abort_callback");
     if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel_));
-    struct Watch { const Graph * graph; const std::atomic<bool> * cancel; bool remote; } watch = {graph_.get(), &cancel_, remote_};
-    if (!on_cpu()) {
-        ggml_backend_sched_set_eval_callback(sched_.get(), [](ggml_tensor * tensor, bool ask, void * data) {
-            const Watch & watch = *static_cast<Watch *>(data);
-            if (!ask) {
-                // A server acknowledges work when it has come, not when it is done: only reading waits for it.
-                float first;
-                if (watch.remote) ggml_backend_tensor_get(tensor, &first, 0, sizeof(first));
-                return !watch.cancel->load(std::memory_order_relaxed);
-            }
-            const auto & points = watch.graph->stop_points_;
-            return std::find(points.begin(), points.end(), tensor) != points.end();
-        }, &watch);
-    }
+    Watch watch = {graph_->stop_points_, cancel_, remote_, recorder};
+    const bool watched = recorder || !on_cpu();
+    if (watched) ggml_backend_sched_set_eval_callback(sched_.get(), Watch::callback, &watch);
     const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_->graph_);
     if (set_abort) set_abort(cpu, nullptr, nullptr);
-    if (!on_cpu()) ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
+    if (watched) ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
 
     if (cancel_) throw Aborted();
     if (status == GGML_STATUS_ALLOC_FAILED) throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());
     if (status != GGML_STATUS_SUCCESS) throw Error("FLUX_DEVICE", std::string(ggml_backend_dev_name(device_)) + " failed during the evaluation" + complaint());
+}
 
+std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
+                                               const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile) {
+    if (cancel_) throw Aborted();
+    prepare(key, max_nodes, build, memory_limit);
+    set_inputs(inputs);
+    Recorder recorder(graph_->counts_);
+    compute(profile ? &recorder : nullptr);
+    if (profile) *profile = recorder.operations();
     std::vector<std::vector<float>> outputs;
     for (ggml_tensor * tensor : graph_->outputs_) {
         outputs.emplace_back(ggml_nelements(tensor));

@@ -10,6 +10,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -58,6 +59,7 @@ class Graph {
     ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
     void output(ggml_tensor * tensor);                                  // copied out, in the order of the calls
     void stop_point(ggml_tensor * tensor);                              // where a call on a GPU may be cancelled; CPUs stop anywhere
+    ggml_tensor * counts(ggml_tensor * tensor, const char * name, double operations);  // what a profile tells of it; gives `tensor`
 
     ggml_context * ctx() const { return context_.get(); }
     int cpu_threads() const { return cpu_threads_; }
@@ -66,12 +68,21 @@ class Graph {
   private:
     friend class Evaluator;
     struct Input { ggml_tensor * tensor; int64_t limit; };
+    struct Count { const char * name; double operations; };
     ContextPtr context_;
     int cpu_threads_;
     const std::atomic<bool> * cancel_;
     ggml_cgraph * graph_;
     std::vector<Input> inputs_;
     std::vector<ggml_tensor *> outputs_, stop_points_;
+    std::unordered_map<const ggml_tensor *, Count> counts_;
+};
+
+// What one kind of operation cost in an evaluation.
+struct Operation {
+    std::string name, type;  // as the graph calls it, or ggml; the type of its first source
+    int64_t count = 0;
+    double seconds = 0, operations = 0, bytes = 0;  // multiplications and additions; bytes of sources and result
 };
 
 // One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
@@ -87,15 +98,26 @@ class Evaluator {
     int threads() const { return threads_; }
 
     // Evaluates what `build` makes. `key` names the graph and its shape: as long as it stays the same, graph and buffers are reused.
-    // Throws Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes.
+    // Throws Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes. With `profile`, one operation is done after
+    // the other, each timed.
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
-                                        const std::vector<Array> & inputs, size_t memory_limit);
+                                        const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile);
+
+
+    // The bytes of buffers that the graph needs; allocates none.
+    size_t measure(size_t max_nodes, const std::function<void(Graph &)> & build);
 
     size_t compute_bytes() const { return compute_bytes_; }
 
   private:
+    class Recorder;
+    struct Watch;
+
     void prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit);
+    std::vector<size_t> trial_sizes(size_t max_nodes, const std::function<void(Graph &)> & build);
+    std::unique_ptr<Graph> make_graph(size_t max_nodes, const std::function<void(Graph &)> & build);
     void set_inputs(const std::vector<Array> & inputs);
+    void compute(Recorder * recorder);
 
     ggml_backend_dev_t device_;
     bool remote_;  // on an RPC server

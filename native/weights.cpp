@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <mutex>
 #include <system_error>
@@ -175,6 +176,22 @@ ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_de
     // Scalars of a type must lie on its boundaries; files with odd offsets are copied.
     const size_t element = ggml_is_quantized(wanted.tensor->type) ? 2 : ggml_type_size(wanted.tensor->type);
     return wanted.entry->offset % element == 0 ? nullptr : ggml_backend_dev_buffer_type(device);
+}
+
+void Weights::pretend(ggml_backend_dev_t device) {
+    std::map<ggml_backend_buffer_type_t, ggml_backend_buffer_t> places;
+    for (const Wanted & wanted : wanted_) {
+        ggml_backend_buffer_type_t type = place(wanted, device);
+        if (!type) type = ggml_backend_dev_buffer_type(device);
+        if (!places.count(type)) {
+            buffers_.emplace_back(ggml_backend_buft_alloc_buffer(type, 0));
+            if (!buffers_.back()) throw Error("FLUX_OUT_OF_MEMORY", "no memory for an empty buffer");
+            ggml_backend_buffer_set_usage(buffers_.back().get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+            places[type] = buffers_.back().get();
+        }
+        wanted.tensor->buffer = places[type];
+        wanted.tensor->data = reinterpret_cast<void *>(uintptr_t{4096});  // what has an address is not given one
+    }
 }
 
 void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {

@@ -39,6 +39,9 @@ class Weights {
     // `memory_limit`: bytes that copies (repacked, uploaded, widened to F32) may take.
     void load(ggml_backend_dev_t device, int threads, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress);
 
+    // Instead of loading: the tensors seem to lie where `load` would place them, so that graphs can be measured, not evaluated.
+    void pretend(ggml_backend_dev_t device);
+
     size_t copied_bytes() const { return copied_; }
     size_t mapped_bytes() const { return mapped_; }
 

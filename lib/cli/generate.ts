@@ -1,10 +1,11 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
-import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, LoadOptions, ModelFiles } from '../index.js'
+import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, ModelFiles } from '../index.js'
 import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
 import { parseNumber, parseNumbers } from './arguments.js'
 import { interruptible } from './interrupt.js'
+import { addMachineOptions, addModelOptions, given, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
 import { checkTarget, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
 import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
@@ -13,16 +14,9 @@ import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
 const PASSED = [
   'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength', 'stepCache', 'quality',
 ] as const
-const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
 
-interface Options
-  extends Partial<Pick<ModelFiles, (typeof PARTS)[number]>>,
-    Pick<GenerateOptions, (typeof PASSED)[number]>,
-    Pick<LoadOptions, 'backend' | 'threads' | 'textEncoders'> {
+interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
   output?: string
-  model?: string
-  t5Tokenizer?: string
-  clipTokenizer?: string
   preview?: string
   previewEvery?: number
   previewMethod?: 'linear' | 'autoencoder'
@@ -37,19 +31,12 @@ const TINY_NOTE =
   'Give real files with --transformer, --t5, --clip and --vae, or their folder with --model.\n'
 
 export function generateCommand(program: Command): void {
-  program
+  const command = program
     .command('generate')
     .description('make a picture from a prompt')
     .argument('<prompt>', 'what the picture shows')
     .option('-o, --output <file>', 'where the picture goes; - is stdout (default: ggflux-<seed>.png)')
-    .optionsGroup('Model:')
-    .addOption(new Option('--model <folder>', "a folder with the model's files, or tiny (default: tiny)").conflicts([...PARTS]))
-    .option('--transformer <file>', 'the transformer, .gguf or .safetensors')
-    .option('--t5 <file>', 'the T5-XXL text encoder')
-    .option('--clip <file>', 'the CLIP-L text encoder')
-    .option('--vae <file>', 'the autoencoder')
-    .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or beside it)")
-    .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: beside its file)")
+  addModelOptions(command)
     .optionsGroup('Picture:')
     .option('--width <pixels>', 'a multiple of 16 (default: 1024; tiny 128)', parseNumber)
     .option('--height <pixels>', 'as the width', parseNumber)
@@ -79,14 +66,7 @@ export function generateCommand(program: Command): void {
     )
     .option('--json', 'print one JSON object for every event on stdout')
     .option('--quiet', 'print nothing but errors')
-    .optionsGroup('Machine:')
-    .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
-    .option('--threads <n>', 'of the processor (default: all)', parseNumber)
-    .addOption(
-      new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
-        .choices(['auto', 'keep', 'release'])
-        .default('release'),
-    )
+  addMachineOptions(command)
     .addHelpText(
       'after',
       `
@@ -184,25 +164,6 @@ function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefi
   throw new FluxError('FLUX_BAD_OPTION', `--show is ${show}, but ${why}: leave one of them out`)
 }
 
-/** What the pipeline loads. */
-async function resolveModel(options: Options): Promise<string | ModelFiles> {
-  const { model, t5Tokenizer, clipTokenizer } = options
-  const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
-  const parts = given(options, PARTS)
-  if (Object.keys(parts).length > 0) {
-    const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
-    if (missing.length === 0) return { ...(parts as ModelFiles), tokenizers }
-    const needed = '--transformer, --t5, --clip and --vae, or --model with their folder'
-    throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
-  }
-  if (Object.keys(tokenizers).length === 0) return model ?? 'tiny'
-  if (model === undefined || model === 'tiny') {
-    throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
-  }
-  const { locateModelFiles } = await import('../models/locate.js')
-  return { ...(await locateModelFiles(model)), tokenizers }
-}
-
 async function writePreview({ data, width, height }: LatentPreview, path: string): Promise<void> {
   const { encodeImage } = await import('../image.js')
   await replaceFile(path, await encodeImage(data, width, height, { format: pictureFormat(path) }))
@@ -213,9 +174,4 @@ async function writePicture({ image, seed, format }: ImageEvent, { output }: Opt
   if (output === undefined) return writeNewFile(`ggflux-${seed}`, format === 'jpeg' ? 'jpg' : format, image)
   await (output === '-' ? writeStdout(image) : replaceFile(output, image))
   return output
-}
-
-/** Those of the options that were given. */
-function given<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {
-  return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]])) as Pick<T, K>
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { VERSION } from '../version.js'
+import { benchCommand } from './bench.js'
 import { devicesCommand } from './devices.js'
 import { reportFailure } from './failure.js'
 import { generateCommand } from './generate.js'
@@ -30,6 +31,7 @@ GGFLUX_DEBUG=1 adds stack traces to errors.`,
   )
 
 generateCommand(program)
+benchCommand(program)
 devicesCommand(program)
 inspectCommand(program)
 rpcServerCommand(program)

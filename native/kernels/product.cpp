@@ -64,6 +64,19 @@ void multiply_vectors_from(const Product & p, int64_t rows, int64_t column) {
 
 void multiply_vectors(Product p, int64_t rows) { multiply_vectors_from(p, rows, 0); }
 
+AVX512BF16 double spin_vectors(int64_t rounds) {
+    const __m512bh a = reinterpret_cast<__m512bh>(_mm512_setzero_si512());
+    __m512 sums[24];
+    for (__m512 & sum : sums) sum = _mm512_setzero_ps();
+    for (int64_t i = 0; i < rounds; i++) {
+        for (__m512 & sum : sums) {
+            sum = _mm512_dpbf16_ps(sum, a, a);
+            __asm__ volatile("" : "+v"(sum));  // or the loop, whose result nobody needs, is left out
+        }
+    }
+    return 24.0 * 64 * static_cast<double>(rounds);
+}
+
 // ---- AMX: 2 x 2 tiles of sums, 16 columns by 16 rows each. A chunk of 32 numbers of a panel is a tile as it lies there.
 
 #if defined(__linux__)
@@ -170,6 +183,16 @@ template <class Tiles> void multiply_tiles(Product p, int64_t rows) {
     if (column < p.n) multiply_vectors_from(p, rows, column);
 }
 
+template <class Tiles> double spin_tiles(int64_t rounds) {
+    for (int64_t i = 0; i < rounds; i++) {
+        Tiles::template multiply<0, 4, 6>();
+        Tiles::template multiply<1, 4, 7>();
+        Tiles::template multiply<2, 5, 6>();
+        Tiles::template multiply<3, 5, 7>();
+    }
+    return 4.0 * 2 * 16 * 16 * 32 * static_cast<double>(rounds);
+}
+
 // Whether the processor has tiles of bfloat16, the system saves them, and lets this process use them.
 bool may_use_tiles() {
     unsigned a, b, c, d;
@@ -209,7 +232,11 @@ TileConfiguration full_tiles() {
 
 #if defined(__linux__)
 
-Multiplier::Multiplier() : multiply_(chosen("tile-model") ? multiply_tiles<ModelTiles> : use_tiles() ? multiply_tiles<HardwareTiles> : multiply_vectors) {
+bool multiplies_tiles() { return use_tiles(); }
+
+Multiplier::Multiplier()
+    : multiply_(chosen("tile-model") ? multiply_tiles<ModelTiles> : use_tiles() ? multiply_tiles<HardwareTiles> : multiply_vectors),
+      spin_(use_tiles() ? spin_tiles<HardwareTiles> : spin_vectors) {
     if (!use_tiles()) return;
     store_configuration(reinterpret_cast<TileConfiguration &>(before_));
     load_configuration(full_tiles());
@@ -222,7 +249,9 @@ Multiplier::~Multiplier() {
 
 #else
 
-Multiplier::Multiplier() : multiply_(multiply_vectors) {}
+bool multiplies_tiles() { return false; }
+
+Multiplier::Multiplier() : multiply_(multiply_vectors), spin_(spin_vectors) {}
 Multiplier::~Multiplier() = default;
 
 #endif

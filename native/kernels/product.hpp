@@ -21,6 +21,9 @@ struct Product {
     bool add;                // or what is in y already
 };
 
+// Whether it is tiles that multiply.
+bool multiplies_tiles();
+
 // What one thread multiplies with. It owns the thread's tile configuration while it lives, and puts back what was there before.
 class Multiplier {
   public:
@@ -32,8 +35,12 @@ class Multiplier {
     // `rows` output rows, a multiple of 16
     void operator()(const Product & p, int64_t rows) const { multiply_(p, rows); }
 
+    // Multiplies what is in registers, `rounds` times; how many operations that were.
+    double spin(int64_t rounds) const { return spin_(rounds); }
+
   private:
     void (*multiply_)(Product, int64_t rows);
+    double (*spin_)(int64_t rounds);
     alignas(64) unsigned char before_[64];  // the tile configuration
 };
 

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
+import type { BenchResult } from '../../lib/cli/bench.js'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
@@ -55,12 +56,12 @@ describe('help', () => {
     expect(broken('--version').stdout).toBe(`${version}\n`)
     const { stdout, status } = broken('--help')
     expect(status).toBe(0)
-    for (const name of ['generate', 'devices', 'inspect', 'rpc-server', 'synth']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
+    for (const name of ['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
     expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
   })
 
-  test.each(['generate', 'devices', 'inspect', 'rpc-server', 'synth'])('%s --help ends with examples', (command) => {
+  test.each(['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth'])('%s --help ends with examples', (command) => {
     const { stdout, status } = ggflux(command, '--help')
     expect(status).toBe(0)
     expect(stdout.toString()).toMatch(new RegExp(`\\nExamples:\\n(  .*\\n)*  ggflux ${command} `))
@@ -354,4 +355,38 @@ test('rpc-server tells what it cannot do', async () => {
   expectFailure(ggflux('rpc-server', '--port', '0'), 2, /--port is 0/)
   expectFailure(ggflux('rpc-server', '--host', 'a b'), 2, /--host is 'a b'/)
   expectFailure(ggflux('rpc-server', '--backend', 'rpc://a:1'), 2, /device of this machine/)
+})
+
+describe('bench', () => {
+  test('measures pictures, tells where a step goes, writes and draws the figures', () => {
+    const { status, stdout, stderr } = ggflux('bench', '--sizes', '64,64x96', '--steps', '1', '--profile', '--json', 'bench.json', '--plot', 'bench.svg')
+    expect(stderr).toBe('')
+    expect(status).toBe(0)
+    const { rows, profile, roof, machine } = JSON.parse(read('bench.json').toString()) as BenchResult
+    expect(rows.map(({ width, height }) => [width, height])).toEqual([[64, 64], [64, 96]])
+    for (const { took, foretold, peak, before } of rows) {
+      expect(Math.min(took.text, took.step, took.decode)).toBeGreaterThan(0)
+      expect(took.total).toBeGreaterThan(took.step + took.decode)
+      expect(foretold.seconds!.total).toBeGreaterThan(0)
+      expect(peak).toBeGreaterThan(before)
+    }
+    // a step's products by the formula, and as the graph counted them
+    const counted = profile!.operations.reduce((sum, { operations }) => sum + operations, 0)
+    expect(rows[1]!.foretold.operations.step).toBe(counted)
+    expect(Math.min(roof!.registers, roof!.memory)).toBeGreaterThan(1e8)
+    expect(machine.device).toBe('CPU')
+    expect(stdout.toString()).toMatch(/64 x 96 +FORETOLD +TOOK +OFF BY[^]*one step[^]*where a step at 64 x 96 goes[^]*linear/)
+    expect(read('bench.svg').toString()).toMatch(/^<svg [^]*one step, foretold/)
+  })
+
+  test.each([
+    [['--sizes', 'large'], /--sizes is 'large'.*256,512x768/],
+    [['--sizes', '100'], /width is 100.*multiple of 16/],
+    [['--steps', '0'], /steps is 0/],
+    [['--json', 'nowhere/bench.json'], /nowhere\/bench\.json cannot be written/],
+  ])('wrong usage %j', (args, message) => {
+    const { status, stderr } = ggflux('bench', ...args)
+    expect(stderr).toMatch(message)
+    expect(status).toBeGreaterThan(0)
+  })
 })

@@ -101,7 +101,7 @@ describe('a call that TypeScript would not make is refused, and the network goes
   let expected: Float32Array[]
   beforeAll(async () => {
     t5 = await loaded()
-    expected = await t5.run('encode', [4], [IDS, BUCKETS], PLENTY)
+    expected = (await t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).outputs
   })
   afterAll(() => t5?.close())
 
@@ -124,13 +124,22 @@ describe('a call that TypeScript would not make is refused, and the network goes
     ['less memory than needed', 'FLUX_OUT_OF_MEMORY', ['encode', [4096], [new Int32Array(4096), new Int32Array(4096 ** 2)], 2 ** 20]],
   ])('%s: %s', async (_, code, args) => {
     await expect((async () => t5.run(...args))()).rejects.toThrow(code)
-    expect(await t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).toEqual(expected)
+    expect((await t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).outputs).toEqual(expected)
+  })
+
+  test('measuring, too, is refused what is impossible, and what is loaded', async () => {
+    const other = network()
+    await expect((async () => other.measure('encode', [-4]))()).rejects.toThrow('FLUX_BAD_SHAPE')
+    await expect((async () => other.measure('decode', [4]))()).rejects.toThrow('FLUX_BAD_OPTION')
+    expect(await other.measure('encode', [4])).toBeGreaterThan(0)
+    await other.close()
+    expect(() => t5.measure('encode', [4])).toThrow('FLUX_BUSY')
   })
 
   test('a second call meanwhile is busy, a second load is refused, a call before the load as well', async () => {
     const call = t5.run('encode', [4], [IDS, BUCKETS], PLENTY)
     expect(() => t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).toThrow('FLUX_BUSY')
-    expect(await call).toEqual(expected)
+    expect((await call).outputs).toEqual(expected)
     expect(() => t5.load(PLENTY)).toThrow('FLUX_BUSY')
     const other = network()
     await expect(other.run('encode', [4], [IDS, BUCKETS], PLENTY)).rejects.toThrow('FLUX_CLOSED')

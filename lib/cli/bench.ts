@@ -1,0 +1,194 @@
+import os from 'node:os'
+import { basename } from 'node:path'
+import type { Command } from 'commander'
+import { FluxError } from '../errors.js'
+import type { Estimate, FluxPipeline, ImageEvent, ModelFiles, Roof } from '../index.js'
+import type { Operation } from '../nn.js'
+import { VERSION } from '../version.js'
+import { parseNumber } from './arguments.js'
+import { drawBench, loadEcharts } from './bench-plot.js'
+import { printProfile, printRow, printTitle } from './bench-tables.js'
+import { interruptible } from './interrupt.js'
+import { liveLine } from './live-line.js'
+import { addMachineOptions, addModelOptions, given, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
+import { checkTarget, replaceFile } from './output.js'
+
+interface Options extends ModelOptions, MachineOptions {
+  sizes?: Size[]
+  steps: number
+  maxSequenceLength?: number
+  profile?: true
+  json?: string
+  plot?: string
+}
+
+interface Size {
+  width: number
+  height: number
+}
+
+export interface BenchRow extends Size {
+  foretold: Estimate
+  /** seconds; a step is the fastest of all */
+  took: { text: number; load: number; step: number; decode: number; total: number }
+  /** bytes of resident memory: at most while the picture was made; before the model was loaded */
+  peak: number
+  before: number
+}
+
+export interface BenchResult {
+  version: string
+  date: string
+  machine: { cpu: string; processors: number; threads: number; memory: number; platform: string; node: string; device: string }
+  /** undefined on other devices than the CPU */
+  roof: Roof | undefined
+  model: { transformer: string; bytes: number }
+  steps: number
+  rows: BenchRow[]
+  profile?: Size & { operations: Operation[] }
+}
+
+export function benchCommand(program: Command): void {
+  const command = program
+    .command('bench')
+    .description('measure how fast this machine is, beside what it could do at best')
+    .option('--sizes <list>', 'of the pictures: 256,512x768 (default: what the model is made for)', parseSizes)
+    .option('--steps <n>', 'of each picture; the fastest is told', parseNumber, 2)
+    .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
+    .option('--profile', 'tell where the time of one step goes, at the last size')
+    .option('--json <file>', 'write all figures')
+    .option('--plot <file>', 'draw time and memory against the size, as SVG; needs echarts (npm install echarts)')
+  addModelOptions(command)
+  addMachineOptions(command).addHelpText(
+    'after',
+    `
+Time and memory are foretold before each picture; "off by" tells how wrong that was.
+
+Examples:
+  ggflux bench
+  ggflux bench --model flux-schnell --sizes 256,512 --profile --json bench.json
+  ggflux synth --arch flux-schnell --type q4_0 -o full/transformer.gguf     (random weights are as fast as real ones)`,
+  )
+  command.action(bench)
+}
+
+async function bench(options: Options): Promise<void> {
+  const { json, plot } = options
+  for (const path of [json, plot]) if (path !== undefined) await checkTarget(path)
+  if (plot !== undefined) await loadEcharts()
+  const source = await resolveModel(options)
+  const result = await interruptible((signal) => measure(source, options, signal))
+  if (json !== undefined) await replaceFile(json, Buffer.from(`${JSON.stringify(result, null, 2)}\n`))
+  if (plot !== undefined) await replaceFile(plot, Buffer.from(await drawBench(result)))
+}
+
+async function measure(source: string | ModelFiles, options: Options, signal: AbortSignal): Promise<BenchResult> {
+  const [{ FluxPipeline }, { chooseDevice }, { measureRoof }, { openModel }, { modelDefaults }] = await Promise.all([
+    import('../pipeline.js'),
+    import('../devices.js'),
+    import('../speed.js'),
+    import('../open-model.js'),
+    import('../models/model-defaults.js'),
+  ])
+  const { threads = os.availableParallelism(), steps } = options
+  const device = chooseDevice(options.backend)
+  const roof = device === chooseDevice('cpu') ? await measureRoof(threads) : undefined
+  const { transformer } = await openModel(source)
+  const result: BenchResult = {
+    version: VERSION,
+    date: new Date().toISOString().slice(0, 10),
+    machine: {
+      cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+      processors: os.availableParallelism(),
+      threads,
+      memory: os.totalmem(),
+      platform: `${process.platform}-${process.arch}`,
+      node: process.version,
+      device,
+    },
+    roof,
+    model: { transformer: basename(transformer.file.path), bytes: transformer.file.size },
+    steps,
+    rows: [],
+  }
+  printTitle(result)
+  const before = process.memoryUsage.rss()
+  const pipe = await FluxPipeline.load(source, { signal, ...given(options, ['textEncoders', 'backend', 'threads']) })
+  try {
+    for (const size of options.sizes ?? [undefined]) {
+      const row = { ...(await measureSize(pipe, size, options, result.rows.length, signal)), before }
+      result.rows.push(row)
+      printRow(row, result)
+    }
+  } finally {
+    await pipe.close()
+  }
+  if (options.profile) {
+    const { width, height } = result.rows.at(-1)!
+    const { maxSequenceLength = modelDefaults(transformer.file, transformer.config).maxSequenceLength } = options
+    const operations = await profileStep(transformer.file.path, { width, height }, maxSequenceLength, { ...options, signal })
+    result.profile = { width, height, operations }
+    printProfile(result.profile, result.roof)
+  }
+  return result
+}
+
+/** One picture of a prompt that no picture before had, so that nothing is remembered. */
+async function measureSize(pipe: FluxPipeline, size: Size | undefined, options: Options, number: number, signal: AbortSignal): Promise<Omit<BenchRow, 'before'>> {
+  const settings = { ...size, ...given(options, ['steps', 'maxSequenceLength']) }
+  const foretold = await pipe.estimate(settings)
+  let [doing, peak] = ['text', 0]
+  const sample = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 20)
+  const line = await liveLine(() => `${size ? `${size.width} x ${size.height}: ` : ''}${doing}`)
+  try {
+    const began = performance.now()
+    const steps: number[] = []
+    let image: ImageEvent | undefined
+    for await (const event of pipe.stream({ ...settings, prompt: `a red fox in the snow, number ${number}`, seed: 1, signal })) {
+      if (event.type === 'stage') doing = event.stage
+      if (event.type === 'step') steps.push(event.ms)
+      if (event.type === 'image') image = event
+    }
+    if (!image) throw new FluxError('FLUX_CLOSED', 'the pipeline ended without a picture: try again')
+    const { width, height, timings } = image
+    const total = (performance.now() - began) / 1000
+    const took = { text: timings.text / 1000, load: timings.load / 1000, step: Math.min(...steps) / 1000, decode: timings.decode / 1000, total }
+    return { width, height, foretold, took, peak }
+  } finally {
+    clearInterval(sample)
+    line.stop()
+  }
+}
+
+async function profileStep(
+  path: string,
+  { width, height }: Size,
+  textTokens: number,
+  options: MachineOptions & { signal: AbortSignal },
+): Promise<Operation[]> {
+  const { FluxTransformer } = await import('../nn.js')
+  const { imageIds } = await import('../latents.js')
+  await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'signal']))
+  const { inChannels, contextInDim, vecInDim, guidanceEmbed } = flux.config
+  const [rows, columns] = [height / 16, width / 16]
+  const wave = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i))
+  const input = {
+    img: wave(rows * columns * inChannels),
+    imgIds: imageIds(rows, columns),
+    txt: wave(textTokens * contextInDim),
+    vec: wave(vecInDim),
+    timestep: 0.5,
+    ...(guidanceEmbed ? { guidance: 3.5 } : {}),
+    signal: options.signal,
+  }
+  return flux.profile(() => flux.predict(input))
+}
+
+/** `256,512x768` */
+function parseSizes(text: string): Size[] {
+  return text.split(',').map((size) => {
+    const [, width, height = width] = /^(\d{1,5})(?:x(\d{1,5}))?$/.exec(size.trim()) ?? []
+    if (width === undefined) throw new FluxError('FLUX_BAD_OPTION', `--sizes is '${text}': give sizes in pixels, as in 256,512x768`)
+    return { width: Number(width), height: Number(height) }
+  })
+}

@@ -1,0 +1,62 @@
+import { Option, type Command } from 'commander'
+import { FluxError } from '../errors.js'
+import type { LoadOptions, ModelFiles } from '../index.js'
+import { parseNumber } from './arguments.js'
+
+const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
+
+export interface ModelOptions extends Partial<Pick<ModelFiles, (typeof PARTS)[number]>> {
+  model?: string
+  t5Tokenizer?: string
+  clipTokenizer?: string
+}
+
+export type MachineOptions = Pick<LoadOptions, 'backend' | 'threads' | 'textEncoders'>
+
+export function addModelOptions(command: Command): Command {
+  return command
+    .optionsGroup('Model:')
+    .addOption(new Option('--model <folder>', "a folder with the model's files, or tiny (default: tiny)").conflicts([...PARTS]))
+    .option('--transformer <file>', 'the transformer, .gguf or .safetensors')
+    .option('--t5 <file>', 'the T5-XXL text encoder')
+    .option('--clip <file>', 'the CLIP-L text encoder')
+    .option('--vae <file>', 'the autoencoder')
+    .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or beside it)")
+    .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: beside its file)")
+}
+
+export function addMachineOptions(command: Command): Command {
+  return command
+    .optionsGroup('Machine:')
+    .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
+    .option('--threads <n>', 'of the processor (default: all)', parseNumber)
+    .addOption(
+      new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
+        .choices(['auto', 'keep', 'release'])
+        .default('release'),
+    )
+}
+
+/** What the pipeline loads. */
+export async function resolveModel(options: ModelOptions): Promise<string | ModelFiles> {
+  const { model, t5Tokenizer, clipTokenizer } = options
+  const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
+  const parts = given(options, PARTS)
+  if (Object.keys(parts).length > 0) {
+    const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
+    if (missing.length === 0) return { ...(parts as ModelFiles), tokenizers }
+    const needed = '--transformer, --t5, --clip and --vae, or --model with their folder'
+    throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
+  }
+  if (Object.keys(tokenizers).length === 0) return model ?? 'tiny'
+  if (model === undefined || model === 'tiny') {
+    throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
+  }
+  const { locateModelFiles } = await import('../models/locate.js')
+  return { ...(await locateModelFiles(model)), tokenizers }
+}
+
+/** Those of the options that were given. */
+export function given<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {
+  return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]])) as Pick<T, K>
+}

@@ -1,0 +1,56 @@
+import type { Operations } from './operations.js'
+import { nativeAddon, type NativeRoof } from './native.js'
+import { requireWhole } from './option-checks.js'
+
+export type Roof = NativeRoof
+
+export type Work = 'text' | 'step' | 'decode'
+
+/**
+ * What this machine's CPU can do at best, measured for about half a second: what the speed of everything else is a share of.
+ *
+ * @param threads 1 to 512
+ * @throws {FluxError} FLUX_BAD_OPTION
+ */
+export function measureRoof(threads: number): Promise<Roof> {
+  requireWhole('threads', threads, 1, 512)
+  return nativeAddon().roof(threads)
+}
+
+/**
+ * Foretells how long work takes: operations over the share of the roof that such work reaches. After each piece of work that was timed, the
+ * factor by which the foretold time was wrong is remembered, so that the next is foretold from this machine's own speed.
+ */
+export class Speed {
+  readonly #roof: () => Promise<Roof> | undefined
+  readonly #factors = new Map<Work, number>()
+  #measured: Promise<Roof> | undefined
+
+  /** @param roof gives undefined on a device whose roof cannot be measured: nothing is foretold there before something was learnt */
+  constructor(roof: () => Promise<Roof> | undefined) {
+    this.#roof = roof
+  }
+
+  /** @returns seconds; undefined where nothing is known */
+  async foretell(work: Work, operations: Operations): Promise<number | undefined> {
+    const factor = this.#factors.get(work)
+    if (factor !== undefined) return factor * total(operations)
+    const roof = await (this.#measured ??= this.#roof())
+    if (!roof) return undefined
+    const { products, attention } = SHARES[work][roof.products === 'f32' ? 'f32' : 'bf16']
+    return operations.products / (roof.registers * products) + operations.attention / (roof.registers * attention)
+  }
+
+  learn(work: Work, operations: Operations, seconds: number): void {
+    this.#factors.set(work, seconds / total(operations))
+  }
+}
+
+const total = ({ products, attention }: Operations): number => products + attention
+
+/** Shares of the register roof that were reached at full size (docs/performance.md); text encoding includes loading the encoders. */
+const SHARES: Record<Work, Record<'bf16' | 'f32', Operations>> = {
+  text: { bf16: { products: 0.4, attention: 0.1 }, f32: { products: 0.5, attention: 0.2 } },
+  step: { bf16: { products: 0.65, attention: 0.4 }, f32: { products: 0.7, attention: 0.4 } },
+  decode: { bf16: { products: 0.25, attention: 0.2 }, f32: { products: 0.5, attention: 0.3 } },
+}

@@ -1,0 +1,52 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { FluxPipeline, measureRoof } from '../../lib/index.js'
+import { loadTiny, randomModel, SMALL, streamed } from '../support/tiny.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'ggflux-estimate-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+test('an estimate grows with the picture, its steps and its text, and loads nothing', async () => {
+  await using pipe = await FluxPipeline.load(await randomModel(folder), { textEncoders: 'release', backend: 'cpu' })
+  const { prompt: _, format: _raw, seed: _seed, ...size } = SMALL
+  const small = await pipe.estimate(size)
+  const wide = await pipe.estimate({ ...size, width: 128 })
+  const long = await pipe.estimate({ ...size, steps: 5 })
+  const wordy = await pipe.estimate({ ...size, maxSequenceLength: 128 })
+  expect(wide.operations.decode).toBeGreaterThan(1.9 * small.operations.decode)
+  expect(wide.operations.text).toBe(small.operations.text)
+  expect(wide.memory.activations).toBeGreaterThan(small.memory.activations)
+  expect(long.operations).toEqual(small.operations)
+  expect(long.seconds!.total - small.seconds!.total).toBeCloseTo(4 * small.seconds!.step, 6)
+  expect(wordy.operations.text).toBeGreaterThan(small.operations.text)
+  expect(wordy.operations.step).toBeGreaterThan(small.operations.step)
+  const { weights, activations, total } = small.memory
+  expect(total).toBe(weights + activations)
+})
+
+test('after a picture its time is what is foretold', async () => {
+  await using pipe = await loadTiny()
+  const settings = { width: SMALL.width, height: SMALL.height, steps: 2, maxSequenceLength: 32 }
+  const { timings } = await streamed(pipe, { ...settings, prompt: 'a red circle', seed: 1 })
+  const { seconds } = await pipe.estimate(settings)
+  expect(seconds!.text).toBeCloseTo(timings.text / 1000, 9)
+  expect(seconds!.decode).toBeCloseTo(timings.decode / 1000, 9)
+  expect(seconds!.step).toBeLessThan(timings.denoise / 1000)
+})
+
+test('wrong options are refused as generate refuses them', async () => {
+  await using pipe = await loadTiny()
+  await expect(pipe.estimate({ width: 100 })).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+  expect(() => measureRoof(0)).toThrow('threads is 0')
+})
+
+test('the roof is in the range of processors', async () => {
+  const { products, registers, cache, memory } = await measureRoof(1)
+  expect(['bf16-tiles', 'bf16', 'f32']).toContain(products)
+  // far below any processor that runs Node 20, far above any
+  for (const rate of [registers, memory]) expect(rate).toBeGreaterThan(1e8)
+  expect(registers).toBeLessThan(1e14)
+  expect(cache).toBeLessThan(1e14)
+})

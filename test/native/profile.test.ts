@@ -1,0 +1,70 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import { ARCHITECTURES } from '../../lib/models/architectures.js'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, type Operation } from '../../lib/nn.js'
+import { clipOperations, decoderOperations, t5Operations, transformerOperations } from '../../lib/operations.js'
+import { anyInput } from '../support/any-input.mjs'
+import { onTestBackend } from '../support/backend.js'
+import { goldenWeights } from '../support/golden.js'
+import { randomModel } from '../support/tiny.js'
+
+// What the graphs count while they are evaluated, against what the layouts of the weights say: two ways to the same number. A change that does
+// something twice shows here, and needs no clock.
+
+const folder = mkdtempSync(join(tmpdir(), 'ggflux-profile-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+const files = await randomModel(folder)
+
+function counted(profile: Operation[]): { products: number; attention: number } {
+  const sum = (...names: string[]) => profile.filter(({ name }) => names.includes(name)).reduce((total, { operations }) => total + operations, 0)
+  return { products: sum('linear', 'convolution'), attention: sum('attention') }
+}
+
+test.each([['F32', () => goldenWeights('flux-dev-tiny')], ['Q8_0', async () => files.transformer]] as const)('a transformer in %s', async (_, weights) => {
+  await using flux = await FluxTransformer.load(await weights(), onTestBackend)
+  const input = anyInput(flux, 12, 40)
+  const plain = await flux.predict(input)
+  let profiled: Float32Array | undefined
+  const profile = await flux.profile(async () => (profiled = await flux.predict(input)))
+  expect(profiled).toEqual(plain)
+  expect(counted(profile)).toEqual(transformerOperations(flux.config, 144, 40))
+  expect(profile.map(({ ms }) => ms)).toEqual(profile.map(({ ms }) => ms).sort((a, b) => b - a))
+  for (const { count, ms, bytes } of profile) expect(Math.min(count, ms, bytes)).toBeGreaterThan(0)
+})
+
+test('the text encoders', async () => {
+  await using t5 = await T5Encoder.load(files.t5, onTestBackend)
+  expect(counted(await t5.profile(() => t5.encode(new Int32Array(48))))).toEqual(t5Operations(t5.config, 48))
+  await using clip = await ClipTextEncoder.load(files.clip, onTestBackend)
+  expect(counted(await clip.profile(() => clip.encode(new Int32Array(77).fill(599))))).toEqual(clipOperations(clip.config))
+})
+
+test('the decoder', async () => {
+  await using vae = await Autoencoder.load(files.vae, onTestBackend)
+  const latent = new Float32Array(16 * 6 * 10)
+  expect(counted(await vae.profile(() => vae.decode(latent, 6, 10)))).toEqual(decoderOperations(vae.config, 60))
+})
+
+// Operations per image token in the linear layers at full size: 24 and 12 hidden^2 multiplications a block, 19 and 38 blocks, hidden 3072.
+test('the full-size transformer: 12.9 GFLOP a token, 6.6 TFLOP at 256 x 256', () => {
+  const { config } = ARCHITECTURES['flux-schnell']
+  const [some, more] = [transformerOperations(config, 256, 256), transformerOperations(config, 257, 256)]
+  const token = 19 * 24 * 3072 ** 2 + 38 * 24 * 3072 ** 2 + 2 * 64 * 3072 * 2
+  expect(more.products - some.products).toBe(token)
+  expect((some.products + some.attention) / 1e12).toBeCloseTo(6.8, 0)
+})
+
+test('the memory that is foretold is what is then taken', async () => {
+  const foretold = await FluxTransformer.activationBytes(files.transformer, 144, 40, onTestBackend)
+  await using flux = await FluxTransformer.load(files.transformer, onTestBackend)
+  await flux.predict(anyInput(flux, 12, 40))
+  expect(flux.memory().compute).toBe(foretold)
+  expect(await FluxTransformer.activationBytes(files.transformer, 576, 40, onTestBackend)).toBeGreaterThan(foretold)
+
+  const decoding = await Autoencoder.activationBytes(files.vae, 6, 10, onTestBackend)
+  await using vae = await Autoencoder.load(files.vae, onTestBackend)
+  await vae.decode(new Float32Array(16 * 6 * 10), 6, 10)
+  expect(vae.memory().compute).toBe(decoding)
+})
