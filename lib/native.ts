@@ -37,6 +37,8 @@ export interface NativeOptions {
   /** a device's name as `devices()` gives it, or `rpc://host:port/n` */
   device: string
   threads: number
+  /** activations in F32, whatever the type of the weights */
+  exact: boolean
 }
 
 export interface NativeStatus {

@@ -3,7 +3,7 @@ import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus } from './native.js'
-import { requireWhole } from './option-checks.js'
+import { requireOneOf, requireWhole } from './option-checks.js'
 import { parseRpcAddress, useRpcServer } from './rpc-server.js'
 
 export interface NetworkOptions {
@@ -14,6 +14,11 @@ export interface NetworkOptions {
   backend?: string
   /** threads for the CPU's part, 1 to 512. @default the number of processors */
   threads?: number
+  /**
+   * 'f32': nothing is rounded below F32 beside weights that are; many times slower, to judge what rounding does. 'auto': activations are
+   * rounded to bfloat16 or 8 bits beside weights of other types than F32 and F16. @default 'auto'
+   */
+  precision?: 'auto' | 'f32'
   signal?: AbortSignal
   /** share of the weights that is loaded, 0 to 1 */
   onProgress?: (progress: number) => void
@@ -21,6 +26,8 @@ export interface NetworkOptions {
 
 /** What one kind of operation cost, see {@link LoadedNetwork.profile}. */
 export type Operation = NativeOperation
+
+export const PRECISIONS = ['auto', 'f32'] as const
 
 const PROGRESS_INTERVAL_MS = 100
 
@@ -129,16 +136,17 @@ export abstract class LoadedNetwork<C> {
 async function create<C>(
   { kind, file, tensors }: NetworkFile<C>,
   config: Record<string, number>,
-  { backend, threads = availableParallelism(), signal }: NetworkOptions,
+  { backend, threads = availableParallelism(), precision = 'auto', signal }: NetworkOptions,
 ): Promise<NativeNetwork> {
   requireWhole('threads', threads, 1, 512)
+  requireOneOf('precision', precision, PRECISIONS)
   signal?.throwIfAborted()
   const addon = nativeAddon()
   const device = chooseDevice(backend)
   const remote = parseRpcAddress(device)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
-    const network = new addon.Network(kind, [file.path], tensors, config, { device, threads })
+    const network = new addon.Network(kind, [file.path], tensors, config, { device, threads, exact: precision === 'f32' })
     if (leaveServer) servers.set(network, leaveServer)
     return network
   } catch (error) {

@@ -41,13 +41,15 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     // Few columns are a matter of reading the weights once, which ggml does as well.
     const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && ggml_is_contiguous(x);
     const double operations = 2.0 * static_cast<double>(in * out);  // of one column
-    if (g.cpu_threads() > 0 && n >= 32 && readable && kernels::linear_suits(layer.weight->type, in, out)) {
+    if (g.cpu_threads() > 0 && n >= 32 && readable && !g.exact() && kernels::linear_suits(layer.weight->type, in, out)) {
         ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
         return g.counts(y, "linear", operations * static_cast<double>(n));
     }
+    // ggml rounds activations to what suits the type of the weights.
+    ggml_tensor * weight = g.exact() && layer.weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), layer.weight, GGML_TYPE_F32) : layer.weight;
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
-        ggml_tensor * part = ggml_mul_mat(g.ctx(), layer.weight, count == n ? x : columns(g, x, first, count));
+        ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
         return g.counts(part, "linear", operations * static_cast<double>(count));
     });
     return layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y;
@@ -96,7 +98,7 @@ Precision precision_of(const Linear & layer) {
 ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, Precision precision) {
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
     const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query in all heads
-    if (g.cpu_threads() > 0 && precision == Precision::bf16 && kernels::attention_suits(q->ne[0])) {
+    if (g.cpu_threads() > 0 && precision == Precision::bf16 && !g.exact() && kernels::attention_suits(q->ne[0])) {
         return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention", operations * static_cast<double>(n));
     }
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));

@@ -8,7 +8,7 @@ namespace ggflux {
 
 // Long operations are done in parts, see blocks.cpp; this bounds the nodes that a graph has.
 constexpr int max_parts = 16;
-constexpr size_t linear_nodes = 4 * max_parts, attention_nodes = 8 * max_parts;
+constexpr size_t linear_nodes = 4 * max_parts + 1, attention_nodes = 8 * max_parts;
 
 // x [in, n] -> [out, n]
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x);
@@ -21,7 +21,8 @@ ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float ep
 // (1 + scale) * x + shift; scale and shift are vectors as long as x's rows
 ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale);
 
-// F32 and F16 weights are used with activations in F32; beside any other type of weights, kernels may round them to bfloat16.
+// F32 and F16 weights are used with activations in F32; beside any other type of weights, kernels may round them to bfloat16, unless the graph is
+// exact.
 enum class Precision { f32, bf16 };
 Precision precision_of(const Linear & layer);
 

@@ -204,7 +204,7 @@ Napi::Function NetworkHandle::define(Napi::Env env) {
                                         InstanceMethod<&NetworkHandle::status>("status")});
 }
 
-// new Network(kind, files, tensors, config, { device, threads })
+// new Network(kind, files, tensors, config, { device, threads, exact })
 NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
     : Napi::ObjectWrap<NetworkHandle>(info), instance_(std::make_shared<Instance>()), plan_(std::make_shared<Plan>()) {
     guard(info.Env(), [&] {
@@ -219,8 +219,9 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
             plan_->config[name] = config.Get(name).ToNumber().DoubleValue();
         }
         const auto options = info[4].As<Napi::Object>();
-        plan_->device = options.Get("device").ToString();
-        plan_->threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
+        plan_->machine.device = options.Get("device").ToString();
+        plan_->machine.exact = options.Get("exact").ToBoolean();
+        plan_->machine.threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
         environment_of(info.Env())->add(instance_);
     });
 }
@@ -247,8 +248,8 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
             if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
             instance->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
             instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
-            instance->evaluator = std::make_unique<Evaluator>(plan->device, plan->threads, instance->cancel);
-            instance->weights->load(instance->evaluator->device(), plan->threads, memory_limit, instance->cancel, instance->progress);
+            instance->evaluator = std::make_unique<Evaluator>(plan->machine, instance->cancel);
+            instance->weights->load(instance->evaluator->device(), plan->machine.threads, plan->machine.exact, memory_limit, instance->cancel, instance->progress);
             instance->loaded = true;
             return [](Napi::Env env) { return env.Undefined(); };
         }, [instance] { instance->busy = false; });
@@ -301,8 +302,8 @@ Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
         return Task::start(info.Env(), flag_of(instance), [=, plan = *plan_, mode = mode, shape = shape]() -> Task::Finish {
             Weights weights(plan.files, plan.table);
             const auto network = make_network(plan.kind, Config(plan.config), weights);
-            Evaluator evaluator(plan.device, plan.threads, instance->cancel);
-            weights.pretend(evaluator.device());
+            Evaluator evaluator(plan.machine, instance->cancel);
+            weights.pretend(evaluator.device(), plan.machine.exact);
             return number(evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); }));
         }, [instance] { instance->busy = false; });
     });

@@ -35,11 +35,11 @@ struct Instance {
 
 // What a network is made of: plain values, copied from JavaScript.
 struct Plan {
-    std::string kind, device;
+    std::string kind;
+    Machine machine;
     std::vector<std::string> files;
     std::vector<TensorEntry> table;
     std::map<std::string, double> config;
-    int threads;
 };
 
 // What belongs to one JavaScript environment (the main thread, or a worker thread). It outlives its environment as long as a task runs.

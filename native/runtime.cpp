@@ -100,7 +100,8 @@ void serve_rpc(const std::string & endpoint, const std::string & device, int thr
 
 // ---- Graph ----
 
-Graph::Graph(size_t max_nodes, int cpu_threads, const std::atomic<bool> * cancel) : cpu_threads_(cpu_threads), cancel_(cancel) {
+Graph::Graph(size_t max_nodes, int cpu_threads, bool exact, const std::atomic<bool> * cancel)
+    : cpu_threads_(cpu_threads), exact_(exact), cancel_(cancel) {
     const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));
     if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
@@ -139,10 +140,10 @@ ggml_tensor * Graph::counts(ggml_tensor * tensor, const char * name, double oper
 
 // ---- Evaluator ----
 
-Evaluator::Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel) : threads_(std::max(1, threads)), cancel_(cancel) {
-    device_ = find_device(device);
-    remote_ = is_rpc(device);
-    if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + device + "; devices() tells which there are");
+Evaluator::Evaluator(const Machine & machine, const std::atomic<bool> & cancel)
+    : remote_(is_rpc(machine.device)), threads_(std::max(1, machine.threads)), exact_(machine.exact), cancel_(cancel) {
+    device_ = find_device(machine.device);
+    if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + machine.device + "; devices() tells which there are");
     backends_.push_back(start(device_));
     if (!on_cpu()) backends_.push_back(start(cpu_device()));
     if (auto set = procedure<ggml_backend_set_n_threads_t>(backends_.back().get(), "ggml_backend_set_n_threads")) {
@@ -155,7 +156,7 @@ Evaluator::~Evaluator() = default;
 bool Evaluator::on_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
 
 std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const std::function<void(Graph &)> & build) {
-    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, &cancel_);
+    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, exact_, &cancel_);
     build(*graph);
     ggml_backend_sched_reset(sched_.get());
     return graph;

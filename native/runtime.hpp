@@ -52,8 +52,8 @@ using Shape = std::vector<int64_t>;
 // A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.
 class Graph {
   public:
-    // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used
-    Graph(size_t max_nodes, int cpu_threads, const std::atomic<bool> * cancel);
+    // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used; exact: nothing is rounded below F32
+    Graph(size_t max_nodes, int cpu_threads, bool exact, const std::atomic<bool> * cancel);
 
     ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
     ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
@@ -63,6 +63,7 @@ class Graph {
 
     ggml_context * ctx() const { return context_.get(); }
     int cpu_threads() const { return cpu_threads_; }
+    bool exact() const { return exact_; }
     const std::atomic<bool> * cancel() const { return cancel_; }
 
   private:
@@ -71,6 +72,7 @@ class Graph {
     struct Count { const char * name; double operations; };
     ContextPtr context_;
     int cpu_threads_;
+    bool exact_;
     const std::atomic<bool> * cancel_;
     ggml_cgraph * graph_;
     std::vector<Input> inputs_;
@@ -85,17 +87,23 @@ struct Operation {
     double seconds = 0, operations = 0, bytes = 0;  // multiplications and additions; bytes of sources and result
 };
 
+// What a network computes on. device: a name as list_devices() gives it, or rpc://host:port with /n for the server's n-th device. exact: with
+// activations in F32 whatever the weights' type, which is slow.
+struct Machine {
+    std::string device;
+    int threads;
+    bool exact;
+};
+
 // One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
 class Evaluator {
   public:
-    // device: a name as list_devices() gives it, or rpc://host:port with /n for the server's n-th device.
     // A call that runs throws Aborted soon after `cancel` is set; the flag must outlive the evaluator.
-    Evaluator(const std::string & device, int threads, const std::atomic<bool> & cancel);
+    Evaluator(const Machine & machine, const std::atomic<bool> & cancel);
     ~Evaluator();
 
     ggml_backend_dev_t device() const { return device_; }
     bool on_cpu() const;
-    int threads() const { return threads_; }
 
     // Evaluates what `build` makes. `key` names the graph and its shape: as long as it stays the same, graph and buffers are reused.
     // Throws Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes. With `profile`, one operation is done after
@@ -122,6 +130,7 @@ class Evaluator {
     ggml_backend_dev_t device_;
     bool remote_;  // on an RPC server
     int threads_;
+    bool exact_;
     const std::atomic<bool> & cancel_;
     std::vector<BackendPtr> backends_;  // the device first, the CPU last
     SchedPtr sched_;

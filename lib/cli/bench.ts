@@ -113,7 +113,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   }
   printTitle(result)
   const before = process.memoryUsage.rss()
-  const pipe = await FluxPipeline.load(source, { signal, ...given(options, ['textEncoders', 'backend', 'threads']) })
+  const pipe = await FluxPipeline.load(source, { signal, ...given(options, ['textEncoders', 'backend', 'threads', 'precision']) })
   try {
     for (const size of options.sizes ?? [undefined]) {
       const row = { ...(await measureSize(pipe, size, options, result.rows.length, signal)), before }
@@ -168,7 +168,7 @@ async function profileStep(
 ): Promise<Operation[]> {
   const { FluxTransformer } = await import('../nn.js')
   const { imageIds } = await import('../latents.js')
-  await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'signal']))
+  await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'precision', 'signal']))
   const { inChannels, contextInDim, vecInDim, guidanceEmbed } = flux.config
   const [rows, columns] = [height / 16, width / 16]
   const wave = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i))

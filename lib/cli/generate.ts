@@ -113,7 +113,7 @@ async function makePicture(
   // the pipeline finds out whether there is such a device when it loads its first network
   chooseDevice(options.backend)
   const onProgress = (share: number) => report.load(share)
-  const pipe = await FluxPipeline.load(source, { signal, onProgress, ...given(options, ['textEncoders', 'backend', 'threads']) })
+  const pipe = await FluxPipeline.load(source, { signal, onProgress, ...given(options, ['textEncoders', 'backend', 'threads', 'precision']) })
   const loadMs = performance.now() - began
   try {
     let steps = 0

@@ -21,22 +21,22 @@ const STATED: Partial<Record<BlockType, number>> = { F16: 9e-4, BF16: 6e-3, Q8_0
 const CASES = {
   'flux-dev-tiny': {
     expected: goldenFloats('flux-dev-tiny', 'b.out.pred'),
-    evaluate: async (path: string) => {
-      await using flux = await FluxTransformer.load(path)
+    evaluate: async (path: string, precision: 'auto' | 'f32' = 'auto') => {
+      await using flux = await FluxTransformer.load(path, { precision })
       return { output: await flux.predict(devCase('b')), memory: flux.memory() }
     },
   },
   't5-tiny': {
     expected: goldenFloats('t5-tiny', 'b.out.last_hidden_state'),
-    evaluate: async (path: string) => {
-      await using t5 = await T5Encoder.load(path)
+    evaluate: async (path: string, precision: 'auto' | 'f32' = 'auto') => {
+      await using t5 = await T5Encoder.load(path, { precision })
       return { output: await t5.encode(goldenIds('t5-tiny', 'b.in.ids')), memory: t5.memory() }
     },
   },
   'clip-tiny': {
     expected: goldenFloats('clip-tiny', 'c.out.last_hidden_state'),
-    evaluate: async (path: string) => {
-      await using clip = await ClipTextEncoder.load(path)
+    evaluate: async (path: string, precision: 'auto' | 'f32' = 'auto') => {
+      await using clip = await ClipTextEncoder.load(path, { precision })
       return { output: (await clip.encode(goldenIds('clip-tiny', 'c.in.ids'))).hidden, memory: clip.memory() }
     },
   },
@@ -101,6 +101,11 @@ describe.each(MODELS)('%s', (model) => {
     const remaining = relL2(output, exact)
     rows.push([`${model} ${type}, arithmetic`, remaining, limit])
     expect(remaining).toBeLessThan(limit)
+
+    // Nothing is rounded below F32, which has 13 bits more than F16: the effect of its last bit in as many weights.
+    const unrounded = relL2((await evaluate(await converted(model, type), 'f32')).output, exact)
+    rows.push([`${model} ${type}, precision f32`, unrounded, 3 * sensitivity.get('F16')! * 2 ** -13])
+    expect(unrounded).toBeLessThan(3 * sensitivity.get('F16')! * 2 ** -13)
 
     // Repacked matrices are held in memory, the others used where they lie in the file: whichever it was is what was tested.
     expect(memory.weights + memory.mapped).toBeGreaterThanOrEqual(matrixBytes(model, type))
