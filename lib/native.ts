@@ -8,6 +8,8 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { FluxError, type FluxErrorCode } from './errors.js'
 
+export type Precision = 'auto' | 'f32' | 'bf16'
+
 export type NetworkKind = 'flux' | 't5' | 'clip' | 'autoencoder'
 
 /** One tensor of a model file. */
@@ -37,8 +39,8 @@ export interface NativeOptions {
   /** a device's name as `devices()` gives it, or `rpc://host:port/n` */
   device: string
   threads: number
-  /** activations in F32, whatever the type of the weights */
-  exact: boolean
+  /** what activations may be rounded to */
+  precision: Precision
 }
 
 export interface NativeStatus {

@@ -92,7 +92,7 @@ ggml_tensor * Autoencoder::attend(Graph & g, const AttnBlock & block, ggml_tenso
         return linear(g, {ggml_reshape_2d(ctx, conv.weight, channels, channels), conv.bias}, pixels);
     };
     const auto head = [&](const Conv & conv) { return ggml_reshape_3d(ctx, project(conv, y), channels, 1, w * h); };
-    y = attention(g, head(block.q), head(block.k), head(block.v), Precision::f32);
+    y = attention(g, head(block.q), head(block.k), head(block.v), g.precision() == Precision::bf16);
     y = ggml_cont(ctx, ggml_transpose(ctx, project(block.proj_out, y)));
     return ggml_add(ctx, x, ggml_reshape_3d(ctx, y, w, h, channels));
 }

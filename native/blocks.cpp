@@ -2,6 +2,7 @@
 
 #include "kernels/attention.hpp"
 #include "kernels/conv2d.hpp"
+#include "kernels/conv2d_bf16.hpp"
 #include "kernels/linear.hpp"
 
 #include <algorithm>
@@ -41,12 +42,12 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     // Few columns are a matter of reading the weights once, which ggml does as well.
     const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && ggml_is_contiguous(x);
     const double operations = 2.0 * static_cast<double>(in * out);  // of one column
-    if (g.cpu_threads() > 0 && n >= 32 && readable && !g.exact() && kernels::linear_suits(layer.weight->type, in, out)) {
+    if (g.cpu_threads() > 0 && n >= 32 && readable && may_round(g, layer) && kernels::linear_suits(layer.weight->type, in, out)) {
         ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
         return g.counts(y, "linear", operations * static_cast<double>(n));
     }
     // ggml rounds activations to what suits the type of the weights.
-    ggml_tensor * weight = g.exact() && layer.weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), layer.weight, GGML_TYPE_F32) : layer.weight;
+    ggml_tensor * weight = g.precision() == Precision::f32 && layer.weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), layer.weight, GGML_TYPE_F32) : layer.weight;
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
@@ -91,14 +92,15 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 
 }  // namespace
 
-Precision precision_of(const Linear & layer) {
-    return layer.weight->type == GGML_TYPE_F32 || layer.weight->type == GGML_TYPE_F16 ? Precision::f32 : Precision::bf16;
+bool may_round(const Graph & g, const Linear & layer) {
+    const bool fine = layer.weight->type == GGML_TYPE_F32 || layer.weight->type == GGML_TYPE_F16;
+    return g.precision() == Precision::bf16 || (g.precision() == Precision::automatic && !fine);
 }
 
-ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, Precision precision) {
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round) {
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
     const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query in all heads
-    if (g.cpu_threads() > 0 && precision == Precision::bf16 && !g.exact() && kernels::attention_suits(q->ne[0])) {
+    if (g.cpu_threads() > 0 && round && kernels::attention_suits(q->ne[0])) {
         return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention", operations * static_cast<double>(n));
     }
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
@@ -132,6 +134,9 @@ ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, 
         const int64_t taps = conv.weight->ne[0] * conv.weight->ne[1] * conv.weight->ne[2];
         return g.counts(y, "convolution", 2.0 * static_cast<double>(ggml_nelements(y) * taps));
     };
+    if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 && kernels::conv2d_bf16_fits(conv.weight, x, stride, pad)) {
+        return count(kernels::conv2d_bf16(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel()));
+    }
     if (g.cpu_threads() > 0 && kernels::conv2d_fits(conv.weight, x, stride, pad)) {
         return count(kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel()));
     }

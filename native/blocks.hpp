@@ -21,13 +21,11 @@ ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float ep
 // (1 + scale) * x + shift; scale and shift are vectors as long as x's rows
 ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale);
 
-// F32 and F16 weights are used with activations in F32; beside any other type of weights, kernels may round them to bfloat16, unless the graph is
-// exact.
-enum class Precision { f32, bf16 };
-Precision precision_of(const Linear & layer);
+// Whether activations beside this layer may be rounded to bfloat16.
+bool may_round(const Graph & g, const Linear & layer);
 
-// softmax(q k^T / sqrt(d)) v over all heads at once: q [d, heads, n], k and v [d, heads, m] -> [d * heads, n]
-ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, Precision precision);
+// softmax(q k^T / sqrt(d)) v over all heads at once: q [d, heads, n], k and v [d, heads, m] -> [d * heads, n]. round: to bfloat16, where that is faster
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round);
 // with the scores' factor `scale`, and bias [m, n, heads] added to them, or a causal mask
 ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale, ggml_tensor * bias);
 ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale);

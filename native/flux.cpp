@@ -136,7 +136,7 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     ggml_tensor * q = rotate(g, ggml_concat(ctx, t.q, i.q, 2), pe);
     ggml_tensor * k = rotate(g, ggml_concat(ctx, t.k, i.k, 2), pe);
     ggml_tensor * v = ggml_concat(ctx, t.v, i.v, 2);
-    ggml_tensor * attn = attention(g, q, k, v, precision_of(block.img.attn.qkv));
+    ggml_tensor * attn = attention(g, q, k, v, may_round(g, block.img.attn.qkv));
 
     const auto finish = [&](const Stream & stream, const std::vector<Modulation> & mod, ggml_tensor * x, ggml_tensor * attended) {
         x = ggml_add(ctx, x, ggml_mul(ctx, linear(g, stream.attn.proj, attended), mod[0].gate));
@@ -154,7 +154,7 @@ ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tens
     ggml_tensor * projected = linear(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);
-    ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, precision_of(block.linear1));
+    ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, may_round(g, block.linear1));
     ggml_tensor * mlp = ggml_gelu(ctx, ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]));
 
     ggml_tensor * output = linear(g, block.linear2, ggml_concat(ctx, attn, mlp, 0));

@@ -78,6 +78,11 @@ Napi::Value arrays_of(Napi::Env env, const std::vector<std::vector<float>> & out
     return list;
 }
 
+Precision precision_of(const std::string & name) {
+    if (name != "auto" && name != "f32" && name != "bf16") throw Error("FLUX_BAD_OPTION", "there is no precision called " + name);
+    return name == "f32" ? Precision::f32 : name == "bf16" ? Precision::bf16 : Precision::automatic;
+}
+
 size_t byte_count(const Napi::Value & value) {
     const double bytes = value.ToNumber().DoubleValue();
     if (!(bytes >= 0)) return 0;
@@ -204,7 +209,7 @@ Napi::Function NetworkHandle::define(Napi::Env env) {
                                         InstanceMethod<&NetworkHandle::status>("status")});
 }
 
-// new Network(kind, files, tensors, config, { device, threads, exact })
+// new Network(kind, files, tensors, config, { device, threads, precision })
 NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
     : Napi::ObjectWrap<NetworkHandle>(info), instance_(std::make_shared<Instance>()), plan_(std::make_shared<Plan>()) {
     guard(info.Env(), [&] {
@@ -220,7 +225,7 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
         }
         const auto options = info[4].As<Napi::Object>();
         plan_->machine.device = options.Get("device").ToString();
-        plan_->machine.exact = options.Get("exact").ToBoolean();
+        plan_->machine.precision = precision_of(options.Get("precision").ToString());
         plan_->machine.threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
         environment_of(info.Env())->add(instance_);
     });
@@ -249,7 +254,7 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
             instance->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
             instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
             instance->evaluator = std::make_unique<Evaluator>(plan->machine, instance->cancel);
-            instance->weights->load(instance->evaluator->device(), plan->machine.threads, plan->machine.exact, memory_limit, instance->cancel, instance->progress);
+            instance->weights->load(instance->evaluator->device(), plan->machine.threads, plan->machine.precision, memory_limit, instance->cancel, instance->progress);
             instance->loaded = true;
             return [](Napi::Env env) { return env.Undefined(); };
         }, [instance] { instance->busy = false; });
@@ -303,7 +308,7 @@ Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
             Weights weights(plan.files, plan.table);
             const auto network = make_network(plan.kind, Config(plan.config), weights);
             Evaluator evaluator(plan.machine, instance->cancel);
-            weights.pretend(evaluator.device(), plan.machine.exact);
+            weights.pretend(evaluator.device(), plan.machine.precision);
             return number(evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); }));
         }, [instance] { instance->busy = false; });
     });

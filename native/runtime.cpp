@@ -100,8 +100,8 @@ void serve_rpc(const std::string & endpoint, const std::string & device, int thr
 
 // ---- Graph ----
 
-Graph::Graph(size_t max_nodes, int cpu_threads, bool exact, const std::atomic<bool> * cancel)
-    : cpu_threads_(cpu_threads), exact_(exact), cancel_(cancel) {
+Graph::Graph(size_t max_nodes, int cpu_threads, Precision precision, const std::atomic<bool> * cancel)
+    : cpu_threads_(cpu_threads), precision_(precision), cancel_(cancel) {
     const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));
     if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
@@ -141,7 +141,7 @@ ggml_tensor * Graph::counts(ggml_tensor * tensor, const char * name, double oper
 // ---- Evaluator ----
 
 Evaluator::Evaluator(const Machine & machine, const std::atomic<bool> & cancel)
-    : remote_(is_rpc(machine.device)), threads_(std::max(1, machine.threads)), exact_(machine.exact), cancel_(cancel) {
+    : remote_(is_rpc(machine.device)), threads_(std::max(1, machine.threads)), precision_(machine.precision), cancel_(cancel) {
     device_ = find_device(machine.device);
     if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + machine.device + "; devices() tells which there are");
     backends_.push_back(start(device_));
@@ -156,7 +156,7 @@ Evaluator::~Evaluator() = default;
 bool Evaluator::on_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
 
 std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const std::function<void(Graph &)> & build) {
-    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, exact_, &cancel_);
+    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, precision_, &cancel_);
     build(*graph);
     ggml_backend_sched_reset(sched_.get());
     return graph;

@@ -49,11 +49,15 @@ using ContextPtr = std::unique_ptr<ggml_context, ContextDeleter>;
 using Array = std::variant<std::vector<float>, std::vector<int32_t>>;
 using Shape = std::vector<int64_t>;
 
+// What activations may be rounded to. f32: to nothing, whatever the type of the weights. automatic: to bfloat16 or 8 bits beside weights of other
+// types than F32 and F16. bf16: to bfloat16 beside all, and F32 and F16 weights themselves.
+enum class Precision { automatic, f32, bf16 };
+
 // A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.
 class Graph {
   public:
-    // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used; exact: nothing is rounded below F32
-    Graph(size_t max_nodes, int cpu_threads, bool exact, const std::atomic<bool> * cancel);
+    // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used; see Precision
+    Graph(size_t max_nodes, int cpu_threads, Precision precision, const std::atomic<bool> * cancel);
 
     ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
     ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
@@ -63,7 +67,7 @@ class Graph {
 
     ggml_context * ctx() const { return context_.get(); }
     int cpu_threads() const { return cpu_threads_; }
-    bool exact() const { return exact_; }
+    Precision precision() const { return precision_; }
     const std::atomic<bool> * cancel() const { return cancel_; }
 
   private:
@@ -72,7 +76,7 @@ class Graph {
     struct Count { const char * name; double operations; };
     ContextPtr context_;
     int cpu_threads_;
-    bool exact_;
+    Precision precision_;
     const std::atomic<bool> * cancel_;
     ggml_cgraph * graph_;
     std::vector<Input> inputs_;
@@ -87,12 +91,11 @@ struct Operation {
     double seconds = 0, operations = 0, bytes = 0;  // multiplications and additions; bytes of sources and result
 };
 
-// What a network computes on. device: a name as list_devices() gives it, or rpc://host:port with /n for the server's n-th device. exact: with
-// activations in F32 whatever the weights' type, which is slow.
+// What a network computes on. device: a name as list_devices() gives it, or rpc://host:port with /n for the server's n-th device.
 struct Machine {
     std::string device;
     int threads;
-    bool exact;
+    Precision precision;
 };
 
 // One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
@@ -130,7 +133,7 @@ class Evaluator {
     ggml_backend_dev_t device_;
     bool remote_;  // on an RPC server
     int threads_;
-    bool exact_;
+    Precision precision_;
     const std::atomic<bool> & cancel_;
     std::vector<BackendPtr> backends_;  // the device first, the CPU last
     SchedPtr sched_;

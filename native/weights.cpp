@@ -155,11 +155,11 @@ Conv Weights::conv(const std::string & name, int64_t kernel, int64_t in, int64_t
 
 // A quantised matrix that our own kernel does not suit goes into the first of the CPU's extra buffer types (AMX, repacking) that has a kernel for its
 // type and shape. Returns null where the tensor is to be used as it lies in the file.
-ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_dev_t device, bool exact) const {
+ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_dev_t device, Precision precision) const {
     const bool widened = wanted.tensor->type != wanted.entry->type;
     if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU || widened) return ggml_backend_dev_buffer_type(device);
     const bool own = kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
-    if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type) && !own && !exact) {
+    if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type) && !own && precision != Precision::f32) {
         const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
             ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts"));
         for (ggml_backend_buffer_type_t * type = extra ? extra(device) : nullptr; type && *type; ++type) {
@@ -178,10 +178,10 @@ ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_de
     return wanted.entry->offset % element == 0 ? nullptr : ggml_backend_dev_buffer_type(device);
 }
 
-void Weights::pretend(ggml_backend_dev_t device, bool exact) {
+void Weights::pretend(ggml_backend_dev_t device, Precision precision) {
     std::map<ggml_backend_buffer_type_t, ggml_backend_buffer_t> places;
     for (const Wanted & wanted : wanted_) {
-        ggml_backend_buffer_type_t type = place(wanted, device, exact);
+        ggml_backend_buffer_type_t type = place(wanted, device, precision);
         if (!type) type = ggml_backend_dev_buffer_type(device);
         if (!places.count(type)) {
             buffers_.emplace_back(ggml_backend_buft_alloc_buffer(type, 0));
@@ -211,12 +211,12 @@ void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     }
 }
 
-void Weights::load(ggml_backend_dev_t device, int threads, bool exact, size_t memory_limit, const std::atomic<bool> & cancel,
+void Weights::load(ggml_backend_dev_t device, int threads, Precision precision, size_t memory_limit, const std::atomic<bool> & cancel,
                    std::atomic<double> & progress) {
     std::map<ggml_backend_buffer_type_t, std::vector<const Wanted *>> copies;
     std::vector<std::vector<const Wanted *>> mapped(files_.size());
     for (const Wanted & wanted : wanted_) {
-        if (ggml_backend_buffer_type_t type = place(wanted, device, exact)) copies[type].push_back(&wanted);
+        if (ggml_backend_buffer_type_t type = place(wanted, device, precision)) copies[type].push_back(&wanted);
         else mapped[wanted.entry->file].push_back(&wanted);
     }
 

@@ -30,7 +30,7 @@ export function addMachineOptions(command: Command): Command {
     .optionsGroup('Machine:')
     .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
     .option('--threads <n>', 'of the processor (default: all)', parseNumber)
-    .addOption(new Option('--precision <name>', 'f32 rounds nothing, and is slow (default: auto)').choices(['auto', 'f32']))
+    .addOption(new Option('--precision <name>', 'f32 rounds nothing, bf16 all (default: auto)').choices(['auto', 'f32', 'bf16']))
     .addOption(
       new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
         .choices(['auto', 'keep', 'release'])

@@ -35,8 +35,9 @@ template <class Row> AVX512BF16 void unpack(const Layer & layer, int64_t row, in
     const ggml_type type = layer.weight->type;
     Row rows[16];
     for (int i = 0; i < 16; i++) {
-        rows[i].data = static_cast<const uint8_t *>(layer.weight->data) + (row + i) * static_cast<int64_t>(layer.weight->nb[1]) +
-                       k0 / ggml_blck_size(type) * static_cast<int64_t>(ggml_type_size(type));
+        const uint8_t * data = static_cast<const uint8_t *>(layer.weight->data) + (row + i) * static_cast<int64_t>(layer.weight->nb[1]) +
+                               k0 / ggml_blck_size(type) * static_cast<int64_t>(ggml_type_size(type));
+        rows[i].data = reinterpret_cast<decltype(rows[i].data)>(data);
     }
     pack(rows, count, panel);
 }
@@ -45,6 +46,8 @@ using Unpack = void (*)(const Layer &, int64_t row, int64_t k0, int64_t count, u
 
 Unpack unpack_of(ggml_type type) {
     switch (type) {
+        case GGML_TYPE_F32: return unpack<RowF32>;
+        case GGML_TYPE_F16: return unpack<RowF16>;
         case GGML_TYPE_BF16: return unpack<RowBF16>;
         case GGML_TYPE_Q8_0: return unpack<RowQ8_0>;
         case GGML_TYPE_Q4_0: return unpack<RowQ4_0>;

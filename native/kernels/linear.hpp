@@ -9,7 +9,7 @@
 
 namespace ggflux::kernels {
 
-// Whether this machine and build have the kernel, and it suits a weight of this type and shape. Not F32 and F16: bfloat16 is coarser than these.
+// Whether this machine and build have the kernel, and it suits a weight of this type and shape.
 bool linear_suits(ggml_type type, int64_t in, int64_t out);
 
 // weight [in, out] in host memory, bias [out] F32 or null, x [in, n] F32 contiguous -> [out, n]. Stops early once `cancel` is set.

@@ -52,6 +52,14 @@ AVX512BF16 inline __m256i levels(__m256i nibbles) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);
 }
 
+struct RowF16 {
+    const uint8_t * data;
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        const auto half = [&](int64_t i) AVX512BF16 { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i *>(data + 2 * i))); };
+        return round_pairs(half(k), half(k + 16));
+    }
+};
+
 struct RowBF16 {
     const uint8_t * data;
     AVX512BF16 Pairs operator()(int64_t k) const { return _mm512_loadu_si512(data + 2 * k); }

@@ -29,7 +29,7 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 /** T5 as the addon takes it, with something changed. */
 function network({ kind = 't5' as string, files = [t5.file.path], tensors = t5.tensors, config = {}, device = 'CPU', threads = 2 } = {}): NativeNetwork {
-  return new (nativeAddon().Network)(kind as 't5', files, tensors, { ...t5.config, ...config }, { device, threads, exact: false })
+  return new (nativeAddon().Network)(kind as 't5', files, tensors, { ...t5.config, ...config }, { device, threads, precision: 'auto' })
 }
 
 const first = (change: Partial<NativeTensor>) => t5.tensors.map((tensor, i) => (i === 0 ? { ...tensor, ...change } : tensor))

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { measureRoof } from '../../lib/index.js'
 import { synthesize } from '../../lib/models/synth.js'
 import { nativeQuantize as quantize } from '../../lib/native.js'
 import { convertWeights } from '../support/convert.js'
@@ -17,13 +18,17 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
+type Precision = 'auto' | 'bf16'
 type Kernels = 'own' | 'avx512' | 'tile-model' | 'avx2' | 'ggml'
 
 // Evaluates in a process of its own with the kernels that GGFLUX_KERNELS names; returns the output and what was printed.
-function compute(kernels: Kernels, mode: string, weights: string, ...shape: number[]): { output: Float32Array; printed: string } {
+function compute(kernels: Kernels, mode: string, weights: string, ...shape: (number | Precision)[]): { output: Float32Array; printed: string } {
   const out = join(folder, 'output')
   const child = fileURLToPath(new URL('./children/compute.mjs', import.meta.url))
-  const printed = execFileSync(process.execPath, [child, mode, weights, out, ...shape.map(String)], { env: { ...process.env, GGFLUX_KERNELS: kernels }, encoding: 'utf8' })
+  const precision = shape.find((value) => typeof value === 'string') ?? 'auto'
+  const sizes = shape.filter((value) => typeof value === 'number').map(String)
+  const env = { ...process.env, GGFLUX_KERNELS: kernels, GGFLUX_TEST_PRECISION: precision }
+  const printed = execFileSync(process.execPath, [child, mode, weights, out, ...sizes], { env, encoding: 'utf8' })
   return { output: new Float32Array(new Uint8Array(readFileSync(out)).buffer), printed }
 }
 
@@ -84,6 +89,41 @@ describe.each(['own', 'avx2'] as const)("our convolution beside ggml's, %s", (ke
     expect(ours.output.length).toBeGreaterThan(0)
     expect(relL2(ours.output, reference.output)).toBeLessThan(1e-5)
   })
+})
+
+// Rounding the weights alone to bfloat16 costs 8 x 9e-4 here (test/golden/README.md); pixels are rounded as well in each of some 20 layers. A tap
+// or a channel at the wrong place costs everything.
+describe.each(['own', 'tile-model'] as const)('our convolution in bfloat16, %s', (kernels) => {
+  test.each([
+    ['decode', 1, 1],
+    ['decode', 3, 5],
+    ['decode', 9, 11],
+    ['encode', 24, 40],
+    ['encode', 56, 72],
+  ])('%s at %i x %i', async (mode, height, width) => {
+    const weights = await goldenWeights('ae-tiny')
+    const [ours, reference] = [compute(kernels, mode, weights, height, width, 'bf16'), compute('ggml', mode, weights, height, width)]
+    expect(ours.output.length).toBeGreaterThan(0)
+    expect(relL2(ours.output, reference.output)).toBeLessThan(0.03)
+    const plane = ours.output.length / (mode === 'decode' ? 3 : 16)
+    for (let begin = 0; begin < ours.output.length; begin += plane) {
+      const [a, b] = [ours.output, reference.output].map((output) => output.subarray(begin, begin + plane)) as [Float32Array, Float32Array]
+      expect(relL2(a, b), `channel ${begin / plane}`).toBeLessThan(0.05)
+    }
+  })
+})
+
+// F32 weights and activations both rounded: what a linear layer in bfloat16 costs.
+test('linear layers and attention in bfloat16 beside F32 weights', async () => {
+  const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-plain.safetensors') })
+  const half = await convertWeights(path, join(folder, 'flux-half.gguf'), { type: 'F16', quantize })
+  const expected = compute('own', 'predict', path, 60, 33).output
+  const { products } = await measureRoof(1)
+  for (const weights of [path, half]) {
+    const { output } = compute('own', 'predict', weights, 60, 33, 'bf16')
+    expect(relL2(output, expected)).toBeLessThan(0.02)
+    if (products !== 'f32') expect(output).not.toEqual(expected)
+  }
 })
 
 // BF16 weights are the same numbers in F32, where attention is ggml's; with them it is ours. Lengths around a block of 48 queries and 256 keys, and
