@@ -67,7 +67,8 @@ Time and memory are foretold before each picture; "off by" tells how wrong that 
 Examples:
   ggflux bench
   ggflux bench --model flux-schnell --sizes 256,512 --profile --json bench.json
-  ggflux synth --arch flux-schnell --type q4_0 -o full/transformer.gguf     (random weights are as fast as real ones)`,
+  ggflux synth --model flux-schnell --type q4_0 -o full       (12 GB of random weights, which are as fast as real ones)
+  ggflux bench --model full --sizes 256,512`,
   )
   command.action(bench)
 }

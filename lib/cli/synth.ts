@@ -1,6 +1,8 @@
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
-import type { ArchitectureName } from '../models/architectures.js'
+import { MODELS, type ArchitectureName } from '../models/architectures.js'
 import type { SynthOptions } from '../models/synth.js'
 import type { FileType } from '../models/synth-metadata.js'
 import { parseNumber } from './arguments.js'
@@ -11,6 +13,7 @@ import { checkTarget } from './output.js'
 
 interface Options {
   arch?: string
+  model?: string
   type: string
   output?: string
   seed?: number
@@ -26,6 +29,11 @@ export function synthCommand(program: Command): void {
     .command('synth')
     .description('write a model with random weights, for measurements and tests')
     .option('--arch <name>', 'the network; --list tells which there are')
+    .addOption(
+      new Option('--model <name>', 'a whole model into the folder --output; --type is that of its transformer')
+        .choices(Object.keys(MODELS))
+        .conflicts(['arch', 'set']),
+    )
     .option('--type <name>', 'of the matrices, in capitals or not', 'F16')
     .option('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
     .option('--seed <n>', 'the same seed gives the same file (default: 0)', parseNumber)
@@ -39,18 +47,28 @@ export function synthCommand(program: Command): void {
       `
 Examples:
   ggflux synth --list
+  ggflux synth --model flux-schnell --type q4_0 -o full
   ggflux synth --arch flux-schnell --type q4_0 -o flux1-schnell-Q4_0.gguf
   ggflux synth --arch flux-dev --set depth=2 --set depthSingleBlocks=4 --type q8_0 -o small.gguf`,
     )
     .action(synth)
 }
 
-async function synth({ arch, type, output, seed, set, list, quiet }: Options): Promise<void> {
-  const { synthesize } = await import('../models/synth.js')
+async function synth(options: Options): Promise<void> {
+  const { arch, model, type, output, list } = options
   if (list) return listArchitectures()
-  if (!arch) throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list tells which networks there are')
+  if (!arch && !model) throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list tells which networks there are')
   if (!output) throw new FluxError('FLUX_BAD_OPTION', '-o is missing: give the name of the file to write')
+  if (!model) return synthFile({ ...options, arch: arch!, output })
+  await mkdir(output, { recursive: true })
+  for (const { architecture, file, type: own = type } of MODELS[model as keyof typeof MODELS]) {
+    await synthFile({ ...options, arch: architecture, type: own, output: join(output, file) })
+  }
+}
+
+async function synthFile({ arch, type, output, seed, set, quiet }: Options & { arch: string; output: string }): Promise<void> {
   await checkTarget(output)
+  const { synthesize } = await import('../models/synth.js')
   const { nativeQuantize } = await import('../native.js')
   const began = performance.now()
   let [done, total] = [0, 0]

@@ -297,6 +297,13 @@ describe('synth and inspect', () => {
     expect(text).toMatch(/ problems +none\n$/)
   })
 
+  test('a whole model draws', () => {
+    const written = ggflux('synth', '--model', 'flux-tiny', '--type', 'q8_0', '-o', 'whole')
+    expect([written.status, written.stderr]).toEqual([0, ''])
+    expect(ggflux('generate', 'a red fox', '--model', 'whole', '-o', 'noise.png', '--seed', '1', ...SMALL).status).toBe(0)
+    expect(ggflux('synth', '--model', 'flux-huge', '-o', 'whole').stderr).toMatch(/flux-huge.*flux-schnell/)
+  })
+
   test('the same seed gives the same file, another gives another', () => {
     const write = (name: string, seed: string) => ggflux('synth', '--arch', 'clip-tiny', '-o', name, '--seed', seed, '--quiet')
     for (const result of [write('a.safetensors', '1'), write('b.safetensors', '1'), write('c.safetensors', '2')]) {

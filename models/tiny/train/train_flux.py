@@ -36,6 +36,9 @@ MAIN_SHARE = 0.25
 # a fifth of all sizes is left out of training
 HELD_SIZES = {(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (3 * rows + columns) % 5 == 0}
 OTHERS = [(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (rows, columns) not in HELD_SIZES]
+# an outline over many tokens is learned last
+LARGE = [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]
+LARGE_SHARE = 0.5
 SHAPE_LOSS = 0.1
 GUIDANCE = (1, 5)
 
@@ -66,7 +69,7 @@ class Data:
 
     def batch(self, rng):
         """Latents as tokens, shares of every token that each shape covers, captions, rows, columns, text length; pictures of one size."""
-        rows, columns = MAIN if rng.random() < MAIN_SHARE else rng.choice(OTHERS)
+        rows, columns = MAIN if rng.random() < MAIN_SHARE else rng.choice(LARGE if rng.random() < LARGE_SHARE else OTHERS)
         height, width = 16 * rows, 16 * columns
         length = TEXT if rng.random() < 0.9 else rng.randrange(24, 68, 4)
         # small pictures cost little, but a batch of them should not be larger than the others by far
@@ -190,7 +193,7 @@ def main():
         net.load_state_dict(torch.load(work('flux.pt')))
     data, captions = Data(), Captions()
     if seconds:
-        train(net, rng, data, captions, seconds, 'flux', lr=0.7 if '--resume' in sys.argv else 1)
+        train(net, rng, data, captions, seconds, 'flux', lr=0.5 if '--resume' in sys.argv else 1)
     if guided_seconds:
         resumed = not seconds and os.path.exists(work('guided.pt'))
         distil(net, rng, data, captions, guided_seconds, torch.load(work('guided.pt')) if resumed else None)
