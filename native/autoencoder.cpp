@@ -73,8 +73,8 @@ void Autoencoder::build(Graph & g, const std::string & mode, const Shape & shape
 // [w, h, in] -> [w, h, out]
 ggml_tensor * Autoencoder::resnet(Graph & g, const ResnetBlock & block, ggml_tensor * x) const {
     ggml_context * ctx = g.ctx();
-    ggml_tensor * h = conv2d(g, block.conv1, ggml_silu(ctx, group_norm(g, block.norm1, x, eps)), 1, 1);
-    h = conv2d(g, block.conv2, ggml_silu(ctx, group_norm(g, block.norm2, h, eps)), 1, 1);
+    ggml_tensor * h = norm_silu_conv2d(g, block.norm1, block.conv1, x, eps);
+    h = norm_silu_conv2d(g, block.norm2, block.conv2, h, eps);
     if (block.nin_shortcut.weight) x = conv2d(g, block.nin_shortcut, x, 1, 0);
     h = ggml_add(ctx, x, h);
     g.stop_point(h);
@@ -109,7 +109,7 @@ ggml_tensor * Autoencoder::encode(Graph & g, ggml_tensor * x) const {
         if (level.resample.weight) x = conv2d(g, level.resample, ggml_pad(g.ctx(), x, 1, 1, 0, 0), 2, 0);
     }
     x = run_middle(g, encoder_.mid, x);
-    return conv2d(g, encoder_.conv_out, ggml_silu(g.ctx(), group_norm(g, encoder_.norm_out, x, eps)), 1, 1);
+    return norm_silu_conv2d(g, encoder_.norm_out, encoder_.conv_out, x, eps);
 }
 
 ggml_tensor * Autoencoder::decode(Graph & g, ggml_tensor * z) const {
@@ -118,7 +118,7 @@ ggml_tensor * Autoencoder::decode(Graph & g, ggml_tensor * z) const {
         for (const ResnetBlock & block : level->block) x = resnet(g, block, x);
         if (level->resample.weight) x = conv2d(g, level->resample, ggml_upscale(g.ctx(), x, 2, GGML_SCALE_MODE_NEAREST), 1, 1);
     }
-    return conv2d(g, decoder_.conv_out, ggml_silu(g.ctx(), group_norm(g, decoder_.norm_out, x, eps)), 1, 1);
+    return norm_silu_conv2d(g, decoder_.norm_out, decoder_.conv_out, x, eps);
 }
 
 }  // namespace ggflux

@@ -3,6 +3,7 @@
 #include "kernels/attention.hpp"
 #include "kernels/conv2d.hpp"
 #include "kernels/conv2d_bf16.hpp"
+#include "kernels/group_scales.hpp"
 #include "kernels/linear.hpp"
 
 #include <algorithm>
@@ -22,6 +23,8 @@ int64_t part_columns(const Graph & g, int64_t columns, double flops) {
     if (parts <= 1) return columns;
     return std::max<int64_t>(64, GGML_PAD(static_cast<int64_t>(static_cast<double>(columns) / std::min<double>(parts, max_parts)), 64));
 }
+
+constexpr int groups = 32;  // of every group norm
 
 void leave_as_it_is(ggml_tensor *, int, int, void *) {}
 
@@ -129,24 +132,46 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
     return ggml_rope_set_offset(rotated, offset);
 }
 
-ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
-    const auto count = [&](ggml_tensor * y) {
-        const int64_t taps = conv.weight->ne[0] * conv.weight->ne[1] * conv.weight->ne[2];
-        return g.counts(y, "convolution", 2.0 * static_cast<double>(ggml_nelements(y) * taps));
-    };
+namespace {
+
+// A kernel of ours, or null where none suits. scales: as in group_scales, or null.
+ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, int stride, int pad) {
     if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 && kernels::conv2d_bf16_fits(conv.weight, x, stride, pad)) {
-        return count(kernels::conv2d_bf16(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel()));
+        return kernels::conv2d_bf16(g.ctx(), conv.weight, conv.bias, x, scales, g.cpu_threads(), g.cancel());
     }
     if (g.cpu_threads() > 0 && kernels::conv2d_fits(conv.weight, x, stride, pad)) {
-        return count(kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, g.cpu_threads(), g.cancel()));
+        return kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, scales, g.cpu_threads(), g.cancel());
     }
-    ggml_tensor * y = count(ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1));
+    return nullptr;
+}
+
+ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
+    const int64_t taps = conv.weight->ne[0] * conv.weight->ne[1] * conv.weight->ne[2];
+    return g.counts(y, "convolution", 2.0 * static_cast<double>(ggml_nelements(y) * taps));
+}
+
+}  // namespace
+
+ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
+    if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, stride, pad)) return counted(g, conv, y);
+    ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1));
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
+}
+
+ggml_tensor * norm_silu_conv2d(Graph & g, const Norm & norm, const Conv & conv, ggml_tensor * x, float eps) {
+    if (g.cpu_threads() > 0) {
+        ggml_tensor * scales = kernels::group_scales(g.ctx(), norm.weight, norm.bias, x, groups, eps, g.cpu_threads());
+        if (ggml_tensor * y = own_conv2d(g, conv, x, scales, 1, 1)) {
+            g.counts(scales, "group_norm", 0);
+            return counted(g, conv, y);
+        }
+    }
+    return conv2d(g, conv, ggml_silu(g.ctx(), group_norm(g, norm, x, eps)), 1, 1);
 }
 
 ggml_tensor * group_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps) {
     const int64_t channels = x->ne[2];
-    ggml_tensor * y = ggml_group_norm(g.ctx(), x, 32, eps);
+    ggml_tensor * y = ggml_group_norm(g.ctx(), x, groups, eps);
     y = ggml_mul(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.weight, 1, 1, channels));
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.bias, 1, 1, channels));
 }

@@ -22,7 +22,7 @@ constexpr int64_t counter_floats = 16;
 int64_t scratch_floats(int64_t in, int64_t k) { return in * (tile_h + k - 1) * (tile_w + k - 1); }
 
 struct Conv {
-    const float * x, * weight, * bias;
+    const float * x, * weight, * bias, * scales;
     float * y;
     int64_t w, h, in, out, k;
     std::atomic<int64_t> * next_tile;
@@ -63,8 +63,36 @@ __attribute__((always_inline)) inline void block(const float * tile, int64_t til
     }
 }
 
+// Cephes' expf: within 2e-7, for all x that matter to the sigmoid
+template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes>::type exponential(typename Vector<lanes>::type x) {
+    using Vec = typename Vector<lanes>::type;
+    typedef int32_t Ints __attribute__((vector_size(4 * lanes), aligned(4)));
+    constexpr float round = 12582912.0f;  // 1.5 * 2^23: what is added to it loses its fraction
+    x = x > 87.0f ? Vec{} + 87.0f : x;
+    x = x < -87.0f ? Vec{} - 87.0f : x;
+    const Vec n = (x * 1.44269504f + round) - round;
+    const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    Vec p = Vec{} + 1.9875691500e-4f;
+    for (const float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = p * r + c;
+    const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
+    return (p * r * r + r + 1.0f) * (Vec) power;
+}
+
+// x -> silu(factor x + offset), in place
+template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(float * row, int64_t n, float factor, float offset) {
+    using Vec = typename Vector<lanes>::type;
+    for (int64_t i = 0; i < n; i += lanes) {
+        const size_t bytes = static_cast<size_t>(std::min<int64_t>(lanes, n - i)) * sizeof(float);
+        Vec x = {};
+        std::memcpy(&x, row + i, bytes);
+        x = x * factor + offset;
+        x = x / (1.0f + exponential<lanes>(-x));
+        std::memcpy(row + i, &x, bytes);
+    }
+}
+
 // The tile at (x0, y0) with its border, zeros outside of the picture: [in, tile_h + k - 1, tile_w + k - 1]
-inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0, float * tile) {
+template <int lanes> __attribute__((always_inline)) inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0, float * tile) {
     const int64_t border = conv.k / 2, width = tile_w + conv.k - 1;
     const int64_t from = std::max<int64_t>(0, x0 - border), to = std::min(conv.w, x0 + tile_w + border);
     for (int64_t c = 0; c < conv.in; c++) {
@@ -76,6 +104,7 @@ inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0, float * tile) {
             const int64_t left = from - (x0 - border), n = to - from;
             std::memset(tile, 0, static_cast<size_t>(left) * sizeof(float));
             std::memcpy(tile + left, conv.x + (c * conv.h + y) * conv.w + from, static_cast<size_t>(n) * sizeof(float));
+            if (conv.scales) scale_and_silu<lanes>(tile + left, n, conv.scales[c], conv.scales[conv.in + c]);
             std::memset(tile + left + n, 0, static_cast<size_t>(width - left - n) * sizeof(float));
         }
     }
@@ -87,7 +116,7 @@ template <int lanes, int vectors, int k> __attribute__((always_inline)) inline v
     for (int64_t t; (t = conv.next_tile->fetch_add(1)) < rows * columns && !conv.cancel->load(std::memory_order_relaxed);) {
         const int64_t x0 = t % columns * tile_w, y0 = t / columns * tile_h;
         const int64_t w = std::min(tile_w, conv.w - x0), h = std::min(tile_h, conv.h - y0);
-        copy_tile(conv, x0, y0, tile);
+        copy_tile<lanes>(conv, x0, y0, tile);
         for (int64_t o = 0; o < conv.out; o += channel_block) {
             const float * taps = conv.weight + o * conv.in * k * k;
             for (int64_t y = 0; y < h; y++) {
@@ -143,13 +172,14 @@ void pack(ggml_tensor * packed, int ith, int nth, void *) {
     }
 }
 
-// sources: x, packed weight, bias
+// sources: x, packed weight, bias, and the scales where there are any
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const ggml_tensor * x = y->src[0], * packed = y->src[1], * weight = packed->src[0], * bias = y->src[2];
     float * taps = static_cast<float *>(packed->data);
     static const Run run = best();
     float * memory = taps + ggml_nelements(weight);
-    run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data), static_cast<float *>(y->data), y->ne[0], y->ne[1], x->ne[2],
+    run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data),
+         y->src[3] ? static_cast<const float *>(y->src[3]->data) : nullptr, static_cast<float *>(y->data), y->ne[0], y->ne[1], x->ne[2],
          y->ne[2], weight->ne[0], reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
         memory + counter_floats + ith * scratch_floats(x->ne[2], weight->ne[0]));
 }
@@ -162,12 +192,13 @@ bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, 
            weight->ne[3] % channel_block == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
-ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel) {
+ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, int threads,
+                     const std::atomic<bool> * cancel) {
     const int64_t k = weight->ne[0], in = weight->ne[2], out = weight->ne[3];
     const int64_t floats = ggml_nelements(weight) + counter_floats + scratch_floats(in, k) * threads;
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_F32, floats, 1, 1, 1, &weight, 1, pack, threads, nullptr);
-    ggml_tensor * sources[] = {x, packed, bias};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], x->ne[1], out, 1, sources, 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+    ggml_tensor * sources[] = {x, packed, bias, scales};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], x->ne[1], out, 1, sources, scales ? 4 : 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
 }
 
 }  // namespace ggflux::kernels

@@ -45,10 +45,25 @@ AVX512BF16 Pairs interleave(__m512 first, __m512 second) {
     return _mm512_permutexvar_epi16(order, round_pairs(first, second));
 }
 
+// Cephes' expf: within 2e-7, for all x that matter to the sigmoid
+AVX512BF16 __m512 exponential(__m512 x) {
+    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(87.0f));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x));
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    for (const float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    return _mm512_scalef_ps(_mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f)), n);
+}
+
+AVX512BF16 __m512 silu(__m512 x) {
+    return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+}
+
 // x [w, h, in] F32 -> [h + border, w + border, channels] bfloat16
 AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void *) {
     const ggml_tensor * x = image->src[0], * weight = image->src[1];
     const Shape s(weight, x);
+    const float * scales = image->src[2] ? static_cast<const float *>(image->src[2]->data) : nullptr;
     auto * to = static_cast<uint16_t *>(image->data);
     if (ith == 0) new (static_cast<char *>(image->data) + s.image_bytes()) std::atomic<int64_t>(0);
     const int64_t b = s.border();
@@ -67,7 +82,10 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void *) {
             for (int64_t c = 0; c < s.channels; c += 32) {
                 const auto plane = [&](int64_t channel) AVX512BF16 {
                     const float * from = static_cast<const float *>(x->data) + (channel * s.h + y) * s.w + px;
-                    return channel < s.in ? _mm512_maskz_loadu_ps(mask, from) : _mm512_setzero_ps();
+                    if (channel >= s.in) return _mm512_setzero_ps();
+                    const __m512 values = _mm512_maskz_loadu_ps(mask, from);
+                    if (!scales) return values;
+                    return silu(_mm512_fmadd_ps(values, _mm512_set1_ps(scales[channel]), _mm512_set1_ps(scales[s.in + channel])));
                 };
                 Pairs r[16];
                 for (int i = 0; i < 16; i++) r[i] = interleave(plane(c + 2 * i), plane(c + 2 * i + 1));
@@ -157,10 +175,11 @@ bool conv2d_bf16_fits(const ggml_tensor * weight, const ggml_tensor * x, int str
            x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
-ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel) {
+ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, int threads,
+                          const std::atomic<bool> * cancel) {
     const Shape s(weight, x);
-    ggml_tensor * both[] = {x, weight}, * turned[] = {weight, x};
-    ggml_tensor * image = ggml_custom_4d(ctx, GGML_TYPE_I8, s.image_bytes() + counter_bytes + scratch_bytes * threads, 1, 1, 1, both, 2, store_image, threads, nullptr);
+    ggml_tensor * both[] = {x, weight, scales}, * turned[] = {weight, x};
+    ggml_tensor * image = ggml_custom_4d(ctx, GGML_TYPE_I8, s.image_bytes() + counter_bytes + scratch_bytes * threads, 1, 1, 1, both, scales ? 3 : 2, store_image, threads, nullptr);
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_I8, s.weight_bytes(), 1, 1, 1, turned, 2, store_weights, threads, nullptr);
     ggml_tensor * sources[] = {image, packed, bias};
     return ggml_custom_4d(ctx, GGML_TYPE_F32, s.w, s.h, s.out, 1, sources, 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
@@ -169,7 +188,7 @@ ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor 
 #else
 
 bool conv2d_bf16_fits(const ggml_tensor *, const ggml_tensor *, int, int) { return false; }
-ggml_tensor * conv2d_bf16(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) { return nullptr; }
+ggml_tensor * conv2d_bf16(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) { return nullptr; }
 
 #endif
 

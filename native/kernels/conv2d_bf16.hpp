@@ -11,7 +11,9 @@ namespace ggflux::kernels {
 // Whether this machine and build have the kernel, and it suits: stride 1, 1 x 1 or 3 x 3, the picture's size kept. weight [k, k, in, out]
 bool conv2d_bf16_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad);
 
-// x [w, h, in], weight [k, k, in, out], bias [out], all F32 and contiguous -> [w, h, out]. Stops early once `cancel` is set.
-ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel);
+// x [w, h, in], weight [k, k, in, out], bias [out], all F32 and contiguous -> [w, h, out]. With scales [in, 2] (group_scales.hpp) it is
+// silu(factor x + offset) that is convolved. Stops early once `cancel` is set.
+ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, int threads,
+                          const std::atomic<bool> * cancel);
 
 }  // namespace ggflux::kernels
