@@ -76,7 +76,7 @@ ggml_tensor * Autoencoder::resnet(Graph & g, const ResnetBlock & block, ggml_ten
     ggml_tensor * h = norm_silu_conv2d(g, block.norm1, block.conv1, x, eps);
     h = norm_silu_conv2d(g, block.norm2, block.conv2, h, eps);
     if (block.nin_shortcut.weight) x = conv2d(g, block.nin_shortcut, x, 1, 0);
-    h = ggml_add(ctx, x, h);
+    h = ggml_add(ctx, h, x);  // in this order: what comes second is computed last, so the shortcut takes the place of the first convolution
     g.stop_point(h);
     return h;
 }
@@ -116,7 +116,7 @@ ggml_tensor * Autoencoder::decode(Graph & g, ggml_tensor * z) const {
     ggml_tensor * x = run_middle(g, decoder_.mid, conv2d(g, decoder_.conv_in, z, 1, 1));
     for (auto level = decoder_.levels.rbegin(); level != decoder_.levels.rend(); ++level) {
         for (const ResnetBlock & block : level->block) x = resnet(g, block, x);
-        if (level->resample.weight) x = conv2d(g, level->resample, ggml_upscale(g.ctx(), x, 2, GGML_SCALE_MODE_NEAREST), 1, 1);
+        if (level->resample.weight) x = upsample_conv2d(g, level->resample, x);
     }
     return norm_silu_conv2d(g, decoder_.norm_out, decoder_.conv_out, x, eps);
 }

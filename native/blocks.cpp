@@ -134,13 +134,13 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
 
 namespace {
 
-// A kernel of ours, or null where none suits. scales: as in group_scales, or null.
-ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, int stride, int pad) {
+// A kernel of ours, or null where none suits; see kernels/conv2d.hpp.
+ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, bool upsample, int stride, int pad) {
     if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 && kernels::conv2d_bf16_fits(conv.weight, x, stride, pad)) {
-        return kernels::conv2d_bf16(g.ctx(), conv.weight, conv.bias, x, scales, g.cpu_threads(), g.cancel());
+        return kernels::conv2d_bf16(g.ctx(), conv.weight, conv.bias, x, scales, upsample, g.cpu_threads(), g.cancel());
     }
     if (g.cpu_threads() > 0 && kernels::conv2d_fits(conv.weight, x, stride, pad)) {
-        return kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, scales, g.cpu_threads(), g.cancel());
+        return kernels::conv2d(g.ctx(), conv.weight, conv.bias, x, scales, upsample, g.cpu_threads(), g.cancel());
     }
     return nullptr;
 }
@@ -153,15 +153,20 @@ ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
 }  // namespace
 
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
-    if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, stride, pad)) return counted(g, conv, y);
+    if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, false, stride, pad)) return counted(g, conv, y);
     ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1));
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
+}
+
+ggml_tensor * upsample_conv2d(Graph & g, const Conv & conv, ggml_tensor * x) {
+    if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, true, 1, 1)) return counted(g, conv, y);
+    return conv2d(g, conv, ggml_upscale(g.ctx(), x, 2, GGML_SCALE_MODE_NEAREST), 1, 1);
 }
 
 ggml_tensor * norm_silu_conv2d(Graph & g, const Norm & norm, const Conv & conv, ggml_tensor * x, float eps) {
     if (g.cpu_threads() > 0) {
         ggml_tensor * scales = kernels::group_scales(g.ctx(), norm.weight, norm.bias, x, groups, eps, g.cpu_threads());
-        if (ggml_tensor * y = own_conv2d(g, conv, x, scales, 1, 1)) {
+        if (ggml_tensor * y = own_conv2d(g, conv, x, scales, false, 1, 1)) {
             g.counts(scales, "group_norm", 0);
             return counted(g, conv, y);
         }

@@ -35,6 +35,8 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
 
 // x [w, h, in] -> [w', h', out]; padding is `pad` on every side
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad);
+// of x with each pixel repeated 2 x 2
+ggml_tensor * upsample_conv2d(Graph & g, const Conv & conv, ggml_tensor * x);
 // of silu(group_norm(x)), which where a kernel can do both is never stored; the kernel is 3 x 3, stride 1
 ggml_tensor * norm_silu_conv2d(Graph & g, const Norm & norm, const Conv & conv, ggml_tensor * x, float eps);
 // over 32 groups of channels; x [w, h, channels]

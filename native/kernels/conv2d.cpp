@@ -24,7 +24,8 @@ int64_t scratch_floats(int64_t in, int64_t k) { return in * (tile_h + k - 1) * (
 struct Conv {
     const float * x, * weight, * bias, * scales;
     float * y;
-    int64_t w, h, in, out, k;
+    int64_t w, h, in, out, k;  // w and h of the result
+    int shift;                 // 1: x is half as wide and high
     std::atomic<int64_t> * next_tile;
     const std::atomic<bool> * cancel;
 };
@@ -103,7 +104,12 @@ template <int lanes> __attribute__((always_inline)) inline void copy_tile(const 
             }
             const int64_t left = from - (x0 - border), n = to - from;
             std::memset(tile, 0, static_cast<size_t>(left) * sizeof(float));
-            std::memcpy(tile + left, conv.x + (c * conv.h + y) * conv.w + from, static_cast<size_t>(n) * sizeof(float));
+            const float * row = conv.x + (c * (conv.h >> conv.shift) + (y >> conv.shift)) * (conv.w >> conv.shift);
+            if (conv.shift) {
+                for (int64_t x = 0; x < n; x++) tile[left + x] = row[(from + x) >> 1];
+            } else {
+                std::memcpy(tile + left, row + from, static_cast<size_t>(n) * sizeof(float));
+            }
             if (conv.scales) scale_and_silu<lanes>(tile + left, n, conv.scales[c], conv.scales[conv.in + c]);
             std::memset(tile + left + n, 0, static_cast<size_t>(width - left - n) * sizeof(float));
         }
@@ -180,7 +186,7 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
     float * memory = taps + ggml_nelements(weight);
     run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data),
          y->src[3] ? static_cast<const float *>(y->src[3]->data) : nullptr, static_cast<float *>(y->data), y->ne[0], y->ne[1], x->ne[2],
-         y->ne[2], weight->ne[0], reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
+         y->ne[2], weight->ne[0], y->ne[0] > x->ne[0], reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
         memory + counter_floats + ith * scratch_floats(x->ne[2], weight->ne[0]));
 }
 
@@ -192,13 +198,13 @@ bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, 
            weight->ne[3] % channel_block == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
-ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, int threads,
+ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, bool upsample, int threads,
                      const std::atomic<bool> * cancel) {
     const int64_t k = weight->ne[0], in = weight->ne[2], out = weight->ne[3];
     const int64_t floats = ggml_nelements(weight) + counter_floats + scratch_floats(in, k) * threads;
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_F32, floats, 1, 1, 1, &weight, 1, pack, threads, nullptr);
     ggml_tensor * sources[] = {x, packed, bias, scales};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0], x->ne[1], out, 1, sources, scales ? 4 : 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0] << upsample, x->ne[1] << upsample, out, 1, sources, scales ? 4 : 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
 }
 
 }  // namespace ggflux::kernels

@@ -26,10 +26,11 @@ int64_t padded(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 // What the convolution looks like in memory; channels are filled up with zeros to whole chunks of a panel, and output channels to whole panels.
 struct Shape {
-    int64_t w, h, in, out, k, channels, panels, count;  // count: numbers of one row of taps
+    int64_t w, h, in, out, k, channels, panels, count;  // w and h of the result; count: numbers of one row of taps
 
-    Shape(const ggml_tensor * weight, const ggml_tensor * x)
-        : w(x->ne[0]), h(x->ne[1]), in(weight->ne[2]), out(weight->ne[3]), k(weight->ne[0]), channels(padded(in, 32)),
+    // shift: 1 where x is half as wide and high
+    Shape(const ggml_tensor * weight, const ggml_tensor * x, int shift)
+        : w(x->ne[0] << shift), h(x->ne[1] << shift), in(weight->ne[2]), out(weight->ne[3]), k(weight->ne[0]), channels(padded(in, 32)),
           panels(padded(out, panel_rows) / panel_rows), count(k * channels) {}
 
     int64_t border() const { return k / 2; }
@@ -60,13 +61,15 @@ AVX512BF16 __m512 silu(__m512 x) {
 }
 
 // x [w, h, in] F32 -> [h + border, w + border, channels] bfloat16
-AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void *) {
+AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsample) {
     const ggml_tensor * x = image->src[0], * weight = image->src[1];
-    const Shape s(weight, x);
+    const int shift = upsample ? 1 : 0;
+    const Shape s(weight, x, shift);
     const float * scales = image->src[2] ? static_cast<const float *>(image->src[2]->data) : nullptr;
     auto * to = static_cast<uint16_t *>(image->data);
     if (ith == 0) new (static_cast<char *>(image->data) + s.image_bytes()) std::atomic<int64_t>(0);
     const int64_t b = s.border();
+    const __m512i twice = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
     for (int64_t line = ith; line < s.h + 2 * b; line += nth) {
         uint16_t * row = to + line * s.line();
         const int64_t y = line - b;
@@ -81,9 +84,10 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void *) {
             const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
             for (int64_t c = 0; c < s.channels; c += 32) {
                 const auto plane = [&](int64_t channel) AVX512BF16 {
-                    const float * from = static_cast<const float *>(x->data) + (channel * s.h + y) * s.w + px;
                     if (channel >= s.in) return _mm512_setzero_ps();
-                    const __m512 values = _mm512_maskz_loadu_ps(mask, from);
+                    const float * from = static_cast<const float *>(x->data) + (channel * (s.h >> shift) + (y >> shift)) * (s.w >> shift) + (px >> shift);
+                    const __m512 values = shift ? _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << (count / 2)) - 1), from))
+                                                : _mm512_maskz_loadu_ps(mask, from);
                     if (!scales) return values;
                     return silu(_mm512_fmadd_ps(values, _mm512_set1_ps(scales[channel]), _mm512_set1_ps(scales[s.in + channel])));
                 };
@@ -99,7 +103,7 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void *) {
 // weight [k, k, in, out] F32 -> for each panel of 16 output channels and each row of taps: [count / 2][16][2] bfloat16
 AVX512BF16 void store_weights(ggml_tensor * packed, int ith, int nth, void *) {
     const ggml_tensor * weight = packed->src[0], * x = packed->src[1];
-    const Shape s(weight, x);
+    const Shape s(weight, x, 0);
     for (int64_t p = ith; p < s.panels; p += nth) {
         for (int64_t dy = 0; dy < s.k; dy++) {
             uint16_t * panel = static_cast<uint16_t *>(packed->data) + (p * s.k + dy) * s.panel();
@@ -138,7 +142,7 @@ AVX512BF16 void store_rows(const Shape & s, const float * sums, float * y, int64
 // sources: image, packed weights, bias
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const ggml_tensor * image = y->src[0], * packed = y->src[1];
-    const Shape s(packed->src[0], packed->src[1]);
+    const Shape s(packed->src[0], packed->src[1], y->ne[0] > packed->src[1]->ne[0]);
     const auto * pixels = static_cast<const uint16_t *>(image->data);
     const auto * panels = static_cast<const uint16_t *>(packed->data);
     char * memory = static_cast<char *>(image->data) + s.image_bytes();
@@ -175,11 +179,12 @@ bool conv2d_bf16_fits(const ggml_tensor * weight, const ggml_tensor * x, int str
            x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
-ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, int threads,
+ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, bool upsample, int threads,
                           const std::atomic<bool> * cancel) {
-    const Shape s(weight, x);
+    const Shape s(weight, x, upsample);
     ggml_tensor * both[] = {x, weight, scales}, * turned[] = {weight, x};
-    ggml_tensor * image = ggml_custom_4d(ctx, GGML_TYPE_I8, s.image_bytes() + counter_bytes + scratch_bytes * threads, 1, 1, 1, both, scales ? 3 : 2, store_image, threads, nullptr);
+    ggml_tensor * image = ggml_custom_4d(ctx, GGML_TYPE_I8, s.image_bytes() + counter_bytes + scratch_bytes * threads, 1, 1, 1, both, scales ? 3 : 2, store_image, threads,
+                                         reinterpret_cast<void *>(uintptr_t{upsample}));
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_I8, s.weight_bytes(), 1, 1, 1, turned, 2, store_weights, threads, nullptr);
     ggml_tensor * sources[] = {image, packed, bias};
     return ggml_custom_4d(ctx, GGML_TYPE_F32, s.w, s.h, s.out, 1, sources, 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
@@ -188,7 +193,7 @@ ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor 
 #else
 
 bool conv2d_bf16_fits(const ggml_tensor *, const ggml_tensor *, int, int) { return false; }
-ggml_tensor * conv2d_bf16(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) { return nullptr; }
+ggml_tensor * conv2d_bf16(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, ggml_tensor *, bool, int, const std::atomic<bool> *) { return nullptr; }
 
 #endif
 
