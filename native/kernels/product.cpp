@@ -66,12 +66,14 @@ void multiply_vectors(Product p, int64_t rows) { multiply_vectors_from(p, rows, 
 
 AVX512BF16 double spin_vectors(int64_t rounds) {
     const __m512bh a = reinterpret_cast<__m512bh>(_mm512_setzero_si512());
-    __m512 sums[24];
-    for (__m512 & sum : sums) sum = _mm512_setzero_ps();
+    __m512 sums[24];  // in registers, if all loops over them are unrolled
+#pragma GCC unroll 24
+    for (int s = 0; s < 24; s++) sums[s] = _mm512_setzero_ps();
     for (int64_t i = 0; i < rounds; i++) {
-        for (__m512 & sum : sums) {
-            sum = _mm512_dpbf16_ps(sum, a, a);
-            __asm__ volatile("" : "+v"(sum));  // or the loop, whose result nobody needs, is left out
+#pragma GCC unroll 24
+        for (int s = 0; s < 24; s++) {
+            sums[s] = _mm512_dpbf16_ps(sums[s], a, a);
+            __asm__ volatile("" : "+v"(sums[s]));  // or the loop, whose result nobody needs, is left out
         }
     }
     return 24.0 * 64 * static_cast<double>(rounds);
