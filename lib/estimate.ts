@@ -28,6 +28,7 @@ export class Estimator {
   readonly #device: NetworkOptions
   readonly #keep: boolean
   readonly #speed: Speed
+  #drawn = false
 
   /** @param keep whether the text encoders stay in memory */
   constructor(model: OpenModel, device: NetworkOptions, keep: boolean) {
@@ -39,6 +40,7 @@ export class Estimator {
   }
 
   learn(work: Work, picture: Picture, milliseconds: number): void {
+    this.#drawn ||= work === 'step'
     this.#speed.learn(work, this.#operations(picture)[work], milliseconds / 1000)
   }
 
@@ -68,7 +70,8 @@ export class Estimator {
   async #memory({ width, height, maxSequenceLength }: Picture): Promise<Estimate['memory']> {
     const { transformer, t5, clip, vae } = this.#model
     const [encoders, drawing] = [t5.file.size + clip.file.size, transformer.file.size + vae.file.size]
-    const weights = this.#keep ? encoders + drawing : Math.max(encoders, drawing)
+    // at the first picture the encoders are released before the transformer is loaded, later it stays beside them
+    const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
     const tokens = (width / 16) * (height / 16)
     const activations =
       (await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, this.#device)) +
