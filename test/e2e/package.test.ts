@@ -19,7 +19,7 @@ const temporary = mkdtempSync(path.join(os.tmpdir(), 'ggflux-package-'))
 const copy = path.join(temporary, 'checkout')
 const project = path.join(temporary, 'project')
 const installed = path.join(project, 'node_modules', 'ggflux')
-const libraries = ['ggflux.node', 'libggflux-ggml-base.so', 'libggflux-ggml.so', 'libggml-cpu.so']
+const libraries = ['ggflux.node', 'libggflux-ggml-base.so', 'libggflux-ggml.so', 'libggml-cpu.so', 'libggml-rpc.so']
 const prebuilds = path.join(installed, 'prebuilds', `${process.platform}-${process.arch}`)
 let packed: string[]
 

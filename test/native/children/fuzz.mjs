@@ -87,7 +87,7 @@ for (let round = 0; round < Number(rounds); round++) {
   damage(table, numbers)
   let network
   try {
-    network = new Network(kind, [file.path], table, numbers, { device: 'CPU', threads: 1 })
+    network = new Network(kind, [file.path], table, numbers, { device: 'CPU', threads: 1, precision: pick(['auto', 'f32', 'bf16']) })
     await network.load(LIMIT)
     counts.loaded++
   } catch (error) {
