@@ -1,11 +1,10 @@
 import { availableParallelism } from 'node:os'
-import { chooseDevice } from './devices.js'
 import type { Settings } from './generate-options.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, FluxTransformer } from './nn.js'
 import type { OpenModel } from './open-model.js'
 import { clipOperations, decoderOperations, t5Operations, transformerOperations, type Operations } from './operations.js'
-import { measureRoof, Speed, type Work } from './speed.js'
+import { deviceRoof, Speed, type Work } from './speed.js'
 
 /** What a picture will cost. */
 export interface Estimate {
@@ -36,7 +35,7 @@ export class Estimator {
     this.#device = device
     this.#keep = keep
     const { backend, threads = availableParallelism() } = device
-    this.#speed = new Speed(() => (chooseDevice(backend) === chooseDevice('cpu') ? measureRoof(threads) : undefined))
+    this.#speed = new Speed(() => deviceRoof(backend, threads))
   }
 
   learn(work: Work, picture: Picture, milliseconds: number): void {

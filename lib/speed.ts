@@ -1,3 +1,4 @@
+import { chooseDevice } from './devices.js'
 import type { Operations } from './operations.js'
 import { nativeAddon, type NativeRoof } from './native.js'
 import { requireWhole } from './option-checks.js'
@@ -17,6 +18,16 @@ export function measureRoof(threads: number): Promise<Roof> {
   return nativeAddon().roof(threads)
 }
 
+const roofs = new Map<number, Promise<Roof>>()
+
+/** The roof of the device that `backend` means, measured once in a process; undefined on other devices than the CPU. */
+export function deviceRoof(backend: string | undefined, threads: number): Promise<Roof> | undefined {
+  if (chooseDevice(backend) !== chooseDevice('cpu')) return undefined
+  const roof = roofs.get(threads) ?? measureRoof(threads)
+  roofs.set(threads, roof)
+  return roof
+}
+
 /**
  * Foretells how long work takes: operations over the share of the roof that such work reaches. After each piece of work that was timed, the
  * factor by which the foretold time was wrong is remembered, so that the next is foretold from this machine's own speed.
@@ -24,7 +35,6 @@ export function measureRoof(threads: number): Promise<Roof> {
 export class Speed {
   readonly #roof: () => Promise<Roof> | undefined
   readonly #factors = new Map<Work, number>()
-  #measured: Promise<Roof> | undefined
 
   /** @param roof gives undefined on a device whose roof cannot be measured: nothing is foretold there before something was learnt */
   constructor(roof: () => Promise<Roof> | undefined) {
@@ -35,7 +45,7 @@ export class Speed {
   async foretell(work: Work, operations: Operations): Promise<number | undefined> {
     const factor = this.#factors.get(work)
     if (factor !== undefined) return factor * total(operations)
-    const roof = await (this.#measured ??= this.#roof())
+    const roof = await this.#roof()
     if (!roof) return undefined
     const { products, attention } = SHARES[work][roof.products === 'f32' ? 'f32' : 'bf16']
     return operations.products / (roof.registers * products) + operations.attention / (roof.registers * attention)

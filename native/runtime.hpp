@@ -114,7 +114,6 @@ class Evaluator {
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
                                         const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile);
 
-
     // The bytes of buffers that the graph needs; allocates none.
     size_t measure(size_t max_nodes, const std::function<void(Graph &)> & build);
 

@@ -84,7 +84,7 @@ async function bench(options: Options): Promise<void> {
 }
 
 async function measure(source: string | ModelFiles, options: Options, signal: AbortSignal): Promise<BenchResult> {
-  const [{ FluxPipeline }, { chooseDevice }, { measureRoof }, { openModel }, { modelDefaults }] = await Promise.all([
+  const [{ FluxPipeline }, { chooseDevice }, { deviceRoof }, { openModel }, { modelDefaults }] = await Promise.all([
     import('../pipeline.js'),
     import('../devices.js'),
     import('../speed.js'),
@@ -93,7 +93,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   ])
   const { threads = os.availableParallelism(), steps } = options
   const device = chooseDevice(options.backend)
-  const roof = device === chooseDevice('cpu') ? await measureRoof(threads) : undefined
+  const roof = await deviceRoof(options.backend, threads)
   const { transformer } = await openModel(source)
   const result: BenchResult = {
     version: VERSION,

@@ -1,6 +1,7 @@
 #include "conv2d.hpp"
 
 #include "choice.hpp"
+#include "silu.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -32,8 +33,6 @@ struct Conv {
 
 #if defined(__GNUC__)
 
-template <int lanes> struct Vector { typedef float type __attribute__((vector_size(4 * lanes), aligned(4))); };
-
 // One block of output: 8 channels of `vectors * lanes` pixels of one row. tile points to the row's first tap; taps [in * k * k, 8]
 template <int lanes, int vectors, int k>
 __attribute__((always_inline)) inline void block(const float * tile, int64_t tile_stride, int64_t channel_stride, const float * taps, int64_t in,
@@ -64,21 +63,6 @@ __attribute__((always_inline)) inline void block(const float * tile, int64_t til
     }
 }
 
-// Cephes' expf: within 2e-7, for all x that matter to the sigmoid
-template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes>::type exponential(typename Vector<lanes>::type x) {
-    using Vec = typename Vector<lanes>::type;
-    typedef int32_t Ints __attribute__((vector_size(4 * lanes), aligned(4)));
-    constexpr float round = 12582912.0f;  // 1.5 * 2^23: what is added to it loses its fraction
-    x = x > 87.0f ? Vec{} + 87.0f : x;
-    x = x < -87.0f ? Vec{} - 87.0f : x;
-    const Vec n = (x * 1.44269504f + round) - round;
-    const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    Vec p = Vec{} + 1.9875691500e-4f;
-    for (const float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = p * r + c;
-    const Ints power = (__builtin_convertvector(n, Ints) + 127) << 23;
-    return (p * r * r + r + 1.0f) * (Vec) power;
-}
-
 // x -> silu(factor x + offset), in place
 template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(float * row, int64_t n, float factor, float offset) {
     using Vec = typename Vector<lanes>::type;
@@ -86,8 +70,7 @@ template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(f
         const size_t bytes = static_cast<size_t>(std::min<int64_t>(lanes, n - i)) * sizeof(float);
         Vec x = {};
         std::memcpy(&x, row + i, bytes);
-        x = x * factor + offset;
-        x = x / (1.0f + exponential<lanes>(-x));
+        x = scaled_silu<lanes>(x, factor, offset);
         std::memcpy(row + i, &x, bytes);
     }
 }

@@ -1,6 +1,7 @@
 #include "conv2d_bf16.hpp"
 
 #include "product.hpp"
+#include "silu.hpp"
 
 #include <algorithm>
 #include <new>
@@ -46,20 +47,6 @@ AVX512BF16 Pairs interleave(__m512 first, __m512 second) {
     return _mm512_permutexvar_epi16(order, round_pairs(first, second));
 }
 
-// Cephes' expf: within 2e-7, for all x that matter to the sigmoid
-AVX512BF16 __m512 exponential(__m512 x) {
-    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(87.0f));
-    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x));
-    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
-    for (const float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
-    return _mm512_scalef_ps(_mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f)), n);
-}
-
-AVX512BF16 __m512 silu(__m512 x) {
-    return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1.0f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), x))));
-}
-
 // x [w, h, in] F32 -> [h + border, w + border, channels] bfloat16
 AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsample) {
     const ggml_tensor * x = image->src[0], * weight = image->src[1];
@@ -89,7 +76,7 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsamp
                     const __m512 values = shift ? _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << (count / 2)) - 1), from))
                                                 : _mm512_maskz_loadu_ps(mask, from);
                     if (!scales) return values;
-                    return silu(_mm512_fmadd_ps(values, _mm512_set1_ps(scales[channel]), _mm512_set1_ps(scales[s.in + channel])));
+                    return (__m512) scaled_silu<16>(values, scales[channel], scales[s.in + channel]);
                 };
                 Pairs r[16];
                 for (int i = 0; i < 16; i++) r[i] = interleave(plane(c + 2 * i), plane(c + 2 * i + 1));
