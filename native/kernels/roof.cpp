@@ -60,8 +60,8 @@ std::function<double()> read_memory() {
         for (size_t i = 0; i < numbers->size(); i += 8) {
             for (size_t j = 0; j < 8; j++) sums[j] += (*numbers)[i + j];
         }
-        static volatile uint64_t sink;
-        sink = std::accumulate(sums, sums + 8, uint64_t{0});
+        volatile uint64_t sink = std::accumulate(sums, sums + 8, uint64_t{0});
+        (void) sink;
         return static_cast<double>(numbers->size() * sizeof(uint64_t));
     };
 }
