@@ -15,7 +15,7 @@ export interface Estimate {
    * picture from a short measurement of the processor; undefined then on other devices. Afterwards from the time that the last picture took.
    */
   seconds: Record<Work | 'total', number> | undefined
-  /** bytes that are in use at the same time at most: weights, buffers for activations, and both */
+  /** bytes that are in use at the same time at most: weights, buffers for activations, and both; previews by the autoencoder take more */
   memory: { weights: number; activations: number; total: number }
 }
 
@@ -72,9 +72,11 @@ export class Estimator {
     // at the first picture the encoders are released before the transformer is loaded, later it stays beside them
     const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
     const tokens = (width / 16) * (height / 16)
-    const activations =
-      (await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, this.#device)) +
-      (await Autoencoder.activationBytes(vae.file.path, height / 8, width / 8, this.#device))
+    // one after the other
+    const activations = Math.max(
+      await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, this.#device),
+      await Autoencoder.activationBytes(vae.file.path, height / 8, width / 8, this.#device),
+    )
     return { weights, activations, total: weights + activations }
   }
 }

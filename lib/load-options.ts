@@ -1,6 +1,6 @@
 import type { ModelFiles } from './models/locate.js'
 import { PRECISIONS, type NetworkOptions } from './network.js'
-import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
+import { badOption, requireDeviceMemory, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
 
 export interface LoadOptions extends NetworkOptions {
   /**
@@ -13,7 +13,7 @@ export interface LoadOptions extends NetworkOptions {
   onProgress?: (progress: number) => void
 }
 
-const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'signal', 'onProgress'] as const satisfies readonly (keyof LoadOptions)[]
+const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'deviceMemory', 'signal', 'onProgress'] as const satisfies readonly (keyof LoadOptions)[]
 const FILES = ['transformer', 't5', 'clip', 'vae', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
 
 /**
@@ -30,17 +30,18 @@ export function completeLoadOptions(
   const wanted = "'tiny', a folder, or { transformer, t5, clip, vae }"
   if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
   requireOptions('the model', source, [...FILES, ...OPTIONS])
-  const { textEncoders, backend, threads, precision, signal, onProgress, ...model } = source
-  return { model, ...checked({ textEncoders, backend, threads, precision, signal, onProgress }), ...checked(options) }
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, ...model } = source
+  return { model, ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress }), ...checked(options) }
 }
 
 /** Only what is given. */
 function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
-  const { textEncoders, backend, threads, precision, signal, onProgress } = options
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress } = options
   if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
   if (threads !== undefined) requireWhole('threads', threads, 1, 512)
   if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")
   if (precision !== undefined) requireOneOf('precision', precision, PRECISIONS)
+  if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
   requireSignal(signal)
   if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))

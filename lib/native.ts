@@ -41,6 +41,8 @@ export interface NativeOptions {
   threads: number
   /** what activations may be rounded to */
   precision: Precision
+  /** bytes that weights may take on a device with memory of its own; all that is free where it is left out */
+  deviceMemory?: number | undefined
 }
 
 export interface NativeStatus {
@@ -84,7 +86,7 @@ export type NativeArray = Float32Array | Int32Array
 
 /** One network with its weights. One call at a time: `load` or `run` while another runs is refused with FLUX_BUSY. */
 export interface NativeNetwork {
-  /** `memoryLimit`: bytes that copied or repacked weights may take; more is refused with FLUX_OUT_OF_MEMORY */
+  /** `memoryLimit`: bytes that copied or repacked weights may take in this machine's memory; more is refused with FLUX_OUT_OF_MEMORY */
   load(memoryLimit: number): Promise<void>
   /**
    * Evaluates the network. What `mode`, `shape` and `inputs` mean is told at the head of the network's C++ file; outputs are new arrays.
@@ -100,6 +102,8 @@ export interface NativeNetwork {
   ): Promise<{ outputs: Float32Array[]; profile: NativeOperation[] }>
   /** bytes of the buffers for activations that `run` would need; allocates none, reads no weights. Only before `load` */
   measure(mode: string, shape: number[]): Promise<number>
+  /** frees the buffers for activations; the next `run` allocates them again */
+  trim(): Promise<void>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */
   cancel(): void
   /** waits for the running call, frees everything; idempotent */

@@ -3,7 +3,7 @@ import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type Precision } from './native.js'
-import { requireOneOf, requireWhole } from './option-checks.js'
+import { requireDeviceMemory, requireOneOf, requireWhole } from './option-checks.js'
 import { parseRpcAddress, useRpcServer } from './rpc-server.js'
 
 export interface NetworkOptions {
@@ -20,6 +20,11 @@ export interface NetworkOptions {
    * type of the weights; many times slower, to judge what rounding does. @default 'auto'
    */
   precision?: Precision
+  /**
+   * Bytes that the weights of each network may take on a GPU or an RPC server. What finds no room stays in this machine's memory; GPUs get it
+   * copied at each step, an RPC server leaves it to this CPU. 0 or more. @default what is free there less 1.5 GiB for activations
+   */
+  deviceMemory?: number
   signal?: AbortSignal
   /** share of the weights that is loaded, 0 to 1 */
   onProgress?: (progress: number) => void
@@ -115,6 +120,17 @@ export abstract class LoadedNetwork<C> {
     }
   }
 
+  /** Frees the buffers for activations, which the next evaluation allocates again. Does nothing while one runs, and after `close()`. */
+  async trim(): Promise<void> {
+    if (this.#running || this.#closing) return
+    this.#running = cancellable(this.#native, undefined, () => this.#native.trim())
+    try {
+      await this.#running
+    } finally {
+      this.#running = undefined
+    }
+  }
+
   /** Bytes in use; the figures are zero while a call runs and after `close()`. */
   memory(): Omit<NativeStatus, 'progress'> {
     const { weights, mapped, compute } = this.#native.status()
@@ -137,17 +153,18 @@ export abstract class LoadedNetwork<C> {
 async function create<C>(
   { kind, file, tensors }: NetworkFile<C>,
   config: Record<string, number>,
-  { backend, threads = availableParallelism(), precision = 'auto', signal }: NetworkOptions,
+  { backend, threads = availableParallelism(), precision = 'auto', deviceMemory, signal }: NetworkOptions,
 ): Promise<NativeNetwork> {
   requireWhole('threads', threads, 1, 512)
   requireOneOf('precision', precision, PRECISIONS)
+  if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
   signal?.throwIfAborted()
   const addon = nativeAddon()
   const device = chooseDevice(backend)
   const remote = parseRpcAddress(device)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
-    const network = new addon.Network(kind, [file.path], tensors, config, { device, threads, precision })
+    const network = new addon.Network(kind, [file.path], tensors, config, { device, threads, precision, deviceMemory })
     if (leaveServer) servers.set(network, leaveServer)
     return network
   } catch (error) {

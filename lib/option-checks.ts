@@ -26,6 +26,11 @@ export function requireWhole(name: string, value: number, least: number, most: n
   return value
 }
 
+/** in bytes */
+export function requireDeviceMemory(value: number): number {
+  return requireWhole('deviceMemory', value, 0, Number.MAX_SAFE_INTEGER)
+}
+
 export function requireSignal(signal: AbortSignal | undefined): void {
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw badOption('signal', signal, 'an AbortSignal')
 }

@@ -228,7 +228,10 @@ export class FluxPipeline {
 
       yield { type: 'stage', stage: 'decode' }
       lap()
+      // each frees what it computed with before the other begins: at 1024 x 1024 gigabytes
+      await flux.trim()
       const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
+      await (await this.#parts.vae.get(signal)).trim()
       const steps = sigmas.length - 1
       const extra = { 'Step cache': settings.stepCache || undefined }
       const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })

@@ -40,15 +40,29 @@ template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n
 
 }  // namespace
 
+namespace {
+
+// of one column
+double operations_of(const Linear & layer) { return 2.0 * static_cast<double>(ggml_nelements(layer.weight)); }
+
+// Few columns are a matter of reading the weights once, which ggml does as well.
+bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) {
+    const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && x->nb[0] == sizeof(float);
+    return g.cpu_threads() > 0 && x->ne[1] >= 32 && readable && may_round(g, layer) &&
+           kernels::linear_suits(layer.weight->type, layer.weight->ne[0], layer.weight->ne[1]);
+}
+
+ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, const kernels::Activations & a) {
+    ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, a, g.cpu_threads(), g.cancel());
+    return g.counts(y, "linear", operations_of(layer) * static_cast<double>(y->ne[1]));
+}
+
+}  // namespace
+
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
-    const int64_t in = layer.weight->ne[0], out = layer.weight->ne[1], n = x->ne[1];
-    // Few columns are a matter of reading the weights once, which ggml does as well.
-    const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && ggml_is_contiguous(x);
-    const double operations = 2.0 * static_cast<double>(in * out);  // of one column
-    if (g.cpu_threads() > 0 && n >= 32 && readable && may_round(g, layer) && kernels::linear_suits(layer.weight->type, in, out)) {
-        ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, x, g.cpu_threads(), g.cancel());
-        return g.counts(y, "linear", operations * static_cast<double>(n));
-    }
+    const int64_t out = layer.weight->ne[1], n = x->ne[1];
+    const double operations = operations_of(layer);
+    if (kernel_suits(g, layer, x)) return linear_by_kernel(g, layer, {x});
     // ggml rounds activations to what suits the type of the weights.
     ggml_tensor * weight = g.precision() == Precision::f32 && layer.weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), layer.weight, GGML_TYPE_F32) : layer.weight;
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
@@ -57,6 +71,12 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
         return g.counts(part, "linear", operations * static_cast<double>(count));
     });
     return layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y;
+}
+
+ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
+    if (kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, {x, true, above});
+    x = ggml_gelu(g.ctx(), x);
+    return linear(g, layer, above ? ggml_concat(g.ctx(), above, x, 0) : x);
 }
 
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }

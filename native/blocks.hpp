@@ -12,6 +12,8 @@ constexpr size_t linear_nodes = 4 * max_parts + 1, attention_nodes = 8 * max_par
 
 // x [in, n] -> [out, n]
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x);
+// of gelu(x) (the tanh form), or of `above` with gelu(x) below it in every column, which where a kernel reads them are never stored
+ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above = nullptr);
 
 // without learned scale and shift
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps);

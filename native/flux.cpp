@@ -141,7 +141,7 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     const auto finish = [&](const Stream & stream, const std::vector<Modulation> & mod, ggml_tensor * x, ggml_tensor * attended) {
         x = ggml_add(ctx, x, ggml_mul(ctx, linear(g, stream.attn.proj, attended), mod[0].gate));
         ggml_tensor * y = modulate(g, layer_norm(g, x, eps), mod[1].shift, mod[1].scale);
-        y = linear(g, stream.mlp_2, ggml_gelu(ctx, linear(g, stream.mlp_0, y)));
+        y = linear_gelu(g, stream.mlp_2, linear(g, stream.mlp_0, y));
         return ggml_add(ctx, x, ggml_mul(ctx, y, mod[1].gate));
     };
     img = finish(block.img, img_mod, img, columns(g, attn, T, L));
@@ -155,9 +155,9 @@ ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tens
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);
     ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, may_round(g, block.linear1));
-    ggml_tensor * mlp = ggml_gelu(ctx, ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]));
+    ggml_tensor * mlp = ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]);
 
-    ggml_tensor * output = linear(g, block.linear2, ggml_concat(ctx, attn, mlp, 0));
+    ggml_tensor * output = linear_gelu(g, block.linear2, mlp, attn);
     return ggml_add(ctx, x, ggml_mul(ctx, output, mod.gate));
 }
 

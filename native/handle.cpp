@@ -205,6 +205,7 @@ void Task::OnError(const Napi::Error & error) {
 Napi::Function NetworkHandle::define(Napi::Env env) {
     return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
                                         InstanceMethod<&NetworkHandle::measure>("measure"),
+                                        InstanceMethod<&NetworkHandle::trim>("trim"),
                                         InstanceMethod<&NetworkHandle::cancel>("cancel"), InstanceMethod<&NetworkHandle::close>("close"),
                                         InstanceMethod<&NetworkHandle::status>("status")});
 }
@@ -226,6 +227,7 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
         const auto options = info[4].As<Napi::Object>();
         plan_->machine.device = options.Get("device").ToString();
         plan_->machine.precision = precision_of(options.Get("precision").ToString());
+        if (const auto bytes = options.Get("deviceMemory"); !bytes.IsUndefined()) plan_->machine.device_memory = byte_count(bytes);
         plan_->machine.threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
         environment_of(info.Env())->add(instance_);
     });
@@ -254,7 +256,7 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
             instance->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
             instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
             instance->evaluator = std::make_unique<Evaluator>(plan->machine, instance->cancel);
-            instance->weights->load(instance->evaluator->device(), plan->machine.threads, plan->machine.precision, memory_limit, instance->cancel, instance->progress);
+            instance->weights->load(instance->evaluator->device(), plan->machine, memory_limit, instance->cancel, instance->progress);
             instance->loaded = true;
             return [](Napi::Env env) { return env.Undefined(); };
         }, [instance] { instance->busy = false; });
@@ -308,8 +310,21 @@ Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
             Weights weights(plan.files, plan.table);
             const auto network = make_network(plan.kind, Config(plan.config), weights);
             Evaluator evaluator(plan.machine, instance->cancel);
-            weights.pretend(evaluator.device(), plan.machine.precision);
+            weights.pretend(evaluator.device(), plan.machine);
             return number(evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); }));
+        }, [instance] { instance->busy = false; });
+    });
+}
+
+// frees the buffers for activations
+Napi::Value NetworkHandle::trim(const Napi::CallbackInfo & info) {
+    return guard(info.Env(), [&]() -> Napi::Value {
+        begin();
+        const auto instance = instance_;
+        return Task::start(info.Env(), flag_of(instance), [instance]() -> Task::Finish {
+            const std::lock_guard lock(instance->mutex);
+            if (instance->loaded && !instance->closed) instance->evaluator->trim();
+            return [](Napi::Env env) { return env.Undefined(); };
         }, [instance] { instance->busy = false; });
     });
 }

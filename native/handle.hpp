@@ -124,6 +124,7 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
     Napi::Value load(const Napi::CallbackInfo & info);
     Napi::Value run(const Napi::CallbackInfo & info);
     Napi::Value measure(const Napi::CallbackInfo & info);
+    Napi::Value trim(const Napi::CallbackInfo & info);
     Napi::Value close(const Napi::CallbackInfo & info);
     Napi::Value status(const Napi::CallbackInfo & info);
     void cancel(const Napi::CallbackInfo & info);

@@ -171,12 +171,20 @@ std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const std::function
         for (const BackendPtr & backend : backends_) backends.push_back(backend.get());
         compute_bytes_ = 0;
         sched_.reset();
-        sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2, false, false));
+        sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2, false, /*op_offload=*/true));
         sched_nodes_ = max_nodes;
     }
     std::vector<size_t> sizes(backends_.size(), 0);
     ggml_backend_sched_reserve_size(sched_.get(), make_graph(max_nodes, build)->graph_, sizes.data());
     return sizes;
+}
+
+void Evaluator::trim() {
+    graph_.reset();
+    key_.clear();
+    sched_.reset();
+    sched_nodes_ = 0;
+    compute_bytes_ = 0;
 }
 
 size_t Evaluator::measure(size_t max_nodes, const std::function<void(Graph &)> & build) {
@@ -204,9 +212,7 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
     const bool reserved = ggml_backend_sched_reserve(sched_.get(), make_graph(max_nodes, build)->graph_);
     auto graph = make_graph(max_nodes, build);
     if (!reserved || !ggml_backend_sched_alloc_graph(sched_.get(), graph->graph_)) {
-        sched_.reset();  // its buffers are in an unknown state
-        sched_nodes_ = 0;
-        compute_bytes_ = 0;
+        trim();  // the buffers are in an unknown state
         throw Error("FLUX_OUT_OF_MEMORY", "the buffers for activations (" + std::to_string(sizes.front() >> 20) +
                                               " MiB) could not be allocated; choose a smaller picture, or free memory" + complaint());
     }

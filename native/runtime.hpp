@@ -96,6 +96,7 @@ struct Machine {
     std::string device;
     int threads;
     Precision precision;
+    size_t device_memory = SIZE_MAX;  // bytes that the weights of a network may take on a device with memory of its own
 };
 
 // One device (with the CPU beside it for what the device cannot do), and the buffers for activations, kept from call to call.
@@ -113,6 +114,9 @@ class Evaluator {
     // the other, each timed.
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
                                         const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile);
+
+    // Frees the buffers for activations; the next evaluation allocates them again.
+    void trim();
 
     // The bytes of buffers that the graph needs; allocates none.
     size_t measure(size_t max_nodes, const std::function<void(Graph &)> & build);

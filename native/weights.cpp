@@ -153,36 +153,81 @@ Conv Weights::conv(const std::string & name, int64_t kernel, int64_t in, int64_t
 
 // ---- loading ----
 
+namespace {
+
+bool is_cpu(ggml_backend_dev_t device) { return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+
+// Whether the device multiplies such a weight. `buffer`: where the weight seems to lie, if that matters.
+bool multiplies(ggml_backend_dev_t device, const ggml_tensor * like, ggml_backend_buffer_t buffer = nullptr) {
+    const ContextPtr ctx(ggml_init({ggml_tensor_overhead() * 4, nullptr, true}));
+    if (!ctx) return false;
+    ggml_tensor * weight = ggml_new_tensor_2d(ctx.get(), like->type, like->ne[0], like->ne[1]);
+    weight->buffer = buffer;
+    return ggml_backend_dev_supports_op(device, ggml_mul_mat(ctx.get(), weight, ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, weight->ne[0], 64)));
+}
+
+size_t padded(ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
+    return GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), ggml_backend_buft_get_alignment(type));
+}
+
+// What a device of its own memory keeps free for activations.
+constexpr size_t activations_reserve = size_t{3} << 29;
+
+size_t room_on(ggml_backend_dev_t device) {
+    size_t free = 0, total = 0;
+    ggml_backend_dev_memory(device, &free, &total);
+    if (total == 0) return SIZE_MAX;  // it does not say
+    return free - std::min(free, activations_reserve);
+}
+
+}  // namespace
+
+// Which tensors go to the device. Tables whose rows are looked up do not: that is little work, and not every device can, for every type. Matrices
+// do in the network's order as long as there is room, less what all else needs. The others stay in the file's mapping: a GPU has them copied to it
+// each time that they are multiplied with many columns, or the CPU multiplies, as ggml decides.
+void Weights::share_out(ggml_backend_dev_t device, const Machine & machine) {
+    ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    ggml_backend_buffer_type_t memory = ggml_backend_dev_buffer_type(device);
+    size_t room = is_cpu(device) ? SIZE_MAX : std::min(machine.device_memory, room_on(device));
+    for (Wanted & wanted : wanted_) {
+        wanted.device = is_cpu(device) || wanted.role == Role::values ? device : cpu;
+        if (wanted.device != cpu) room -= std::min(room, padded(memory, wanted.tensor));
+    }
+    if (is_cpu(device)) return;
+    for (Wanted & wanted : wanted_) {
+        if (wanted.role != Role::matrix || !multiplies(device, wanted.tensor)) continue;
+        const size_t bytes = padded(memory, wanted.tensor);
+        if (bytes > room) break;
+        room -= bytes;
+        wanted.device = device;
+    }
+}
+
 // A quantised matrix that our own kernel does not suit goes into the first of the CPU's extra buffer types (AMX, repacking) that has a kernel for its
 // type and shape. Returns null where the tensor is to be used as it lies in the file.
-ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, ggml_backend_dev_t device, Precision precision) const {
+ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, Precision precision) const {
     const bool widened = wanted.tensor->type != wanted.entry->type;
-    if (ggml_backend_dev_type(device) != GGML_BACKEND_DEVICE_TYPE_CPU || widened) return ggml_backend_dev_buffer_type(device);
+    if (!is_cpu(wanted.device) || widened) return ggml_backend_dev_buffer_type(wanted.device);
     const bool own = kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
     if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type) && !own && precision != Precision::f32) {
         const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
-            ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts"));
-        for (ggml_backend_buffer_type_t * type = extra ? extra(device) : nullptr; type && *type; ++type) {
-            // Ask with a product of the right type and shape whose weight seems to lie in such a buffer.
-            ContextPtr ctx(ggml_init({ggml_tensor_overhead() * 4, nullptr, true}));
-            BufferPtr probe(ggml_backend_buft_alloc_buffer(*type, 0));
-            if (!ctx || !probe) continue;
-            ggml_tensor * weight = ggml_new_tensor_2d(ctx.get(), wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
-            ggml_tensor * product = ggml_mul_mat(ctx.get(), weight, ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, weight->ne[0], 64));
-            weight->buffer = probe.get();
-            if (ggml_backend_dev_supports_op(device, product)) return *type;
+            ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(wanted.device), "ggml_backend_dev_get_extra_bufts"));
+        for (ggml_backend_buffer_type_t * type = extra ? extra(wanted.device) : nullptr; type && *type; ++type) {
+            const BufferPtr probe(ggml_backend_buft_alloc_buffer(*type, 0));
+            if (probe && multiplies(wanted.device, wanted.tensor, probe.get())) return *type;
         }
     }
     // Scalars of a type must lie on its boundaries; files with odd offsets are copied.
     const size_t element = ggml_is_quantized(wanted.tensor->type) ? 2 : ggml_type_size(wanted.tensor->type);
-    return wanted.entry->offset % element == 0 ? nullptr : ggml_backend_dev_buffer_type(device);
+    return wanted.entry->offset % element == 0 ? nullptr : ggml_backend_dev_buffer_type(wanted.device);
 }
 
-void Weights::pretend(ggml_backend_dev_t device, Precision precision) {
+void Weights::pretend(ggml_backend_dev_t device, const Machine & machine) {
+    share_out(device, machine);
     std::map<ggml_backend_buffer_type_t, ggml_backend_buffer_t> places;
     for (const Wanted & wanted : wanted_) {
-        ggml_backend_buffer_type_t type = place(wanted, device, precision);
-        if (!type) type = ggml_backend_dev_buffer_type(device);
+        ggml_backend_buffer_type_t type = place(wanted, machine.precision);
+        if (!type) type = ggml_backend_dev_buffer_type(wanted.device);
         if (!places.count(type)) {
             buffers_.emplace_back(ggml_backend_buft_alloc_buffer(type, 0));
             if (!buffers_.back()) throw Error("FLUX_OUT_OF_MEMORY", "no memory for an empty buffer");
@@ -211,31 +256,33 @@ void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     }
 }
 
-void Weights::load(ggml_backend_dev_t device, int threads, Precision precision, size_t memory_limit, const std::atomic<bool> & cancel,
-                   std::atomic<double> & progress) {
+void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress) {
+    share_out(device, machine);
     std::map<ggml_backend_buffer_type_t, std::vector<const Wanted *>> copies;
     std::vector<std::vector<const Wanted *>> mapped(files_.size());
     for (const Wanted & wanted : wanted_) {
-        if (ggml_backend_buffer_type_t type = place(wanted, device, precision)) copies[type].push_back(&wanted);
+        if (ggml_backend_buffer_type_t type = place(wanted, machine.precision)) copies[type].push_back(&wanted);
         else mapped[wanted.entry->file].push_back(&wanted);
     }
 
-    const auto padded = [](ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
-        return GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), ggml_backend_buft_get_alignment(type));
-    };
+    size_t here = 0;  // of the copies in this machine's memory
     for (const auto & [type, list] : copies) {
-        for (const Wanted * wanted : list) copied_ += padded(type, wanted->tensor);
+        for (const Wanted * wanted : list) {
+            copied_ += padded(type, wanted->tensor);
+            if (is_cpu(wanted->device)) here += padded(type, wanted->tensor);
+        }
     }
-    if (copied_ > memory_limit) {
-        throw Error("FLUX_OUT_OF_MEMORY", "the weights need " + std::to_string(copied_ >> 20) + " MiB and " + std::to_string(memory_limit >> 20) +
+    if (here > memory_limit) {
+        throw Error("FLUX_OUT_OF_MEMORY", "the weights need " + std::to_string(here >> 20) + " MiB and " + std::to_string(memory_limit >> 20) +
                                               " MiB are free; use a smaller quantisation, or free memory");
     }
 
+    ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     for (size_t i = 0; i < files_.size(); i++) {
         if (mapped[i].empty()) continue;
         char * base = files_[i].map();
-        BufferPtr buffer(ggml_backend_dev_buffer_from_host_ptr(device, base, files_[i].size, files_[i].size));
-        if (!buffer) throw Error("FLUX_DEVICE", "the device cannot use the mapped file " + files_[i].path);
+        BufferPtr buffer(ggml_backend_dev_buffer_from_host_ptr(cpu, base, files_[i].size, files_[i].size));
+        if (!buffer) throw Error("FLUX_DEVICE", "the CPU cannot use the mapped file " + files_[i].path);
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         for (const Wanted * wanted : mapped[i]) {
             ggml_backend_tensor_alloc(buffer.get(), wanted->tensor, base + wanted->entry->offset);
@@ -252,7 +299,7 @@ void Weights::load(ggml_backend_dev_t device, int threads, Precision precision, 
         if (!buffer) throw Error("FLUX_OUT_OF_MEMORY", "no memory for " + std::to_string(size >> 20) + " MiB of weights; use a smaller quantisation, or free memory");
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         char * address = static_cast<char *>(ggml_backend_buffer_get_base(buffer.get()));
-        if (ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) use_huge_pages(address, size);
+        if (is_cpu(list.front()->device)) use_huge_pages(address, size);
         for (const Wanted * wanted : list) {
             if (ggml_backend_tensor_alloc(buffer.get(), wanted->tensor, address) != GGML_STATUS_SUCCESS) {
                 throw Error("FLUX_DEVICE", "the device refuses the tensor " + wanted->entry->name);
@@ -285,9 +332,8 @@ void Weights::load(ggml_backend_dev_t device, int threads, Precision precision, 
         }
     };
     std::vector<std::thread> helpers;
-    const bool parallel = ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
     try {
-        for (int i = 1; parallel && i < threads; i++) helpers.emplace_back(work);
+        for (int i = 1; is_cpu(device) && i < machine.threads; i++) helpers.emplace_back(work);
     } catch (const std::system_error &) {
         // the system gives no more threads: those that run do the work
     }

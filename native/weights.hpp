@@ -36,22 +36,23 @@ class Weights {
     Conv conv(const std::string & name, int64_t kernel, int64_t in, int64_t out);
     bool has(const std::string & name) const { return table_.count(name) > 0; }
 
-    // `memory_limit`: bytes that copies (repacked, uploaded, widened to F32) may take.
-    void load(ggml_backend_dev_t device, int threads, Precision precision, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress);
+    // `memory_limit`: bytes that copies in this machine's memory (repacked, widened to F32) may take.
+    void load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress);
 
     // Instead of loading: the tensors seem to lie where `load` would place them, so that graphs can be measured, not evaluated.
-    void pretend(ggml_backend_dev_t device, Precision precision);
+    void pretend(ggml_backend_dev_t device, const Machine & machine);
 
     size_t copied_bytes() const { return copied_; }
     size_t mapped_bytes() const { return mapped_; }
 
   private:
     enum class Role { matrix, rows, values };
-    struct Wanted { ggml_tensor * tensor; const TensorEntry * entry; Role role; };
+    struct Wanted { ggml_tensor * tensor; const TensorEntry * entry; Role role; ggml_backend_dev_t device = nullptr; };
     struct File;
 
     ggml_tensor * want(const std::string & name, std::vector<int64_t> shape, Role role);
-    ggml_backend_buffer_type_t place(const Wanted & wanted, ggml_backend_dev_t device, Precision precision) const;
+    void share_out(ggml_backend_dev_t device, const Machine & machine);
+    ggml_backend_buffer_type_t place(const Wanted & wanted, Precision precision) const;
     void fill(const Wanted & wanted, std::vector<char> & scratch) const;
 
     std::map<std::string, TensorEntry> table_;

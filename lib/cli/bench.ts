@@ -10,7 +10,7 @@ import { drawBench, loadEcharts } from './bench-plot.js'
 import { printProfile, printRow, printTitle } from './bench-tables.js'
 import { interruptible } from './interrupt.js'
 import { liveLine } from './live-line.js'
-import { addMachineOptions, addModelOptions, given, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
+import { addMachineOptions, addModelOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
 import { checkTarget, replaceFile } from './output.js'
 
 interface Options extends ModelOptions, MachineOptions {
@@ -114,7 +114,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   }
   printTitle(result)
   const before = process.memoryUsage.rss()
-  const pipe = await FluxPipeline.load(source, { signal, ...given(options, ['textEncoders', 'backend', 'threads', 'precision']) })
+  const pipe = await FluxPipeline.load(source, { signal, ...given(options, MACHINE_OPTIONS) })
   try {
     for (const size of options.sizes ?? [undefined]) {
       const row = { ...(await measureSize(pipe, size, options, result.rows.length, signal)), before }
@@ -169,7 +169,7 @@ async function profileStep(
 ): Promise<Operation[]> {
   const { FluxTransformer } = await import('../nn.js')
   const { imageIds } = await import('../latents.js')
-  await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'precision', 'signal']))
+  await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'precision', 'deviceMemory', 'signal']))
   const { inChannels, contextInDim, vecInDim, guidanceEmbed } = flux.config
   const [rows, columns] = [height / 16, width / 16]
   const wave = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i))

@@ -5,7 +5,7 @@ import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
 import { parseNumber, parseNumbers } from './arguments.js'
 import { interruptible } from './interrupt.js'
-import { addMachineOptions, addModelOptions, given, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
+import { addMachineOptions, addModelOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
 import { checkTarget, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
 import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
@@ -113,7 +113,7 @@ async function makePicture(
   // the pipeline finds out whether there is such a device when it loads its first network
   chooseDevice(options.backend)
   const onProgress = (share: number) => report.load(share)
-  const pipe = await FluxPipeline.load(source, { signal, onProgress, ...given(options, ['textEncoders', 'backend', 'threads', 'precision']) })
+  const pipe = await FluxPipeline.load(source, { signal, onProgress, ...given(options, MACHINE_OPTIONS) })
   const loadMs = performance.now() - began
   try {
     let steps = 0

@@ -11,7 +11,8 @@ export interface ModelOptions extends Partial<Pick<ModelFiles, (typeof PARTS)[nu
   clipTokenizer?: string
 }
 
-export type MachineOptions = Pick<LoadOptions, 'backend' | 'threads' | 'precision' | 'textEncoders'>
+export const MACHINE_OPTIONS = ['backend', 'threads', 'precision', 'deviceMemory', 'textEncoders'] as const satisfies (keyof LoadOptions)[]
+export type MachineOptions = Pick<LoadOptions, (typeof MACHINE_OPTIONS)[number]>
 
 export function addModelOptions(command: Command): Command {
   return command
@@ -31,6 +32,7 @@ export function addMachineOptions(command: Command): Command {
     .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
     .option('--threads <n>', 'of the processor (default: all)', parseNumber)
     .addOption(new Option('--precision <name>', 'f32 rounds nothing, bf16 all (default: auto)').choices(['auto', 'f32', 'bf16']))
+    .option('--device-memory <GiB>', "of a GPU, for each network's weights; the rest stays here (default: what is free)", (text) => Math.round(parseNumber(text) * 2 ** 30))
     .addOption(
       new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
         .choices(['auto', 'keep', 'release'])

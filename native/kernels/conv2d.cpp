@@ -1,7 +1,7 @@
 #include "conv2d.hpp"
 
 #include "choice.hpp"
-#include "silu.hpp"
+#include "activations.hpp"
 
 #include <algorithm>
 #include <atomic>

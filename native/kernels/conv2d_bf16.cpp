@@ -1,7 +1,7 @@
 #include "conv2d_bf16.hpp"
 
 #include "product.hpp"
-#include "silu.hpp"
+#include "activations.hpp"
 
 #include <algorithm>
 #include <new>

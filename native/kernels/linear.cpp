@@ -1,5 +1,6 @@
 #include "linear.hpp"
 
+#include "activations.hpp"
 #include "product.hpp"
 #include "rows.hpp"
 
@@ -82,14 +83,27 @@ void run(const Layer & layer, char * scratch) {
 // What lies behind the rounded activations: memory for `compute`, which lives as long as this node does.
 char * behind(const ggml_tensor * rounded, int64_t in, int64_t n) { return static_cast<char *>(rounded->data) + in * n * 2; }
 
-// x [in, n] F32 -> bfloat16
-AVX512BF16 void round_activations(ggml_tensor * rounded, int ith, int nth, void *) {
-    const ggml_tensor * x = rounded->src[0];
-    const int64_t in = x->ne[0];
-    if (ith == 0) new (behind(rounded, in, x->ne[1])) std::atomic<int64_t>(0);
-    for (int64_t c = ith; c < x->ne[1]; c += nth) {
-        const RowF32 column{static_cast<const float *>(x->data) + c * in};
-        for (int64_t k = 0; k < in; k += 32) _mm512_storeu_si512(static_cast<uint16_t *>(rounded->data) + c * in + k, column(k));
+// 32 numbers on their way to the product
+struct AsTheyAre {
+    AVX512BF16 static Pairs rounded(const float * x) { return RowF32{x}(0); }
+};
+struct WithGelu {
+    AVX512BF16 static Pairs rounded(const float * x) {
+        return round_pairs((__m512) gelu<16>(_mm512_loadu_ps(x)), (__m512) gelu<16>(_mm512_loadu_ps(x + 16)));
+    }
+};
+
+const float * column(const ggml_tensor * x, int64_t c) { return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + c * static_cast<int64_t>(x->nb[1])); }
+
+// sources: x [in, n] F32, and what stands above it in every column as it is, where there is such -> bfloat16
+template <class Activation> AVX512BF16 void round_activations(ggml_tensor * rounded, int ith, int nth, void *) {
+    const ggml_tensor * x = rounded->src[0], * above = rounded->src[1];
+    const int64_t first = above ? above->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
+    if (ith == 0) new (behind(rounded, in, n)) std::atomic<int64_t>(0);
+    for (int64_t c = ith; c < n; c += nth) {
+        uint16_t * to = static_cast<uint16_t *>(rounded->data) + c * in;
+        for (int64_t k = 0; k < first; k += 32) _mm512_storeu_si512(to + k, AsTheyAre::rounded(column(above, c) + k));
+        for (int64_t k = 0; k < x->ne[0]; k += 32) _mm512_storeu_si512(to + first + k, Activation::rounded(column(x, c) + k));
     }
 }
 
@@ -109,9 +123,11 @@ bool linear_suits(ggml_type type, int64_t in, int64_t out) {
     return machine_has_it() && unpack_of(type) && in % std::max<int64_t>(32, ggml_blck_size(type)) == 0 && out % panel_rows == 0;
 }
 
-ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel) {
-    const int64_t in = x->ne[0], n = x->ne[1];
-    ggml_tensor * rounded = ggml_custom_4d(ctx, GGML_TYPE_I8, in * n * 2 + counter_bytes + scratch_bytes * threads, 1, 1, 1, &x, 1, round_activations, threads, nullptr);
+ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, int threads, const std::atomic<bool> * cancel) {
+    const int64_t in = weight->ne[0], n = a.x->ne[1];
+    ggml_tensor * read[] = {a.x, a.above};
+    ggml_tensor * rounded = ggml_custom_4d(ctx, GGML_TYPE_I8, in * n * 2 + counter_bytes + scratch_bytes * threads, 1, 1, 1, read, a.above ? 2 : 1,
+                                           a.gelu ? round_activations<WithGelu> : round_activations<AsTheyAre>, threads, nullptr);
     ggml_tensor * sources[] = {weight, rounded, bias};
     return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, sources, bias ? 3 : 2, compute, threads, const_cast<std::atomic<bool> *>(cancel));
 }
@@ -119,7 +135,7 @@ ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bia
 #else
 
 bool linear_suits(ggml_type, int64_t, int64_t) { return false; }
-ggml_tensor * linear(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) { return nullptr; }
+ggml_tensor * linear(ggml_context *, ggml_tensor *, ggml_tensor *, const Activations &, int, const std::atomic<bool> *) { return nullptr; }
 
 #endif
 

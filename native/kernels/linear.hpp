@@ -12,7 +12,15 @@ namespace ggflux::kernels {
 // Whether this machine and build have the kernel, and it suits a weight of this type and shape.
 bool linear_suits(ggml_type type, int64_t in, int64_t out);
 
-// weight [in, out] in host memory, bias [out] F32 or null, x [in, n] F32 contiguous -> [out, n]. Stops early once `cancel` is set.
-ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int threads, const std::atomic<bool> * cancel);
+// The columns that a layer reads: x [in, n], or gelu(x); where there is `above` [m, n], that and then x [in - m, n]. F32, the numbers of a column
+// contiguous, m a multiple of 32.
+struct Activations {
+    ggml_tensor * x;
+    bool gelu = false;
+    ggml_tensor * above = nullptr;
+};
+
+// weight [in, out] in host memory, bias [out] F32 or null -> [out, n]. Stops early once `cancel` is set.
+ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & activations, int threads, const std::atomic<bool> * cancel);
 
 }  // namespace ggflux::kernels

@@ -68,3 +68,21 @@ test('the memory that is foretold is what is then taken', async () => {
   await vae.decode(new Float32Array(16 * 6 * 10), 6, 10)
   expect(vae.memory().compute).toBe(decoding)
 })
+
+test('trim frees the activations, and the next evaluation gives the same', async () => {
+  await using flux = await FluxTransformer.load(await goldenWeights('flux-dev-tiny'), onTestBackend)
+  const input = anyInput(flux, 16, 8)
+  const first = await flux.predict(input)
+  expect(flux.memory().compute).toBeGreaterThan(0)
+  await flux.trim()
+  expect(flux.memory().compute).toBe(0)
+  expect(await flux.predict(input)).toEqual(first)
+
+  // beside a call, and after the end, it does nothing
+  const running = flux.predict(input)
+  await flux.trim()
+  expect(await running).toEqual(first)
+  expect(flux.memory().compute).toBeGreaterThan(0)
+  await flux.close()
+  await flux.trim()
+})

@@ -15,6 +15,21 @@ const server = await startRpcServer()
 afterAll(() => server.stop())
 
 testGolden('on an RPC server', { backend: server.backend })
+testGolden('on an RPC server without room for matrices', { backend: server.backend, deviceMemory: 0 })
+
+test('what finds no room on the device stays in this memory, the last matrices first', async () => {
+  const memory = async (deviceMemory?: number) => {
+    await using flux = await FluxTransformer.load(await weights(), { backend: server.backend, ...(deviceMemory === undefined ? {} : { deviceMemory }) })
+    return flux.memory()
+  }
+  const [all, half, none] = [await memory(), await memory(1e6), await memory(0)]
+  expect(all.mapped).toBe(0)
+  expect(half.weights).toBeLessThanOrEqual(1e6)
+  expect(half.weights).toBeGreaterThan(0.5e6)
+  expect(none.weights).toBeLessThan(half.weights)
+  for (const { weights, mapped } of [half, none]) expect(Math.abs(weights + mapped - all.weights)).toBeLessThan(0.01 * all.weights)
+  await expect(FluxTransformer.load(await weights(), { deviceMemory: -1 })).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+})
 
 const weights = () => goldenWeights('flux-dev-tiny')
 

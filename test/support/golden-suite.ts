@@ -14,7 +14,7 @@ import { relL2, readTensors } from './safetensors.js'
 const errors = goldenErrors()
 const floats = (io: ReturnType<typeof readTensors>, name: string) => io.get(name)!.data as Float32Array
 /** The four networks against the reference data, on one device. `where` stands in the printed table of errors. */
-export function testGolden(where: string, options: Pick<NetworkOptions, 'backend'>): void {
+export function testGolden(where: string, options: Pick<NetworkOptions, 'backend' | 'deviceMemory'>): void {
   const rows: ErrorRow[] = []
 
   function expectParity(model: string, output: string, actual: Float32Array, expected: Float32Array): void {

@@ -1,4 +1,4 @@
-// What the convolutions apply to the picture while they read it. The functions are inlined into kernels that name their instruction set.
+// Activation functions that the kernels apply to what they read. They are inlined into kernels that name their instruction set.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,11 @@ template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes
 template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes>::type scaled_silu(typename Vector<lanes>::type x, float factor, float offset) {
     x = x * factor + offset;
     return x / (1.0f + exponential<lanes>(-x));
+}
+
+// the tanh form: 0.5 x (1 + tanh y), which is x times the sigmoid of 2 y
+template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes>::type gelu(typename Vector<lanes>::type x) {
+    return x / (1.0f + exponential<lanes>(-1.5957691216f * (x + 0.044715f * x * x * x)));
 }
 
 #endif
