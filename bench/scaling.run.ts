@@ -38,7 +38,8 @@ function model(blocks: number): Promise<string> {
 }
 
 async function measure(against: Point['against'], value: number): Promise<Point> {
-  const { side, text, threads, blocks } = { ...STANDARD, [against]: value }
+  const at: Record<Point['against'], number> = { ...STANDARD, [against]: value }
+  const { side, text, threads, blocks } = at
   await using flux = await FluxTransformer.load(await model(blocks), { backend: 'cpu', threads })
   const input = anyInput(flux, side / 16, text)
   let seconds = Infinity

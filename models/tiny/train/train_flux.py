@@ -31,14 +31,11 @@ from text import Clip, T5, clip_batch
 
 TEXT = 32  # tokens of T5, mostly
 TOKENS = 4608  # of a batch
-MAIN = (8, 8)  # rows and columns of tokens
-MAIN_SHARE = 0.25
-# a fifth of all sizes is left out of training
+# rows and columns of tokens; a fifth of all sizes is left out of training
 HELD_SIZES = {(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (3 * rows + columns) % 5 == 0}
 OTHERS = [(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (rows, columns) not in HELD_SIZES]
-# an outline over many tokens is learned last
-LARGE = [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]
-LARGE_SHARE = 0.5
+# share of the batches, and what their sizes are chosen from; an outline among many tokens is learned last
+SHARES = [(0.25, [(8, 8)]), (0.12, [(4, 4), (16, 16)]), (0.25, [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]), (0.38, OTHERS)]
 SHAPE_LOSS = 0.1
 GUIDANCE = (1, 5)
 
@@ -69,7 +66,7 @@ class Data:
 
     def batch(self, rng):
         """Latents as tokens, shares of every token that each shape covers, captions, rows, columns, text length; pictures of one size."""
-        rows, columns = MAIN if rng.random() < MAIN_SHARE else rng.choice(LARGE if rng.random() < LARGE_SHARE else OTHERS)
+        rows, columns = rng.choice(rng.choices([sizes for _, sizes in SHARES], [share for share, _ in SHARES])[0])
         height, width = 16 * rows, 16 * columns
         length = TEXT if rng.random() < 0.9 else rng.randrange(24, 68, 4)
         # small pictures cost little, but a batch of them should not be larger than the others by far

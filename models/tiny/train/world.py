@@ -234,12 +234,12 @@ OVERSAMPLING = 4
 # Radii come from this ladder, in pixels, and centres lie on the corners or (8 pixels on) the middles of the transformer's tokens: a thing of
 # a size looks the same in tokens wherever it is.
 GRID = 16
-RADII = {8: 0, 11: 0, 15: 8, 21: 0, 29: 8, 42: 8}
+RADII = {8: 0, 11: 0, 15: 8, 21: 0, 29: 8}
 
 
 def radius_of(size, side):
-    """Three neighbours of the ladder by the picture's shorter side: what two things find room with. Large pictures are not filled by them."""
-    step = sum(side >= least for least in (88, 120, 180))
+    """Three neighbours of the ladder by the picture's shorter side: what two things find room with. From 128 pixels on they stay as they are."""
+    step = sum(side >= least for least in (88, 120))
     return list(RADII)[step + list(SIZES).index(size)]
 
 
