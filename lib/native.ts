@@ -20,10 +20,21 @@ export interface NativeTensor {
   type: number
   /** ggml's order: the fastest dimension first; 1 to 4 of them */
   shape: number[]
-  /** which of the `files` it lies in */
+  /** its bytes in the file are float8 of this kind, and are widened to `type`, BF16 or F32 */
+  float8?: 'e4m3fn' | 'e5m2'
+  /** where its rows lie; the pieces follow one another */
+  pieces: NativePiece[]
+}
+
+/** Rows of a tensor that lie together in a file. */
+export interface NativePiece {
+  /** which of the `files` */
   file: number
-  /** bytes from the beginning of that file */
+  /** from the beginning of that file */
   offset: number
+  bytes: number
+  /** where in the file the F32 lies that float8 numbers are multiplied with */
+  scale?: number
 }
 
 export interface NativeDevice {

@@ -164,7 +164,7 @@ async function create<C>(
   const remote = parseRpcAddress(device)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
-    const network = new addon.Network(kind, [file.path], tensors, config, { device, threads, precision, deviceMemory })
+    const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, { device, threads, precision, deviceMemory })
     if (leaveServer) servers.set(network, leaveServer)
     return network
   } catch (error) {

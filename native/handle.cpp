@@ -18,14 +18,24 @@ std::vector<TensorEntry> read_table(const Napi::Array & rows) {
     for (uint32_t i = 0; i < rows.Length(); i++) {
         const Napi::HandleScope scope(rows.Env());
         const Napi::Object row = rows.Get(i).As<Napi::Object>();
-        const double offset = row.Get("offset").ToNumber().DoubleValue();
-        if (!(offset >= 0 && offset < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "the offset of a tensor is out of range");
         const int32_t type = row.Get("type").ToNumber().Int32Value();
         if (type < 0 || type >= GGML_TYPE_COUNT) throw Error("FLUX_BAD_FILE", "a tensor has the unknown type " + std::to_string(type));
+        const std::string float8 = row.Get("float8").ToString();  // or "undefined"
         TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(type), {},
-                             row.Get("file").ToNumber().Uint32Value(), static_cast<size_t>(offset)};
+                             float8 == "e4m3fn" ? Float8::e4m3fn : float8 == "e5m2" ? Float8::e5m2 : Float8::none, {}};
         const Napi::Array shape = row.Get("shape").As<Napi::Array>();
         for (uint32_t d = 0; d < shape.Length() && d < 8; d++) entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());
+        const Napi::Array pieces = row.Get("pieces").As<Napi::Array>();
+        for (uint32_t p = 0; p < pieces.Length(); p++) {
+            const Napi::Object piece = pieces.Get(p).As<Napi::Object>();
+            const auto place = [&](const char * key) {
+                const double bytes = piece.Get(key).ToNumber().DoubleValue();
+                if (!(bytes >= 0 && bytes < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": a place is out of range");
+                return static_cast<size_t>(bytes);
+            };
+            entry.pieces.push_back({piece.Get("file").ToNumber().Uint32Value(), place("offset"), place("bytes"),
+                                    piece.Get("scale").IsUndefined() ? SIZE_MAX : place("scale")});
+        }
         table.push_back(std::move(entry));
     }
     return table;

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <system_error>
 #include <thread>
@@ -82,7 +84,23 @@ size_t checked_bytes(const TensorEntry & entry) {
         elements *= n;
     }
     if (entry.shape[0] % ggml_blck_size(entry.type) != 0) throw bad("rows are not whole blocks of its type");
+    if (entry.float8 != Float8::none) return static_cast<size_t>(elements);
     return ggml_row_size(entry.type, entry.shape[0]) * static_cast<size_t>(elements / entry.shape[0]);
+}
+
+// Sign, 4 or 5 bits of exponent, the rest of mantissa. e4m3fn (IEEE's exponents end one earlier) has no infinity and one NaN; e5m2 is the upper half of an F16.
+float decode_float8(Float8 type, uint8_t bits) {
+    if (type == Float8::e5m2) return ggml_fp16_to_fp32(static_cast<ggml_fp16_t>(bits << 8));
+    const int exponent = bits >> 3 & 15, mantissa = bits & 7;
+    if (exponent == 15 && mantissa == 7) return std::numeric_limits<float>::quiet_NaN();
+    const float size = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+    return bits >> 7 ? -size : size;
+}
+
+void decode_float8(Float8 type, float scale, const uint8_t * from, size_t count, float * to) {
+    float values[256];
+    for (int bits = 0; bits < 256; bits++) values[bits] = decode_float8(type, static_cast<uint8_t>(bits)) * scale;
+    for (size_t i = 0; i < count; i++) to[i] = values[from[i]];
 }
 
 // Gigabytes that are about to be written: in pages of 4 KiB the page faults alone take longer than repacking.
@@ -105,10 +123,17 @@ Weights::Weights(std::vector<std::string> files, std::vector<TensorEntry> table)
     for (const std::string & path : files) files_.emplace_back(path);
     for (TensorEntry & entry : table) {
         const size_t bytes = checked_bytes(entry);
-        if (entry.file >= files_.size()) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": no such file in the list");
-        if (entry.offset > files_[entry.file].size || bytes > files_[entry.file].size - entry.offset) {
-            throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " reaches past the end of " + files_[entry.file].path);
+        size_t given = 0;
+        for (const Piece & piece : entry.pieces) {
+            if (piece.file >= files_.size()) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": no such file in the list");
+            const File & file = files_[piece.file];
+            const auto inside = [&](size_t offset, size_t count) { return offset <= file.size && count <= file.size - offset; };
+            if (!inside(piece.offset, piece.bytes) || (piece.scale != SIZE_MAX && !inside(piece.scale, sizeof(float)))) {
+                throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " reaches past the end of " + file.path);
+            }
+            given += std::min(piece.bytes, bytes + 1);  // more than are needed is enough to know
         }
+        if (given != bytes) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": its pieces have not the size of its shape");
         std::string name = entry.name;
         table_.emplace(std::move(name), std::move(entry));
     }
@@ -217,9 +242,11 @@ ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, Precision preci
             if (probe && multiplies(wanted.device, wanted.tensor, probe.get())) return *type;
         }
     }
-    // Scalars of a type must lie on its boundaries; files with odd offsets are copied.
+    // Pieces are put together, float8 becomes bfloat16. Scalars of a type must lie on its boundaries; files with odd offsets are copied.
+    const TensorEntry & entry = *wanted.entry;
     const size_t element = ggml_is_quantized(wanted.tensor->type) ? 2 : ggml_type_size(wanted.tensor->type);
-    return wanted.entry->offset % element == 0 ? nullptr : ggml_backend_dev_buffer_type(wanted.device);
+    const bool whole = entry.pieces.size() == 1 && entry.float8 == Float8::none && entry.pieces[0].offset % element == 0;
+    return whole ? nullptr : ggml_backend_dev_buffer_type(wanted.device);
 }
 
 void Weights::pretend(ggml_backend_dev_t device, const Machine & machine) {
@@ -241,19 +268,30 @@ void Weights::pretend(ggml_backend_dev_t device, const Machine & machine) {
 
 void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     const TensorEntry & entry = *wanted.entry;
-    const size_t elements = static_cast<size_t>(ggml_nelements(wanted.tensor));
-    const size_t bytes = ggml_row_size(entry.type, entry.shape[0]) * (elements / static_cast<size_t>(entry.shape[0]));
-    const bool widen = wanted.tensor->type != entry.type;
-    const size_t wide = widen ? elements * sizeof(float) : 0;
-    scratch.resize(bytes + wide);
-    char * raw = scratch.data() + wide;
-    files_[entry.file].read(entry.offset, raw, bytes);
-    if (widen) {
-        ggml_get_type_traits(entry.type)->to_float(raw, reinterpret_cast<float *>(scratch.data()), static_cast<int64_t>(elements));
-        ggml_backend_tensor_set(wanted.tensor, scratch.data(), 0, wide);
-    } else {
-        ggml_backend_tensor_set(wanted.tensor, raw, 0, bytes);
+    const auto elements = static_cast<size_t>(ggml_nelements(wanted.tensor));
+    const bool float8 = entry.float8 != Float8::none, widen = float8 || wanted.tensor->type != entry.type;
+    const bool round = float8 && wanted.tensor->type == GGML_TYPE_BF16;
+    // the numbers widened to F32, those rounded again, the file's bytes
+    const size_t wide = widen ? elements * sizeof(float) : 0, narrow = round ? elements * sizeof(ggml_bf16_t) : 0, bytes = checked_bytes(entry);
+    scratch.resize(wide + narrow + bytes);
+    auto * values = reinterpret_cast<float *>(scratch.data());
+    auto * rounded = reinterpret_cast<ggml_bf16_t *>(scratch.data() + wide);
+    char * const raw = scratch.data() + wide + narrow;
+    size_t done = 0;
+    for (const Piece & piece : entry.pieces) {
+        const File & file = files_[piece.file];
+        file.read(piece.offset, raw + done, piece.bytes);
+        if (float8) {
+            float scale = 1;
+            if (piece.scale != SIZE_MAX) file.read(piece.scale, reinterpret_cast<char *>(&scale), sizeof(scale));
+            decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + done), piece.bytes, values + done);
+        }
+        done += piece.bytes;
     }
+    if (widen && !float8) ggml_get_type_traits(entry.type)->to_float(raw, values, static_cast<int64_t>(elements));
+    if (round) ggml_fp32_to_bf16_row(values, rounded, static_cast<int64_t>(elements));
+    const void * data = round ? static_cast<const void *>(rounded) : widen ? static_cast<const void *>(values) : raw;
+    ggml_backend_tensor_set(wanted.tensor, data, 0, ggml_nbytes(wanted.tensor));
 }
 
 void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress) {
@@ -262,7 +300,7 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t me
     std::vector<std::vector<const Wanted *>> mapped(files_.size());
     for (const Wanted & wanted : wanted_) {
         if (ggml_backend_buffer_type_t type = place(wanted, machine.precision)) copies[type].push_back(&wanted);
-        else mapped[wanted.entry->file].push_back(&wanted);
+        else mapped[wanted.entry->pieces[0].file].push_back(&wanted);
     }
 
     size_t here = 0;  // of the copies in this machine's memory
@@ -285,7 +323,7 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t me
         if (!buffer) throw Error("FLUX_DEVICE", "the CPU cannot use the mapped file " + files_[i].path);
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         for (const Wanted * wanted : mapped[i]) {
-            ggml_backend_tensor_alloc(buffer.get(), wanted->tensor, base + wanted->entry->offset);
+            ggml_backend_tensor_alloc(buffer.get(), wanted->tensor, base + wanted->entry->pieces[0].offset);
             mapped_ += ggml_nbytes(wanted->tensor);
         }
         buffers_.push_back(std::move(buffer));
@@ -312,7 +350,8 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t me
 
     // Reading and repacking, several tensors at a time on a CPU; in the order of the file, for the disk's sake.
     std::sort(jobs.begin(), jobs.end(), [](const Wanted * a, const Wanted * b) {
-        return std::pair(a->entry->file, a->entry->offset) < std::pair(b->entry->file, b->entry->offset);
+        const Piece & first = a->entry->pieces[0], & second = b->entry->pieces[0];
+        return std::pair(first.file, first.offset) < std::pair(second.file, second.offset);
     });
     std::atomic<size_t> next{0}, done{0};
     std::mutex mutex;

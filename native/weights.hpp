@@ -9,12 +9,22 @@
 
 namespace ggflux {
 
-// One row of the table that TypeScript made from the file's header. Shapes in ggml's order, fastest dimension first.
+// How the bytes in the file stand for numbers, where not as the tensor's ggml type says.
+enum class Float8 { none, e4m3fn, e5m2 };
+
+// Rows of a tensor that lie together in a file.
+struct Piece {
+    size_t file, offset, bytes;
+    size_t scale = SIZE_MAX;  // where in the file the F32 lies that they are multiplied with, if anywhere; float8 only
+};
+
+// One row of the table that TypeScript made from the file's header. Shapes in ggml's order, fastest dimension first. The pieces follow one another.
 struct TensorEntry {
     std::string name;
     ggml_type type;
     std::vector<int64_t> shape;
-    size_t file, offset;
+    Float8 float8;
+    std::vector<Piece> pieces;
 };
 
 struct Linear { ggml_tensor * weight = nullptr, * bias = nullptr; };  // weight [in, out]

@@ -5,6 +5,7 @@ import type { NetworkKind } from '../native.js'
 import { badOption, requireOptions } from '../option-checks.js'
 import { openModelFile } from './model-file.js'
 import { identify } from './network-file.js'
+import { isLaterPart } from './split.js'
 
 /** Where a model's parts lie. */
 export interface ModelFiles {
@@ -54,6 +55,7 @@ export async function locateModelFiles(folder: string): Promise<ModelFiles> {
   const files: Partial<Record<(typeof PARTS)[number], string>> = {}
   for (const name of entries.filter((name) => MODEL_SUFFIXES.includes(extname(name).toLowerCase())).sort()) {
     const path = join(folder, name)
+    if (isLaterPart(path)) continue
     const kind = identify(await openModelFile(path))?.kind
     const part = kind && PART_OF[kind]
     if (!part) continue

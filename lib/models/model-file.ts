@@ -2,6 +2,7 @@ import { FluxError } from '../errors.js'
 import { readGguf } from './gguf.js'
 import { readSafetensors } from './safetensors.js'
 import { withSource, type Source } from './source.js'
+import { joinParts, partsOf } from './split.js'
 import type { TensorType } from './types.js'
 
 export interface TensorInfo {
@@ -12,6 +13,8 @@ export interface TensorInfo {
   /** bytes from the beginning of the file */
   offset: number
   byteLength: number
+  /** which of the file's parts it lies in @default 0 */
+  file?: number
 }
 
 /** 64-bit integers are numbers where a double holds them exactly, otherwise bigints; arrays of numbers or booleans are typed arrays. */
@@ -35,6 +38,8 @@ export type MetadataValue =
 /** The checked header of a model file: sizes, types and places agree with each other and with the file's length. */
 export interface ModelFile {
   path: string
+  /** the files that it is made of, where it is split */
+  parts?: string[]
   format: 'gguf' | 'safetensors'
   /** bytes */
   size: number
@@ -68,11 +73,17 @@ const NOT_MODELS: [begin: RegExp, what: string][] = [
 ]
 
 /**
- * Reads and checks the header of a GGUF or safetensors file, told apart by the first bytes and never by the name.
+ * Reads and checks the header of a GGUF or safetensors file, told apart by the first bytes and never by the name. Of a model that is split
+ * into several files, any part or its index opens all.
  *
  * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for anything broken or no model; FLUX_UNSUPPORTED for unknown tensor types or versions
  */
-export function openModelFile(input: string | Source): Promise<ModelFile> {
+export async function openModelFile(input: string | Source): Promise<ModelFile> {
+  const parts = typeof input === 'string' ? await partsOf(input) : undefined
+  return parts ? joinParts(input as string, await Promise.all(parts.map(openOne))) : openOne(input)
+}
+
+function openOne(input: string | Source): Promise<ModelFile> {
   return withSource(input, async (source) => {
     const { path, size } = source
     const head = (await source.read(0, Math.min(size, 512))).toString('latin1')

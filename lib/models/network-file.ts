@@ -5,12 +5,13 @@ import { clipConfig, clipLayout, type ClipConfig } from './layouts/clip.js'
 import { fluxConfig, fluxLayout, type FluxConfig } from './layouts/flux.js'
 import type { LayoutTensor, TensorRole } from './layouts/layout.js'
 import { t5Config, t5Layout, type T5Config } from './layouts/t5.js'
-import { openModelFile, type ModelFile, type TensorInfo } from './model-file.js'
+import { openModelFile, type ModelFile } from './model-file.js'
 import { AUTOENCODER_NAMES } from './names/autoencoder.js'
 import { CLIP_NAMES } from './names/clip.js'
 import { FLUX_NAMES } from './names/flux.js'
 import { FOREIGN_NAMES } from './names/foreign.js'
 import { T5_NAMES } from './names/t5.js'
+import type { PlacedTensor } from './placed-tensor.js'
 import { canonicalTensors, holdsNetwork, type NameTable } from './names/table.js'
 import { TENSOR_TYPES, type TensorType } from './types.js'
 
@@ -29,14 +30,14 @@ export interface NetworkFile<C> {
   kind: NetworkKind
   file: ModelFile
   config: C
-  /** in the order of the layout; `file` is 0 in all of them */
+  /** in the order of the layout */
   tensors: NativeTensor[]
 }
 
 interface Network<C> {
   what: string
   names: NameTable
-  config: (tensors: Map<string, TensorInfo>, overrides?: Partial<C>) => C
+  config: (tensors: Map<string, PlacedTensor>, overrides?: Partial<C>) => C
   layout: (config: C) => LayoutTensor[]
 }
 
@@ -47,7 +48,7 @@ const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
   autoencoder: { what: 'an autoencoder', names: AUTOENCODER_NAMES, config: autoencoderConfig, layout: autoencoderLayout },
 }
 
-const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16']
+const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2']
 const QUANTISED: readonly TensorType[] = [
   'Q4_0',
   'Q4_1',
@@ -61,6 +62,13 @@ const QUANTISED: readonly TensorType[] = [
   'Q6_K',
   'IQ4_NL',
   'IQ4_XS',
+  'IQ3_XXS',
+  'IQ3_S',
+  'IQ2_XXS',
+  'IQ2_XS',
+  'IQ2_S',
+  'IQ1_S',
+  'IQ1_M',
 ]
 const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
   matrix: [...FLOATS, ...QUANTISED],
@@ -73,7 +81,8 @@ const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
 /** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
 export function identify(file: ModelFile): { kind?: NetworkKind; what: string; foreign: boolean } | undefined {
   const names = [...file.tensors.keys()]
-  const foreign = FOREIGN_NAMES.find(([mark]) => names.some((name) => mark.test(name)))
+  const has = (mark: RegExp) => names.some((name) => mark.test(name))
+  const foreign = FOREIGN_NAMES.find(([mark, , unless]) => has(mark) && !(unless && has(unless)))
   if (foreign) return { what: foreign[1], foreign: true }
   const kind = (Object.keys(NETWORKS) as NetworkKind[]).find((kind) => holdsNetwork(file.tensors, NETWORKS[kind].names))
   return kind && { kind, what: NETWORKS[kind].what, foreign: false }
@@ -118,24 +127,22 @@ export function networkOf<K extends NetworkKind>(
   }
 }
 
-function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, TensorInfo> {
+function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, PlacedTensor> {
   const { what } = NETWORKS[kind]
   const parts = file.metadata.get('split.count')
-  if (typeof parts === 'number' && parts > 1) {
-    throw new FluxError('FLUX_UNSUPPORTED', `this is one of ${parts} parts of a split GGUF file. Join them with llama-gguf-split --merge`)
-  }
-  if (/-\d{5}-of-\d{5}\.safetensors$/.test(file.path)) {
-    throw new FluxError('FLUX_UNSUPPORTED', 'this is one part of a model that is split into several files. Use a version in one file')
+  if (typeof parts === 'number' && parts > 1 && !file.parts) {
+    const remedy = 'Give all parts the names that they had, ending with -00001-of-0000N.gguf, or join them with llama-gguf-split --merge'
+    throw new FluxError('FLUX_UNSUPPORTED', `this is one of ${parts} parts of a split GGUF file. ${remedy}`)
   }
   const identity = identify(file)
-  if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.what}; ${what} in the official names is needed`)
+  if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.what}; ${what} is needed`)
   const named = canonicalTensors(file.tensors, NETWORKS[kind].names)
   if (named) return named
   const seems = identity ? `this seems to be ${identity.what}` : `none of its ${file.tensors.size} tensors has a known name`
   throw new FluxError('FLUX_BAD_FILE', `${seems}, not ${what}. Give the file that belongs here`)
 }
 
-function checkTensors(layout: LayoutTensor[], tensors: Map<string, TensorInfo>): void {
+function checkTensors(layout: LayoutTensor[], tensors: Map<string, PlacedTensor>): void {
   const missing = layout.filter(({ name }) => !tensors.has(name))
   if (missing.length > 0) throw new FluxError('FLUX_BAD_FILE', `${listed(missing)} missing. Use a complete copy of the model`)
   const known = new Set(layout.map(({ name }) => name))
@@ -168,6 +175,7 @@ function listed(tensors: { name: string }[]): string {
   return tensors.length === 1 ? `tensor ${first} is` : `tensor ${first} and ${tensors.length - 1} more are`
 }
 
-function nativeTensor(name: string, { type, shape, offset }: TensorInfo): NativeTensor {
-  return { name, type: TENSOR_TYPES[type].id, shape: shape.toReversed(), file: 0, offset }
+function nativeTensor(name: string, { type, shape, pieces }: PlacedTensor): NativeTensor {
+  const float8 = type === 'F8_E4M3' ? 'e4m3fn' : type === 'F8_E5M2' ? 'e5m2' : undefined
+  return { name, type: TENSOR_TYPES[float8 ? 'BF16' : type].id, shape: shape.toReversed(), pieces, ...(float8 ? { float8 } : {}) }
 }

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openNetworkFile, type NetworkFile } from '../../lib/models/network-file.js'
 import type { T5Config } from '../../lib/models/layouts/t5.js'
-import { nativeAddon, type NativeNetwork, type NativeTensor } from '../../lib/native.js'
+import { nativeAddon, type NativeNetwork, type NativePiece, type NativeTensor } from '../../lib/native.js'
 import { LoadedNetwork } from '../../lib/network.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import { devCase } from '../support/cases.js'
@@ -34,6 +34,9 @@ function network({ kind = 't5' as string, files = [t5.file.path], tensors = t5.t
 
 const first = (change: Partial<NativeTensor>) => t5.tensors.map((tensor, i) => (i === 0 ? { ...tensor, ...change } : tensor))
 
+/** with another place of the first tensor */
+const place = (change: Partial<NativePiece>) => first({ pieces: [{ ...t5.tensors[0]!.pieces[0]!, ...change }] })
+
 async function loaded(): Promise<NativeNetwork> {
   const t5 = network()
   await t5.load(PLENTY)
@@ -42,8 +45,14 @@ async function loaded(): Promise<NativeNetwork> {
 
 describe('a table or configuration that TypeScript would not send is refused', () => {
   test.each<[string, string, () => Parameters<typeof network>[0]]>([
-    ['an offset past the end', 'FLUX_BAD_FILE', () => ({ tensors: first({ offset: t5.file.size }) })],
-    ['an offset that makes the sum overflow', 'FLUX_BAD_FILE', () => ({ tensors: first({ offset: Number.MAX_SAFE_INTEGER }) })],
+    ['an offset past the end', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: t5.file.size }) })],
+    ['an offset that makes the sum overflow', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: Number.MAX_SAFE_INTEGER }) })],
+    ['a place that is no number', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: NaN }) })],
+    ['a scale past the end', 'FLUX_BAD_FILE', () => ({ tensors: place({ scale: t5.file.size - 3 }) })],
+    ['a piece too small', 'FLUX_BAD_FILE', () => ({ tensors: place({ bytes: 4 }) })],
+    ['no pieces', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: [] }) })],
+    ['pieces too many', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: [...t5.tensors[0]!.pieces, ...t5.tensors[0]!.pieces] }) })],
+    ['pieces whose sum overflows', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: Array.from({ length: 2000 }, () => ({ file: 0, offset: 0, bytes: 2 ** 53 - 1 })) }) })],
     ['no tensors', 'FLUX_BAD_FILE', () => ({ tensors: [] })],
     ['a missing tensor', 'FLUX_BAD_FILE', () => ({ tensors: t5.tensors.slice(1) })],
     ['a wrong shape', 'FLUX_BAD_FILE', () => ({ tensors: first({ shape: [512, 256] }) })],
@@ -56,7 +65,7 @@ describe('a table or configuration that TypeScript would not send is refused', (
     ['a negative type', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: -1 }) })],
     ['a type that ggml removed', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: 4 }) })],
     ['a type of whole numbers', 'FLUX_UNSUPPORTED', () => ({ tensors: first({ type: 26 }) })],
-    ['a file that is not in the list', 'FLUX_BAD_FILE', () => ({ tensors: first({ file: 1 }) })],
+    ['a file that is not in the list', 'FLUX_BAD_FILE', () => ({ tensors: place({ file: 1 }) })],
     ['a file that is not there', 'FLUX_NOT_FOUND', () => ({ files: [join(folder, 'none')] })],
     ['a folder for a file', 'FLUX_BAD_FILE', () => ({ files: [folder] })],
     ['no files', 'FLUX_BAD_FILE', () => ({ files: [] })],
@@ -81,7 +90,7 @@ describe('a table or configuration that TypeScript would not send is refused', (
 
   test('a limit of memory is kept', async () => {
     // No kernel can use a tensor at an odd offset, so it is copied.
-    const tensors = first({ offset: t5.tensors[0]!.offset + 1 })
+    const tensors = place({ offset: t5.tensors[0]!.pieces[0]!.offset + 1 })
     await expect(network({ tensors }).load(1)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
     await expect(network({ tensors }).load(NaN)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
   })

@@ -90,8 +90,8 @@ describe('inspect', () => {
       parameters: 6,
       problems: [expect.stringContaining('no known names')],
     })
-    const foreign = await inspected('foreign.gguf', [{ name: 'single_transformer_blocks.0.x', shape: [2] }])
-    expect(foreign).toMatchObject({ role: 'unknown', architecture: 'FLUX transformer in the names of diffusers' })
+    const foreign = await inspected('foreign.gguf', [{ name: 'transformer_blocks.0.attn.to_q.weight', shape: [2] }])
+    expect(foreign).toMatchObject({ role: 'unknown', architecture: 'transformer in the names of diffusers' })
   })
 
   it('refuses a broken file', async () => {

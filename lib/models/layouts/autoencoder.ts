@@ -1,7 +1,6 @@
 import { FluxError } from '../../errors.js'
-import type { TensorInfo } from '../model-file.js'
 import { completeConfig, type ConfigRules } from './config.js'
-import { affineNorm, countBlocks, range, shapeOf, type LayoutTensor } from './layout.js'
+import { affineNorm, countBlocks, range, shapeOf, type LayoutTensor, type TensorShape } from './layout.js'
 
 /** The autoencoder's numbers; names as in `AutoEncoderParams` of black-forest-labs/flux, `src/flux/modules/autoencoder.py`. */
 export interface AutoencoderConfig {
@@ -112,7 +111,7 @@ function convolution(name: string, out: number, input: number, kernel: number): 
  * @param overrides what shapes cannot tell: `scaleFactor` and `shiftFactor`
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
-export function autoencoderConfig(tensors: Map<string, TensorInfo>, overrides?: Partial<AutoencoderConfig>): AutoencoderConfig {
+export function autoencoderConfig(tensors: Map<string, TensorShape>, overrides?: Partial<AutoencoderConfig>): AutoencoderConfig {
   const names = [...tensors.keys()]
   const hasEncoder = names.some((name) => name.startsWith('encoder.'))
   const hasDecoder = names.some((name) => name.startsWith('decoder.'))

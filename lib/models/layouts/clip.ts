@@ -1,7 +1,6 @@
 import { FluxError } from '../../errors.js'
-import type { TensorInfo } from '../model-file.js'
 import { completeConfig, type ConfigRules } from './config.js'
-import { affineNorm, countBlocks, linear, range, shapeOf, type LayoutTensor } from './layout.js'
+import { affineNorm, countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from './layout.js'
 
 /** The CLIP text encoder's numbers; names as in `CLIPTextConfig` of huggingface/transformers. */
 export interface ClipConfig {
@@ -53,7 +52,7 @@ function layer(name: string, { hiddenSize: hidden, intermediateSize }: ClipConfi
  * @param overrides what shapes cannot tell: `numHeads`, a divisor of the hidden size
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
-export function clipConfig(tensors: Map<string, TensorInfo>, overrides?: Partial<ClipConfig>): ClipConfig {
+export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partial<ClipConfig>): ClipConfig {
   const [vocabSize, hiddenSize] = shapeOf(tensors, 'text_model.embeddings.token_embedding.weight', 2) as [number, number]
   const config = completeConfig<ClipConfig>(
     {

@@ -1,7 +1,6 @@
 import { FluxError } from '../../errors.js'
-import type { TensorInfo } from '../model-file.js'
 import { completeConfig, type ConfigRules } from './config.js'
-import { countBlocks, linear, range, shapeOf, type LayoutTensor } from './layout.js'
+import { countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from './layout.js'
 
 export type { LayoutTensor, TensorRole } from './layout.js'
 
@@ -102,7 +101,7 @@ function queryKeyNorm(name: string, { hiddenSize, numHeads }: FluxConfig): Layou
  * @param overrides what shapes cannot tell: `axesDim` (needed when the head dimension is not 128) and `theta`
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
-export function fluxConfig(tensors: Map<string, TensorInfo>, overrides?: Partial<FluxConfig>): FluxConfig {
+export function fluxConfig(tensors: Map<string, TensorShape>, overrides?: Partial<FluxConfig>): FluxConfig {
   const [hiddenSize, inChannels] = shapeOf(tensors, 'img_in.weight', 2) as [number, number]
   const [headDim] = shapeOf(tensors, 'double_blocks.0.img_attn.norm.query_norm.scale', 1) as [number]
   const config = completeConfig<FluxConfig>(

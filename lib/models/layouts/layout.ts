@@ -1,6 +1,9 @@
 import { FluxError } from '../../errors.js'
 import type { TensorInfo } from '../model-file.js'
 
+/** What a configuration is read from. */
+export type TensorShape = Pick<TensorInfo, 'name' | 'shape'>
+
 /** What a tensor is for; it decides which types it may have. */
 export type TensorRole = 'matrix' | 'embedding' | 'convolution' | 'bias' | 'norm'
 
@@ -30,7 +33,7 @@ export function affineNorm(name: string, size: number): LayoutTensor[] {
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
 /** The shape of a tensor that a configuration is read from. @throws {FluxError} FLUX_BAD_FILE when it is missing or has another rank */
-export function shapeOf(tensors: Map<string, TensorInfo>, name: string, rank: number): number[] {
+export function shapeOf(tensors: Map<string, TensorShape>, name: string, rank: number): number[] {
   const tensor = tensors.get(name)
   if (!tensor) throw new FluxError('FLUX_BAD_FILE', `tensor ${name} is missing. Use a complete copy of the model`)
   if (tensor.shape.length === rank) return tensor.shape

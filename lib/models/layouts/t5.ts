@@ -1,6 +1,5 @@
-import type { TensorInfo } from '../model-file.js'
 import { completeConfig, type ConfigRules } from './config.js'
-import { countBlocks, linear, range, shapeOf, type LayoutTensor } from './layout.js'
+import { countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from './layout.js'
 
 /** The T5 encoder's numbers; names as in `T5Config` of huggingface/transformers. The feed-forward part is the gated one (v1.1). */
 export interface T5Config {
@@ -64,7 +63,7 @@ function block(i: number, config: T5Config): LayoutTensor[] {
  * @param overrides what shapes cannot tell: `maxDistance`
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
-export function t5Config(tensors: Map<string, TensorInfo>, overrides?: Partial<T5Config>): T5Config {
+export function t5Config(tensors: Map<string, TensorShape>, overrides?: Partial<T5Config>): T5Config {
   const [vocabSize, dModel] = shapeOf(tensors, 'shared.weight', 2) as [number, number]
   const [numBuckets, numHeads] = shapeOf(tensors, BIAS_TABLE, 2) as [number, number]
   return completeConfig<T5Config>(

@@ -1,8 +1,8 @@
 /**
  * Files that are known but not read: a name that only they have, and what they are. Asked before the networks' own tables, since some share
- * names with them.
+ * names with them. Where `unless` is found as well, the file is something else.
  */
-export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string])[] = [
+export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unless?: RegExp])[] = [
   [/\.lora_(A|B|up|down)\b|\.(lokr|loha|hada)_|^lora_unet_/, 'a LoRA or a similar addition to a model, not a network of its own'],
   [/(^|\.)controlnet_(x_embedder|blocks|mode_embedder)|^controlnet_/, 'a ControlNet'],
   [/^redux_(up|down)\./, 'a FLUX Redux image adapter'],
@@ -10,12 +10,10 @@ export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string])[] =
   [/(^|\.)double_stream_modulation_img\./, 'a FLUX.2 transformer'],
   [/(^|\.)txt_in\.individual_token_refiner\./, 'a HunyuanVideo transformer'],
   [/(^|\.)joint_blocks\.0\./, 'a Stable Diffusion 3 transformer'],
-  [/(^|\.)single_transformer_blocks\.0\./, 'a FLUX transformer in the names of diffusers'],
-  [/(^|\.)transformer_blocks\.0\.attn\.to_q\.|^transformer_blocks\.0\.attn1\./, 'a transformer in the names of diffusers'],
+  [/(^|\.)joint_transformer_blocks\.0\./, 'an AuraFlow transformer in the names of diffusers'],
+  [/(^|\.)transformer_blocks\.0\.(attn1?\.to_q|norm1\.linear)\./, 'a transformer in the names of diffusers', /(^|\.)single_transformer_blocks\.0\./],
   [/(^|\.)(input_blocks|output_blocks)\.0\.0\.|^down_blocks\.0\.attentions\./, 'a Stable Diffusion U-Net'],
-  [/^(vae\.|first_stage_model\.)?(encoder\.down_blocks|decoder\.up_blocks)\.0\./, 'an autoencoder in the names of diffusers'],
   [/(^|\.)(post_)?quant_conv\.weight$/, "a Stable Diffusion autoencoder, not FLUX's"],
-  [/(^|\.)resblocks\.0\.attn\.in_proj_weight$/, 'a CLIP in the names of OpenCLIP'],
   [/^(blk\.0\.attn_q\.weight|model\.layers\.0\.self_attn\.)/, 'a language model'],
   [/^[tv]\.blk\.0\./, 'a CLIP in the names of llama.cpp'],
 ]

@@ -29,16 +29,24 @@ function nativeConfig({ config }) {
 
 function damage(tensors, config) {
   const tensor = pick(tensors)
-  const field = pick(['name', 'type', 'shape', 'file', 'offset', 'missing', 'twice', 'config', 'config', 'swap', 'none', 'none', 'none'])
+  const [piece] = tensor.pieces
+  const field = pick(['name', 'type', 'shape', 'file', 'offset', 'bytes', 'scale', 'cut', 'float8', 'missing', 'twice', 'config', 'config', 'swap', 'none', 'none', 'none'])
   if (field === 'name') tensor.name = pick(tensors).name
   if (field === 'type') tensor.type = random(50) - 2
   if (field === 'shape') tensor.shape[random(5)] = pick(NUMBERS)
-  if (field === 'file') tensor.file = pick(NUMBERS)
-  if (field === 'offset') tensor.offset = random(2) ? pick(NUMBERS) : tensor.offset + random(1000) - 500
+  if (field === 'file') piece.file = pick(NUMBERS)
+  if (field === 'offset') piece.offset = random(2) ? pick(NUMBERS) : piece.offset + random(1000) - 500
+  if (field === 'bytes') piece.bytes = random(2) ? pick(NUMBERS) : piece.bytes + random(1000) - 500
+  if (field === 'scale') piece.scale = random(2) ? pick(NUMBERS) : piece.offset
+  if (field === 'cut') {
+    const bytes = random(piece.bytes)
+    tensor.pieces = [{ ...piece, bytes }, { ...piece, offset: piece.offset + bytes, bytes: piece.bytes - bytes }]
+  }
+  if (field === 'float8') tensor.float8 = pick(['e4m3fn', 'e5m2', 'e8m0', 5])
   if (field === 'missing') tensors.splice(tensors.indexOf(tensor), 1)
   if (field === 'twice') tensors.push({ ...pick(tensors), name: tensor.name })
   if (field === 'config') config[pick(Object.keys(config))] = pick(NUMBERS)
-  if (field === 'swap') [tensor.offset, tensors[0].offset] = [tensors[0].offset, tensor.offset]
+  if (field === 'swap') [tensor.pieces, tensors[0].pieces] = [tensors[0].pieces, tensor.pieces]
 }
 
 /** A call that fits the network, and then some. */
@@ -82,7 +90,7 @@ function refuse(error) {
 
 for (let round = 0; round < Number(rounds); round++) {
   const { kind, file, tensors, config } = pick(networks)
-  const table = tensors.map((tensor) => ({ ...tensor, shape: [...tensor.shape] }))
+  const table = tensors.map((tensor) => ({ ...tensor, shape: [...tensor.shape], pieces: tensor.pieces.map((piece) => ({ ...piece })) }))
   const numbers = nativeConfig({ config })
   damage(table, numbers)
   let network
