@@ -37,6 +37,19 @@ export interface NativePiece {
   scale?: number
 }
 
+/** A low-rank addition to the layer with the matrix `weight`. */
+export interface NativeAddition {
+  /** canonical name of the layer's matrix */
+  weight: string
+  /** names of the two matrices, [rank, in] and [rows, rank] as torch prints them */
+  down: string
+  up: string
+  first: number
+  rows: number
+  rank: number
+  scale: number
+}
+
 export interface NativeDevice {
   name: string
   description: string
@@ -113,6 +126,11 @@ export interface NativeNetwork {
   ): Promise<{ outputs: Float32Array[]; profile: NativeOperation[] }>
   /** bytes of the buffers for activations that `run` would need; allocates none, reads no weights. Only before `load` */
   measure(mode: string, shape: number[]): Promise<number>
+  /**
+   * What linear layers have added from now on, in place of what they had: rows `first` and on of a layer's output grow by scale * up (down x).
+   * `tensors` are those of the additions, in `files`.
+   */
+  adapt(files: string[], tensors: NativeTensor[], additions: NativeAddition[], memoryLimit: number): Promise<void>
   /** frees the buffers for activations; the next `run` allocates them again */
   trim(): Promise<void>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */

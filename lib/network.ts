@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
 import type { NetworkFile } from './models/network-file.js'
-import { fluxError, nativeAddon, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type Precision } from './native.js'
+import { fluxError, nativeAddon, type NativeAddition, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type NativeTensor, type Precision } from './native.js'
 import { requireDeviceMemory, requireOneOf, requireWhole } from './option-checks.js'
 import { parseRpcAddress, useRpcServer } from './rpc-server.js'
 
@@ -117,6 +117,18 @@ export abstract class LoadedNetwork<C> {
       return operations.sort((a, b) => b.ms - a.ms)
     } finally {
       this.#profile = undefined
+    }
+  }
+
+  /** Low-rank additions to linear layers from now on, in place of those before. */
+  protected async add(files: string[], tensors: NativeTensor[], additions: NativeAddition[]): Promise<void> {
+    if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
+    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    this.#running = cancellable(this.#native, undefined, () => this.#native.adapt(files, tensors, additions, freeMemory()))
+    try {
+      await this.#running
+    } finally {
+      this.#running = undefined
     }
   }
 

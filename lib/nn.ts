@@ -4,11 +4,13 @@
  */
 import { FluxError } from './errors.js'
 import { timestepEmbedding } from './latents.js'
+import { checkLoras, loraTables, openLora, type LoraOptions } from './models/lora.js'
 import { openNetworkFile, type NetworkConfigs, type NetworkSource } from './models/network-file.js'
 import { LoadedNetwork, type NetworkOptions } from './network.js'
 import { relativePositionBuckets } from './t5-buckets.js'
 
 export type { NetworkOptions, Operation } from './network.js'
+export type { LoraOptions } from './models/lora.js'
 export type { NetworkSource } from './models/network-file.js'
 export type { FluxConfig } from './models/layouts/flux.js'
 export type { T5Config } from './models/layouts/t5.js'
@@ -52,6 +54,20 @@ export class FluxTransformer extends LoadedNetwork<NetworkConfigs['flux']> {
     const file = await openNetworkFile('flux', source)
     const rowsAndColumns = 0b110
     return LoadedNetwork.measure(file, fluxNumbers(file.config), options, 'predict', [imageTokens, textTokens, rowsAndColumns])
+  }
+
+  /**
+   * Adds LoRAs to the weights from now on, in place of those before; an empty list takes them away. They are computed beside the weights, which
+   * stay as they are, so it takes milliseconds.
+   *
+   * @returns for each LoRA the names in its file that belong to no layer of this transformer, such as those of a text encoder
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when nothing in a file belongs here; FLUX_BAD_OPTION, FLUX_BUSY, FLUX_CLOSED
+   */
+  async adapt(loras: readonly LoraOptions[]): Promise<string[][]> {
+    checkLoras(loras)
+    const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, this.config), scale })))
+    await this.add(...loraTables(opened.filter(({ scale }) => scale !== 0)))
+    return opened.map(({ lora }) => lora.left)
   }
 
   /**

@@ -57,24 +57,42 @@ ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, const kernels::A
     return g.counts(y, "linear", operations_of(layer) * static_cast<double>(y->ne[1]));
 }
 
+// ggml rounds activations to what suits the type of the weights.
+ggml_tensor * unrounded(Graph & g, ggml_tensor * weight) {
+    return g.precision() == Precision::f32 && weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), weight, GGML_TYPE_F32) : weight;
+}
+
+// y, with what adapters add to the layer
+ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * y) {
+    for (const Adapter & adapter : g.adapters(layer.weight)) {
+        ggml_tensor * inside = ggml_mul_mat(g.ctx(), unrounded(g, adapter.down), x);
+        const double operations = 2.0 * static_cast<double>((ggml_nelements(adapter.down) + ggml_nelements(adapter.up)) * x->ne[1]);
+        ggml_tensor * more = g.counts(ggml_mul_mat(g.ctx(), unrounded(g, adapter.up), inside), "adapter", operations);
+        more = ggml_scale(g.ctx(), more, adapter.scale);
+        const bool all = more->ne[0] == y->ne[0];
+        y = all ? ggml_add(g.ctx(), y, more) : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first * y->nb[0]);
+    }
+    return y;
+}
+
 }  // namespace
 
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t out = layer.weight->ne[1], n = x->ne[1];
     const double operations = operations_of(layer);
-    if (kernel_suits(g, layer, x)) return linear_by_kernel(g, layer, {x});
-    // ggml rounds activations to what suits the type of the weights.
-    ggml_tensor * weight = g.precision() == Precision::f32 && layer.weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), layer.weight, GGML_TYPE_F32) : layer.weight;
+    if (kernel_suits(g, layer, x)) return adapted(g, layer, x, linear_by_kernel(g, layer, {x}));
+    ggml_tensor * weight = unrounded(g, layer.weight);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
         return g.counts(part, "linear", operations * static_cast<double>(count));
     });
-    return layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y;
+    return adapted(g, layer, x, layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y);
 }
 
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
-    if (kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, {x, true, above});
+    const bool plain = g.adapters(layer.weight).empty();  // those read the whole input
+    if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, {x, true, above});
     x = ggml_gelu(g.ctx(), x);
     return linear(g, layer, above ? ggml_concat(g.ctx(), above, x, 0) : x);
 }

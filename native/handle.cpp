@@ -215,7 +215,7 @@ void Task::OnError(const Napi::Error & error) {
 Napi::Function NetworkHandle::define(Napi::Env env) {
     return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
                                         InstanceMethod<&NetworkHandle::measure>("measure"),
-                                        InstanceMethod<&NetworkHandle::trim>("trim"),
+                                        InstanceMethod<&NetworkHandle::trim>("trim"), InstanceMethod<&NetworkHandle::adapt>("adapt"),
                                         InstanceMethod<&NetworkHandle::cancel>("cancel"), InstanceMethod<&NetworkHandle::close>("close"),
                                         InstanceMethod<&NetworkHandle::status>("status")});
 }
@@ -267,6 +267,7 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
             instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
             instance->evaluator = std::make_unique<Evaluator>(plan->machine, instance->cancel);
             instance->weights->load(instance->evaluator->device(), plan->machine, memory_limit, instance->cancel, instance->progress);
+            instance->machine = plan->machine;
             instance->loaded = true;
             return [](Napi::Env env) { return env.Undefined(); };
         }, [instance] { instance->busy = false; });
@@ -322,6 +323,63 @@ Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
             Evaluator evaluator(plan.machine, instance->cancel);
             weights.pretend(evaluator.device(), plan.machine);
             return number(evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); }));
+        }, [instance] { instance->busy = false; });
+    });
+}
+
+namespace {
+
+// One addition as JavaScript describes it.
+struct Addition {
+    std::string weight, down, up;
+    int64_t first, rows, rank;
+    float scale;
+};
+
+std::vector<Addition> read_additions(const Napi::Array & list) {
+    std::vector<Addition> additions;
+    for (uint32_t i = 0; i < list.Length(); i++) {
+        const Napi::HandleScope scope(list.Env());
+        const Napi::Object row = list.Get(i).As<Napi::Object>();
+        const auto whole = [&](const char * key, double least) {
+            const double value = row.Get(key).ToNumber().DoubleValue();
+            if (!(value >= least && value <= 1 << 24)) throw Error("FLUX_BAD_FILE", std::string("an addition's ") + key + " is out of range");
+            return static_cast<int64_t>(value);
+        };
+        additions.push_back({row.Get("weight").ToString(), row.Get("down").ToString(), row.Get("up").ToString(), whole("first", 0), whole("rows", 1),
+                             whole("rank", 1), row.Get("scale").ToNumber().FloatValue()});
+    }
+    return additions;
+}
+
+}  // namespace
+
+// adapt(files, tensors, additions, memoryLimit)
+Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
+    return guard(info.Env(), [&]() -> Napi::Value {
+        std::vector<std::string> files;
+        const auto paths = info[0].As<Napi::Array>();
+        for (uint32_t i = 0; i < paths.Length(); i++) files.push_back(paths.Get(i).ToString());
+        auto table = std::make_shared<std::vector<TensorEntry>>(read_table(info[1].As<Napi::Array>()));
+        const auto additions = read_additions(info[2].As<Napi::Array>());
+        const size_t memory_limit = byte_count(info[3]);
+        begin();
+        const auto instance = instance_;
+        return Task::start(info.Env(), flag_of(instance), [=]() -> Task::Finish {
+            const std::lock_guard lock(instance->mutex);
+            if (instance->closed || !instance->loaded) throw Error("FLUX_CLOSED", "the network is not loaded");
+            auto weights = std::make_unique<Weights>(files, std::move(*table));
+            Adapters adapters;
+            for (const Addition & a : additions) {
+                const ggml_tensor * weight = instance->weights->find(a.weight);
+                if (!weight || weight->ne[2] != 1 || a.first + a.rows > weight->ne[1]) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
+                adapters[weight].push_back({weights->matrix(a.down, weight->ne[0], a.rank), weights->matrix(a.up, a.rank, a.rows), a.scale, a.first});
+            }
+            std::atomic<double> progress{0};
+            weights->load(instance->evaluator->device(), instance->machine, memory_limit, instance->cancel, progress);
+            instance->evaluator->set_adapters(std::move(adapters));
+            instance->adapter_weights = std::move(weights);
+            return [](Napi::Env env) { return env.Undefined(); };
         }, [instance] { instance->busy = false; });
     });
 }

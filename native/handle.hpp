@@ -15,8 +15,9 @@ namespace ggflux {
 // One network with everything that it owns. Shared by its JavaScript object and the task that uses it, so either may go first.
 struct Instance {
     std::unique_ptr<Evaluator> evaluator;
-    std::unique_ptr<Weights> weights;
+    std::unique_ptr<Weights> weights, adapter_weights;
     std::unique_ptr<Network> network;
+    Machine machine;
     std::mutex mutex;                  // held by whoever evaluates or frees
     std::atomic<bool> cancel{false};
     std::atomic<bool> closed{false};
@@ -29,6 +30,7 @@ struct Instance {
         closed = true;
         network.reset();
         evaluator.reset();
+        adapter_weights.reset();
         weights.reset();
     }
 };
@@ -125,6 +127,7 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
     Napi::Value run(const Napi::CallbackInfo & info);
     Napi::Value measure(const Napi::CallbackInfo & info);
     Napi::Value trim(const Napi::CallbackInfo & info);
+    Napi::Value adapt(const Napi::CallbackInfo & info);
     Napi::Value close(const Napi::CallbackInfo & info);
     Napi::Value status(const Napi::CallbackInfo & info);
     void cancel(const Napi::CallbackInfo & info);

@@ -100,8 +100,8 @@ void serve_rpc(const std::string & endpoint, const std::string & device, int thr
 
 // ---- Graph ----
 
-Graph::Graph(size_t max_nodes, int cpu_threads, Precision precision, const std::atomic<bool> * cancel)
-    : cpu_threads_(cpu_threads), precision_(precision), cancel_(cancel) {
+Graph::Graph(size_t max_nodes, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel)
+    : cpu_threads_(cpu_threads), precision_(precision), adapters_(adapters), cancel_(cancel) {
     const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));
     if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
@@ -133,6 +133,12 @@ void Graph::stop_point(ggml_tensor * tensor) {
     stop_points_.push_back(tensor);
 }
 
+const std::vector<Adapter> & Graph::adapters(const ggml_tensor * weight) const {
+    static const std::vector<Adapter> none;
+    const auto found = adapters_.find(weight);
+    return found == adapters_.end() ? none : found->second;
+}
+
 ggml_tensor * Graph::counts(ggml_tensor * tensor, const char * name, double operations) {
     counts_[tensor] = {name, operations};
     return tensor;
@@ -156,7 +162,7 @@ Evaluator::~Evaluator() = default;
 bool Evaluator::on_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
 
 std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const std::function<void(Graph &)> & build) {
-    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, precision_, &cancel_);
+    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, precision_, adapters_, &cancel_);
     build(*graph);
     ggml_backend_sched_reset(sched_.get());
     return graph;
@@ -177,6 +183,14 @@ std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const std::function
     std::vector<size_t> sizes(backends_.size(), 0);
     ggml_backend_sched_reserve_size(sched_.get(), make_graph(max_nodes, build)->graph_, sizes.data());
     return sizes;
+}
+
+void Evaluator::set_adapters(Adapters adapters) {
+    graph_.reset();  // made with those before
+    key_.clear();
+    adapters_ = std::move(adapters);
+    adapter_nodes_ = 0;
+    for (const auto & [weight, list] : adapters_) adapter_nodes_ += 8 * list.size();
 }
 
 void Evaluator::trim() {
@@ -336,7 +350,7 @@ void Evaluator::compute(Recorder * recorder) {
 std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
                                                const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile) {
     if (cancel_) throw Aborted();
-    prepare(key, max_nodes, build, memory_limit);
+    prepare(key, max_nodes + adapter_nodes_, build, memory_limit);
     set_inputs(inputs);
     Recorder recorder(graph_->counts_);
     compute(profile ? &recorder : nullptr);

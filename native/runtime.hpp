@@ -53,11 +53,15 @@ using Shape = std::vector<int64_t>;
 // types than F32 and F16. bf16: to bfloat16 beside all, and F32 and F16 weights themselves.
 enum class Precision { automatic, f32, bf16 };
 
+// A low-rank addition to a linear layer: rows `first` and on of its output grow by scale * up (down x).
+struct Adapter { ggml_tensor * down, * up; float scale; int64_t first; };  // down [in, rank], up [rank, rows]
+using Adapters = std::unordered_map<const ggml_tensor *, std::vector<Adapter>>;  // by the layer's weight
+
 // A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.
 class Graph {
   public:
     // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used; see Precision
-    Graph(size_t max_nodes, int cpu_threads, Precision precision, const std::atomic<bool> * cancel);
+    Graph(size_t max_nodes, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel);
 
     ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
     ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
@@ -68,6 +72,7 @@ class Graph {
     ggml_context * ctx() const { return context_.get(); }
     int cpu_threads() const { return cpu_threads_; }
     Precision precision() const { return precision_; }
+    const std::vector<Adapter> & adapters(const ggml_tensor * weight) const;
     const std::atomic<bool> * cancel() const { return cancel_; }
 
   private:
@@ -77,6 +82,7 @@ class Graph {
     ContextPtr context_;
     int cpu_threads_;
     Precision precision_;
+    const Adapters & adapters_;
     const std::atomic<bool> * cancel_;
     ggml_cgraph * graph_;
     std::vector<Input> inputs_;
@@ -115,6 +121,9 @@ class Evaluator {
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
                                         const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile);
 
+    // What linear layers have added from now on; the tensors must live until others are set.
+    void set_adapters(Adapters adapters);
+
     // Frees the buffers for activations; the next evaluation allocates them again.
     void trim();
 
@@ -137,6 +146,8 @@ class Evaluator {
     bool remote_;  // on an RPC server
     int threads_;
     Precision precision_;
+    Adapters adapters_;
+    size_t adapter_nodes_ = 0;
     const std::atomic<bool> & cancel_;
     std::vector<BackendPtr> backends_;  // the device first, the CPU last
     SchedPtr sched_;

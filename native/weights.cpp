@@ -159,7 +159,14 @@ ggml_tensor * Weights::want(const std::string & name, std::vector<int64_t> shape
 }
 
 Linear Weights::linear(const std::string & name, int64_t in, int64_t out, bool bias) {
-    return {want(name + ".weight", {in, out}, Role::matrix), bias ? want(name + ".bias", {out}, Role::values) : nullptr};
+    return {matrix(name + ".weight", in, out), bias ? want(name + ".bias", {out}, Role::values) : nullptr};
+}
+
+ggml_tensor * Weights::matrix(const std::string & name, int64_t in, int64_t out) { return want(name, {in, out}, Role::matrix); }
+
+ggml_tensor * Weights::find(const std::string & name) const {
+    const auto found = std::find_if(wanted_.begin(), wanted_.end(), [&](const Wanted & wanted) { return wanted.entry->name == name; });
+    return found == wanted_.end() ? nullptr : found->tensor;
 }
 
 Norm Weights::layer_norm(const std::string & name, int64_t n) {

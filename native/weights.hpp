@@ -44,7 +44,9 @@ class Weights {
     ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);     // looked up by rows, any type
     ggml_tensor * values(const std::string & name, std::vector<int64_t> shape);     // F32 in memory
     Conv conv(const std::string & name, int64_t kernel, int64_t in, int64_t out);
+    ggml_tensor * matrix(const std::string & name, int64_t in, int64_t out);        // of a product
     bool has(const std::string & name) const { return table_.count(name) > 0; }
+    ggml_tensor * find(const std::string & name) const;                              // that was asked for before, or null
 
     // `memory_limit`: bytes that copies in this machine's memory (repacked, widened to F32) may take.
     void load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress);

@@ -1,0 +1,198 @@
+import { FluxError } from '../errors.js'
+import { badOption, requireOptions } from '../option-checks.js'
+import type { NativeAddition, NativeTensor } from '../native.js'
+import { fluxLayout, type FluxConfig } from './layouts/flux.js'
+import { openModelFile, type ModelFile, type TensorInfo } from './model-file.js'
+import { FLUX_NAMES } from './names/flux.js'
+import { placed } from './placed-tensor.js'
+import { readScalar } from './scalar.js'
+import { TENSOR_TYPES } from './types.js'
+
+/** A LoRA and how strongly it acts. */
+export interface LoraOptions {
+  /** `.safetensors` */
+  path: string
+  /** -100 to 100, beside the file's own alpha / rank; 0 is as if it were not there. @default 1 */
+  scale?: number
+}
+
+const MAX_SCALE = 100
+const MAX_LORAS = 64
+
+/** @throws {FluxError} FLUX_BAD_OPTION */
+export function checkLoras(loras: readonly LoraOptions[]): void {
+  if (!Array.isArray(loras) || loras.length > MAX_LORAS) throw badOption('loras', loras, `an array of at most ${MAX_LORAS}, each { path, scale? }`)
+  for (const [i, lora] of (loras as LoraOptions[]).entries()) {
+    requireOptions(`loras[${i}]`, lora, ['path', 'scale'])
+    const { path, scale = 1 } = lora
+    if (typeof path !== 'string' || path === '') throw badOption(`loras[${i}].path`, path, 'the path of its file')
+    const within = typeof scale === 'number' && Math.abs(scale) <= MAX_SCALE
+    if (!within) throw badOption(`loras[${i}].scale`, scale, `a number from ${-MAX_SCALE} to ${MAX_SCALE}`)
+  }
+}
+
+/** Low-rank additions to a transformer's linear layers. */
+export interface Lora {
+  path: string
+  layers: LoraLayer[]
+  /** names that belong to no layer of the transformer, or to nothing that is read */
+  left: string[]
+}
+
+interface LoraLayer {
+  /** canonical name of the matrix, and the first of its rows that the addition belongs to */
+  weight: string
+  first: number
+  down: TensorInfo
+  up: TensorInfo
+  /** alpha / rank, or 1 where the file has no alpha */
+  scale: number
+}
+
+/** How files call the two matrices of a layer, and the number that they are multiplied with. */
+const FORMS: readonly (readonly [suffix: RegExp, what: 'down' | 'up' | 'alpha'])[] = [
+  [/\.lora_A(\.default)?\.weight$/, 'down'],
+  [/\.lora_B(\.default)?\.weight$/, 'up'],
+  [/[._]lora[._]down\.weight$/, 'down'],
+  [/[._]lora[._]up\.weight$/, 'up'],
+  [/\.alpha$/, 'alpha'],
+]
+/** XLabs' processors: 1 for the picture, 2 for the text. */
+const XLABS = /^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora([12])\.(down|up)\.weight$/
+const PREFIXES = ['base_model.model.', 'model.diffusion_model.', 'diffusion_model.', 'transformer.', 'unet.', '']
+const TYPES = ['F32', 'F16', 'BF16']
+const MAX_RANK = 4096
+
+type Parts = Partial<Record<'down' | 'up' | 'alpha', TensorInfo>>
+
+/**
+ * Reads a LoRA's header: PEFT's and diffusers' names, ai-toolkit's, kohya's, OneTrainer's, XLabs', or those of the official files.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when no name belongs to a layer of the transformer, and for LoHa, LoKr and DoRA
+ */
+export async function openLora(path: string, config: FluxConfig): Promise<Lora> {
+  const file = await openModelFile(path)
+  refuseOthers(file)
+  const targets = new Targets(config)
+  const found = new Map<string, Parts>()
+  const left: string[] = []
+  for (const tensor of file.tensors.values()) {
+    const [layer, what] = partOf(tensor.name) ?? []
+    if (layer === undefined || what === undefined || !targets.find(layer)) left.push(tensor.name)
+    else found.set(layer, { ...found.get(layer), [what]: tensor })
+  }
+  if (found.size === 0) {
+    const some = [...file.tensors.keys()].slice(0, 3).join(', ')
+    throw new FluxError('FLUX_UNSUPPORTED', `${path}: none of its ${file.tensors.size} tensors belongs to a layer of this transformer (${some}). Give a LoRA for FLUX.1`)
+  }
+  const layers = await Promise.all([...found].map(([layer, parts]) => layerOf(path, layer, parts, targets)))
+  return { path, layers, left }
+}
+
+function refuseOthers(file: ModelFile): void {
+  for (const name of file.tensors.keys()) {
+    const [, kind] = /\.(lokr|hada|dora_scale|lora_magnitude_vector)(_|\.|$)/.exec(name) ?? []
+    if (!kind) continue
+    const what = kind === 'lokr' ? 'a LoKr' : kind === 'hada' ? 'a LoHa' : 'a DoRA'
+    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is ${what} (${name}), which is not read. Use a LoRA, or merge it into the model with the tool that made it`)
+  }
+}
+
+function partOf(name: string): [layer: string, what: 'down' | 'up' | 'alpha'] | undefined {
+  const xlabs = XLABS.exec(name)
+  if (xlabs) return [`double_blocks.${xlabs[1]}.${xlabs[3] === '1' ? 'img' : 'txt'}_attn.${xlabs[2]}`, xlabs[4] as 'down' | 'up']
+  const form = FORMS.find(([suffix]) => suffix.test(name))
+  return form && [name.replace(form[0], ''), form[1]]
+}
+
+interface Target {
+  weight: string
+  first: number
+  rows: number
+  input: number
+}
+
+/** Finds the layer that a file's name means. */
+class Targets {
+  readonly #matrices: Map<string, number[]>
+  readonly #hidden: number
+  /** kohya's names have underscores for dots */
+  readonly #flat = new Map<string, string>()
+
+  constructor(config: FluxConfig) {
+    const matrices = fluxLayout(config).filter(({ role }) => role === 'matrix')
+    this.#matrices = new Map(matrices.map(({ name, shape }) => [name, shape]))
+    this.#hidden = config.hiddenSize
+    const layers = [...this.#matrices.keys()].map((name) => name.replace(/\.weight$/, ''))
+    for (const layer of [...layers, ...diffusersLayers(config)]) this.#flat.set(layer.replaceAll('.', '_'), layer)
+  }
+
+  find(layer: string): Target | undefined {
+    const [, flat] = /^lora_(?:unet|transformer)_(.*)$/.exec(layer) ?? []
+    if (flat !== undefined) return this.#named(this.#flat.get(flat) ?? '')
+    const prefix = PREFIXES.find((prefix) => layer.startsWith(prefix))!
+    return this.#named(layer.slice(prefix.length))
+  }
+
+  #named(layer: string): Target | undefined {
+    const name = `${layer}.weight`
+    const rule = FLUX_NAMES.renames.find(([from]) => from.test(name))
+    const [from, to, how] = rule ?? []
+    const weight = from === undefined ? name : name.replace(from, to!)
+    const shape = this.#matrices.get(weight)
+    if (!shape || how === 'halves swapped') return undefined
+    const [rows, input] = shape as [number, number]
+    if (typeof how !== 'object' || !('part' in how)) return { weight, first: 0, rows, input }
+    // query, key and value have as many rows as the model is wide; the MLP takes what is left
+    const first = how.part * this.#hidden
+    return { weight, first, rows: how.part === 3 ? rows - first : this.#hidden, input }
+  }
+}
+
+/** diffusers' names of all layers. */
+function diffusersLayers({ depth, depthSingleBlocks }: FluxConfig): string[] {
+  const attention = ['to_q', 'to_k', 'to_v']
+  const double = [...attention, 'add_q_proj', 'add_k_proj', 'add_v_proj', 'to_out.0', 'to_add_out'].map((name) => `attn.${name}`)
+  const around = ['norm1.linear', 'norm1_context.linear', 'ff.net.0.proj', 'ff.net.2', 'ff_context.net.0.proj', 'ff_context.net.2']
+  const single = [...attention.map((name) => `attn.${name}`), 'proj_mlp', 'proj_out', 'norm.linear']
+  const each = (count: number, block: string, names: string[]) => Array.from({ length: count }, (_, i) => names.map((name) => `${block}.${i}.${name}`)).flat()
+  const outside = ['x_embedder', 'context_embedder', 'proj_out', 'norm_out.linear']
+  return [...each(depth, 'transformer_blocks', [...double, ...around]), ...each(depthSingleBlocks, 'single_transformer_blocks', single), ...outside]
+}
+
+async function layerOf(path: string, layer: string, { down, up, alpha }: Parts, targets: Targets): Promise<LoraLayer> {
+  const fail = (message: string): never => {
+    throw new FluxError('FLUX_BAD_FILE', `${path}: ${message}. Use another copy of the LoRA`)
+  }
+  if (!down || !up) return fail(`${layer} has ${down ? 'a first matrix (down, A) and no second (up, B)' : up ? 'a second matrix (up, B) and no first (down, A)' : 'an alpha and no matrices'}`)
+  const { weight, first, rows, input } = targets.find(layer)!
+  for (const { name, type, shape } of [down, up]) {
+    if (!TYPES.includes(type)) throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
+    if (shape.length !== 2) fail(`tensor ${name} has shape [${shape.join(', ')}]; two dimensions are expected`)
+  }
+  const rank = down.shape[0]!
+  if (rank < 1 || rank > MAX_RANK) fail(`tensor ${down.name} has rank ${rank}; 1 to ${MAX_RANK} are possible`)
+  if (down.shape[1] !== input) fail(`tensor ${down.name} takes ${down.shape[1]} numbers, but ${weight} of this model takes ${input}`)
+  if (up.shape[0] !== rows || up.shape[1] !== rank) fail(`tensor ${up.name} has shape [${up.shape.join(', ')}], but [${rows}, ${rank}] is needed`)
+  const value = alpha ? await readScalar(path, alpha) : rank
+  if (!Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
+  return { weight, first, down, up, scale: value / rank }
+}
+
+/** What the native side is told: all LoRAs' files, tensors and additions, each multiplied with its own strength. */
+export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [files: string[], tensors: NativeTensor[], additions: NativeAddition[]] {
+  const [tensors, additions]: [NativeTensor[], NativeAddition[]] = [[], []]
+  const add = (tensor: TensorInfo, file: number): string => {
+    const { type, shape, pieces } = placed({ ...tensor, file })
+    const name = `${tensors.length}`
+    tensors.push({ name, type: TENSOR_TYPES[type].id, shape: shape.toReversed(), pieces })
+    return name
+  }
+  for (const [file, { lora, scale }] of loras.entries()) {
+    for (const { weight, first, down, up, scale: own } of lora.layers) {
+      const [rank, rows] = [down.shape[0]!, up.shape[0]!]
+      additions.push({ weight, down: add(down, file), up: add(up, file), first, rows, rank, scale: own * scale })
+    }
+  }
+  return [loras.map(({ lora }) => lora.path), tensors, additions]
+}

@@ -1,0 +1,240 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { nativeQuantize as quantize } from '../../lib/native.js'
+import { FluxTransformer } from '../../lib/nn.js'
+import { onTestBackend } from '../support/backend.js'
+import { devCase } from '../support/cases.js'
+import { convertWeights } from '../support/convert.js'
+import { rewrite } from '../support/dialects.js'
+import { goldenValues, goldenWeights } from '../support/golden.js'
+import { readTensors, relL2, type Tensor } from '../support/safetensors.js'
+
+// One set of factors, written in the names of every program, has to act as the matrices do that are made of the factors and added to the weights.
+
+const folder = mkdtempSync(join(tmpdir(), 'ggflux-lora-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const RANK = 4
+const ALPHA = 6
+const official = await goldenWeights('flux-dev-tiny')
+const weights = readTensors(official)
+const hidden = weights.get('img_in.weight')!.shape[0]!
+
+interface Factors {
+  /** in the names of diffusers */
+  layer: string
+  /** the official matrix and its row that the addition begins at */
+  weight: string
+  first: number
+  down: Tensor
+  up: Tensor
+}
+
+function matrix(rows: number, columns: number, seed: number): Tensor {
+  const data = new Float32Array(rows * columns)
+  goldenValues(data, { seed, mean: 0, scale: 4e-6 })
+  return { shape: [rows, columns], data }
+}
+
+const LAYERS: [layer: string, weight: string, part: number][] = [
+  ['transformer_blocks.0.attn.to_q', 'double_blocks.0.img_attn.qkv.weight', 0],
+  ['transformer_blocks.0.attn.to_k', 'double_blocks.0.img_attn.qkv.weight', 1],
+  ['transformer_blocks.0.attn.to_v', 'double_blocks.0.img_attn.qkv.weight', 2],
+  ['transformer_blocks.0.attn.add_v_proj', 'double_blocks.0.txt_attn.qkv.weight', 2],
+  ['transformer_blocks.1.attn.to_out.0', 'double_blocks.1.img_attn.proj.weight', -1],
+  ['transformer_blocks.1.ff_context.net.2', 'double_blocks.1.txt_mlp.2.weight', -1],
+  ['transformer_blocks.0.norm1.linear', 'double_blocks.0.img_mod.lin.weight', -1],
+  ['single_transformer_blocks.0.attn.to_v', 'single_blocks.0.linear1.weight', 2],
+  ['single_transformer_blocks.0.proj_mlp', 'single_blocks.0.linear1.weight', 3],
+  ['single_transformer_blocks.1.proj_out', 'single_blocks.1.linear2.weight', -1],
+  ['x_embedder', 'img_in.weight', -1],
+]
+const factors: Factors[] = LAYERS.map(([layer, weight, part], i) => {
+  const [rows, input] = weights.get(weight)!.shape as [number, number]
+  const count = part < 0 ? rows : part === 3 ? 4 * hidden : hidden
+  return { layer, weight, first: Math.max(0, part) * hidden, down: matrix(RANK, input, 100 + i), up: matrix(count, RANK, 200 + i) }
+})
+
+/** The weights with scale * alpha / rank * up down added to them. */
+async function merged(scale: number, alpha: number, chosen = factors): Promise<string> {
+  return rewrite(official, join(folder, 'merged.safetensors'), (name, tensor) => {
+    const data = new Float32Array(tensor.data as Float32Array)
+    for (const { weight, first, down, up } of chosen) {
+      if (weight !== name) continue
+      const input = down.shape[1]!
+      for (let row = 0; row < up.shape[0]!; row++) {
+        for (let i = 0; i < input; i++) {
+          let sum = 0
+          for (let r = 0; r < RANK; r++) sum += up.data[row * RANK + r]! * down.data[r * input + i]!
+          data[(first + row) * input + i]! += ((scale * alpha) / RANK) * sum
+        }
+      }
+    }
+    return [[name, { ...tensor, data }]]
+  })
+}
+
+const bytes = ({ shape, data }: Tensor, name: string): TensorSource => ({ name, shape, type: 'F32', data: new Uint8Array((data as Float32Array).slice().buffer) })
+const alphaTensor = (name: string): TensorSource => ({ name, shape: [1], type: 'F32', data: new Uint8Array(Float32Array.of(ALPHA).buffer) })
+
+/** Official names have query, key and value in one matrix: the factors below one another, and in blocks. */
+function joint(all: Factors[]): Factors[] {
+  const groups = new Map<string, Factors[]>()
+  for (const one of all) groups.set(one.weight, [...(groups.get(one.weight) ?? []), one])
+  return [...groups].map(([weight, list]) => {
+    const [rows, input] = weights.get(weight)!.shape as [number, number]
+    if (list.length === 1 && list[0]!.up.shape[0] === rows) return list[0]!
+    const rank = RANK * list.length
+    const [down, up] = [new Float32Array(rank * input), new Float32Array(rows * rank)]
+    for (const [i, part] of list.entries()) {
+      down.set(part.down.data as Float32Array, i * RANK * input)
+      for (let row = 0; row < part.up.shape[0]!; row++) {
+        for (let r = 0; r < RANK; r++) up[(part.first + row) * rank + i * RANK + r] = part.up.data[row * RANK + r]!
+      }
+    }
+    return { layer: '', weight, first: 0, down: { shape: [rank, input], data: down }, up: { shape: [rows, rank], data: up } }
+  })
+}
+/** An alpha that makes alpha / rank the same for every layer, since joining raises the rank. */
+const alphaFor = (name: string, { down }: Factors): TensorSource => ({ name, shape: [], type: 'F32', data: new Uint8Array(Float32Array.of((ALPHA / RANK) * down.shape[0]!).buffer) })
+
+const officialName = ({ weight }: Factors) => weight.replace(/\.weight$/, '')
+const flat = (name: string) => name.replaceAll('.', '_')
+const FORMATS: Record<string, () => TensorSource[]> = {
+  'diffusers and PEFT': () =>
+    factors.flatMap((f) => [bytes(f.down, `transformer.${f.layer}.lora_A.weight`), bytes(f.up, `transformer.${f.layer}.lora_B.weight`), alphaTensor(`transformer.${f.layer}.alpha`)]),
+  'PEFT with an adapter of its own name': () =>
+    factors.flatMap((f) => [bytes(f.down, `base_model.model.${f.layer}.lora_A.default.weight`), bytes(f.up, `base_model.model.${f.layer}.lora_B.default.weight`), alphaTensor(`base_model.model.${f.layer}.alpha`)]),
+  'kohya': () =>
+    joint(factors).flatMap((f) => [bytes(f.down, `lora_unet_${flat(officialName(f))}.lora_down.weight`), bytes(f.up, `lora_unet_${flat(officialName(f))}.lora_up.weight`), alphaFor(`lora_unet_${flat(officialName(f))}.alpha`, f)]),
+  'OneTrainer': () =>
+    factors.flatMap((f) => [bytes(f.down, `lora_transformer_${flat(f.layer)}.lora_down.weight`), bytes(f.up, `lora_transformer_${flat(f.layer)}.lora_up.weight`), alphaTensor(`lora_transformer_${flat(f.layer)}.alpha`)]),
+  'official names': () =>
+    joint(factors).flatMap((f) => [bytes(f.down, `${officialName(f)}.lora_A.weight`), bytes(f.up, `${officialName(f)}.lora_B.weight`), alphaFor(`${officialName(f)}.alpha`, f)]),
+  'ComfyUI': () =>
+    joint(factors).flatMap((f) => [bytes(f.down, `diffusion_model.${officialName(f)}.lora_down.weight`), bytes(f.up, `diffusion_model.${officialName(f)}.lora_up.weight`), alphaFor(`diffusion_model.${officialName(f)}.alpha`, f)]),
+}
+
+async function loraFile(format: string, more: TensorSource[] = []): Promise<string> {
+  const path = join(folder, `${flat(format.replaceAll(' ', '_'))}.safetensors`)
+  await writeModelFile(path, [...FORMATS[format]!(), ...more])
+  return path
+}
+
+async function predicted(path: string): Promise<Float32Array> {
+  await using flux = await FluxTransformer.load(path, onTestBackend)
+  return flux.predict(devCase('b'))
+}
+
+let flux: FluxTransformer
+let plain: Float32Array
+beforeAll(async () => {
+  flux = await FluxTransformer.load(official, onTestBackend)
+  plain = await flux.predict(devCase('b'))
+})
+afterAll(() => flux?.close())
+
+describe('a LoRA', () => {
+  test.each(Object.keys(FORMATS))('of %s acts as merged weights do', async (format) => {
+    const expected = await predicted(await merged(0.8, ALPHA))
+    expect(await flux.adapt([{ path: await loraFile(format), scale: 0.8 }])).toEqual([[]])
+    const actual = await flux.predict(devCase('b'))
+    expect(relL2(expected, plain)).toBeGreaterThan(0.05)
+    // ggml's GELU comes from a table of half precision
+    expect(relL2(actual, expected)).toBeLessThan(1e-3)
+  })
+
+  test("of XLabs acts on the double blocks' attention", async () => {
+    const chosen = factors.filter(({ weight }) => /double_blocks.*_attn\./.test(weight))
+    const expected = await predicted(await merged(1, RANK, chosen))
+    const sources = joint(chosen).flatMap((f) => {
+      const [, block, stream, layer] = /^double_blocks\.(\d+)\.(img|txt)_attn\.(qkv|proj)/.exec(f.weight)!
+      const name = `double_blocks.${block}.processor.${layer}_lora${stream === 'img' ? 1 : 2}`
+      return [bytes(f.down, `${name}.down.weight`), bytes(f.up, `${name}.up.weight`)]
+    })
+    const path = join(folder, 'xlabs.safetensors')
+    await writeModelFile(path, sources)
+    expect(await flux.adapt([{ path }])).toEqual([[]])
+    expect(relL2(await flux.predict(devCase('b')), expected)).toBeLessThan(1e-3)
+  })
+
+  test('with strength 0, or taken away, is as if it were not there: the same bytes', async () => {
+    const path = await loraFile('kohya')
+    await flux.adapt([{ path }])
+    expect(await flux.predict(devCase('b'))).not.toEqual(plain)
+    await flux.adapt([{ path, scale: 0 }])
+    expect(await flux.predict(devCase('b'))).toEqual(plain)
+    await flux.adapt([{ path }])
+    await flux.adapt([])
+    expect(await flux.predict(devCase('b'))).toEqual(plain)
+  })
+
+  test('twice at half strength is one, and two of different files add up', async () => {
+    const [one, other] = [await loraFile('kohya'), await loraFile('diffusers and PEFT')]
+    await flux.adapt([{ path: one }])
+    const whole = await flux.predict(devCase('b'))
+    await flux.adapt([{ path: one, scale: 0.5 }, { path: other, scale: 0.5 }])
+    expect(relL2(await flux.predict(devCase('b')), whole)).toBeLessThan(1e-3)
+  })
+
+  test('acts beside quantised weights, which stay as they are', async () => {
+    const quantised = await convertWeights(official, join(folder, 'q8.gguf'), { type: 'Q8_0', quantize })
+    await using coarse = await FluxTransformer.load(quantised, onTestBackend)
+    const before = await coarse.predict(devCase('b'))
+    await coarse.adapt([{ path: await loraFile('kohya') }])
+    const [after, expected] = [await coarse.predict(devCase('b')), await predicted(await merged(1, ALPHA))]
+    expect(relL2(after, expected)).toBeLessThan(relL2(before, plain) + 0.02)
+    await coarse.adapt([])
+    expect(await coarse.predict(devCase('b'))).toEqual(before)
+  })
+
+  test('tells the names that belong to nothing', async () => {
+    const text = 'lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight'
+    const path = await loraFile('kohya', [bytes(matrix(RANK, 64, 1), text)])
+    expect(await flux.adapt([{ path }])).toEqual([[text]])
+  })
+})
+
+describe('is refused', () => {
+  const x = (name: string, ...shape: number[]) => bytes({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }, name)
+  const layer = 'double_blocks.0.img_attn.proj'
+
+  test.each<[string, string, RegExp, () => TensorSource[]]>([
+    ['a file of which nothing belongs here', 'FLUX_UNSUPPORTED', /none of its 1 tensors/, () => [x('down_blocks.0.attn.to_q.lora_A.weight', 4, 8)]],
+    ['half a layer', 'FLUX_BAD_FILE', /proj has a first matrix/, () => [x(`${layer}.lora_A.weight`, RANK, hidden)]],
+    ['an alpha alone', 'FLUX_BAD_FILE', /proj has an alpha/, () => [x(`${layer}.alpha`, 1)]],
+    ['another width', 'FLUX_BAD_FILE', /takes 64 numbers, but double_blocks\.0\.img_attn\.proj\.weight/, () => [x(`${layer}.lora_A.weight`, RANK, 64), x(`${layer}.lora_B.weight`, hidden, RANK)]],
+    ['matrices that do not fit', 'FLUX_BAD_FILE', /is needed/, () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK + 1)]],
+    ['three dimensions', 'FLUX_BAD_FILE', /two dimensions/, () => [x(`${layer}.lora_A.weight`, RANK, hidden, 1), x(`${layer}.lora_B.weight`, hidden, RANK)]],
+    ['an alpha of two numbers', 'FLUX_BAD_FILE', /one number/, () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK), x(`${layer}.alpha`, 2)]],
+    ['a LoKr', 'FLUX_UNSUPPORTED', /this is a LoKr/, () => [x('lora_unet_x.lokr_w1', 2, 2)]],
+    ['a LoHa', 'FLUX_UNSUPPORTED', /this is a LoHa/, () => [x('lora_unet_x.hada_w1_a', 2, 2)]],
+    ['a DoRA', 'FLUX_UNSUPPORTED', /this is a DoRA/, () => [x(`${layer}.dora_scale`, 2, 2)]],
+  ])('%s: %s', async (_, code, message, sources) => {
+    const path = join(folder, 'wrong.safetensors')
+    await writeModelFile(path, sources())
+    await expect(flux.adapt([{ path }])).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string })
+  })
+
+  test('a wrong option', async () => {
+    for (const wrong of [{ path: '' }, { path: 'x', scale: NaN }, { path: 'x', scale: 1e9 }, { path: 'x', weight: 1 }, 'x', null]) {
+      await expect(flux.adapt([wrong as never])).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+    }
+    await expect(flux.adapt('x' as never)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+    await expect(flux.adapt([{ path: join(folder, 'none.safetensors') }])).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    await flux.adapt([])
+    expect(await flux.predict(devCase('b'))).toEqual(plain)
+  })
+
+  test('while the network is at work, and after its end', async () => {
+    const running = flux.predict(devCase('b'))
+    await expect(flux.adapt([])).rejects.toMatchObject({ code: 'FLUX_BUSY' })
+    await running
+    const closed = await FluxTransformer.load(official, onTestBackend)
+    await closed.close()
+    await expect(closed.adapt([])).rejects.toMatchObject({ code: 'FLUX_CLOSED' })
+  })
+})
