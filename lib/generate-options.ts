@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import { FluxError } from './errors.js'
 import { checkEncodeOptions, type EncodeOptions } from './image.js'
 import type { FluxConfig } from './models/layouts/flux.js'
+import { checkLoras, type LoraOptions } from './models/lora.js'
 import type { ModelDefaults } from './models/model-defaults.js'
 import { inWords, isWithin, RANGES } from './number-ranges.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
@@ -39,6 +40,8 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
    * many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
    */
   stepCache?: number
+  /** LoRAs that act beside the transformer's weights, all at once; changing them takes milliseconds. @default none */
+  loras?: readonly LoraOptions[]
   /** what each step's event shows, see {@link PreviewOptions}; only `stream()` takes it. @default none */
   preview?: PreviewOptions
   signal?: AbortSignal
@@ -64,6 +67,7 @@ export interface Settings {
   noise: NoiseVariant
   maxSequenceLength: number
   stepCache: number
+  loras: readonly LoraOptions[]
   preview: Required<PreviewOptions> | undefined
   encode: EncodeOptions
   signal: AbortSignal | undefined
@@ -71,7 +75,7 @@ export interface Settings {
 
 const KNOWN = [
   'prompt', 'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength',
-  'stepCache', 'preview', 'signal', 'format', 'quality', 'compression',
+  'stepCache', 'loras', 'preview', 'signal', 'format', 'quality', 'compression',
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
 const MAX_STEPS = RANGES.steps.most
@@ -101,6 +105,7 @@ export function completeOptions(
     noise = 'float32',
     maxSequenceLength = defaults.maxSequenceLength,
     stepCache = 0,
+    loras = [],
     preview,
     signal,
     format,
@@ -121,6 +126,7 @@ export function completeOptions(
   requireOneOf('noise', noise, ['float32', 'bfloat16'])
   requireWithin('maxSequenceLength', maxSequenceLength)
   requireWithin('stepCache', stepCache)
+  checkLoras(loras)
   requireSignal(signal)
   const encode: EncodeOptions = {
     ...(format === undefined ? {} : { format }),
@@ -140,6 +146,7 @@ export function completeOptions(
     noise,
     maxSequenceLength,
     stepCache,
+    loras,
     preview: preview === undefined ? undefined : completePreview(preview),
     encode,
     signal,

@@ -11,6 +11,7 @@ import { imageIds, packLatents, unpackLatents } from './latents.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import type { ModelFiles } from './models/locate.js'
+import type { LoraOptions } from './models/lora.js'
 import { modelDefaults, type ModelDefaults } from './models/model-defaults.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from './nn.js'
@@ -68,7 +69,13 @@ export interface ImageEvent {
   timings: Record<Stage, number>
 }
 
-export type GenerateEvent = StageEvent | StepEvent | ImageEvent
+/** Something that the picture does without: it is made, but perhaps not as meant. */
+export interface WarningEvent {
+  type: 'warning'
+  message: string
+}
+
+export type GenerateEvent = StageEvent | StepEvent | WarningEvent | ImageEvent
 
 interface Parts {
   name: string
@@ -85,6 +92,8 @@ export class FluxPipeline {
   readonly #parts: Parts
   readonly #queue = new Queue('the pipeline')
   readonly #generating = new Set<Promise<Buffer>>()
+  /** the LoRAs that the transformer has now */
+  #loras = '[]'
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
@@ -199,6 +208,7 @@ export class FluxPipeline {
       if (!transformer.loaded) yield { type: 'stage', stage: 'load' }
       lap()
       const flux = await transformer.get(signal)
+      for (const message of await this.#adapt(flux, settings.loras)) yield { type: 'warning', message }
       timings.load = lap()
 
       yield { type: 'stage', stage: 'denoise' }
@@ -233,7 +243,8 @@ export class FluxPipeline {
       const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
       await (await this.#parts.vae.get(signal)).trim()
       const steps = sigmas.length - 1
-      const extra = { 'Step cache': settings.stepCache || undefined }
+      const loras = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
+      const extra = { 'Step cache': settings.stepCache || undefined, LoRA: loras.join(' + ') || undefined }
       const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })
       const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
       timings.decode = lap()
@@ -242,6 +253,20 @@ export class FluxPipeline {
     } finally {
       leave()
     }
+  }
+
+  /** @returns what in the LoRAs' files does nothing here */
+  async #adapt(flux: FluxTransformer, loras: readonly LoraOptions[]): Promise<string[]> {
+    const wanted = JSON.stringify(loras)
+    if (wanted === this.#loras) return []
+    const left = await flux.adapt(loras)
+    this.#loras = wanted
+    return loras.flatMap(({ path }, i) => {
+      const [name, ...others] = left[i]!
+      if (name === undefined) return []
+      const names = others.length === 0 ? `tensor ${name} belongs` : `${left[i]!.length} tensors, ${name} first, belong`
+      return [`${path}: ${names} to no layer of the transformer, and will do nothing`]
+    })
   }
 
   async #preview(

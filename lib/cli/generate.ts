@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
-import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, ModelFiles } from '../index.js'
+import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, LoraOptions, ModelFiles } from '../index.js'
 import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
 import { parseNumber, parseNumbers } from './arguments.js'
@@ -16,6 +16,7 @@ const PASSED = [
 ] as const
 
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
+  lora?: LoraOptions[]
   output?: string
   preview?: string
   previewEvery?: number
@@ -55,6 +56,7 @@ export function generateCommand(program: Command): void {
     .addOption(new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices(['float32', 'bfloat16']))
     .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
     .option('--step-cache <error>', 'skip evaluations where a velocity may be this wrong, such as 0.1 (default: 0)', parseNumber)
+    .option('--lora <file[:scale]>', 'a LoRA and its strength; may be given again (default: 1)', addLora)
     .optionsGroup('Output:')
     .addOption(new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)))
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
@@ -92,7 +94,7 @@ async function generate(prompt: string, options: Options): Promise<void> {
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
-    const settings = { prompt, format, ...given(options, PASSED), ...shown }
+    const settings = { prompt, format, ...given(options, PASSED), ...given({ loras: options.lora }, ['loras']), ...shown }
     picture = await interruptible((signal) => makePicture({ ...settings, signal }, source, options, report, began))
   } finally {
     report.stop()
@@ -134,6 +136,12 @@ async function makePicture(
   } finally {
     await pipe.close()
   }
+}
+
+/** `style.safetensors` or `style.safetensors:0.8` */
+function addLora(text: string, before: LoraOptions[] = []): LoraOptions[] {
+  const [, path = text, scale] = /^(.*):(-?\d*\.?\d+)$/.exec(text) ?? []
+  return [...before, scale === undefined ? { path } : { path, scale: Number(scale) }]
 }
 
 /** The picture's format; refuses what could not be written in the end. */

@@ -1,4 +1,4 @@
-import type { ImageEvent, StageEvent, StepEvent, Stage } from '../index.js'
+import type { ImageEvent, StageEvent, StepEvent, Stage, WarningEvent } from '../index.js'
 import { formatBytes, formatSeconds } from './format.js'
 import { liveLine } from './live-line.js'
 import { PictureProgress } from './picture-progress.js'
@@ -19,7 +19,7 @@ export interface Picture {
 export interface PictureReport {
   /** @param share of the weights that is loaded, 0 to 1 */
   load(share: number): void
-  event(event: StageEvent | StepEvent): void | Promise<void>
+  event(event: StageEvent | StepEvent | WarningEvent): void | Promise<void>
   /** whatever came of it, the line at the bottom of the terminal is taken away */
   stop(): void
   finish(picture: Picture): void | Promise<void>
@@ -48,7 +48,7 @@ function jsonReport(preview: string | undefined): PictureReport {
   return {
     ...SILENCE,
     event(event) {
-      if (event.type === 'stage') return void print(event)
+      if (event.type !== 'step') return void print(event)
       const { preview: shown, ms, ...rest } = event
       print({ ...rest, seconds: seconds(ms), ...(shown ? { preview } : {}) })
     },
@@ -75,6 +75,7 @@ async function textReport({ output, previewMethod }: ReportOptions, drawing: Dra
     load: (share) => progress.load(share),
     async event(event) {
       const now = performance.now()
+      if (event.type === 'warning') return void process.stderr.write(`${event.message}\n`)
       progress.update(event, now)
       const log = process.stderr.isTTY ? undefined : progress.logLine(event, now)
       if (log) process.stderr.write(`${log}\n`)

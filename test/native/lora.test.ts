@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
 import { nativeQuantize as quantize } from '../../lib/native.js'
-import { FluxTransformer } from '../../lib/nn.js'
+import { FluxTransformer, type LoraOptions } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
 import { devCase } from '../support/cases.js'
 import { convertWeights } from '../support/convert.js'
 import { rewrite } from '../support/dialects.js'
 import { goldenValues, goldenWeights } from '../support/golden.js'
 import { readTensors, relL2, type Tensor } from '../support/safetensors.js'
+import { collect, loadTiny, SMALL } from '../support/tiny.js'
 
 // One set of factors, written in the names of every program, has to act as the matrices do that are made of the factors and added to the weights.
 
@@ -237,4 +238,32 @@ describe('is refused', () => {
     await closed.close()
     await expect(closed.adapt([])).rejects.toMatchObject({ code: 'FLUX_CLOSED' })
   })
+})
+
+test('in a pipeline: another picture, the same again without, and a warning for what does nothing', { timeout: 60_000 }, async () => {
+  await using pipe = await loadTiny()
+  const path = join(folder, 'tiny.safetensors')
+  const { hiddenSize } = pipe.config
+  const layer = 'lora_unet_double_blocks_1_img_mlp_2'
+  await writeModelFile(path, [
+    bytes(matrix(RANK, 4 * hiddenSize, 1), `${layer}.lora_down.weight`),
+    bytes(matrix(hiddenSize, RANK, 2), `${layer}.lora_up.weight`),
+    bytes(matrix(RANK, 64, 3), 'lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight'),
+  ])
+  const picture = async (loras?: LoraOptions[]) => {
+    const events = await collect(pipe.stream({ ...SMALL, ...(loras ? { loras } : {}) }))
+    const image = events.at(-1)!
+    if (image.type !== 'image') throw new Error('the last event is the picture')
+    return { bytes: image.image, parameters: image.parameters, warnings: events.filter(({ type }) => type === 'warning') }
+  }
+  const [without, withIt, again, off] = [await picture(), await picture([{ path, scale: 2 }]), await picture([{ path, scale: 2 }]), await picture([{ path, scale: 0 }])]
+  expect(without.warnings).toEqual([])
+  expect(withIt.bytes.equals(without.bytes)).toBe(false)
+  expect(again.bytes.equals(withIt.bytes)).toBe(true)
+  expect(off.bytes.equals(without.bytes)).toBe(true)
+  expect(withIt.warnings).toEqual([{ type: 'warning', message: expect.stringMatching(/tensor lora_te1_.* belongs to no layer/) as string }])
+  expect(again.warnings).toEqual([])
+  expect(withIt.parameters).toContain('LoRA: tiny 2')
+  expect((await picture()).bytes.equals(without.bytes)).toBe(true)
+  await expect(pipe.generate({ ...SMALL, loras: [{ path: join(folder, 'none') }] })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
 })
