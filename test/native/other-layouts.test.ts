@@ -5,7 +5,9 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer } from '../../lib/nn.js'
 import { inspect } from '../../lib/inspect.js'
+import { nativeQuantize as quantize } from '../../lib/native.js'
 import { devCase, goldenFloats, goldenIds } from '../support/cases.js'
+import { convertWeights } from '../support/convert.js'
 import { diffusersAutoencoder, diffusersFlux, openClip, rewrite, write } from '../support/dialects.js'
 import { toFloat8 } from '../support/float8.js'
 import { goldenWeights } from '../support/golden.js'
@@ -164,4 +166,14 @@ describe.each(['F8_E4M3', 'F8_E5M2'] as const)('%s', (type) => {
     await writeModelFile(path, [...sources, { name: 'img_in.scale_weight', shape: [2], type: 'F32', data: new Uint8Array(8) }])
     await expect(predicted(path)).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('img_in.scale_weight') as string })
   })
+})
+
+// Of the types that need no second matrix to be made. ggml decodes them for the F32 path and multiplies their blocks for the other.
+test.each(['IQ3_S', 'IQ3_XXS', 'IQ2_S'] as const)('%s: products of blocks agree with decoded weights', async (type) => {
+  const weights = readTensors(official)
+  const coarse = (name: string) => name.endsWith('.weight') && weights.get(name)!.shape.at(-1)! % 256 === 0
+  const path = await convertWeights(official, join(folder, `${type}.gguf`), { type: (name) => (coarse(name) ? type : 'F32'), quantize })
+  const [exact, fast] = [await predicted(path, 'f32'), await predicted(path)]
+  expect(relL2(fast, exact)).toBeLessThan(0.06)
+  expect(relL2(exact, expected)).toBeLessThan(0.9)
 })
