@@ -108,7 +108,7 @@ export class FluxPipeline {
   /**
    * Checks all files of a model and loads it.
    *
-   * @param source 'tiny' (the model that comes with the package), a flat folder with the model's files, or the files themselves
+   * @param source 'tiny' (the model that comes with the package), a folder with the model's files, one file with all networks, or the files themselves
    * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, FLUX_OUT_OF_MEMORY, FLUX_DEVICE; the signal's
    *   reason when aborted
    */

@@ -3,8 +3,8 @@ import { dirname, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
 import type { NetworkKind } from '../native.js'
 import { badOption, requireOptions } from '../option-checks.js'
-import { openModelFile } from './model-file.js'
-import { identify } from './network-file.js'
+import { openModelFile, type ModelFile } from './model-file.js'
+import { networkOf, networksIn, type NetworkConfigs } from './network-file.js'
 import { isLaterPart } from './split.js'
 
 /** Where a model's parts lie. */
@@ -25,7 +25,7 @@ export interface ModelFiles {
 }
 
 const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
-const PART_OF: Record<NetworkKind, (typeof PARTS)[number]> = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'vae' }
+const PART_OF: Record<NetworkKind, Part> = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'vae' }
 const MODEL_SUFFIXES = ['.gguf', '.safetensors']
 
 /** @throws {FluxError} FLUX_BAD_OPTION naming the field that is missing or of the wrong type */
@@ -42,35 +42,83 @@ function requirePath(name: string, path: unknown, wanted: string): void {
   if (typeof path !== 'string' || path === '') throw badOption(name, path, wanted)
 }
 
+type Part = (typeof PARTS)[number]
+
+/** Where the parts of a model lie in a folder: side by side, as diffusers lays them out, or as ComfyUI does. */
+const FOLDERS = ['', 'transformer', 'text_encoder', 'text_encoder_2', 'vae', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints']
+
 /**
- * The parts of a model in one flat folder, told by their tensors and not by their names.
+ * The parts of a model in a folder or in one file, told by their tensors and not by their names. Of several encoders and autoencoders those
+ * are taken that fit the transformer.
  *
  * @throws {FluxError} FLUX_NOT_FOUND when the folder or a part of the model is not there; FLUX_BAD_OPTION when a part is there twice
  */
-export async function locateModelFiles(folder: string): Promise<ModelFiles> {
-  const entries = await readdir(folder).catch((cause: unknown) => {
-    const wanted = "give 'tiny', a folder, or { transformer, t5, clip, vae }"
-    throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, { cause })
-  })
-  const files: Partial<Record<(typeof PARTS)[number], string>> = {}
-  for (const name of entries.filter((name) => MODEL_SUFFIXES.includes(extname(name).toLowerCase())).sort()) {
-    const path = join(folder, name)
-    if (isLaterPart(path)) continue
-    const kind = identify(await openModelFile(path))?.kind
-    const part = kind && PART_OF[kind]
-    if (!part) continue
-    if (files[part]) {
-      const both = `${files[part]} and ${path} are both a ${part}`
+export async function locateModelFiles(place: string): Promise<ModelFiles> {
+  const found = await candidates(await modelFilesIn(place))
+  const config = found.flux.length === 1 ? configOf('flux', found.flux[0]!) : undefined
+  if (config) {
+    const keep = <K extends NetworkKind>(kind: K, fits: (config: NetworkConfigs[K]) => boolean) => {
+      const fitting = found[kind].filter((file) => {
+        const own = configOf(kind, file)
+        return own && fits(own)
+      })
+      if (fitting.length > 0) found[kind] = fitting
+    }
+    keep('t5', ({ dModel }) => dModel === config.contextInDim)
+    keep('clip', ({ hiddenSize }) => hiddenSize === config.vecInDim)
+    keep('autoencoder', ({ zChannels }) => 4 * zChannels === config.outChannels)
+  }
+  const files: Partial<Record<Part, string>> = {}
+  for (const [kind, [first, second]] of Object.entries(found) as [NetworkKind, ModelFile[]][]) {
+    const part = PART_OF[kind]
+    if (second) {
+      const both = `${first!.path} and ${second.path} are both a ${part}`
       throw new FluxError('FLUX_BAD_OPTION', `${both}; give { transformer, t5, clip, vae } to say which`)
     }
-    files[part] = path
+    if (first) files[part] = first.path
   }
   const missing = PARTS.filter((part) => !files[part])
   if (missing.length > 0) {
     const remedy = 'put the files into it, or give { transformer, t5, clip, vae }'
-    throw new FluxError('FLUX_NOT_FOUND', `${folder} holds no ${missing.join(', no ')}; ${remedy}`)
+    throw new FluxError('FLUX_NOT_FOUND', `${place} holds no ${missing.join(', no ')}; ${remedy}`)
   }
-  return files as Record<(typeof PARTS)[number], string>
+  return files as Record<Part, string>
+}
+
+async function modelFilesIn(place: string): Promise<string[]> {
+  const isModel = (name: string) => MODEL_SUFFIXES.includes(extname(name).toLowerCase()) && !isLaterPart(name)
+  if (isModel(place) && (await stat(place).then((entry) => entry.isFile(), () => false))) return [place]
+  const lists = await Promise.all(
+    FOLDERS.map(async (name) => {
+      const folder = name === '' ? place : join(place, name)
+      const entries = await readdir(folder).catch((cause: unknown) => {
+        if (name !== '') return []
+        const wanted = "give 'tiny', a folder, or { transformer, t5, clip, vae }"
+        throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, { cause })
+      })
+      return entries.filter(isModel).sort().map((entry) => join(folder, entry))
+    }),
+  )
+  return lists.flat()
+}
+
+async function candidates(paths: string[]): Promise<Record<NetworkKind, ModelFile[]>> {
+  const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [] }
+  for (const path of paths) {
+    const file = await openModelFile(path)
+    for (const kind of networksIn(file)) found[kind].push(file)
+  }
+  return found
+}
+
+/** undefined where the file is none that can be loaded; whoever opens it then tells why */
+function configOf<K extends NetworkKind>(kind: K, file: ModelFile): NetworkConfigs[K] | undefined {
+  try {
+    return networkOf(kind, file).config
+  } catch (error) {
+    if (error instanceof FluxError) return undefined
+    throw error
+  }
 }
 
 /** The first of the usual places of a tokenizer that is there: beside the model's file, or in a folder with the usual name beside it. */

@@ -78,13 +78,23 @@ const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
   norm: FLOATS,
 }
 
-/** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
-export function identify(file: ModelFile): { kind?: NetworkKind; what: string; foreign: boolean } | undefined {
+/** The networks that a file holds, whole or in part; more than one in a checkpoint. None in a file of a known other kind. */
+export function networksIn(file: ModelFile): NetworkKind[] {
+  if (foreignMark(file)) return []
+  return (Object.keys(NETWORKS) as NetworkKind[]).filter((kind) => holdsNetwork(file.tensors, NETWORKS[kind].names))
+}
+
+function foreignMark(file: ModelFile): string | undefined {
   const names = [...file.tensors.keys()]
   const has = (mark: RegExp) => names.some((name) => mark.test(name))
-  const foreign = FOREIGN_NAMES.find(([mark, , unless]) => has(mark) && !(unless && has(unless)))
-  if (foreign) return { what: foreign[1], foreign: true }
-  const kind = (Object.keys(NETWORKS) as NetworkKind[]).find((kind) => holdsNetwork(file.tensors, NETWORKS[kind].names))
+  return FOREIGN_NAMES.find(([mark, , unless]) => has(mark) && !(unless && has(unless)))?.[1]
+}
+
+/** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
+export function identify(file: ModelFile): { kind?: NetworkKind; what: string; foreign: boolean } | undefined {
+  const foreign = foreignMark(file)
+  if (foreign !== undefined) return { what: foreign, foreign: true }
+  const [kind] = networksIn(file)
   return kind && { kind, what: NETWORKS[kind].what, foreign: false }
 }
 

@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { ArchitectureName } from '../../lib/models/architectures.js'
 import { locateModelFiles, locateTokenizer, type ModelFiles } from '../../lib/models/locate.js'
+import { openModelFile } from '../../lib/models/model-file.js'
 import { synthesize, type SynthOptions } from '../../lib/models/synth.js'
 import { writeModelFile } from '../../lib/models/write.js'
 import { openModel } from '../../lib/open-model.js'
@@ -74,6 +75,38 @@ describe('a folder', () => {
     expect(tokenizers.clip.encode('a red fox').eos).toBeGreaterThan(1)
   })
 
+  test.each([
+    ['diffusers', { transformer: 'transformer', t5: 'text_encoder_2', clip: 'text_encoder', vae: 'vae' }],
+    ['ComfyUI', { transformer: 'unet', t5: 'text_encoders', clip: 'text_encoders', vae: 'vae' }],
+    ['older ComfyUI', { transformer: 'diffusion_models', t5: 'clip', clip: 'clip', vae: 'vae' }],
+  ])('laid out as %s does', async (name, where) => {
+    const folder = join(root, name)
+    const parts = Object.entries(where).map(([part, sub]) => [part, join(folder, sub, basename(filesIn(model)[part as 't5']))] as const)
+    for (const [part, path] of parts) cpSync(filesIn(model)[part as 't5'], path)
+    for (const file of ['vocab.json', 'merges.txt']) cpSync(join(model, file), join(folder, 'tokenizer', file))
+    expect(await locateModelFiles(folder)).toEqual(Object.fromEntries(parts))
+    expect((await openModel(folder)).tokenizers.clip.encode('a red fox').eos).toBeGreaterThan(1)
+  })
+
+  test('of several encoders and autoencoders those are taken that fit', async () => {
+    const folder = copyWithout('several')
+    await make('clip-tiny', join(folder, 'clip-large.safetensors'), { hiddenSize: 256, intermediateSize: 1024 })
+    await make('t5-tiny', join(folder, 't5-small.gguf'), { dModel: 512 })
+    await make('autoencoder-tiny', join(folder, 'vae-other.safetensors'), { zChannels: 4 })
+    expect(await locateModelFiles(folder)).toEqual(filesIn(folder))
+  })
+
+  test('one file with all networks', async () => {
+    const path = join(root, 'checkpoint.safetensors')
+    const prefixes = { transformer: 'model.diffusion_model.', t5: 'text_encoders.t5xxl.transformer.', clip: 'text_encoders.clip_l.transformer.', vae: 'vae.' }
+    const tensors = await Promise.all(Object.entries(prefixes).map(async ([part, prefix]) => {
+      const file = await openModelFile(filesIn(model)[part as 't5'])
+      return [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({ name: prefix + name, type, shape, data: new Uint8Array(byteLength) }))
+    }))
+    await writeModelFile(path, tensors.flat())
+    expect(await locateModelFiles(path)).toEqual({ transformer: path, t5: path, clip: path, vae: path })
+  })
+
   test('without parts', async () => {
     const empty = join(root, 'empty')
     mkdirSync(empty)
@@ -96,7 +129,8 @@ describe('a folder', () => {
   })
 
   test('a file as a folder', async () => {
-    await expect(openModel(join(model, 't5.gguf'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 't5.gguf', 'no folder that can be read'))
+    await expect(openModel(join(model, 't5.gguf'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 't5.gguf', 'holds no transformer, no clip, no vae'))
+    await expect(openModel(join(model, 'vocab.json'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 'vocab.json', 'no folder that can be read'))
   })
 
   test('with a damaged model file: it is named', async () => {
