@@ -160,6 +160,8 @@ export interface NativeAddon {
    * listen: a process of its own is for it.
    */
   serveRpc(endpoint: string, device: string, threads: number): never
+  /** the numbers of a tensor in the type with ggml's number `type`, as bytes; a whole tensor, or rows of one */
+  convert(files: string[], tensor: NativeTensor, type: number): Promise<Uint8Array>
   /** ggml's reference quantiser: rows of `rowLength` finite numbers into blocks of `type` */
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
   /** cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED */

@@ -38,15 +38,40 @@ Napi::Value serve_rpc(const Napi::CallbackInfo & info) {
     return info.Env().Undefined();
 }
 
-// quantize(type, data, rowLength)
-Napi::Value quantize(const Napi::CallbackInfo & info) {
-    const int32_t number = info[0].ToNumber().Int32Value();
+// A type that numbers can be written in.
+ggml_type written_type(const Napi::Value & value) {
+    const int32_t number = value.ToNumber().Int32Value();
     const auto type = static_cast<ggml_type>(number >= 0 && number < GGML_TYPE_COUNT ? number : GGML_TYPE_COUNT);
-    const int64_t row = info[2].ToNumber().Int64Value();
     if (type == GGML_TYPE_COUNT || ggml_blck_size(type) <= 0 || ggml_quantize_requires_imatrix(type) ||
         !(ggml_is_quantized(type) || type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16)) {
         throw Error("FLUX_UNSUPPORTED", "numbers cannot be written in the type " + std::to_string(number));
     }
+    return type;
+}
+
+// convert(files, tensor, type)
+Napi::Value convert(const Napi::CallbackInfo & info) {
+    std::vector<std::string> files;
+    const auto paths = info[0].As<Napi::Array>();
+    for (uint32_t i = 0; i < paths.Length(); i++) files.push_back(paths.Get(i).ToString());
+    const auto one = Napi::Array::New(info.Env(), 1);
+    one.Set(0u, info[1]);
+    const TensorEntry entry = read_table(one).at(0);
+    const ggml_type type = written_type(info[2]);
+    return Task::start(info.Env(), std::make_shared<std::atomic<bool>>(false), [=]() -> Task::Finish {
+        const auto bytes = std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type));
+        return [bytes](Napi::Env env) -> Napi::Value {
+            auto array = Napi::Uint8Array::New(env, bytes->size());
+            std::copy(bytes->begin(), bytes->end(), array.Data());
+            return array;
+        };
+    });
+}
+
+// quantize(type, data, rowLength)
+Napi::Value quantize(const Napi::CallbackInfo & info) {
+    const ggml_type type = written_type(info[0]);
+    const int64_t row = info[2].ToNumber().Int64Value();
     const auto input = info[1].As<Napi::Float32Array>();
     const auto data = std::make_shared<std::vector<float>>(input.Data(), input.Data() + input.ElementLength());
     if (row < 1 || row % ggml_blck_size(type) != 0 || static_cast<int64_t>(data->size()) % row != 0) {
@@ -99,6 +124,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));
     exports.Set("Network", NetworkHandle::define(env));
     exports.Set("serveRpc", Napi::Function::New<guarded<serve_rpc>>(env, "serveRpc"));
+    exports.Set("convert", Napi::Function::New<guarded<convert>>(env, "convert"));
     exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
     exports.Set("roof", Napi::Function::New<guarded<roof>>(env, "roof"));
     exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));

@@ -13,34 +13,6 @@ std::shared_ptr<Environment> environment_of(Napi::Env env) { return env.GetInsta
 // The cancel flag of an instance, kept alive with it.
 std::shared_ptr<std::atomic<bool>> flag_of(const std::shared_ptr<Instance> & instance) { return {instance, &instance->cancel}; }
 
-std::vector<TensorEntry> read_table(const Napi::Array & rows) {
-    std::vector<TensorEntry> table;
-    for (uint32_t i = 0; i < rows.Length(); i++) {
-        const Napi::HandleScope scope(rows.Env());
-        const Napi::Object row = rows.Get(i).As<Napi::Object>();
-        const int32_t type = row.Get("type").ToNumber().Int32Value();
-        if (type < 0 || type >= GGML_TYPE_COUNT) throw Error("FLUX_BAD_FILE", "a tensor has the unknown type " + std::to_string(type));
-        const std::string float8 = row.Get("float8").ToString();  // or "undefined"
-        TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(type), {},
-                             float8 == "e4m3fn" ? Float8::e4m3fn : float8 == "e5m2" ? Float8::e5m2 : Float8::none, {}};
-        const Napi::Array shape = row.Get("shape").As<Napi::Array>();
-        for (uint32_t d = 0; d < shape.Length() && d < 8; d++) entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());
-        const Napi::Array pieces = row.Get("pieces").As<Napi::Array>();
-        for (uint32_t p = 0; p < pieces.Length(); p++) {
-            const Napi::Object piece = pieces.Get(p).As<Napi::Object>();
-            const auto place = [&](const char * key) {
-                const double bytes = piece.Get(key).ToNumber().DoubleValue();
-                if (!(bytes >= 0 && bytes < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": a place is out of range");
-                return static_cast<size_t>(bytes);
-            };
-            entry.pieces.push_back({piece.Get("file").ToNumber().Uint32Value(), place("offset"), place("bytes"),
-                                    piece.Get("scale").IsUndefined() ? SIZE_MAX : place("scale")});
-        }
-        table.push_back(std::move(entry));
-    }
-    return table;
-}
-
 Array copy_array(const Napi::Value & value) {
     if (value.IsTypedArray()) {
         const auto array = value.As<Napi::TypedArray>();
@@ -100,6 +72,34 @@ size_t byte_count(const Napi::Value & value) {
 }
 
 }  // namespace
+
+std::vector<TensorEntry> read_table(const Napi::Array & rows) {
+    std::vector<TensorEntry> table;
+    for (uint32_t i = 0; i < rows.Length(); i++) {
+        const Napi::HandleScope scope(rows.Env());
+        const Napi::Object row = rows.Get(i).As<Napi::Object>();
+        const int32_t type = row.Get("type").ToNumber().Int32Value();
+        if (type < 0 || type >= GGML_TYPE_COUNT) throw Error("FLUX_BAD_FILE", "a tensor has the unknown type " + std::to_string(type));
+        const std::string float8 = row.Get("float8").ToString();  // or "undefined"
+        TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(type), {},
+                             float8 == "e4m3fn" ? Float8::e4m3fn : float8 == "e5m2" ? Float8::e5m2 : Float8::none, {}};
+        const Napi::Array shape = row.Get("shape").As<Napi::Array>();
+        for (uint32_t d = 0; d < shape.Length() && d < 8; d++) entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());
+        const Napi::Array pieces = row.Get("pieces").As<Napi::Array>();
+        for (uint32_t p = 0; p < pieces.Length(); p++) {
+            const Napi::Object piece = pieces.Get(p).As<Napi::Object>();
+            const auto place = [&](const char * key) {
+                const double bytes = piece.Get(key).ToNumber().DoubleValue();
+                if (!(bytes >= 0 && bytes < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": a place is out of range");
+                return static_cast<size_t>(bytes);
+            };
+            entry.pieces.push_back({piece.Get("file").ToNumber().Uint32Value(), place("offset"), place("bytes"),
+                                    piece.Get("scale").IsUndefined() ? SIZE_MAX : place("scale")});
+        }
+        table.push_back(std::move(entry));
+    }
+    return table;
+}
 
 // ---- Environment ----
 

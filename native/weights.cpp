@@ -273,6 +273,25 @@ void Weights::pretend(ggml_backend_dev_t device, const Machine & machine) {
     }
 }
 
+// The file's bytes of a tensor, and its numbers where `values` has room for them.
+void Weights::read(const TensorEntry & entry, char * raw, float * values) const {
+    size_t done = 0;
+    for (const Piece & piece : entry.pieces) {
+        const File & file = files_[piece.file];
+        file.read(piece.offset, raw + done, piece.bytes);
+        if (entry.float8 != Float8::none) {
+            float scale = 1;
+            if (piece.scale != SIZE_MAX) file.read(piece.scale, reinterpret_cast<char *>(&scale), sizeof(scale));
+            decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + done), piece.bytes, values + done);
+        }
+        done += piece.bytes;
+    }
+    if (!values || entry.float8 != Float8::none) return;
+    const size_t elements = done / ggml_type_size(entry.type) * static_cast<size_t>(ggml_blck_size(entry.type));
+    if (entry.type == GGML_TYPE_F32) std::memcpy(values, raw, elements * sizeof(float));
+    else ggml_get_type_traits(entry.type)->to_float(raw, values, static_cast<int64_t>(elements));
+}
+
 void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     const TensorEntry & entry = *wanted.entry;
     const auto elements = static_cast<size_t>(ggml_nelements(wanted.tensor));
@@ -283,22 +302,37 @@ void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     scratch.resize(wide + narrow + bytes);
     auto * values = reinterpret_cast<float *>(scratch.data());
     auto * rounded = reinterpret_cast<ggml_bf16_t *>(scratch.data() + wide);
-    char * const raw = scratch.data() + wide + narrow;
-    size_t done = 0;
-    for (const Piece & piece : entry.pieces) {
-        const File & file = files_[piece.file];
-        file.read(piece.offset, raw + done, piece.bytes);
-        if (float8) {
-            float scale = 1;
-            if (piece.scale != SIZE_MAX) file.read(piece.scale, reinterpret_cast<char *>(&scale), sizeof(scale));
-            decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + done), piece.bytes, values + done);
-        }
-        done += piece.bytes;
-    }
-    if (widen && !float8) ggml_get_type_traits(entry.type)->to_float(raw, values, static_cast<int64_t>(elements));
+    char * raw = scratch.data() + wide + narrow;
+    read(entry, raw, widen ? values : nullptr);
     if (round) ggml_fp32_to_bf16_row(values, rounded, static_cast<int64_t>(elements));
     const void * data = round ? static_cast<const void *>(rounded) : widen ? static_cast<const void *>(values) : raw;
     ggml_backend_tensor_set(wanted.tensor, data, 0, ggml_nbytes(wanted.tensor));
+}
+
+std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type) {
+    const Weights weights(files, {entry});  // checks the places
+    const size_t bytes = checked_bytes(entry);
+    if (entry.type == type && entry.float8 == Float8::none) {
+        std::vector<uint8_t> same(bytes);
+        weights.read(entry, reinterpret_cast<char *>(same.data()), nullptr);
+        return same;
+    }
+    if (entry.type != GGML_TYPE_F32 && entry.float8 == Float8::none && !ggml_get_type_traits(entry.type)->to_float) {
+        throw Error("FLUX_UNSUPPORTED", "tensor " + entry.name + ": numbers of the type " + ggml_type_name(entry.type) + " cannot be read");
+    }
+    const int64_t row = entry.shape[0];
+    int64_t rows = 1;
+    for (size_t i = 1; i < entry.shape.size(); i++) rows *= entry.shape[i];
+    if (row % ggml_blck_size(type) != 0) throw Error("FLUX_BAD_SHAPE", "tensor " + entry.name + ": its rows are not whole blocks of the new type");
+    std::vector<char> raw(bytes);
+    std::vector<float> values(static_cast<size_t>(row * rows));
+    weights.read(entry, raw.data(), values.data());
+    if (ggml_is_quantized(type) && !std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
+        throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " holds numbers that are not finite, which block types cannot hold");
+    }
+    std::vector<uint8_t> converted(ggml_row_size(type, row) * static_cast<size_t>(rows));
+    ggml_quantize_chunk(type, values.data(), converted.data(), 0, rows, row, nullptr);
+    return converted;
 }
 
 void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress) {

@@ -54,6 +54,9 @@ class Weights {
     // Instead of loading: the tensors seem to lie where `load` would place them, so that graphs can be measured, not evaluated.
     void pretend(ggml_backend_dev_t device, const Machine & machine);
 
+    // A tensor's numbers in another type, without the tensor that `load` would make.
+    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type);
+
     size_t copied_bytes() const { return copied_; }
     size_t mapped_bytes() const { return mapped_; }
 
@@ -65,6 +68,7 @@ class Weights {
     ggml_tensor * want(const std::string & name, std::vector<int64_t> shape, Role role);
     void share_out(ggml_backend_dev_t device, const Machine & machine);
     ggml_backend_buffer_type_t place(const Wanted & wanted, Precision precision) const;
+    void read(const TensorEntry & entry, char * raw, float * values) const;
     void fill(const Wanted & wanted, std::vector<char> & scratch) const;
 
     std::map<std::string, TensorEntry> table_;

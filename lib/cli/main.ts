@@ -2,6 +2,7 @@
 import { Command } from 'commander'
 import { VERSION } from '../version.js'
 import { benchCommand } from './bench.js'
+import { convertCommand } from './convert.js'
 import { devicesCommand } from './devices.js'
 import { reportFailure } from './failure.js'
 import { generateCommand } from './generate.js'
@@ -32,6 +33,7 @@ GGFLUX_DEBUG=1 adds stack traces to errors.`,
 
 generateCommand(program)
 benchCommand(program)
+convertCommand(program)
 devicesCommand(program)
 inspectCommand(program)
 rpcServerCommand(program)

@@ -4,7 +4,7 @@ import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import { MODELS, type ArchitectureName } from '../models/architectures.js'
 import type { SynthOptions } from '../models/synth.js'
-import type { FileType } from '../models/synth-metadata.js'
+import type { FileType } from '../models/gguf-metadata.js'
 import { parseNumber } from './arguments.js'
 import { formatBytes, formatCount, formatSeconds, table } from './format.js'
 import { interruptible } from './interrupt.js'
@@ -97,7 +97,7 @@ async function synthFile({ arch, type, output, seed, set, quiet }: Options & { a
 
 async function listArchitectures(): Promise<void> {
   const { ARCHITECTURES } = await import('../models/architectures.js')
-  const { layoutOf } = await import('../models/synth.js')
+  const { layoutOf } = await import('../models/layouts.js')
   const { storedType } = await import('../models/precision.js')
   const { elementCount, tensorBytes } = await import('../models/types.js')
   const rows = Object.entries(ARCHITECTURES).map(([name, architecture]) => {

@@ -5,17 +5,18 @@ import { FluxError } from '../errors.js'
 import { ARCHITECTURES, type Architecture, type ArchitectureName } from './architectures.js'
 import { distribution } from './distributions.js'
 import type { Quantize } from './encode.js'
-import { autoencoderLayout, type AutoencoderConfig } from './layouts/autoencoder.js'
-import { clipLayout, type ClipConfig } from './layouts/clip.js'
-import { fluxLayout, type FluxConfig } from './layouts/flux.js'
+import { layoutOf } from './layouts.js'
+import type { AutoencoderConfig } from './layouts/autoencoder.js'
+import type { ClipConfig } from './layouts/clip.js'
+import type { FluxConfig } from './layouts/flux.js'
 import type { LayoutTensor } from './layouts/layout.js'
-import { t5Layout, type T5Config } from './layouts/t5.js'
+import type { T5Config } from './layouts/t5.js'
 import type { TensorInfo } from './model-file.js'
 import { networkOf } from './network-file.js'
 import { storedType } from './precision.js'
 import { RandomData } from './random-data.js'
-import { SMALLEST_CLIP_VOCABULARY, syntheticClipVocabulary } from '../tokenizers/synthetic.js'
-import { FILE_TYPES, ggufMetadata, type FileType } from './synth-metadata.js'
+import { SMALLEST_CLIP_VOCABULARY, syntheticClipVocabulary, syntheticT5Vocabulary } from '../tokenizers/synthetic.js'
+import { FILE_TYPES, ggufMetadata, type FileType } from './gguf-metadata.js'
 import { elementCount } from './types.js'
 import { writeModelFile, type TensorSource } from './write.js'
 
@@ -73,7 +74,8 @@ export async function synthesize(options: SynthOptions): Promise<SynthResult> {
     }
     return { name, shape, type: stored, data }
   })
-  const metadata = gguf ? ggufMetadata(architecture, options.architecture, type) : { format: 'pt' }
+  const vocabulary = architecture.kind === 't5' ? syntheticT5Vocabulary(architecture.config.vocabSize) : undefined
+  const metadata = gguf ? ggufMetadata(architecture, `${options.architecture} with random weights`, type, vocabulary) : { format: 'pt' }
   await writeModelFile(path, tensors, metadata, onProgress)
   if (architecture.kind === 'clip') await writeClipTokenizer(dirname(path), architecture.config.vocabSize)
   const { size } = await stat(path)
@@ -87,20 +89,6 @@ async function writeClipTokenizer(directory: string, vocabSize: number): Promise
   const { vocab, merges } = syntheticClipVocabulary(vocabSize)
   await writeFile(vocabPath, JSON.stringify(vocab))
   await writeFile(mergesPath, `${['#version: 0.2', ...merges].join('\n')}\n`)
-}
-
-/** The tensors of a network in canonical names and official order. */
-export function layoutOf(architecture: Architecture): LayoutTensor[] {
-  switch (architecture.kind) {
-    case 'flux':
-      return fluxLayout(architecture.config)
-    case 't5':
-      return t5Layout(architecture.config)
-    case 'clip':
-      return clipLayout(architecture.config)
-    case 'autoencoder':
-      return autoencoderLayout(architecture.config)
-  }
 }
 
 function resolve({ architecture: name, config: overrides = {} }: SynthOptions): Architecture {

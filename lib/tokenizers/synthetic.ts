@@ -1,3 +1,4 @@
+import type { T5Vocabulary } from './t5-vocabulary.js'
 import { FluxError } from '../errors.js'
 import { BYTE_SYMBOLS } from './byte-symbols.js'
 import type { ClipVocabulary } from './clip.js'
@@ -18,7 +19,7 @@ digital art style detailed simple view from by is that holding sign says hello w
  * @param vocabSize how many pieces; at least 98
  * @throws FluxError FLUX_BAD_OPTION
  */
-export function syntheticT5Pieces(vocabSize: number): { tokens: string[]; scores: number[]; types: number[] } {
+export function syntheticT5Vocabulary(vocabSize: number): T5Vocabulary & { tokens: string[]; scores: number[]; types: number[] } {
   const ascii = Array.from({ length: 0x7e - 0x20 }, (_, index) => String.fromCharCode(0x21 + index))
   const letters = ascii.filter((character) => character >= 'a' && character <= 'z')
   const pairs = letters.flatMap((first) => letters.map((second) => first + second))
@@ -37,6 +38,12 @@ export function syntheticT5Pieces(vocabSize: number): { tokens: string[]; scores
     tokens: ['<pad>', '</s>', '<unk>', ...chosen.map(([token]) => token), ...unused],
     scores: [0, 0, 0, ...chosen.map(([, score]) => score), ...unused.map(() => 0)],
     types: [control, control, unknown, ...chosen.map(() => normal), ...unused.map(() => PIECE_TYPE.unused)],
+    padId: 0,
+    endId: 1,
+    unknownId: 2,
+    characterMap: undefined,
+    addSpacePrefix: true,
+    removeExtraWhitespaces: true,
   }
 }
 

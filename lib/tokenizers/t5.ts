@@ -53,12 +53,8 @@ export class T5Tokenizer {
    * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
    */
   static async load(source: string): Promise<T5Tokenizer> {
-    const [path] = await findTokenizerFiles(source, T5_TOKENIZER_FILES)
-    if (/\.gguf$/i.test(path!)) return T5Tokenizer.fromGguf((await openModelFile(path!)).metadata)
-    const vocabulary = path!.endsWith('.json')
-      ? t5VocabularyFromJson(await readTokenizerJson(path!), path!)
-      : readSentencePiece(await readTokenizerFile(path!), path!)
-    return new T5Tokenizer(vocabulary, path)
+    const { vocabulary, where } = await readT5Vocabulary(source)
+    return new T5Tokenizer(vocabulary, where)
   }
 
   /**
@@ -83,4 +79,19 @@ export class T5Tokenizer {
     ids[length - 1] = this.#end
     return { ids, length, truncated: pieces.length + 1 > maxLength }
   }
+}
+
+/**
+ * What a T5 tokenizer is made of.
+ *
+ * @param source as of {@link T5Tokenizer.load}
+ * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
+ */
+export async function readT5Vocabulary(source: string): Promise<{ vocabulary: T5Vocabulary; where: string }> {
+  const [path] = (await findTokenizerFiles(source, T5_TOKENIZER_FILES)) as [string]
+  if (/\.gguf$/i.test(path)) return { vocabulary: t5VocabularyFromGguf((await openModelFile(path)).metadata), where: 'the metadata of the GGUF file' }
+  const vocabulary = path.endsWith('.json')
+    ? t5VocabularyFromJson(await readTokenizerJson(path), path)
+    : readSentencePiece(await readTokenizerFile(path), path)
+  return { vocabulary, where: path }
 }

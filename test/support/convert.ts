@@ -4,7 +4,7 @@ import type { LayoutTensor, TensorRole } from '../../lib/models/layouts/layout.j
 import { openModelFile } from '../../lib/models/model-file.js'
 import { identify, networkOf } from '../../lib/models/network-file.js'
 import { storedType } from '../../lib/models/precision.js'
-import { layoutOf } from '../../lib/models/synth.js'
+import { layoutOf } from '../../lib/models/layouts.js'
 import type { Architecture } from '../../lib/models/architectures.js'
 import type { TensorType } from '../../lib/models/types.js'
 import { writeModelFile, type TensorSource } from '../../lib/models/write.js'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FluxError } from '../../lib/errors.js'
-import { syntheticT5Pieces } from '../../lib/tokenizers/synthetic.js'
+import { syntheticT5Vocabulary } from '../../lib/tokenizers/synthetic.js'
 import { T5Tokenizer } from '../../lib/tokenizers/t5.js'
 
 const golden = fileURLToPath(new URL('../golden/t5-unigram-2k', import.meta.url))
@@ -225,7 +225,7 @@ describe('T5 tokenizer', () => {
 
 describe('synthetic T5 pieces', () => {
   test.each([98, 512, 2000])('%i pieces make a tokenizer that finds words', (size) => {
-    const pieces = syntheticT5Pieces(size)
+    const pieces = syntheticT5Vocabulary(size)
     expect(new Set(pieces.tokens).size).toBe(size)
     expect(pieces.tokens.slice(0, 4)).toEqual(['<pad>', '</s>', '<unk>', '▁'])
     const tokenizer = new T5Tokenizer({ ...pieces, characterMap: undefined, addSpacePrefix: true, removeExtraWhitespaces: true })
@@ -236,7 +236,7 @@ describe('synthetic T5 pieces', () => {
   })
 
   test('refuses impossible sizes', () => {
-    for (const size of [97, 0, NaN, 1e9]) expect(errorOf(() => syntheticT5Pieces(size))?.code).toBe('FLUX_BAD_OPTION')
+    for (const size of [97, 0, NaN, 1e9]) expect(errorOf(() => syntheticT5Vocabulary(size))?.code).toBe('FLUX_BAD_OPTION')
   })
 })
 

@@ -1,5 +1,5 @@
 import type { NetworkKind } from '../native.js'
-import { syntheticT5Pieces } from '../tokenizers/synthetic.js'
+import type { T5Vocabulary } from '../tokenizers/t5-vocabulary.js'
 import type { Architecture } from './architectures.js'
 import type { T5Config } from './layouts/t5.js'
 import type { MetadataValue } from './model-file.js'
@@ -31,19 +31,24 @@ const QUANTIZATION_VERSION = 2
 
 const GGUF_ARCHITECTURES: Record<NetworkKind, string> = { flux: 'flux', t5: 't5encoder', clip: 'clip', autoencoder: 'autoencoder' }
 
-/** Metadata of a GGUF file, with its tokenizer for T5. Keys: ggml-org/ggml `docs/gguf.md`. */
-export function ggufMetadata(architecture: Architecture, name: string, type: FileType): Record<string, MetadataValue> {
+/**
+ * Metadata of a GGUF file. Keys: ggml-org/ggml `docs/gguf.md`.
+ *
+ * @param name what `general.name` says
+ * @param vocabulary of T5's tokenizer, which other tools look for in its file
+ */
+export function ggufMetadata(architecture: Architecture, name: string, type: FileType, vocabulary?: T5Vocabulary): Record<string, MetadataValue> {
   return {
     'general.architecture': GGUF_ARCHITECTURES[architecture.kind],
-    'general.name': `${name} with random weights`,
+    'general.name': name,
     'general.quantization_version': QUANTIZATION_VERSION,
     'general.file_type': FILE_TYPES[type],
     ...(architecture.kind === 't5' ? t5Metadata(architecture.config) : {}),
+    ...(vocabulary ? tokenizerMetadata(vocabulary) : {}),
   }
 }
 
 function t5Metadata(config: T5Config): Record<string, MetadataValue> {
-  const { tokens, scores, types } = syntheticT5Pieces(config.vocabSize)
   return {
     't5encoder.vocab_size': config.vocabSize,
     't5encoder.block_count': config.numLayers,
@@ -54,15 +59,22 @@ function t5Metadata(config: T5Config): Record<string, MetadataValue> {
     't5encoder.attention.value_length': config.dKv,
     't5encoder.attention.layer_norm_rms_epsilon': 1e-6,
     't5encoder.attention.relative_buckets_count': config.numBuckets,
+  }
+}
+
+function tokenizerMetadata(vocabulary: T5Vocabulary): Record<string, MetadataValue> {
+  const { tokens, scores, types, padId, endId, unknownId, characterMap, addSpacePrefix, removeExtraWhitespaces } = vocabulary
+  const ids = { padding_token_id: padId, eos_token_id: endId, unknown_token_id: unknownId }
+  const given = Object.entries(ids).filter((entry): entry is [string, number] => entry[1] !== undefined)
+  return {
     'tokenizer.ggml.model': 't5',
-    'tokenizer.ggml.tokens': tokens,
+    'tokenizer.ggml.tokens': [...tokens],
     'tokenizer.ggml.scores': Float32Array.from(scores),
     'tokenizer.ggml.token_type': Int32Array.from(types),
-    'tokenizer.ggml.padding_token_id': 0,
-    'tokenizer.ggml.eos_token_id': 1,
-    'tokenizer.ggml.unknown_token_id': 2,
-    'tokenizer.ggml.add_space_prefix': true,
-    'tokenizer.ggml.remove_extra_whitespaces': true,
+    ...Object.fromEntries(given.map(([key, id]) => [`tokenizer.ggml.${key}`, id])),
+    ...(characterMap ? { 'tokenizer.ggml.precompiled_charsmap': characterMap } : {}),
+    'tokenizer.ggml.add_space_prefix': addSpacePrefix,
+    'tokenizer.ggml.remove_extra_whitespaces': removeExtraWhitespaces,
     'tokenizer.ggml.add_bos_token': false,
     'tokenizer.ggml.add_eos_token': true,
   }

@@ -1,0 +1,74 @@
+import { Option, type Command } from 'commander'
+import { FluxError } from '../errors.js'
+import type { ConvertOptions } from '../index.js'
+import type { FileType } from '../models/gguf-metadata.js'
+import { formatBytes, formatSeconds } from './format.js'
+import { interruptible } from './interrupt.js'
+import { liveLine } from './live-line.js'
+import { checkTarget } from './output.js'
+import { progressText } from './synth.js'
+
+interface Options extends Pick<ConvertOptions, 'network' | 'tokenizer'> {
+  output: string
+  type: string
+  tensorType: [pattern: string, type: FileType][]
+  quiet?: true
+}
+
+export function convertCommand(program: Command): void {
+  program
+    .command('convert')
+    .description('write a model file in other types, whatever layout it comes in')
+    .argument('<file>', '.gguf or .safetensors; of a split model any part or its index')
+    .requiredOption('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
+    .requiredOption('--type <name>', 'of the matrices: f16, bf16, q8_0, q6_k, q5_k, q4_k, q4_0 and others')
+    .addOption(
+      new Option('--tensor-type <name=type>', 'of the tensors whose names hold this; may be given again').argParser(collectType).default([], 'none'),
+    )
+    .addOption(new Option('--network <name>', 'of a checkpoint with several (default: the transformer)').choices(['transformer', 't5', 'clip', 'vae']))
+    .option('--tokenizer <path>', "T5's, to be put into its GGUF file (default: inside the input, or beside it)")
+    .option('--quiet', 'print nothing but errors')
+    .addHelpText(
+      'after',
+      `
+Norms, biases and small tensors stay in F32, the ends of the transformer in BF16.
+
+Examples:
+  ggflux convert flux1-dev.safetensors -o flux1-dev-Q4_K.gguf --type q4_k
+  ggflux convert diffusion_pytorch_model.safetensors.index.json -o flux1-dev-Q8_0.gguf --type q8_0
+  ggflux convert t5xxl_fp16.safetensors -o t5xxl-Q8_0.gguf --type q8_0 --tokenizer spiece.model
+  ggflux convert flux1-dev.safetensors -o mixed.gguf --type q4_k --tensor-type img_mlp=q6_k`,
+    )
+    .action(convertFile)
+}
+
+async function convertFile(input: string, { output, type, tensorType, quiet, network, tokenizer }: Options): Promise<void> {
+  await checkTarget(output)
+  const { convert } = await import('../convert.js')
+  const began = performance.now()
+  let [done, total] = [0, 0]
+  const line = quiet ? undefined : await liveLine(() => progressText(done, total, performance.now() - began))
+  try {
+    const result = await interruptible((signal) =>
+      convert(input, output, {
+        type: type.toUpperCase() as FileType,
+        tensorTypes: tensorType,
+        signal,
+        onProgress: (...progress) => ([done, total] = progress),
+        ...(network === undefined ? {} : { network }),
+        ...(tokenizer === undefined ? {} : { tokenizer }),
+      }),
+    )
+    line?.stop()
+    const types = Object.entries(result.types).map(([type, count]) => `${type} ${count}`).join(', ')
+    if (!quiet) console.log(`${result.path}  ${formatBytes(result.size)}  ${formatSeconds((performance.now() - began) / 1000)}  ${types}`)
+  } finally {
+    line?.stop()
+  }
+}
+
+function collectType(text: string, types: Options['tensorType']): Options['tensorType'] {
+  const [, pattern, type] = /^([^=]+)=(.+)$/.exec(text) ?? []
+  if (!pattern || !type) throw new FluxError('FLUX_BAD_OPTION', `--tensor-type is '${text}': give a part of a name and a type, such as img_mlp=q6_k`)
+  return [...types, [pattern, type.toUpperCase() as FileType]]
+}

@@ -1,0 +1,155 @@
+import { stat } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { basename, extname, resolve } from 'node:path'
+import { FluxError } from './errors.js'
+import type { Architecture } from './models/architectures.js'
+import { FILE_TYPES, ggufMetadata, type FileType } from './models/gguf-metadata.js'
+import { layoutOf } from './models/layouts.js'
+import type { LayoutTensor } from './models/layouts/layout.js'
+import { locateTokenizer } from './models/locate.js'
+import { openModelFile, type MetadataValue } from './models/model-file.js'
+import { llamaT5Name } from './models/names/t5.js'
+import { networkOf, networksIn, type NetworkFile } from './models/network-file.js'
+import { storedType } from './models/precision.js'
+import { TENSOR_TYPES, tensorBytes, type TensorType } from './models/types.js'
+import { writeModelFile, type TensorSource } from './models/write.js'
+import { nativeAddon, type NativeTensor, type NetworkKind } from './native.js'
+import { badOption, requireOneOf, requireOptions, requireSignal } from './option-checks.js'
+import { readT5Vocabulary, T5_TOKENIZER_FILES } from './tokenizers/t5.js'
+import type { T5Vocabulary } from './tokenizers/t5-vocabulary.js'
+
+export interface ConvertOptions {
+  /** of the matrices; what converters keep in higher precision stays so (docs/models.md). F32, F16, BF16, Q8_0 … Q2_K, IQ4_NL, IQ4_XS */
+  type: FileType
+  /** types of single tensors: the first pattern that is found in the canonical name decides, before all rules */
+  tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
+  /** which network, of a checkpoint with several. @default the transformer */
+  network?: keyof typeof KINDS
+  /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
+  tokenizer?: string
+  signal?: AbortSignal
+  /** bytes of the new file written, and in all */
+  onProgress?: (done: number, total: number) => void
+}
+
+export interface ConvertResult {
+  path: string
+  /** bytes of the new file */
+  size: number
+  /** tensors of each type */
+  types: Partial<Record<TensorType, number>>
+  /** whether T5's tokenizer is inside */
+  tokenizer: boolean
+}
+
+const KINDS = { transformer: 'flux', t5: 't5', clip: 'clip', vae: 'autoencoder' } as const satisfies Record<string, NetworkKind>
+/** Numbers that are converted at a time, for each thread some 64 MB. */
+const CHUNK = 8 * 2 ** 20
+/** What a GGUF file's own metadata says of itself, and stays true when its types change. */
+const KEPT_METADATA = /^(ggflux\.|general\.(name|author|license|license\.link|source\.|base_model\.|url|description))/
+
+/**
+ * Writes a network in official names (T5 in a GGUF file: llama.cpp's) with other types, whatever layout it comes in. Memory stays below 2 GiB for any
+ * size; the file appears under its name only when it is complete.
+ *
+ * @param output `.gguf`, or `.safetensors` (F32, F16 and BF16 only)
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED for the input; FLUX_BAD_OPTION; the signal's reason when aborted
+ */
+export async function convert(input: string, output: string, options: ConvertOptions): Promise<ConvertResult> {
+  check(input, output, options)
+  const { type, signal, onProgress } = options
+  signal?.throwIfAborted()
+  const file = await openModelFile(input)
+  const kind = options.network ? KINDS[options.network] : networksIn(file)[0]
+  const network: NetworkFile<unknown> = networkOf(kind ?? 'flux', file)
+  const gguf = extname(output).toLowerCase() === '.gguf'
+  const architecture = { kind: network.kind, config: network.config } as Architecture
+  const own = new Map(network.tensors.map((tensor) => [tensor.name, tensor]))
+  const parts = file.parts ?? [file.path]
+  const types: ConvertResult['types'] = {}
+  const tensors = layoutOf(architecture).map((tensor): TensorSource => {
+    const stored = typeOf(tensor, options, gguf)
+    types[stored] = (types[stored] ?? 0) + 1
+    const name = gguf && network.kind === 't5' ? llamaT5Name(tensor.name) : tensor.name
+    return { name, shape: tensor.shape, type: stored, data: () => chunks(parts, own.get(tensor.name)!, stored, signal) }
+  })
+  const vocabulary = gguf && network.kind === 't5' ? await findVocabulary(input, file.metadata, options.tokenizer) : undefined
+  const kept = file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
+  const name = basename(input).replace(/\.[^.]*$/, '')
+  const metadata: Record<string, MetadataValue> = gguf ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept } : { format: 'pt' }
+  await writeModelFile(output, tensors, metadata, onProgress)
+  return { path: output, size: (await stat(output)).size, types, tokenizer: vocabulary !== undefined }
+}
+
+function check(input: string, output: string, options: ConvertOptions): void {
+  requireOptions('the options of convert', options, ['type', 'tensorTypes', 'network', 'tokenizer', 'signal', 'onProgress'])
+  const { type, tensorTypes = [], network, signal } = options
+  if (typeof input !== 'string' || input === '') throw badOption('the input', input, 'the path of a model file')
+  if (typeof output !== 'string' || !/\.(gguf|safetensors)$/i.test(output)) throw badOption('the output', output, 'a path that ends with .gguf or .safetensors')
+  if (resolve(input) === resolve(output)) throw new FluxError('FLUX_BAD_OPTION', `${output} is the input as well: give another name`)
+  for (const wanted of [type, ...tensorTypes.map(([, type]) => type)]) {
+    requireOneOf('type', wanted, Object.keys(FILE_TYPES))
+    if (/\.safetensors$/i.test(output) && TENSOR_TYPES[wanted].blockSize > 1) {
+      throw new FluxError('FLUX_BAD_OPTION', `${output}: safetensors cannot hold ${wanted}; give a .gguf path, or type F32, F16 or BF16`)
+    }
+  }
+  if (network !== undefined) requireOneOf('network', network, Object.keys(KINDS))
+  requireSignal(signal)
+}
+
+function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions, gguf: boolean): TensorType {
+  const own = tensorTypes.find(([pattern]) => (typeof pattern === 'string' ? tensor.name.includes(pattern) : pattern.test(tensor.name)))?.[1]
+  if (own === undefined) return gguf ? storedType(tensor, type) : type
+  if (!Number.isNaN(tensorBytes(own, tensor.shape))) return own
+  const { blockSize } = TENSOR_TYPES[own]
+  throw new FluxError('FLUX_BAD_OPTION', `tensorTypes: ${tensor.name} has shape [${tensor.shape.join(', ')}], whose rows are not whole blocks of ${blockSize} for ${own}`)
+}
+
+/** A tensor's bytes in another type, some rows at a time, as many threads at work as there are processors. */
+async function* chunks(files: string[], tensor: NativeTensor, type: TensorType, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+  const addon = nativeAddon()
+  const waiting: Promise<Uint8Array>[] = []
+  try {
+    for (const rows of inChunks(tensor)) {
+      signal?.throwIfAborted()
+      const next = addon.convert(files, rows, TENSOR_TYPES[type].id)
+      next.catch(() => {}) // told when its turn comes
+      waiting.push(next)
+      if (waiting.length >= availableParallelism() + 1) yield await waiting.shift()!
+    }
+    while (waiting.length > 0) yield await waiting.shift()!
+  } catch (error) {
+    const [, code, message] = /^(FLUX_BAD_FILE|FLUX_UNSUPPORTED|FLUX_OUT_OF_MEMORY): (.*)$/s.exec((error as Error).message) ?? []
+    throw code ? new FluxError(code as 'FLUX_BAD_FILE', `${files[0]}: ${message}`, { cause: error }) : error
+  } finally {
+    await Promise.allSettled(waiting)
+  }
+}
+
+/** Pieces cut so that each has at most CHUNK numbers; every one is a matrix of some of the rows. */
+function* inChunks(tensor: NativeTensor): Generator<NativeTensor> {
+  const { shape, pieces } = tensor
+  // of vectors, which are never blocks, each number is a row: their pieces may be parts of one
+  const [length, ...others] = (shape.length === 1 ? [1, ...shape] : shape) as [number, ...number[]]
+  const rows = others.reduce((product, dimension) => product * dimension, 1)
+  const rowBytes = pieces.reduce((sum, { bytes }) => sum + bytes, 0) / rows
+  const most = Math.max(1, Math.floor(CHUNK / length))
+  for (const piece of pieces) {
+    for (let first = 0, all = piece.bytes / rowBytes; first < all; first += most) {
+      const count = Math.min(most, all - first)
+      yield { ...tensor, shape: [length, count], pieces: [{ ...piece, offset: piece.offset + first * rowBytes, bytes: count * rowBytes }] }
+    }
+  }
+}
+
+/** undefined where there is none: the file can be used with a tokenizer beside it. */
+async function findVocabulary(input: string, metadata: ReadonlyMap<string, unknown>, given?: string): Promise<T5Vocabulary | undefined> {
+  if (given !== undefined) return (await readT5Vocabulary(given)).vocabulary
+  if (metadata.has('tokenizer.ggml.tokens')) return (await readT5Vocabulary(input)).vocabulary
+  try {
+    return (await readT5Vocabulary(await locateTokenizer(input, 'tokenizer_2', T5_TOKENIZER_FILES))).vocabulary
+  } catch (error) {
+    if (error instanceof FluxError && error.code === 'FLUX_NOT_FOUND') return undefined
+    throw error
+  }
+}

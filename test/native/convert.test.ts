@@ -1,0 +1,179 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, test } from 'vitest'
+import { convert, T5Tokenizer } from '../../lib/index.js'
+import { openModelFile } from '../../lib/models/model-file.js'
+import { openNetworkFile } from '../../lib/models/network-file.js'
+import { withSource } from '../../lib/models/source.js'
+import { synthesize } from '../../lib/models/synth.js'
+import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { nativeQuantize as quantize, type NetworkKind } from '../../lib/native.js'
+import { convertWeights, llamaT5Name } from '../support/convert.js'
+import { diffusersAutoencoder, diffusersFlux, openClip, rewrite, write } from '../support/dialects.js'
+import { toFloat8 } from '../support/float8.js'
+import { goldenWeights, type GoldenModel } from '../support/golden.js'
+import { readTensors } from '../support/safetensors.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'ggflux-convert-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+/** Type and bytes of every tensor. */
+async function contents(path: string): Promise<Map<string, [type: string, shape: number[], bytes: Buffer]>> {
+  const { tensors } = await openModelFile(path)
+  return withSource(path, async (source) => {
+    const all = new Map<string, [string, number[], Buffer]>()
+    for (const { name, type, shape, offset, byteLength } of tensors.values()) all.set(name, [type, shape, await source.read(offset, byteLength)])
+    return all
+  })
+}
+
+/** Not by `toEqual`, which compares millions of bytes one by one. */
+async function expectSame(path: string, reference: string): Promise<void> {
+  const [actual, expected] = [await contents(path), await contents(reference)]
+  expect([...actual.keys()].sort()).toEqual([...expected.keys()].sort())
+  for (const [name, [type, shape, bytes]] of expected) {
+    expect(actual.get(name)!.slice(0, 2), name).toEqual([type, shape])
+    expect(actual.get(name)![2].equals(bytes), name).toBe(true)
+  }
+}
+
+const MODELS: [GoldenModel, NetworkKind][] = [['flux-dev-tiny', 'flux'], ['t5-tiny', 't5'], ['clip-tiny', 'clip'], ['ae-tiny', 'autoencoder']]
+
+// The other way to the same file decodes nothing natively and reads by itself: test/support/convert.ts.
+describe.each(MODELS)('%s', (model) => {
+  test.each(['F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_K'] as const)('to %s: the bytes that another converter writes', async (type) => {
+    const weights = await goldenWeights(model)
+    const [ours, others] = [join(folder, 'ours.gguf'), join(folder, 'others.gguf')]
+    const result = await convert(weights, ours, { type })
+    await convertWeights(weights, others, { type, quantize, ...(model === 't5-tiny' ? { naming: llamaT5Name } : {}) })
+    await expectSame(ours, others)
+    expect(Object.values(result.types).reduce((sum, count) => sum + count, 0)).toBe((await contents(ours)).size)
+  })
+
+  test('there and back: F32 stays bit for bit, in both formats', async () => {
+    const weights = await goldenWeights(model)
+    await convert(weights, join(folder, 'there.gguf'), { type: 'F32' })
+    await convert(join(folder, 'there.gguf'), join(folder, 'back.safetensors'), { type: 'F32' })
+    await expectSame(join(folder, 'back.safetensors'), weights)
+  })
+})
+
+describe('other layouts become the official one, bit for bit', () => {
+  const same = async (input: string, model: GoldenModel) => {
+    const path = join(folder, 'official.safetensors')
+    await convert(input, path, { type: 'F32' })
+    await expectSame(path, await goldenWeights(model))
+  }
+
+  test("a transformer in diffusers' names", async () => {
+    await same(await rewrite(await goldenWeights('flux-dev-tiny'), join(folder, 'diffusers.safetensors'), diffusersFlux), 'flux-dev-tiny')
+  })
+  test("an autoencoder in diffusers' names", async () => {
+    await same(await rewrite(await goldenWeights('ae-tiny'), join(folder, 'vae.safetensors'), diffusersAutoencoder), 'ae-tiny')
+  })
+  test("CLIP in OpenCLIP's names", async () => {
+    await same(await write(join(folder, 'clip.safetensors'), openClip(readTensors(await goldenWeights('clip-tiny')))), 'clip-tiny')
+  })
+  test('a split transformer', async () => {
+    mkdirSync(join(folder, 'split'))
+    const names = [...readTensors(await goldenWeights('flux-dev-tiny')).keys()]
+    for (const i of [0, 1]) {
+      const path = join(folder, 'split', `model-0000${i + 1}-of-00002.safetensors`)
+      await rewrite(await goldenWeights('flux-dev-tiny'), path, (name, tensor) => [[name, tensor]], (name) => names.indexOf(name) % 2 === i)
+    }
+    await same(join(folder, 'split', 'model-00002-of-00002.safetensors'), 'flux-dev-tiny')
+  })
+  test('one network of a checkpoint', async () => {
+    const both = new Map([
+      ...[...readTensors(await goldenWeights('flux-dev-tiny'))].map(([name, tensor]) => [`model.diffusion_model.${name}`, tensor] as const),
+      ...[...readTensors(await goldenWeights('ae-tiny'))].map(([name, tensor]) => [`vae.${name}`, tensor] as const),
+    ])
+    const path = await write(join(folder, 'checkpoint.safetensors'), both)
+    await same(path, 'flux-dev-tiny')
+    await convert(path, join(folder, 'its-vae.safetensors'), { type: 'F32', network: 'vae' })
+    await expectSame(join(folder, 'its-vae.safetensors'), await goldenWeights('ae-tiny'))
+  })
+  test('float8', async () => {
+    const [coarse, exact]: TensorSource[][] = [[], []]
+    for (const [name, { shape, data }] of readTensors(await goldenWeights('flux-dev-tiny'))) {
+      const { codes, decoded } = toFloat8('F8_E4M3', data as Float32Array)
+      coarse!.push({ name, shape, type: 'F8_E4M3', data: codes })
+      exact!.push({ name, shape, type: 'F32', data: new Uint8Array(decoded.buffer) })
+    }
+    const [input, expected, output] = ['f8', 'f8-exact', 'f8-official'].map((name) => join(folder, `${name}.safetensors`)) as [string, string, string]
+    await writeModelFile(input, coarse!)
+    await writeModelFile(expected, exact!)
+    await convert(input, output, { type: 'F32' })
+    await expectSame(output, expected)
+  })
+})
+
+test('types of single tensors', async () => {
+  const path = join(folder, 'mixed.gguf')
+  await convert(await goldenWeights('flux-dev-tiny'), path, { type: 'Q8_0', tensorTypes: [[/img_mlp\.0\.weight$/, 'Q4_0'], ['img_mlp', 'F16']] })
+  const all = await contents(path)
+  expect(all.get('double_blocks.0.img_mlp.0.weight')![0]).toBe('Q4_0')
+  expect(all.get('double_blocks.0.img_mlp.2.weight')![0]).toBe('F16')
+  expect(all.get('double_blocks.0.txt_mlp.2.weight')![0]).toBe('Q8_0')
+  expect((await openNetworkFile('flux', path)).tensors.length).toBe(all.size)
+})
+
+test("T5's tokenizer and what a GGUF file says of itself come along", async () => {
+  const [first, second] = [join(folder, 't5.gguf'), join(folder, 't5-q8.gguf')]
+  await synthesize({ architecture: 't5-tiny', path: first })
+  const result = await convert(first, second, { type: 'Q8_0' })
+  expect(result.tokenizer).toBe(true)
+  const [before, after] = [await T5Tokenizer.load(first), await T5Tokenizer.load(second)]
+  expect(after.encode('a red fox in the snow', 32)).toEqual(before.encode('a red fox in the snow', 32))
+  const { metadata } = await openModelFile(second)
+  expect(metadata.get('general.architecture')).toBe('t5encoder')
+  expect(metadata.get('general.name')).toBe('t5-tiny with random weights')
+  expect(metadata.get('general.file_type')).toBe(7)
+  const alone = await convert(await goldenWeights('t5-tiny'), join(folder, 'alone.gguf'), { type: 'F16' })
+  expect(alone.tokenizer).toBe(false)
+  const given = await convert(await goldenWeights('t5-tiny'), join(folder, 'given.gguf'), { type: 'F16', tokenizer: first })
+  expect(given.tokenizer).toBe(true)
+})
+
+describe('is refused, and leaves nothing behind', () => {
+  const refused = async (code: string, message: RegExp, work: () => Promise<unknown>) => {
+    const before = readdirSync(folder)
+    await expect(work()).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string })
+    expect(readdirSync(folder)).toEqual(before)
+  }
+  const to = (name: string) => join(folder, name)
+
+  test('wrong options', async () => {
+    const input = await goldenWeights('flux-dev-tiny')
+    await refused('FLUX_BAD_OPTION', /type is 'Q9'/, () => convert(input, to('x.gguf'), { type: 'Q9' as never }))
+    await refused('FLUX_BAD_OPTION', /safetensors cannot hold Q8_0/, () => convert(input, to('x.safetensors'), { type: 'Q8_0' }))
+    await refused('FLUX_BAD_OPTION', /ends with .gguf or .safetensors/, () => convert(input, to('x.bin'), { type: 'F16' }))
+    await refused('FLUX_BAD_OPTION', /is the input as well/, () => convert(input, input, { type: 'F16' }))
+    await refused('FLUX_BAD_OPTION', /there is no kind/, () => convert(input, to('x.gguf'), { type: 'F16', kind: 1 } as never))
+    await refused('FLUX_BAD_OPTION', /network is 'unet'/, () => convert(input, to('x.gguf'), { type: 'F16', network: 'unet' as never }))
+    await refused('FLUX_BAD_OPTION', /not whole blocks of 256 for Q4_K/, () => convert(input, to('x.gguf'), { type: 'F16', tensorTypes: [['img_in.weight', 'Q4_K']] }))
+    await refused('FLUX_NOT_FOUND', /no such file/, () => convert(to('none.gguf'), to('x.gguf'), { type: 'F16' }))
+    await refused('FLUX_BAD_FILE', /seems to be a FLUX transformer, not a CLIP/, () => convert(input, to('x.gguf'), { type: 'F16', network: 'clip' }))
+  })
+
+  test('numbers that are none', async () => {
+    const sources = [...readTensors(await goldenWeights('clip-tiny'))].map(([name, { shape, data }]): TensorSource => {
+      const values = Float32Array.from(data as Float32Array)
+      if (name === 'text_model.encoder.layers.1.mlp.fc1.weight') values[1000] = NaN
+      return { name, shape, type: 'F32', data: new Uint8Array(values.buffer) }
+    })
+    await writeModelFile(to('nan.safetensors'), sources)
+    await refused('FLUX_BAD_FILE', /layers\.1\.mlp\.fc1\.weight holds numbers that are not finite/, () => convert(to('nan.safetensors'), to('x.gguf'), { type: 'Q8_0' }))
+  })
+
+  test('an abort', async () => {
+    const input = await goldenWeights('flux-dev-tiny')
+    const controller = new AbortController()
+    const reason = new Error('enough')
+    const before = readdirSync(folder)
+    const work = convert(input, to('x.gguf'), { type: 'Q4_0', signal: controller.signal, onProgress: () => controller.abort(reason) })
+    await expect(work).rejects.toBe(reason)
+    expect(readdirSync(folder)).toEqual(before)
+  })
+})
