@@ -53,3 +53,14 @@ test('the held-out prompts ask for what training left out', () => {
     expect((5 * a + 3 * b + ['left of', 'above'].indexOf(relation!)) % 8, prompt).toBe(0)
   }
 })
+
+// It is run by hand after a training, so nothing else would notice that a module of ours has another name.
+test('what packs the trained weights finds what it imports', async () => {
+  const script = readFileSync(join(folder, 'train/export.mjs'), 'utf8')
+  const imports = [...script.matchAll(/^import \{ (.*) \} from '(\.\.\/.*)'$/gm)]
+  expect(imports.length).toBeGreaterThan(5)
+  for (const [, names, path] of imports) {
+    const module = (await import(join(folder, 'train', path!))) as object
+    for (const name of names!.split(', ')) expect(Object.keys(module), path).toContain(name)
+  }
+})
