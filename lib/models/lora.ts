@@ -90,6 +90,7 @@ export async function openLora(path: string, config: FluxConfig): Promise<Lora> 
 }
 
 function refuseOthers(file: ModelFile): void {
+  if (file.parts) throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
   for (const name of file.tensors.keys()) {
     const [, kind] = /\.(lokr|hada|dora_scale|lora_magnitude_vector)(_|\.|$)/.exec(name) ?? []
     if (!kind) continue

@@ -220,6 +220,12 @@ describe('is refused', () => {
     await expect(flux.adapt([{ path }])).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string })
   })
 
+  test('a part of a split model', async () => {
+    const path = join(folder, 'lora-00001-of-00001.safetensors')
+    await writeModelFile(path, [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK)])
+    await expect(flux.adapt([{ path }])).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('one file') as string })
+  })
+
   test('a wrong option', async () => {
     for (const wrong of [{ path: '' }, { path: 'x', scale: NaN }, { path: 'x', scale: 1e9 }, { path: 'x', weight: 1 }, 'x', null]) {
       await expect(flux.adapt([wrong as never])).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
