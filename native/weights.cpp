@@ -84,7 +84,10 @@ size_t checked_bytes(const TensorEntry & entry) {
         elements *= n;
     }
     if (entry.shape[0] % ggml_blck_size(entry.type) != 0) throw bad("rows are not whole blocks of its type");
-    if (entry.float8 != Float8::none) return static_cast<size_t>(elements);
+    if (entry.float8 != Float8::none) {
+        if (entry.type != GGML_TYPE_BF16 && entry.type != GGML_TYPE_F32) throw bad("float8 becomes BF16 or F32");
+        return static_cast<size_t>(elements);
+    }
     return ggml_row_size(entry.type, entry.shape[0]) * static_cast<size_t>(elements / entry.shape[0]);
 }
 
@@ -146,6 +149,7 @@ Weights::~Weights() = default;
 ggml_tensor * Weights::want(const std::string & name, std::vector<int64_t> shape, Role role) {
     const auto found = table_.find(name);
     if (found == table_.end()) throw Error("FLUX_BAD_FILE", "tensor " + name + " is missing");
+    if (wanted_.size() == table_.size()) throw Error("FLUX_BAD_FILE", "tensor " + name + " is asked for twice");  // the context has room for each once
     const TensorEntry & entry = found->second;
     if (entry.shape != shape) throw Error("FLUX_BAD_FILE", "tensor " + name + " has the shape " + text(entry.shape) + ", " + text(shape) + " is needed");
     const bool plain = entry.type == GGML_TYPE_F32 || entry.type == GGML_TYPE_F16 || entry.type == GGML_TYPE_BF16;

@@ -50,6 +50,7 @@ describe('a table or configuration that TypeScript would not send is refused', (
     ['a place that is no number', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: NaN }) })],
     ['a scale past the end', 'FLUX_BAD_FILE', () => ({ tensors: place({ scale: t5.file.size - 3 }) })],
     ['a piece too small', 'FLUX_BAD_FILE', () => ({ tensors: place({ bytes: 4 }) })],
+    ['float8 in blocks', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: 12, float8: 'e4m3fn' }) })],
     ['no pieces', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: [] }) })],
     ['pieces too many', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: [...t5.tensors[0]!.pieces, ...t5.tensors[0]!.pieces] }) })],
     ['pieces whose sum overflows', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: Array.from({ length: 2000 }, () => ({ file: 0, offset: 0, bytes: 2 ** 53 - 1 })) }) })],
@@ -93,6 +94,22 @@ describe('a table or configuration that TypeScript would not send is refused', (
     const tensors = place({ offset: t5.tensors[0]!.pieces[0]!.offset + 1 })
     await expect(network({ tensors }).load(1)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
     await expect(network({ tensors }).load(NaN)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
+  })
+
+  test('additions that do not fit, or name one tensor more often than there is room for, are refused', async () => {
+    const live = await loaded()
+    const [tensor] = t5.tensors.filter(({ name }) => name.endsWith('SelfAttention.q.weight'))
+    const [columns, rows] = tensor!.shape as [number, number]
+    const one = { weight: tensor!.name, down: tensor!.name, up: tensor!.name, first: 0, rows, rank: columns, scale: 1 }
+    const square = { ...one, rank: rows }
+    const adapt = (additions: object[]) => live.adapt([t5.file.path], [tensor!], additions as never, PLENTY)
+    await expect(adapt([{ ...one, weight: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...one, first: 1 }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...one, down: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt(Array.from({ length: 100 }, () => square))).rejects.toThrow('FLUX_BAD_FILE')
+    for (const wrong of [NaN, -1, 1e300]) await expect((async () => adapt([{ ...one, rank: wrong }]))()).rejects.toThrow('FLUX_BAD_FILE')
+    await adapt([])
+    await live.close()
   })
 
   test('more threads than there can be are cut to 512, none to one', async () => {
