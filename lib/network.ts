@@ -90,18 +90,10 @@ export abstract class LoadedNetwork<C> {
 
   protected async run(mode: string, shape: number[], inputs: NativeArray[], signal?: AbortSignal): Promise<Float32Array[]> {
     signal?.throwIfAborted()
-    if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
-    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
     const profiled = this.#profile !== undefined
-    const running = cancellable(this.#native, signal, () => this.#native.run(mode, shape, inputs, freeMemory(), profiled))
-    this.#running = running
-    try {
-      const { outputs, profile } = await running
-      this.#profile?.push(...profile)
-      return outputs
-    } finally {
-      this.#running = undefined
-    }
+    const { outputs, profile } = await this.#alone(() => this.#native.run(mode, shape, inputs, freeMemory(), profiled), signal)
+    this.#profile?.push(...profile)
+    return outputs
   }
 
   /**
@@ -122,22 +114,23 @@ export abstract class LoadedNetwork<C> {
 
   /** Low-rank additions to linear layers from now on, in place of those before. */
   protected async add(files: string[], tensors: NativeTensor[], additions: NativeAddition[]): Promise<void> {
-    if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
-    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
-    this.#running = cancellable(this.#native, undefined, () => this.#native.adapt(files, tensors, additions, freeMemory()))
-    try {
-      await this.#running
-    } finally {
-      this.#running = undefined
-    }
+    await this.#alone(() => this.#native.adapt(files, tensors, additions, freeMemory()))
   }
 
   /** Frees the buffers for activations, which the next evaluation allocates again. Does nothing while one runs, and after `close()`. */
   async trim(): Promise<void> {
     if (this.#running || this.#closing) return
-    this.#running = cancellable(this.#native, undefined, () => this.#native.trim())
+    await this.#alone(() => this.#native.trim())
+  }
+
+  /** One call at a time. */
+  async #alone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
+    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    const running = cancellable(this.#native, signal, work)
+    this.#running = running
     try {
-      await this.#running
+      return await running
     } finally {
       this.#running = undefined
     }

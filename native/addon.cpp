@@ -51,9 +51,7 @@ ggml_type written_type(const Napi::Value & value) {
 
 // convert(files, tensor, type)
 Napi::Value convert(const Napi::CallbackInfo & info) {
-    std::vector<std::string> files;
-    const auto paths = info[0].As<Napi::Array>();
-    for (uint32_t i = 0; i < paths.Length(); i++) files.push_back(paths.Get(i).ToString());
+    const auto files = read_texts(info[0].As<Napi::Array>());
     const auto one = Napi::Array::New(info.Env(), 1);
     one.Set(0u, info[1]);
     const TensorEntry entry = read_table(one).at(0);

@@ -73,6 +73,12 @@ size_t byte_count(const Napi::Value & value) {
 
 }  // namespace
 
+std::vector<std::string> read_texts(const Napi::Array & list) {
+    std::vector<std::string> texts;
+    for (uint32_t i = 0; i < list.Length(); i++) texts.push_back(list.Get(i).ToString());
+    return texts;
+}
+
 std::vector<TensorEntry> read_table(const Napi::Array & rows) {
     std::vector<TensorEntry> table;
     for (uint32_t i = 0; i < rows.Length(); i++) {
@@ -225,8 +231,7 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
     : Napi::ObjectWrap<NetworkHandle>(info), instance_(std::make_shared<Instance>()), plan_(std::make_shared<Plan>()) {
     guard(info.Env(), [&] {
         plan_->kind = info[0].ToString();
-        const auto paths = info[1].As<Napi::Array>();
-        for (uint32_t i = 0; i < paths.Length(); i++) plan_->files.push_back(paths.Get(i).ToString());
+        plan_->files = read_texts(info[1].As<Napi::Array>());
         plan_->table = read_table(info[2].As<Napi::Array>());
         const auto config = info[3].As<Napi::Object>();
         const auto names = config.GetPropertyNames();
@@ -357,9 +362,7 @@ std::vector<Addition> read_additions(const Napi::Array & list) {
 // adapt(files, tensors, additions, memoryLimit)
 Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
-        std::vector<std::string> files;
-        const auto paths = info[0].As<Napi::Array>();
-        for (uint32_t i = 0; i < paths.Length(); i++) files.push_back(paths.Get(i).ToString());
+        const auto files = read_texts(info[0].As<Napi::Array>());
         auto table = std::make_shared<std::vector<TensorEntry>>(read_table(info[1].As<Napi::Array>()));
         const auto additions = read_additions(info[2].As<Napi::Array>());
         const size_t memory_limit = byte_count(info[3]);

@@ -44,6 +44,7 @@ struct Plan {
     std::map<std::string, double> config;
 };
 
+std::vector<std::string> read_texts(const Napi::Array & list);
 std::vector<TensorEntry> read_table(const Napi::Array & rows);
 
 // What belongs to one JavaScript environment (the main thread, or a worker thread). It outlives its environment as long as a task runs.

@@ -3,10 +3,8 @@ import { FluxError } from '../errors.js'
 import type { ConvertOptions } from '../index.js'
 import type { FileType } from '../models/gguf-metadata.js'
 import { formatBytes, formatSeconds } from './format.js'
-import { interruptible } from './interrupt.js'
-import { liveLine } from './live-line.js'
 import { checkTarget } from './output.js'
-import { progressText } from './synth.js'
+import { withProgress } from './write-progress.js'
 
 interface Options extends Pick<ConvertOptions, 'network' | 'tokenizer'> {
   output: string
@@ -45,26 +43,18 @@ Examples:
 async function convertFile(input: string, { output, type, tensorType, quiet, network, tokenizer }: Options): Promise<void> {
   await checkTarget(output)
   const { convert } = await import('../convert.js')
-  const began = performance.now()
-  let [done, total] = [0, 0]
-  const line = quiet ? undefined : await liveLine(() => progressText(done, total, performance.now() - began))
-  try {
-    const result = await interruptible((signal) =>
-      convert(input, output, {
-        type: type.toUpperCase() as FileType,
-        tensorTypes: tensorType,
-        signal,
-        onProgress: (...progress) => ([done, total] = progress),
-        ...(network === undefined ? {} : { network }),
-        ...(tokenizer === undefined ? {} : { tokenizer }),
-      }),
-    )
-    line?.stop()
-    const types = Object.entries(result.types).map(([type, count]) => `${type} ${count}`).join(', ')
-    if (!quiet) console.log(`${result.path}  ${formatBytes(result.size)}  ${formatSeconds((performance.now() - began) / 1000)}  ${types}`)
-  } finally {
-    line?.stop()
-  }
+  const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
+    convert(input, output, {
+      type: type.toUpperCase() as FileType,
+      tensorTypes: tensorType,
+      signal,
+      onProgress,
+      ...(network === undefined ? {} : { network }),
+      ...(tokenizer === undefined ? {} : { tokenizer }),
+    }),
+  )
+  const types = Object.entries(result.types).map(([type, count]) => `${type} ${count}`).join(', ')
+  if (!quiet) console.log(`${result.path}  ${formatBytes(result.size)}  ${formatSeconds(seconds)}  ${types}`)
 }
 
 function collectType(text: string, types: Options['tensorType']): Options['tensorType'] {

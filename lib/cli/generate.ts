@@ -94,7 +94,7 @@ async function generate(prompt: string, options: Options): Promise<void> {
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
-    const settings = { prompt, format, ...given(options, PASSED), ...given({ loras: options.lora }, ['loras']), ...shown }
+    const settings = { prompt, format, ...given(options, PASSED), ...(options.lora ? { loras: options.lora } : {}), ...shown }
     picture = await interruptible((signal) => makePicture({ ...settings, signal }, source, options, report, began))
   } finally {
     report.stop()

@@ -7,9 +7,8 @@ import type { SynthOptions } from '../models/synth.js'
 import type { FileType } from '../models/gguf-metadata.js'
 import { parseNumber } from './arguments.js'
 import { formatBytes, formatCount, formatSeconds, table } from './format.js'
-import { interruptible } from './interrupt.js'
-import { drawBar, liveLine } from './live-line.js'
 import { checkTarget } from './output.js'
+import { withProgress } from './write-progress.js'
 
 interface Options {
   arch?: string
@@ -70,29 +69,20 @@ async function synthFile({ arch, type, output, seed, set, quiet }: Options & { a
   await checkTarget(output)
   const { synthesize } = await import('../models/synth.js')
   const { nativeQuantize } = await import('../native.js')
-  const began = performance.now()
-  let [done, total] = [0, 0]
-  const line = quiet ? undefined : await liveLine(() => progressText(done, total, performance.now() - began))
-  try {
-    const result = await interruptible((signal) =>
-      synthesize({
-        architecture: arch as ArchitectureName,
-        path: output,
-        type: type.toUpperCase() as FileType,
-        config: Object.fromEntries(set) as NonNullable<SynthOptions['config']>,
-        quantize: nativeQuantize,
-        signal,
-        onProgress: (...progress) => ([done, total] = progress),
-        ...(seed === undefined ? {} : { seed }),
-      }),
-    )
-    line?.stop()
-    const seconds = (performance.now() - began) / 1000
-    const { path, parameters, size } = result
-    if (!quiet) console.log(`${path}  ${formatCount(parameters)} parameters  ${formatBytes(size)}  ${formatSeconds(seconds)}`)
-  } finally {
-    line?.stop()
-  }
+  const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
+    synthesize({
+      architecture: arch as ArchitectureName,
+      path: output,
+      type: type.toUpperCase() as FileType,
+      config: Object.fromEntries(set) as NonNullable<SynthOptions['config']>,
+      quantize: nativeQuantize,
+      signal,
+      onProgress,
+      ...(seed === undefined ? {} : { seed }),
+    }),
+  )
+  const { path, parameters, size } = result
+  if (!quiet) console.log(`${path}  ${formatCount(parameters)} parameters  ${formatBytes(size)}  ${formatSeconds(seconds)}`)
 }
 
 async function listArchitectures(): Promise<void> {
@@ -107,14 +97,6 @@ async function listArchitectures(): Promise<void> {
     return [name, formatCount(parameters), ...bytes.map(formatBytes)]
   })
   console.log(table([['NAME', 'PARAMETERS', ...LISTED_TYPES], ...rows], [1, 2, 3, 4]))
-}
-
-/** `██████░░  3.4 GB of 6.8 GB  1.2 GB/s, 2.8 s left` */
-export function progressText(done: number, total: number, ms: number): string {
-  if (done === 0) return 'preparing the weights'
-  const perSecond = done / (ms / 1000)
-  const speed = `${formatBytes(perSecond)}/s, ${formatSeconds((total - done) / perSecond)} left`
-  return `${drawBar(done / total)}  ${formatBytes(done)} of ${formatBytes(total)}  ${speed}`
 }
 
 /** `depth=2`, `chMult=1,2,4,4`, `guidanceEmbed=false` */

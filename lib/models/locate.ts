@@ -58,6 +58,7 @@ export async function locateModelFiles(place: string): Promise<ModelFiles> {
   const config = found.flux.length === 1 ? configOf('flux', found.flux[0]!) : undefined
   if (config) {
     const keep = <K extends NetworkKind>(kind: K, fits: (config: NetworkConfigs[K]) => boolean) => {
+      if (found[kind].length < 2) return
       const fitting = found[kind].filter((file) => {
         const own = configOf(kind, file)
         return own && fits(own)

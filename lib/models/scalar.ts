@@ -1,4 +1,5 @@
 import { FluxError } from '../errors.js'
+import { fromFloat16 } from './half.js'
 import type { TensorInfo } from './model-file.js'
 import { withSource } from './source.js'
 import { elementCount } from './types.js'
@@ -15,13 +16,7 @@ export function readScalar(path: string, { name, type, shape, offset, byteLength
     if (type === 'F32') return bytes.readFloatLE()
     if (type === 'F64') return bytes.readDoubleLE()
     if (type === 'BF16') return Buffer.from([0, 0, ...bytes]).readFloatLE()
-    if (type === 'F16') return fromHalf(bytes.readUInt16LE())
+    if (type === 'F16') return fromFloat16(bytes.readUInt16LE())
     throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; a single number may be F32, F16, BF16 or F64`)
   })
-}
-
-function fromHalf(bits: number): number {
-  const [exponent, mantissa] = [(bits >> 10) & 31, bits & 1023]
-  const size = exponent === 0 ? mantissa * 2 ** -24 : exponent === 31 ? (mantissa ? NaN : Infinity) : (1 + mantissa / 1024) * 2 ** (exponent - 15)
-  return bits >> 15 ? -size : size
 }

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { ImageEvent } from '../../lib/index.js'
 import { PictureProgress } from '../../lib/cli/picture-progress.js'
 import { pictureSummary } from '../../lib/cli/picture-report.js'
-import { progressText } from '../../lib/cli/synth.js'
+import { progressText } from '../../lib/cli/write-progress.js'
 
 const step = (step: number, ms: number) => ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
 
