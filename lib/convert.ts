@@ -10,10 +10,11 @@ import { locateTokenizer } from './models/locate.js'
 import { openModelFile, type MetadataValue } from './models/model-file.js'
 import { llamaT5Name } from './models/names/t5.js'
 import { networkOf, networksIn, type NetworkFile } from './models/network-file.js'
+import { KIND_OF_PART, PARTS, type Part } from './models/parts.js'
 import { storedType } from './models/precision.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from './models/types.js'
 import { writeModelFile, type TensorSource } from './models/write.js'
-import { nativeAddon, type NativeTensor, type NetworkKind } from './native.js'
+import { nativeAddon, type NativeTensor } from './native.js'
 import { badOption, requireOneOf, requireOptions, requireSignal } from './option-checks.js'
 import { readT5Vocabulary, T5_TOKENIZER_FILES } from './tokenizers/t5.js'
 import type { T5Vocabulary } from './tokenizers/t5-vocabulary.js'
@@ -24,7 +25,7 @@ export interface ConvertOptions {
   /** types of single tensors: the first pattern that is found in the canonical name decides, before all rules */
   tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
   /** which network, of a checkpoint with several. @default the transformer */
-  network?: keyof typeof KINDS
+  network?: Part
   /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
   tokenizer?: string
   signal?: AbortSignal
@@ -42,7 +43,6 @@ export interface ConvertResult {
   tokenizer: boolean
 }
 
-const KINDS = { transformer: 'flux', t5: 't5', clip: 'clip', vae: 'autoencoder' } as const satisfies Record<string, NetworkKind>
 /** Numbers that are converted at a time, for each thread some 64 MB. */
 const CHUNK = 8 * 2 ** 20
 /** What a GGUF file's own metadata says of itself, and stays true when its types change. */
@@ -60,7 +60,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const { type, signal, onProgress } = options
   signal?.throwIfAborted()
   const file = await openModelFile(input)
-  const kind = options.network ? KINDS[options.network] : networksIn(file)[0]
+  const kind = options.network ? KIND_OF_PART[options.network] : networksIn(file)[0]
   const network: NetworkFile<unknown> = networkOf(kind ?? 'flux', file)
   const gguf = extname(output).toLowerCase() === '.gguf'
   const architecture = { kind: network.kind, config: network.config } as Architecture
@@ -93,7 +93,7 @@ function check(input: string, output: string, options: ConvertOptions): void {
       throw new FluxError('FLUX_BAD_OPTION', `${output}: safetensors cannot hold ${wanted}; give a .gguf path, or type F32, F16 or BF16`)
     }
   }
-  if (network !== undefined) requireOneOf('network', network, Object.keys(KINDS))
+  if (network !== undefined) requireOneOf('network', network, PARTS)
   requireSignal(signal)
 }
 

@@ -5,6 +5,7 @@ export type FluxErrorCode =
   | 'FLUX_BAD_SHAPE'
   | 'FLUX_UNSUPPORTED'
   | 'FLUX_NOT_FOUND'
+  | 'FLUX_DOWNLOAD'
   | 'FLUX_OUT_OF_MEMORY'
   | 'FLUX_DEVICE'
   | 'FLUX_BUSY'

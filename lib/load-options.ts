@@ -1,3 +1,4 @@
+import { checkHubOptions, type HubOptions } from './hub/settings.js'
 import type { ModelFiles } from './models/locate.js'
 import { PRECISIONS, type NetworkOptions } from './network.js'
 import { badOption, requireDeviceMemory, requireOneOf, requireOptions, requireSignal, requireWhole } from './option-checks.js'
@@ -9,11 +10,15 @@ export interface LoadOptions extends NetworkOptions {
    * encoded, so that at the first picture both are never in memory together. @default 'auto'
    */
   textEncoders?: 'auto' | 'keep' | 'release'
+  /** how models are taken from the hub */
+  hub?: HubOptions
+  /** bytes of the model that are in the hub's cache, and in all; never where nothing has to be downloaded */
+  onDownload?: (done: number, total: number) => void
   /** share of all four files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
   onProgress?: (progress: number) => void
 }
 
-const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'deviceMemory', 'signal', 'onProgress'] as const satisfies readonly (keyof LoadOptions)[]
+const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'deviceMemory', 'signal', 'onProgress', 'hub', 'onDownload'] as const satisfies readonly (keyof LoadOptions)[]
 const FILES = ['transformer', 't5', 'clip', 'vae', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
 
 /**
@@ -27,16 +32,16 @@ export function completeLoadOptions(
 ): LoadOptions & { model: string | ModelFiles } {
   requireOptions('the options of load', options, OPTIONS)
   if (typeof source === 'string') return { model: source, ...checked(options) }
-  const wanted = "'tiny', a folder, or { transformer, t5, clip, vae }"
+  const wanted = "'tiny', a preset such as 'flux.1-schnell', hf:owner/name, a folder, or { transformer, t5, clip, vae }"
   if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
   requireOptions('the model', source, [...FILES, ...OPTIONS])
-  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, ...model } = source
-  return { model, ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress }), ...checked(options) }
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload, ...model } = source
+  return { model, ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload }), ...checked(options) }
 }
 
 /** Only what is given. */
 function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
-  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress } = options
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload } = options
   if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
   if (threads !== undefined) requireWhole('threads', threads, 1, 512)
   if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")
@@ -44,5 +49,7 @@ function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined
   if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
   requireSignal(signal)
   if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
+  if (onDownload !== undefined && typeof onDownload !== 'function') throw badOption('onDownload', onDownload, 'a function')
+  if (hub !== undefined) checkHubOptions(hub)
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 }

@@ -164,6 +164,8 @@ export interface NativeAddon {
   convert(files: string[], tensor: NativeTensor, type: number): Promise<Uint8Array>
   /** ggml's reference quantiser: rows of `rowLength` finite numbers into blocks of `type` */
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
+  /** takes the lock of an open file (flock, LockFile) until it is closed; false where somebody else has it */
+  lockFile(fd: number): boolean
   /** cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED */
   shutdown(): void
 }
@@ -212,6 +214,15 @@ export function fluxError(error: unknown): unknown {
 export async function nativeQuantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array> {
   try {
     return await nativeAddon().quantize(type, data, rowLength)
+  } catch (error) {
+    throw fluxError(error)
+  }
+}
+
+/** Whether the lock of an open file could be taken, see {@link NativeAddon.lockFile}. */
+export function nativeLockFile(fd: number): boolean {
+  try {
+    return nativeAddon().lockFile(fd)
   } catch (error) {
     throw fluxError(error)
   }

@@ -1,25 +1,24 @@
 import { FluxError } from './errors.js'
+import { isOnHub } from './hub/plan.js'
+import { fromHub, type PullOptions } from './hub/pull.js'
 import { checkModelFiles, locateModelFiles, locateTokenizer, type ModelFiles } from './models/locate.js'
-import { openNetworkFile, type NetworkConfigs, type NetworkFile } from './models/network-file.js'
+import { openNetworkFile, type NetworkFile, type Networks } from './models/network-file.js'
 import { tinyModelFiles } from './models/tiny-model.js'
 import { CLIP_TOKENIZER_FILES, ClipTokenizer } from './tokenizers/clip.js'
 import { T5_TOKENIZER_FILES, T5Tokenizer } from './tokenizers/t5.js'
 
 /** The files of a model, checked one by one and against each other; no weights are loaded yet. */
-export interface OpenModel {
-  transformer: NetworkFile<NetworkConfigs['flux']>
-  t5: NetworkFile<NetworkConfigs['t5']>
-  clip: NetworkFile<NetworkConfigs['clip']>
-  vae: NetworkFile<NetworkConfigs['autoencoder']>
+export interface OpenModel extends Networks {
   tokenizers: { t5: T5Tokenizer; clip: ClipTokenizer }
 }
 
 /**
- * @param source 'tiny', a folder, or the files
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file
+ * @param source 'tiny', a preset or a place on the hub, a folder, or the files
+ * @param hub how files on the hub are taken into the cache
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file
  */
-export async function openModel(source: string | ModelFiles): Promise<OpenModel> {
-  const files = await resolveSource(source)
+export async function openModel(source: string | ModelFiles, hub: PullOptions = {}): Promise<OpenModel> {
+  const files = await resolveSource(source, hub)
   const networks = {
     transformer: await openNetworkFile('flux', files.transformer),
     t5: await openNetworkFile('t5', files.t5),
@@ -33,15 +32,17 @@ export async function openModel(source: string | ModelFiles): Promise<OpenModel>
   return { ...networks, tokenizers: { t5: await T5Tokenizer.load(t5), clip: await ClipTokenizer.load(clip) } }
 }
 
-async function resolveSource(source: string | ModelFiles): Promise<ModelFiles> {
+/** The files of a model on this machine; those on the hub are taken from there. */
+export async function resolveSource(source: string | ModelFiles, hub: PullOptions = {}): Promise<ModelFiles> {
   if (source === 'tiny') return tinyModelFiles()
+  if (typeof source !== 'string') checkModelFiles(source)
+  if (isOnHub(source)) return fromHub(source, hub, checkFit)
   if (typeof source === 'string') return locateModelFiles(source)
-  checkModelFiles(source)
   return source
 }
 
 /** Files that are sound each for itself, but of different models. */
-function checkFit({ transformer, t5, clip, vae }: Omit<OpenModel, 'tokenizers'>): void {
+function checkFit({ transformer, t5, clip, vae }: Networks): void {
   const { inChannels, outChannels, contextInDim, vecInDim } = transformer.config
   if (inChannels !== 64) {
     const what = `${transformer.file.path} takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`

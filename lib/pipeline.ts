@@ -108,14 +108,15 @@ export class FluxPipeline {
   /**
    * Checks all files of a model and loads it.
    *
-   * @param source 'tiny' (the model that comes with the package), a folder with the model's files, one file with all networks, or the files themselves
+   * @param source 'tiny' (the model that comes with the package), 'flux.1-schnell' or another preset, 'hf:owner/name:Q4_K_S' (both come from
+   *   the hub, once), a folder with the model's files, one file with all networks, or the files themselves
    * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, FLUX_OUT_OF_MEMORY, FLUX_DEVICE; the signal's
    *   reason when aborted
    */
   static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<FluxPipeline> {
-    const { model, textEncoders = 'auto', signal, onProgress, ...device } = completeLoadOptions(source, options)
+    const { model, textEncoders = 'auto', signal, onProgress, hub, onDownload, ...device } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
-    const opened = await openModel(model)
+    const opened = await openModel(model, { ...hub, ...(signal ? { signal } : {}), ...(onDownload ? { onProgress: onDownload } : {}) })
     const { transformer, t5, clip, vae, tokenizers } = opened
 
     const sizes = [transformer, t5, clip, vae].map(({ file }) => file.size)

@@ -1,4 +1,5 @@
 // The addon's exports: see lib/native.ts for what each takes and gives.
+#include "file-lock.hpp"
 #include "handle.hpp"
 #include "kernels/roof.hpp"
 
@@ -107,6 +108,11 @@ Napi::Value roof(const Napi::CallbackInfo & info) {
     });
 }
 
+// lockFile(fd)
+Napi::Value lock_file(const Napi::CallbackInfo & info) {
+    return Napi::Boolean::New(info.Env(), ggflux::lock_file(info[0].ToNumber().Int32Value()));
+}
+
 Napi::Value shutdown(const Napi::CallbackInfo & info) {
     info.Env().GetInstanceData<Addon>()->environment->shutdown();
     return info.Env().Undefined();
@@ -125,6 +131,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("convert", Napi::Function::New<guarded<convert>>(env, "convert"));
     exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
     exports.Set("roof", Napi::Function::New<guarded<roof>>(env, "roof"));
+    exports.Set("lockFile", Napi::Function::New<guarded<lock_file>>(env, "lockFile"));
     exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));
     return exports;
 }

@@ -2,11 +2,13 @@
 import { Command } from 'commander'
 import { VERSION } from '../version.js'
 import { benchCommand } from './bench.js'
+import { cacheCommands } from './cache.js'
 import { convertCommand } from './convert.js'
 import { devicesCommand } from './devices.js'
 import { reportFailure } from './failure.js'
 import { generateCommand } from './generate.js'
 import { inspectCommand } from './inspect.js'
+import { pullCommand } from './pull.js'
 import { rpcServerCommand } from './rpc-server.js'
 import { synthCommand } from './synth.js'
 
@@ -22,6 +24,8 @@ const program = new Command('ggflux')
     `
 With the tiny model of this package, which draws simple shapes:
   ggflux generate "a small red circle left of a large blue square on a white background"
+With a model from the hub, which is downloaded once:
+  ggflux generate "a red fox in the snow" -o fox.png --model flux.1-schnell
 With files as they are published:
   ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
     --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
@@ -33,9 +37,11 @@ GGFLUX_DEBUG=1 adds stack traces to errors.`,
 
 generateCommand(program)
 benchCommand(program)
+cacheCommands(program)
 convertCommand(program)
 devicesCommand(program)
 inspectCommand(program)
+pullCommand(program)
 rpcServerCommand(program)
 synthCommand(program)
 

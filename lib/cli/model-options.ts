@@ -1,11 +1,11 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { LoadOptions, ModelFiles } from '../index.js'
+import { PARTS, type Part } from '../models/parts.js'
 import { parseNumber } from './arguments.js'
+import { withProgress } from './write-progress.js'
 
-const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
-
-export interface ModelOptions extends Partial<Pick<ModelFiles, (typeof PARTS)[number]>> {
+export interface ModelOptions extends Partial<Pick<ModelFiles, Part>> {
   model?: string
   t5Tokenizer?: string
   clipTokenizer?: string
@@ -17,8 +17,8 @@ export type MachineOptions = Pick<LoadOptions, (typeof MACHINE_OPTIONS)[number]>
 export function addModelOptions(command: Command): Command {
   return command
     .optionsGroup('Model:')
-    .addOption(new Option('--model <folder>', "a folder with the model's files, or tiny (default: tiny)").conflicts([...PARTS]))
-    .option('--transformer <file>', 'the transformer, .gguf or .safetensors')
+    .addOption(new Option('--model <name>', 'flux.1-schnell or another preset, hf:owner/name, a folder, or tiny (default: tiny)').conflicts(PARTS))
+    .option('--transformer <file>', 'the transformer, .gguf or .safetensors; these four may be hf:owner/name:file, too')
     .option('--t5 <file>', 'the T5-XXL text encoder')
     .option('--clip <file>', 'the CLIP-L text encoder')
     .option('--vae <file>', 'the autoencoder')
@@ -40,23 +40,31 @@ export function addMachineOptions(command: Command): Command {
     )
 }
 
-/** What the pipeline loads. */
-export async function resolveModel(options: ModelOptions): Promise<string | ModelFiles> {
-  const { model, t5Tokenizer, clipTokenizer } = options
+/** What the pipeline loads. What is on the hub and not in its cache is downloaded first, with a line that tells how far it is. */
+export async function resolveModel(options: ModelOptions & { quiet?: true }): Promise<string | ModelFiles> {
+  const { model, t5Tokenizer, clipTokenizer, quiet } = options
   const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
   const parts = given(options, PARTS)
   if (Object.keys(parts).length > 0) {
     const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
-    if (missing.length === 0) return { ...(parts as ModelFiles), tokenizers }
+    if (missing.length === 0) return onThisMachine({ ...(parts as ModelFiles), tokenizers }, quiet)
     const needed = '--transformer, --t5, --clip and --vae, or --model with their folder'
     throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
   }
-  if (Object.keys(tokenizers).length === 0) return model ?? 'tiny'
-  if (model === undefined || model === 'tiny') {
-    throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
-  }
+  const named = model ?? 'tiny'
+  if (Object.keys(tokenizers).length === 0) return onThisMachine(named, quiet)
+  if (named === 'tiny') throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
+  const files = await onThisMachine(named, quiet)
   const { locateModelFiles } = await import('../models/locate.js')
-  return { ...(await locateModelFiles(model)), tokenizers }
+  return { ...(typeof files === 'string' ? await locateModelFiles(files) : files), tokenizers }
+}
+
+async function onThisMachine(source: string | ModelFiles, quiet: true | undefined): Promise<string | ModelFiles> {
+  const { isOnHub } = await import('../hub/plan.js')
+  if (!isOnHub(source)) return source
+  const { resolveSource } = await import('../open-model.js')
+  const { result } = await withProgress(quiet, (signal, onProgress) => resolveSource(source, { signal, onProgress }), 'asking the hub')
+  return result
 }
 
 /** Those of the options that were given. */

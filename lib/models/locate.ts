@@ -5,6 +5,7 @@ import type { NetworkKind } from '../native.js'
 import { badOption, requireOptions } from '../option-checks.js'
 import { openModelFile, type ModelFile } from './model-file.js'
 import { networkOf, networksIn, type NetworkConfigs } from './network-file.js'
+import { PART_OF_KIND, PARTS, type Part } from './parts.js'
 import { isLaterPart } from './split.js'
 
 /** Where a model's parts lie. */
@@ -24,8 +25,6 @@ export interface ModelFiles {
   tokenizers?: { t5?: string; clip?: string }
 }
 
-const PARTS = ['transformer', 't5', 'clip', 'vae'] as const
-const PART_OF: Record<NetworkKind, Part> = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'vae' }
 const MODEL_SUFFIXES = ['.gguf', '.safetensors']
 
 /** @throws {FluxError} FLUX_BAD_OPTION naming the field that is missing or of the wrong type */
@@ -41,8 +40,6 @@ export function checkModelFiles(files: ModelFiles): void {
 function requirePath(name: string, path: unknown, wanted: string): void {
   if (typeof path !== 'string' || path === '') throw badOption(name, path, wanted)
 }
-
-type Part = (typeof PARTS)[number]
 
 /** Where the parts of a model lie in a folder: side by side, as diffusers lays them out, or as ComfyUI does. */
 const FOLDERS = ['', 'transformer', 'text_encoder', 'text_encoder_2', 'vae', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints']
@@ -71,7 +68,7 @@ export async function locateModelFiles(place: string): Promise<ModelFiles> {
   }
   const files: Partial<Record<Part, string>> = {}
   for (const [kind, [first, second]] of Object.entries(found) as [NetworkKind, ModelFile[]][]) {
-    const part = PART_OF[kind]
+    const part = PART_OF_KIND[kind]
     if (second) {
       const both = `${first!.path} and ${second.path} are both a ${part}`
       throw new FluxError('FLUX_BAD_OPTION', `${both}; give { transformer, t5, clip, vae } to say which`)
@@ -94,7 +91,7 @@ async function modelFilesIn(place: string): Promise<string[]> {
       const folder = name === '' ? place : join(place, name)
       const entries = await readdir(folder).catch((cause: unknown) => {
         if (name !== '') return []
-        const wanted = "give 'tiny', a folder, or { transformer, t5, clip, vae }"
+        const wanted = "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or { transformer, t5, clip, vae }"
         throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, { cause })
       })
       return entries.filter(isModel).sort().map((entry) => join(folder, entry))

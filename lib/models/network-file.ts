@@ -22,6 +22,14 @@ export interface NetworkConfigs {
   autoencoder: AutoencoderConfig
 }
 
+/** The four networks of a model. */
+export interface Networks {
+  transformer: NetworkFile<FluxConfig>
+  t5: NetworkFile<T5Config>
+  clip: NetworkFile<ClipConfig>
+  vae: NetworkFile<AutoencoderConfig>
+}
+
 /** A path, or a path with what the tensors' shapes cannot tell. */
 export type NetworkSource<C> = string | { path: string; config?: Partial<C> }
 

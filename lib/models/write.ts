@@ -101,6 +101,7 @@ async function* pieces({ name, data }: TensorSource, length: number): AsyncGener
   }
 }
 
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+/** `FileHandle.write` may write less than it is given. */
+export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length;) written += (await handle.write(bytes, written)).bytesWritten
 }

@@ -35,7 +35,7 @@ TOKENS = 4608  # of a batch
 HELD_SIZES = {(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (3 * rows + columns) % 5 == 0}
 OTHERS = [(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (rows, columns) not in HELD_SIZES]
 # share of the batches, and what their sizes are chosen from; an outline among many tokens is learned last
-SHARES = [(0.2, [(8, 8)]), (0.1, [(4, 4)]), (0.25, [(16, 16)]), (0.2, [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]), (0.25, OTHERS)]
+SHARES = [(0.2, [(8, 8)]), (0.05, [(4, 4)]), (0.4, [(16, 16)]), (0.15, [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]), (0.2, OTHERS)]
 SHAPE_LOSS = 0.1
 GUIDANCE = (1, 5)
 
@@ -190,7 +190,7 @@ def main():
         net.load_state_dict(torch.load(work('flux.pt')))
     data, captions = Data(), Captions()
     if seconds:
-        train(net, rng, data, captions, seconds, 'flux', lr=0.5 if '--resume' in sys.argv else 1)
+        train(net, rng, data, captions, seconds, 'flux', lr=0.3 if '--resume' in sys.argv else 1)
     if guided_seconds:
         resumed = not seconds and os.path.exists(work('guided.pt'))
         distil(net, rng, data, captions, guided_seconds, torch.load(work('guided.pt')) if resumed else None)

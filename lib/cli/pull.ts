@@ -1,0 +1,47 @@
+import type { Command } from 'commander'
+import type { ModelFiles } from '../index.js'
+import { formatBytes, formatSeconds, table } from './format.js'
+import { withProgress } from './write-progress.js'
+
+export function pullCommand(program: Command): void {
+  program
+    .command('pull')
+    .description("take a model from the hub into the cache that Hugging Face's tools share")
+    .argument('<model>', 'a preset, hf:owner/name:quantisation, or hf:owner/name@revision:file')
+    .option('--only', 'this file alone (a LoRA, an encoder), not all that a picture needs')
+    .option('--json', 'print one JSON object')
+    .option('--quiet', 'print nothing but errors')
+    .addHelpText(
+      'after',
+      `
+Presets: flux.1-schnell, flux.1-dev, flux.1-krea-dev, flux.1-kontext-dev, flux.1-fill-dev; a quantisation may follow, as in flux.1-dev:Q8_0.
+What was cut goes on where it stopped. HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are heeded.
+
+Examples:
+  ggflux pull flux.1-schnell
+  ggflux pull hf:city96/FLUX.1-dev-gguf:Q8_0
+  ggflux pull hf:owner/some-lora:style.safetensors --only
+  ggflux generate "a red fox in the snow" --model flux.1-schnell`,
+    )
+    .action(pullModel)
+}
+
+async function pullModel(model: string, { only, json, quiet }: { only?: true; json?: true; quiet?: true }): Promise<void> {
+  const { pull, pullFile } = await import('../hub/pull.js')
+  let downloaded = 0
+  const { result, seconds } = await withProgress<string | ModelFiles>(
+    json ?? quiet,
+    (signal, onProgress) => {
+      const options = { signal, onProgress: (done: number, total: number) => onProgress((downloaded = done), total) }
+      return only ? pullFile(model, options) : pull(model, options)
+    },
+    'asking the hub',
+  )
+  const { tokenizers = {}, ...parts } = typeof result === 'string' ? { file: result } : result
+  const places = { ...parts, ...Object.fromEntries(Object.entries(tokenizers).map(([name, path]) => [`${name} tokenizer`, path])) }
+  if (json) console.log(JSON.stringify(result))
+  else if (!quiet) {
+    console.log(table(Object.entries(places).map(([name, path]) => [name, path as string])))
+    console.log(downloaded > 0 ? `${formatBytes(downloaded)} in ${formatSeconds(seconds)}` : 'all was there already')
+  }
+}

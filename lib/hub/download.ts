@@ -1,0 +1,128 @@
+import { createHash, type Hash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { copyFile, mkdir, open, rename, rm, stat, statfs, symlink } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
+import { FluxError } from '../errors.js'
+import { writeAll } from '../models/write.js'
+import { withFileLock } from './file-lock.js'
+import { lockPath, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
+import { hubFetch, pause, type Requests } from './requests.js'
+
+/** Cut connections in a row, without a byte between them, after which a download is given up. */
+const MOST_CUTS = 5
+
+/**
+ * Takes a file into the cache, unless it is there. The bytes go to `blobs/<hash>.incomplete`, from which a later call goes on; they get
+ * their name when their hash is right, and the snapshot a link to it. Another process that takes the same file is waited for.
+ *
+ * @param onBytes more bytes of the file are there
+ * @returns the file's path in the snapshot
+ * @throws {FluxError} FLUX_DOWNLOAD, FLUX_NOT_FOUND
+ */
+export async function download(repository: Repository, file: RepositoryFile, requests: Requests, onBytes: (bytes: number) => void): Promise<string> {
+  const link = snapshotPath(repository, file.path)
+  if ((await sizeOf(link)) === file.size) {
+    onBytes(file.size)
+    return link
+  }
+  const { hash } = file
+  if (hash === undefined) throw new FluxError('FLUX_NOT_FOUND', `${repository.reference.text}: ${file.path} is not in the cache`)
+  const blob = join(repository.folder, 'blobs', hash)
+  await mkdir(dirname(blob), { recursive: true })
+  await withFileLock(lockPath(repository.folder, hash), requests.signal, async () => {
+    if ((await sizeOf(blob)) === file.size) return onBytes(file.size)
+    await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
+    await rename(`${blob}.incomplete`, blob)
+  })
+  await mkdir(dirname(link), { recursive: true })
+  await rm(link, { force: true })
+  // Windows allows links to administrators only
+  await symlink(relative(dirname(link), blob), link).catch(() => copyFile(blob, link))
+  return link
+}
+
+type Wanted = Required<RepositoryFile>
+
+/** Brings a partial file to its full length and checks its hash; what is there already is kept. */
+async function fill(partial: string, repository: Repository, file: Wanted, requests: Requests, onBytes: (bytes: number) => void): Promise<void> {
+  const what = `${repository.reference.text} (${file.path})`
+  const fail = (message: string, cause?: unknown): never => {
+    throw new FluxError('FLUX_DOWNLOAD', `${what}: ${message}`, { cause })
+  }
+  const hash = startHash(file)
+  if (((await sizeOf(partial)) ?? 0) > file.size) await rm(partial)
+  const handle = await open(partial, 'a')
+  let there = 0
+  // what is hashed is what has been written, however the connection ends
+  const took = (bytes: Uint8Array) => {
+    hash.update(bytes)
+    there += bytes.length
+    onBytes(bytes.length)
+  }
+  try {
+    for await (const bytes of createReadStream(partial)) took(bytes as Buffer)
+    await checkSpace(dirname(partial), file.size - there, fail)
+    for (let cuts = 0; there < file.size;) {
+      const before = there
+      try {
+        for await (const bytes of bodyFrom(there, repository, file, requests, what)) {
+          if (there + bytes.length > file.size) fail(`the server sends more than the ${file.size} bytes that it promised. Try again`)
+          await writeAll(handle, bytes)
+          took(bytes)
+        }
+        if (there === before) throw new Error('it ended at once')
+      } catch (error) {
+        requests.signal?.throwIfAborted()
+        if (error instanceof FluxError) throw error
+        cuts = there > before ? 1 : cuts + 1
+        if (cuts > MOST_CUTS) fail(`the connection was cut ${cuts} times (${String(error)}). Try again: it goes on where it stopped`, error)
+        await pause(requests, cuts - 1)
+      }
+    }
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  const found = hash.digest('hex')
+  if (found === file.hash) return
+  await rm(partial)
+  fail(`what arrived has the hash ${found}, not ${file.hash}, and was removed. Try again`)
+}
+
+/** The file's bytes from an offset on. */
+async function* bodyFrom(offset: number, repository: Repository, file: Wanted, requests: Requests, what: string): AsyncGenerator<Uint8Array> {
+  const { downloadFile } = await import('@huggingface/hub')
+  const { reference, commit } = repository
+  let failure: unknown
+  const fetch: typeof globalThis.fetch = (...request) =>
+    hubFetch(requests, what)(...request).catch((error: unknown) => {
+      failure = error
+      throw error
+    })
+  const blob = await downloadFile({ repo: reference.repository, path: file.path, revision: commit, hubUrl: requests.settings.endpoint, fetch })
+  if (blob?.size !== file.size) {
+    const has = blob ? `has ${blob.size} bytes of it, not the ${file.size} that it listed` : 'has it no longer'
+    throw new FluxError('FLUX_DOWNLOAD', `${what}: the hub ${has}. Try again`)
+  }
+  try {
+    yield* blob.slice(offset).stream()
+  } catch (error) {
+    // the library's streams give the message alone
+    throw failure ?? error
+  }
+}
+
+/** Large files are known by their sha256, the others by git's sha1 of their contents behind a header. */
+function startHash({ hash, size }: Wanted): Hash {
+  return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
+}
+
+async function checkSpace(folder: string, bytes: number, fail: (message: string) => never): Promise<void> {
+  const { bavail, bsize } = await statfs(folder)
+  const gb = (count: number) => `${(count / 1e9).toFixed(1)} GB`
+  if (bytes > bavail * bsize) fail(`${gb(bytes)} are needed, and ${folder} has ${gb(bavail * bsize)} left. Make room, or set HF_HUB_CACHE to another disk`)
+}
+
+async function sizeOf(path: string): Promise<number | undefined> {
+  return stat(path).then(({ size }) => size, () => undefined)
+}
