@@ -52,7 +52,12 @@ const FLUX_VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth'
  *   version or tensor type
  */
 export async function inspect(path: string): Promise<Inspection> {
-  const file = await openModelFile(path)
+  return describeFile(await openModelFile(path))
+}
+
+/** {@link inspect} for a file that is open already. */
+export function describeFile(file: ModelFile): Inspection {
+  const { path } = file
   const identity = identify(file)
   const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config'> = {
     role: identity?.kind ? ROLES[identity.kind] : 'unknown',

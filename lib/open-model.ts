@@ -1,7 +1,8 @@
-import { FluxError } from './errors.js'
+import { FluxError, type FluxErrorCode } from './errors.js'
 import { isOnHub } from './hub/plan.js'
 import { fromHub, type PullOptions } from './hub/pull.js'
 import { checkModelFiles, locateModelFiles, locateTokenizer, type ModelFiles } from './models/locate.js'
+import type { ModelFile } from './models/model-file.js'
 import { openNetworkFile, type NetworkFile, type Networks } from './models/network-file.js'
 import { tinyModelFiles } from './models/tiny-model.js'
 import { CLIP_TOKENIZER_FILES, ClipTokenizer } from './tokenizers/clip.js'
@@ -15,56 +16,92 @@ export interface OpenModel extends Networks {
 /**
  * @param source 'tiny', a preset or a place on the hub, a folder, or the files
  * @param hub how files on the hub are taken into the cache
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file; all that is wrong
+ *   at once, with the code of the first
  */
 export async function openModel(source: string | ModelFiles, hub: PullOptions = {}): Promise<OpenModel> {
   const files = await resolveSource(source, hub)
-  const networks = {
-    transformer: await openNetworkFile('flux', files.transformer),
-    t5: await openNetworkFile('t5', files.t5),
-    clip: await openNetworkFile('clip', files.clip),
-    vae: await openNetworkFile('autoencoder', files.vae),
-  }
-  checkFit(networks)
-  const inside = networks.t5.file.metadata.has('tokenizer.ggml.tokens') ? files.t5 : undefined
-  const t5 = files.tokenizers?.t5 ?? inside ?? (await locateTokenizer(files.t5, 'tokenizer_2', T5_TOKENIZER_FILES))
-  const clip = files.tokenizers?.clip ?? (await locateTokenizer(files.clip, 'tokenizer', CLIP_TOKENIZER_FILES))
-  return { ...networks, tokenizers: { t5: await T5Tokenizer.load(t5), clip: await ClipTokenizer.load(clip) } }
+  const { model, problems } = await checkModel(files)
+  throwAll(problems)
+  return model as OpenModel
+}
+
+/** Opens what can be opened of a model, and tells everything that stands against loading it. */
+export async function checkModel(files: ModelFiles): Promise<{ model: Partial<OpenModel>; problems: FluxError[] }> {
+  const problems: FluxError[] = []
+  const noted = <T>(opening: Promise<T>): Promise<T | undefined> =>
+    opening.catch((error: unknown) => {
+      if (!(error instanceof FluxError)) throw error
+      problems.push(error)
+      return undefined
+    })
+  const networks = defined({
+    transformer: await noted(openNetworkFile('flux', files.transformer)),
+    t5: await noted(openNetworkFile('t5', files.t5)),
+    clip: await noted(openNetworkFile('clip', files.clip)),
+    vae: await noted(openNetworkFile('autoencoder', files.vae)),
+  })
+  problems.push(...misfits(networks))
+  const t5 = networks.t5 && (await noted(openT5Tokenizer(networks.t5.file, files)))
+  const clip = networks.clip && (await noted(openClipTokenizer(files)))
+  return { model: { ...networks, ...(t5 && clip ? { tokenizers: { t5, clip } } : {}) }, problems }
+}
+
+async function openT5Tokenizer({ metadata }: ModelFile, { t5, tokenizers }: ModelFiles): Promise<T5Tokenizer> {
+  const inside = metadata.has('tokenizer.ggml.tokens') ? t5 : undefined
+  return T5Tokenizer.load(tokenizers?.t5 ?? inside ?? (await locateTokenizer(t5, 'tokenizer_2', T5_TOKENIZER_FILES)))
+}
+
+async function openClipTokenizer({ clip, tokenizers }: ModelFiles): Promise<ClipTokenizer> {
+  return ClipTokenizer.load(tokenizers?.clip ?? (await locateTokenizer(clip, 'tokenizer', CLIP_TOKENIZER_FILES)))
+}
+
+function throwAll(problems: FluxError[]): void {
+  const [first, ...more] = problems
+  if (!first) return
+  if (more.length === 0) throw first
+  const list = problems.map(({ message }) => `\n- ${message}`).join('')
+  throw new FluxError(first.code, `the model cannot be loaded, for ${problems.length} reasons:${list}`, { cause: first })
+}
+
+function defined<T extends object>(object: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as { [K in keyof T]?: Exclude<T[K], undefined> }
 }
 
 /** The files of a model on this machine; those on the hub are taken from there. */
 export async function resolveSource(source: string | ModelFiles, hub: PullOptions = {}): Promise<ModelFiles> {
   if (source === 'tiny') return tinyModelFiles()
   if (typeof source !== 'string') checkModelFiles(source)
-  if (isOnHub(source)) return fromHub(source, hub, checkFit)
+  if (isOnHub(source)) return fromHub(source, hub, (networks) => throwAll(misfits(networks)))
   if (typeof source === 'string') return locateModelFiles(source)
   return source
 }
 
-/** Files that are sound each for itself, but of different models. */
-function checkFit({ transformer, t5, clip, vae }: Networks): void {
+/** What is wrong with files that are sound each for itself, but of different models. */
+function misfits({ transformer, t5, clip, vae }: Partial<Networks>): FluxError[] {
+  const found: FluxError[] = []
+  if (!transformer) return found
   const { inChannels, outChannels, contextInDim, vecInDim } = transformer.config
+  const refuse = ({ file: { path } }: NetworkFile<unknown>, message: string, code: FluxErrorCode = 'FLUX_BAD_FILE') => {
+    found.push(new FluxError(code, `${path} ${message}`))
+  }
   if (inChannels !== 64) {
-    const what = `${transformer.file.path} takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
-    throw new FluxError('FLUX_UNSUPPORTED', `${what}; text to image needs a model with 64, such as FLUX.1 dev or schnell`)
+    const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
+    refuse(transformer, `${what}; text to image needs a model with 64, such as FLUX.1 dev or schnell`, 'FLUX_UNSUPPORTED')
   }
-  const refuse = ({ file: { path } }: NetworkFile<unknown>, message: string): never => {
-    throw new FluxError('FLUX_BAD_FILE', `${path} ${message}`)
-  }
-  const { dModel } = t5.config
-  if (dModel !== contextInDim) {
-    const what = `gives states of width ${dModel}, but the transformer takes ${contextInDim}`
+  if (t5 && t5.config.dModel !== contextInDim) {
+    const what = `gives states of width ${t5.config.dModel}, but the transformer takes ${contextInDim}`
     refuse(t5, `${what}; give the T5 encoder of this model (FLUX.1: T5 v1.1 XXL)`)
   }
-  const { hiddenSize } = clip.config
-  if (hiddenSize !== vecInDim) {
-    const what = `gives a vector of ${hiddenSize}, but the transformer takes ${vecInDim}`
+  if (clip && clip.config.hiddenSize !== vecInDim) {
+    const what = `gives a vector of ${clip.config.hiddenSize}, but the transformer takes ${vecInDim}`
     refuse(clip, `${what}; give the CLIP encoder of this model (FLUX.1: CLIP-L)`)
   }
+  if (!vae) return found
   const { zChannels, chMult, hasDecoder } = vae.config
   if (zChannels !== 16 || outChannels !== 64 || chMult.length !== 4) {
     const has = `has ${zChannels} channels in ${chMult.length} levels, and the transformer gives ${outChannels / 4}`
     refuse(vae, `${has}, where all should be 16 in 4 levels; give the autoencoder of FLUX.1 (ae.safetensors)`)
-  }
-  if (!hasDecoder) refuse(vae, 'holds no decoder; give the complete autoencoder of FLUX.1 (ae.safetensors)')
+  } else if (!hasDecoder) refuse(vae, 'holds no decoder; give the complete autoencoder of FLUX.1 (ae.safetensors)')
+  return found
 }

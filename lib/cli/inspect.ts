@@ -1,27 +1,39 @@
+import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
-import type { Inspection } from '../index.js'
-import { formatBytes, formatCount, printable, table } from './format.js'
+import type { Inspection, ModelInspection } from '../index.js'
+import { formatBytes, formatCount, formatSeconds, printable, table } from './format.js'
 
 const METADATA_LINES = 12
 
 export function inspectCommand(program: Command): void {
   program
     .command('inspect')
-    .description('tell what model files hold')
-    .argument('<files...>', '.gguf or .safetensors files')
+    .description('tell what model files hold, what a model lacks, and what a picture with it would cost here')
+    .argument('<models...>', '.gguf or .safetensors files, folders, presets, hf:owner/name:file (only headers are read from the hub)')
     .option('--json', 'print one JSON array')
-    .addHelpText('after', `\nExamples:\n  ggflux inspect flux1-schnell-Q4_0.gguf\n  ggflux inspect --json *.gguf ae.safetensors`)
-    .action(inspectFiles)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  ggflux inspect flux1-schnell-Q4_0.gguf
+  ggflux inspect ComfyUI/models
+  ggflux inspect hf:city96/FLUX.1-dev-gguf:Q8_0
+  ggflux inspect --json *.gguf ae.safetensors`,
+    )
+    .action(inspectAll)
 }
 
-async function inspectFiles(paths: string[], { json }: { json?: true }): Promise<void> {
-  const [{ inspect }, { FluxError }] = await Promise.all([import('../inspect.js'), import('../errors.js')])
-  const results: (Inspection | { path: string; error: { code: string; message: string } })[] = []
-  for (const path of paths) {
+type Failure = { path: string; error: { code: string; message: string } }
+
+async function inspectAll(names: string[], { json }: { json?: true }): Promise<void> {
+  const { FluxError } = await import('../errors.js')
+  const results: (Inspection | ModelInspection | Failure)[] = []
+  for (const path of names) {
     try {
-      const result = await inspect(path)
+      const result = await inspectOne(path)
       results.push(result)
-      if (!json) console.log(`${results.length > 1 ? '\n' : ''}${describe(result)}`)
+      if ('files' in result && result.problems.length > 0) process.exitCode = 1
+      if (!json) console.log(`${results.length > 1 ? '\n' : ''}${'files' in result ? describeModel(result) : describe(result)}`)
     } catch (error) {
       if (!(error instanceof FluxError)) throw error
       results.push({ path, error: { code: error.code, message: error.message } })
@@ -30,6 +42,23 @@ async function inspectFiles(paths: string[], { json }: { json?: true }): Promise
     }
   }
   if (json) console.log(JSON.stringify(results, null, 2))
+}
+
+/** A folder, a preset and what lies on the hub is a model; all else is a file. */
+async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
+  const { isOnHub } = await import('../hub/plan.js')
+  const isFolder = await stat(name).then((entry) => entry.isDirectory(), () => false)
+  if (!isFolder && !isOnHub(name)) return (await import('../inspect.js')).inspect(name)
+  return (await import('../inspect-model.js')).inspectModel(name)
+}
+
+function describeModel({ files, problems, picture, memory }: ModelInspection): string {
+  const lines = files.map((file) => `${describe(file)}\n`)
+  if (!picture) return [...lines, ...(problems.length > 0 ? ['this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`)] : [])].join('\n').trimEnd()
+  const { width, height, steps, seconds, memory: needed } = picture
+  const fits = needed.total <= memory ? 'fits' : 'does not fit: take a smaller quantisation, or a smaller picture'
+  const time = seconds ? `, about ${formatSeconds(seconds.total)} here` : ''
+  return [...lines, `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${formatBytes(needed.total)} (${formatBytes(memory)} in this machine: ${fits})${time}`].join('\n')
 }
 
 function describe(file: Inspection): string {

@@ -9,6 +9,7 @@ import { joinParts } from '../models/split.js'
 import { badOption, requireSignal } from '../option-checks.js'
 import { download } from './download.js'
 import { isOnHub, notOnHub, planFile, planModel, type HubFiles, type Plan } from './plan.js'
+import { isReference } from './reference.js'
 import { remoteFile } from './remote-file.js'
 import { snapshotPath } from './repository.js'
 import type { Requests } from './requests.js'
@@ -54,6 +55,15 @@ export async function fromHub(source: string | ModelFiles, options: PullOptions,
     if (requests.settings.offline || !(error instanceof FluxError) || error.code !== 'FLUX_NOT_FOUND') throw error
   })
   return take(cached ?? (await planModel(source, 'hub', requests)), requests, options, check)
+}
+
+/** The headers of a model on the hub, or of one file there; what is in the cache is read there. Nothing is downloaded. */
+export async function headersFromHub(source: string | ModelFiles, options: PullOptions = {}): Promise<ModelFile[]> {
+  const requests = await requestsOf(options)
+  const where = requests.settings.offline ? 'cache' : 'hub'
+  const isFile = typeof source === 'string' && isReference(source)
+  const places = isFile ? [await planFile(source, where, requests)] : Object.values((await planModel(source, where, requests)).parts)
+  return Promise.all(places.map((place) => openHeader(place, requests)))
 }
 
 async function requestsOf({ signal, onProgress, ...hub }: PullOptions): Promise<Requests> {

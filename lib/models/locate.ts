@@ -83,7 +83,8 @@ export async function locateModelFiles(place: string): Promise<ModelFiles> {
   return files as Record<Part, string>
 }
 
-async function modelFilesIn(place: string): Promise<string[]> {
+/** The model files at the usual places of a folder. @throws {FluxError} FLUX_NOT_FOUND when there is no such folder */
+export async function modelFilesIn(place: string): Promise<string[]> {
   const isModel = (name: string) => MODEL_SUFFIXES.includes(extname(name).toLowerCase()) && !isLaterPart(name)
   if (isModel(place) && (await stat(place).then((entry) => entry.isFile(), () => false))) return [place]
   const lists = await Promise.all(

@@ -2,8 +2,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { FluxPipeline, measureRoof } from '../../lib/index.js'
-import { loadTiny, randomModel, SMALL, streamed } from '../support/tiny.js'
+import { FluxPipeline, inspectModel, measureRoof } from '../../lib/index.js'
+import { tinyModelFiles } from '../../lib/models/tiny-model.js'
+import { loadTiny, ONE_THREAD, randomModel, SMALL, streamed } from '../support/tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-estimate-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -49,4 +50,19 @@ test('the roof is in the range of processors', async () => {
   for (const rate of [registers, memory]) expect(rate).toBeGreaterThan(1e8)
   expect(registers).toBeLessThan(1e14)
   expect(cache).toBeLessThan(1e14)
+})
+
+test('a model is inspected as a whole: its files, what a picture costs, and everything that it lacks', async () => {
+  const { files, problems, picture } = await inspectModel('tiny', ONE_THREAD)
+  expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
+  expect(problems).toEqual([])
+  // the model card's defaults
+  expect(picture).toMatchObject({ width: 128, height: 128, steps: 8 })
+  expect(picture!.memory.weights).toBeGreaterThan(files[0]!.size)
+
+  const { transformer } = tinyModelFiles()
+  const lacking = await inspectModel({ transformer, t5: transformer, clip: 'none.gguf', vae: transformer })
+  expect(lacking.files.map(({ path }) => path)).toEqual([transformer])
+  expect(lacking.problems).toHaveLength(3)
+  expect(lacking).not.toHaveProperty('picture')
 })

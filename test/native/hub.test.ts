@@ -7,8 +7,10 @@ import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { withFileLock } from '../../dist/hub/file-lock.js'
-import { cachedModels, FluxPipeline, pull, pullFile, removeCached } from '../../dist/index.js'
+import { withFileLock } from '../../lib/hub/file-lock.js'
+import { headersFromHub } from '../../lib/hub/pull.js'
+import { cachedModels, FluxPipeline, pull, pullFile, removeCached } from '../../lib/index.js'
+import { describeFile } from '../../lib/inspect.js'
 import { FakeHub } from '../support/hub.js'
 import { freePort } from '../support/rpc-server.js'
 import { loadTiny, ONE_THREAD, SMALL } from '../support/tiny.js'
@@ -98,6 +100,15 @@ describe('a model', () => {
   test('headers are read first: what is no FLUX.1 costs no download', async () => {
     await expect(pull(`hf:${SCHNELL}:Q8_0`, options())).rejects.toThrow(/flux1-schnell-Q8_0.gguf\): this seems to be a CLIP text encoder, not a FLUX transformer/)
     expect(readdirSync(cacheDir).flatMap((name) => (existsSync(join(cacheDir, name, 'blobs')) ? [name] : []))).toEqual([])
+  })
+
+  test('is inspected where it lies', async () => {
+    const headers = await headersFromHub(`hf:${SCHNELL}:Q4_K_S`, options())
+    expect(headers.map(({ path, size }) => [path, size])).toEqual([[`hf:${SCHNELL}:Q4_K_S (flux1-schnell-Q4_K_S.gguf)`, tiny('transformer.gguf').length]])
+    const kinds = (await headersFromHub('flux.1-schnell', options())).map((file) => describeFile(file))
+    expect(kinds.map(({ role, problems }) => [role, problems])).toEqual([['transformer', []], ['t5', []], ['clip', []], ['autoencoder', []]])
+    expect(bytesRequests().every(({ range }) => range !== undefined)).toBe(true)
+    expect(readdirSync(cacheDir).some((name) => existsSync(join(cacheDir, name, 'blobs')))).toBe(false)
   })
 
   test('parts on the hub and on this machine', async () => {
@@ -307,6 +318,7 @@ describe('the commands', () => {
     expect(listed).toMatch(/^hf:city96\/FLUX.1-schnell-gguf:flux1-schnell-Q4_K_S.gguf +transformer/m)
     expect(listed).toMatch(/^4 files, /m)
     expect(JSON.parse(json)).toHaveLength(4)
+    expect((await ggflux('inspect', 'flux.1-schnell')).stdout).toMatch(/flux1-schnell-Q4_K_S.gguf$/m)
     await ggflux('generate', 'a red circle', '--model', 'flux.1-schnell', '--steps', '1', '--width', '64', '--height', '64', '-o', 'out.png')
     expect(readFileSync(join(cacheDir, 'out.png')).subarray(1, 4).toString()).toBe('PNG')
     expect((await ggflux('rm', 'flux.1-schnell')).stdout).toMatch(/are free again/)

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { presetReference } from '../../dist/hub/presets.js'
-import { isSafePath, parseReference } from '../../dist/hub/reference.js'
-import { selectModel, selectTokenizer } from '../../dist/hub/select.js'
-import { hubSettings } from '../../dist/hub/settings.js'
+import { presetReference } from '../../lib/hub/presets.js'
+import { isSafePath, parseReference } from '../../lib/hub/reference.js'
+import { selectModel, selectTokenizer } from '../../lib/hub/select.js'
+import { hubSettings } from '../../lib/hub/settings.js'
 
 describe('references', () => {
   test.each([

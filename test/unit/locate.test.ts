@@ -125,7 +125,15 @@ describe('a folder', () => {
 
   test.each(['no such folder', '', 'a\0b'])('%o, which is none', async (name) => {
     const none = `'${name}' is no preset and no folder`
-    await expect(openModel(name)).rejects.toThrow(fails('FLUX_NOT_FOUND', none, "give 'tiny', a folder, or {"))
+    await expect(openModel(name)).rejects.toThrow(fails('FLUX_NOT_FOUND', none, "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or {"))
+  })
+
+  test('all that is wrong is told at once', async () => {
+    const { vae, clip } = filesIn(model)
+    const wrong = openModel({ transformer: join(model, 'vocab.json'), t5: vae, clip, vae: join(model, 'none.safetensors') })
+    await expect(wrong).rejects.toThrow(
+      fails('FLUX_BAD_FILE', 'cannot be loaded, for 3 reasons:', 'vocab.json: this is a JSON text', '\n- ', 'this seems to be an autoencoder, not a T5', '\n- ', 'there is no such file'),
+    )
   })
 
   test('a file as a folder', async () => {
