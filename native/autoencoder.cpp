@@ -76,7 +76,9 @@ ggml_tensor * Autoencoder::resnet(Graph & g, const ResnetBlock & block, ggml_ten
     ggml_tensor * h = norm_silu_conv2d(g, block.norm1, block.conv1, x, eps);
     h = norm_silu_conv2d(g, block.norm2, block.conv2, h, eps);
     if (block.nin_shortcut.weight) x = conv2d(g, block.nin_shortcut, x, 1, 0);
-    h = ggml_add(ctx, h, x);  // in this order: what comes second is computed last, so the shortcut takes the place of the first convolution
+    // What comes second is computed last, so the shortcut takes the place of the first convolution; otherwise the sum takes the place of x. Both
+    // leave fewer holes among the buffers: 4 % less memory for 1024 x 1024.
+    h = block.nin_shortcut.weight ? ggml_add(ctx, h, x) : ggml_add(ctx, x, h);
     g.stop_point(h);
     return h;
 }
