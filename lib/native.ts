@@ -37,17 +37,30 @@ export interface NativePiece {
   scale?: number
 }
 
-/** A low-rank addition to the layer with the matrix `weight`. */
+/** What is added to the layer with the matrix `weight`: scale * (M x + bias) to rows `first` and on. */
 export interface NativeAddition {
   /** canonical name of the layer's matrix */
   weight: string
-  /** names of the two matrices, [rank, in] and [rows, rank] as torch prints them */
-  down: string
-  up: string
   first: number
   rows: number
-  rank: number
+  /** M is `one` (LoRA), the elementwise product of `one` and `two` (LoHa), or their Kronecker product (LoKr) */
+  kind: 'product' | 'hadamard' | 'kronecker'
+  one: NativeFactor
+  two?: NativeFactor
+  /** name of a vector of `rows` numbers */
+  bias?: string
   scale: number
+}
+
+/** A matrix of `out` rows and `in` columns: `up` times `down`, or `down` alone. Tensors by name, shapes as torch prints them. */
+export interface NativeFactor {
+  in: number
+  out: number
+  /** [rank, in], or [out, in] where there is no `up` */
+  down: string
+  /** [out, rank] */
+  up?: string
+  rank?: number
 }
 
 export interface NativeDevice {
@@ -127,7 +140,7 @@ export interface NativeNetwork {
   /** bytes of the buffers for activations that `run` would need; allocates none, reads no weights. Only before `load` */
   measure(mode: string, shape: number[]): Promise<number>
   /**
-   * What linear layers have added from now on, in place of what they had: rows `first` and on of a layer's output grow by scale * up (down x).
+   * What linear layers have added from now on, in place of what they had.
    * `tensors` are those of the additions, in `files`.
    */
   adapt(files: string[], tensors: NativeTensor[], additions: NativeAddition[], memoryLimit: number): Promise<void>

@@ -190,7 +190,7 @@ void Evaluator::set_adapters(Adapters adapters) {
     key_.clear();
     adapters_ = std::move(adapters);
     adapter_nodes_ = 0;
-    for (const auto & [weight, list] : adapters_) adapter_nodes_ += 8 * list.size();
+    for (const auto & [weight, list] : adapters_) adapter_nodes_ += 32 * list.size();
 }
 
 void Evaluator::trim() {

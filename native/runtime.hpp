@@ -53,8 +53,18 @@ using Shape = std::vector<int64_t>;
 // types than F32 and F16. bf16: to bfloat16 beside all, and F32 and F16 weights themselves.
 enum class Precision { automatic, f32, bf16 };
 
-// A low-rank addition to a linear layer: rows `first` and on of its output grow by scale * up (down x).
-struct Adapter { ggml_tensor * down, * up; float scale; int64_t first; };  // down [in, rank], up [rank, rows]
+// A matrix of `out` rows that is up * down, or down alone.
+struct Factor { ggml_tensor * down, * up; };  // [in, rank], [rank, out]; or [in, out], nothing
+
+// An addition to a linear layer: rows `first` and on of its output grow by scale * (M x + bias). M is `one`, the elementwise product of `one` and
+// `two`, or their Kronecker product.
+struct Adapter {
+    enum class Kind { product, hadamard, kronecker } kind;
+    Factor one, two;
+    ggml_tensor * bias;
+    float scale;
+    int64_t first;
+};
 using Adapters = std::unordered_map<const ggml_tensor *, std::vector<Adapter>>;  // by the layer's weight
 
 // A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.

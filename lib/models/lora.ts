@@ -1,6 +1,6 @@
 import { FluxError } from '../errors.js'
 import { badOption, requireOptions } from '../option-checks.js'
-import type { NativeAddition, NativeTensor } from '../native.js'
+import type { NativeAddition, NativeFactor, NativeTensor } from '../native.js'
 import { fluxLayout, type FluxConfig } from './layouts/flux.js'
 import { openModelFile, type ModelFile, type TensorInfo } from './model-file.js'
 import { FLUX_NAMES } from './names/flux.js'
@@ -43,19 +43,33 @@ interface LoraLayer {
   /** canonical name of the matrix, and the first of its rows that the addition belongs to */
   weight: string
   first: number
-  down: TensorInfo
-  up: TensorInfo
+  kind: NativeAddition['kind']
+  one: Factor
+  two?: Factor
+  bias?: TensorInfo
   /** alpha / rank, or 1 where the file has no alpha */
   scale: number
 }
 
-/** How files call the two matrices of a layer, and the number that they are multiplied with. */
-const FORMS: readonly (readonly [suffix: RegExp, what: 'down' | 'up' | 'alpha'])[] = [
+/** A matrix, or the product up * down of two. */
+interface Factor {
+  down: TensorInfo
+  up?: TensorInfo
+}
+
+/** What a tensor is to its layer. LoHa's and LoKr's `a` comes second, as LoRA's `up`. */
+const ROLES = ['down', 'up', 'bias', 'alpha', 'hada_w1_a', 'hada_w1_b', 'hada_w2_a', 'hada_w2_b', 'lokr_w1', 'lokr_w1_a', 'lokr_w1_b', 'lokr_w2', 'lokr_w2_a', 'lokr_w2_b'] as const
+type Role = (typeof ROLES)[number]
+
+/** How files call them. */
+const FORMS: readonly (readonly [suffix: RegExp, role: Role])[] = [
   [/\.lora_A(\.default)?\.weight$/, 'down'],
   [/\.lora_B(\.default)?\.weight$/, 'up'],
+  [/\.lora_B(\.default)?\.bias$/, 'bias'],
   [/[._]lora[._]down\.weight$/, 'down'],
   [/[._]lora[._]up\.weight$/, 'up'],
   [/\.alpha$/, 'alpha'],
+  ...ROLES.slice(4).map((role) => [new RegExp(`\\.${role}$`), role] as const),
 ]
 /** XLabs' processors: 1 for the picture, 2 for the text. */
 const XLABS = /^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora([12])\.(down|up)\.weight$/
@@ -63,12 +77,13 @@ const PREFIXES = ['base_model.model.', 'model.diffusion_model.', 'diffusion_mode
 const TYPES = ['F32', 'F16', 'BF16']
 const MAX_RANK = 4096
 
-type Parts = Partial<Record<'down' | 'up' | 'alpha', TensorInfo>>
+type Parts = Partial<Record<Role, TensorInfo>>
 
 /**
- * Reads a LoRA's header: PEFT's and diffusers' names, ai-toolkit's, kohya's, OneTrainer's, XLabs', or those of the official files.
+ * Reads a LoRA's header: PEFT's and diffusers' names, ai-toolkit's, kohya's, OneTrainer's, XLabs', LyCORIS' (LoHa, LoKr),
+ * or those of the official files.
  *
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when no name belongs to a layer of the transformer, and for LoHa, LoKr and DoRA
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when no name belongs to a layer of the transformer, and for DoRA
  */
 export async function openLora(path: string, config: FluxConfig): Promise<Lora> {
   const file = await openModelFile(path)
@@ -77,9 +92,9 @@ export async function openLora(path: string, config: FluxConfig): Promise<Lora> 
   const found = new Map<string, Parts>()
   const left: string[] = []
   for (const tensor of file.tensors.values()) {
-    const [layer, what] = partOf(tensor.name) ?? []
-    if (layer === undefined || what === undefined || !targets.find(layer)) left.push(tensor.name)
-    else found.set(layer, { ...found.get(layer), [what]: tensor })
+    const [layer, role] = partOf(tensor.name) ?? []
+    if (layer === undefined || role === undefined || !targets.find(layer)) left.push(tensor.name)
+    else found.set(layer, { ...found.get(layer), [role]: tensor })
   }
   if (found.size === 0) {
     const some = [...file.tensors.keys()].slice(0, 3).join(', ')
@@ -91,17 +106,14 @@ export async function openLora(path: string, config: FluxConfig): Promise<Lora> 
 
 function refuseOthers(file: ModelFile): void {
   if (file.parts) throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
-  for (const name of file.tensors.keys()) {
-    const [, kind] = /\.(lokr|hada|dora_scale|lora_magnitude_vector)(_|\.|$)/.exec(name) ?? []
-    if (!kind) continue
-    const what = kind === 'lokr' ? 'a LoKr' : kind === 'hada' ? 'a LoHa' : 'a DoRA'
-    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is ${what} (${name}), which is not read. Use a LoRA, or merge it into the model with the tool that made it`)
-  }
+  const dora = [...file.tensors.keys()].find((name) => /\.(dora_scale|lora_magnitude_vector)(\.|$)/.test(name))
+  if (dora === undefined) return
+  throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a DoRA (${dora}), which is not read. Use a LoRA, or merge it into the model with the tool that made it`)
 }
 
-function partOf(name: string): [layer: string, what: 'down' | 'up' | 'alpha'] | undefined {
+function partOf(name: string): [layer: string, role: Role] | undefined {
   const xlabs = XLABS.exec(name)
-  if (xlabs) return [`double_blocks.${xlabs[1]}.${xlabs[3] === '1' ? 'img' : 'txt'}_attn.${xlabs[2]}`, xlabs[4] as 'down' | 'up']
+  if (xlabs) return [`double_blocks.${xlabs[1]}.${xlabs[3] === '1' ? 'img' : 'txt'}_attn.${xlabs[2]}`, xlabs[4] as Role]
   const form = FORMS.find(([suffix]) => suffix.test(name))
   return form && [name.replace(form[0], ''), form[1]]
 }
@@ -129,7 +141,7 @@ class Targets {
   }
 
   find(layer: string): Target | undefined {
-    const [, flat] = /^lora_(?:unet|transformer)_(.*)$/.exec(layer) ?? []
+    const [, flat] = /^(?:lora_unet|lora_transformer|lycoris)_(.*)$/.exec(layer) ?? []
     if (flat !== undefined) return this.#named(this.#flat.get(flat) ?? '')
     const prefix = PREFIXES.find((prefix) => layer.startsWith(prefix))!
     return this.#named(layer.slice(prefix.length))
@@ -161,23 +173,55 @@ function diffusersLayers({ depth, depthSingleBlocks }: FluxConfig): string[] {
   return [...each(depth, 'transformer_blocks', [...double, ...around]), ...each(depthSingleBlocks, 'single_transformer_blocks', single), ...outside]
 }
 
-async function layerOf(path: string, layer: string, { down, up, alpha }: Parts, targets: Targets): Promise<LoraLayer> {
+async function layerOf(path: string, layer: string, parts: Parts, targets: Targets): Promise<LoraLayer> {
   const fail = (message: string): never => {
     throw new FluxError('FLUX_BAD_FILE', `${path}: ${message}. Use another copy of the LoRA`)
   }
-  if (!down || !up) return fail(`${layer} has ${down ? 'a first matrix (down, A) and no second (up, B)' : up ? 'a second matrix (up, B) and no first (down, A)' : 'an alpha and no matrices'}`)
   const { weight, first, rows, input } = targets.find(layer)!
-  for (const { name, type, shape } of [down, up]) {
+  for (const { name, type, shape } of Object.values(parts)) {
     if (!TYPES.includes(type)) throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
+    if (name === parts.alpha?.name || name === parts.bias?.name) continue
     if (shape.length !== 2) fail(`tensor ${name} has shape [${shape.join(', ')}]; two dimensions are expected`)
+    if (shape.some((size) => size < 1)) fail(`tensor ${name} has no numbers`)
   }
-  const rank = down.shape[0]!
-  if (rank < 1 || rank > MAX_RANK) fail(`tensor ${down.name} has rank ${rank}; 1 to ${MAX_RANK} are possible`)
-  if (down.shape[1] !== input) fail(`tensor ${down.name} takes ${down.shape[1]} numbers, but ${weight} of this model takes ${input}`)
-  if (up.shape[0] !== rows || up.shape[1] !== rank) fail(`tensor ${up.name} has shape [${up.shape.join(', ')}], but [${rows}, ${rank}] is needed`)
-  const value = alpha ? await readScalar(path, alpha) : rank
+  const { kind, one, two } = formOf(layer, parts, fail)
+  for (const { down, up } of two ? [one, two] : [one]) {
+    if (!up) continue
+    const rank = down.shape[0]!
+    if (rank > MAX_RANK) fail(`tensor ${down.name} has rank ${rank}; 1 to ${MAX_RANK} are possible`)
+    if (up.shape[1] !== rank) fail(`tensor ${up.name} has shape [${up.shape.join(', ')}], but rank ${rank} is needed`)
+  }
+  const [outer, inner] = [sizeOf(one), two && sizeOf(two)]
+  const [out, takes] = inner && kind === 'kronecker' ? [outer.out * inner.out, outer.in * inner.in] : [outer.out, outer.in]
+  if (takes !== input) fail(`tensor ${one.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
+  if (out !== rows) fail(`tensor ${(one.up ?? one.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)
+  if (inner && kind === 'hadamard' && (inner.out !== out || inner.in !== takes)) fail(`tensor ${two!.down.name} makes another matrix than ${one.down.name}`)
+  const { alpha, bias } = parts
+  if (bias && (bias.shape.length !== 1 || bias.shape[0] !== rows)) fail(`tensor ${bias.name} has shape [${bias.shape.join(', ')}], but [${rows}] is needed`)
+  // a LoKr of two whole matrices has no rank, and its alpha means nothing
+  const rank = one.up && kind !== 'kronecker' ? one.down.shape[0]! : two?.up ? two.down.shape[0]! : one.up ? one.down.shape[0]! : undefined
+  const value = alpha && rank ? await readScalar(path, alpha) : (rank ?? 1)
   if (!Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
-  return { weight, first, down, up, scale: value / rank }
+  return { weight, first, kind, one, ...(two ? { two } : {}), ...(bias ? { bias } : {}), scale: value / (rank ?? 1) }
+}
+
+/** Which of the three a layer's tensors make. Sources: huggingface/peft; KohakuBlueleaf/LyCORIS, functional/loha.py and lokr.py. */
+function formOf(layer: string, parts: Parts, fail: (message: string) => never): { kind: NativeAddition['kind']; one: Factor; two?: Factor } {
+  const { down, up, hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b, lokr_w1, lokr_w1_a, lokr_w1_b, lokr_w2, lokr_w2_a, lokr_w2_b } = parts
+  const product = (down: TensorInfo | undefined, up: TensorInfo | undefined): Factor | undefined => (down && up ? { down, up } : undefined)
+  if (down && up) return { kind: 'product', one: { down, up } }
+  const [h1, h2] = [product(hada_w1_b, hada_w1_a), product(hada_w2_b, hada_w2_a)]
+  if (h1 && h2) return { kind: 'hadamard', one: h1, two: h2 }
+  const whole = (matrix: TensorInfo | undefined): Factor | undefined => matrix && { down: matrix }
+  const [k1, k2] = [whole(lokr_w1) ?? product(lokr_w1_b, lokr_w1_a), whole(lokr_w2) ?? product(lokr_w2_b, lokr_w2_a)]
+  if (k1 && k2) return { kind: 'kronecker', one: k1, two: k2 }
+  const has = Object.values(parts).map(({ name }) => name.slice(layer.length + 1))
+  const lacks = down ? 'a first matrix (down, A) and no second (up, B)' : up ? 'a second matrix (up, B) and no first (down, A)' : `${has.join(', ')} and not all that belongs to it`
+  return fail(`${layer} has ${lacks}`)
+}
+
+function sizeOf({ down, up }: Factor): { in: number; out: number } {
+  return { in: down.shape[1]!, out: (up ?? down).shape[0]! }
 }
 
 /** What the native side is told: all LoRAs' files, tensors and additions, each multiplied with its own strength. */
@@ -189,10 +233,17 @@ export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [fi
     tensors.push({ name, type: TENSOR_TYPES[type].id, shape: shape.toReversed(), pieces })
     return name
   }
+  const factor = ({ down, up }: Factor, file: number): NativeFactor => ({
+    ...sizeOf({ down, ...(up ? { up } : {}) }),
+    down: add(down, file),
+    ...(up ? { up: add(up, file), rank: down.shape[0]! } : {}),
+  })
   for (const [file, { lora, scale }] of loras.entries()) {
-    for (const { weight, first, down, up, scale: own } of lora.layers) {
-      const [rank, rows] = [down.shape[0]!, up.shape[0]!]
-      additions.push({ weight, down: add(down, file), up: add(up, file), first, rows, rank, scale: own * scale })
+    for (const { weight, first, kind, one, two, bias, scale: own } of lora.layers) {
+      const outer = factor(one, file)
+      const inner = two && factor(two, file)
+      const rows = inner && kind === 'kronecker' ? outer.out * inner.out : outer.out
+      additions.push({ weight, first, rows, kind, one: outer, ...(inner ? { two: inner } : {}), ...(bias ? { bias: add(bias, file) } : {}), scale: own * scale })
     }
   }
   return [loras.map(({ lora }) => lora.path), tensors, additions]

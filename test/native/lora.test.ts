@@ -162,6 +162,108 @@ describe('a LoRA', () => {
     expect(relL2(await flux.predict(devCase('b')), expected)).toBeLessThan(1e-3)
   })
 
+  // LyCORIS' own formulas (lycoris/functional): LoHa (A1 B1) * (A2 B2), LoKr the Kronecker product, both times alpha / rank
+  describe('of LyCORIS', () => {
+    const product = ([rows, rank, columns]: [number, number, number], a: Tensor, b: Tensor): Float64Array => {
+      const result = new Float64Array(rows * columns)
+      for (let i = 0; i < rows; i++) {
+        for (let j = 0; j < columns; j++) {
+          for (let r = 0; r < rank; r++) result[i * columns + j]! += a.data[i * rank + r]! * b.data[r * columns + j]!
+        }
+      }
+      return result
+    }
+    const strong = (rows: number, columns: number, seed: number): Tensor => {
+      const data = new Float32Array(rows * columns)
+      goldenValues(data, { seed, mean: 0, scale: 1e-5 })
+      return { shape: [rows, columns], data }
+    }
+    const NAMES: [file: string, weight: string, first: number, rows: number][] = [
+      ['lora_unet_double_blocks_0_img_attn_proj', 'double_blocks.0.img_attn.proj.weight', 0, hidden],
+      ['lycoris_transformer_blocks_1_ff_net_2', 'double_blocks.1.img_mlp.2.weight', 0, hidden],
+      ['transformer.single_transformer_blocks.0.attn.to_k', 'single_blocks.0.linear1.weight', hidden, hidden],
+    ]
+    /** The weights with `delta` of each layer added to them. */
+    const added = (deltas: Map<string, { first: number; delta: ArrayLike<number> }>) =>
+      rewrite(official, join(folder, 'lycoris-merged.safetensors'), (name, tensor) => {
+        const data = new Float32Array(tensor.data as Float32Array)
+        const { first, delta } = deltas.get(name) ?? { first: 0, delta: [] }
+        for (let i = 0; i < delta.length; i++) data[first * tensor.shape[1]! + i]! += delta[i]!
+        return [[name, { ...tensor, data }]]
+      })
+    const acts = async (sources: TensorSource[], deltas: Map<string, { first: number; delta: ArrayLike<number> }>) => {
+      const path = join(folder, 'lycoris.safetensors')
+      await writeModelFile(path, sources)
+      expect(await flux.adapt([{ path }])).toEqual([[]])
+      const expected = await predicted(await added(deltas))
+      expect(relL2(expected, plain)).toBeGreaterThan(0.02)
+      expect(relL2(await flux.predict(devCase('b')), expected)).toBeLessThan(1e-3)
+    }
+
+    test('LoHa', async () => {
+      const [sources, deltas] = [[] as TensorSource[], new Map<string, { first: number; delta: Float64Array }>()]
+      for (const [i, [file, weight, first, rows]] of NAMES.entries()) {
+        const input = weights.get(weight)!.shape[1]!
+        const [a1, b1, a2, b2] = [strong(rows, 3, 10 + i), strong(3, input, 20 + i), strong(rows, 2, 30 + i), strong(2, input, 40 + i)]
+        for (const [name, tensor] of Object.entries({ hada_w1_a: a1, hada_w1_b: b1, hada_w2_a: a2, hada_w2_b: b2 })) sources.push(bytes(tensor, `${file}.${name}`))
+        // rank 3, so that alpha / rank is 1e3
+        sources.push({ name: `${file}.alpha`, shape: [], type: 'F32', data: new Uint8Array(Float32Array.of(3000).buffer) })
+        const [one, two] = [product([rows, 3, input], a1, b1), product([rows, 2, input], a2, b2)]
+        deltas.set(weight, { first, delta: one.map((value, j) => 1000 * value * two[j]!) })
+      }
+      await acts(sources, deltas)
+    })
+
+    test.each([
+      ['of whole matrices', false, false],
+      ['with the second one of low rank', false, true],
+      ['with both of low rank', true, true],
+    ])('LoKr %s', async (_, lowOuter, lowInner) => {
+      const [sources, deltas] = [[] as TensorSource[], new Map<string, { first: number; delta: Float64Array }>()]
+      for (const [i, [file, weight, first, rows]] of NAMES.entries()) {
+        const input = weights.get(weight)!.shape[1]!
+        const [outer, inner] = [{ rows: 4, columns: 8 }, { rows: rows / 4, columns: input / 8 }]
+        const make = (name: string, size: typeof outer, low: boolean, seed: number): ArrayLike<number> => {
+          if (!low) {
+            const whole = strong(size.rows, size.columns, seed)
+            sources.push(bytes(whole, `${file}.${name}`))
+            return whole.data as Float32Array
+          }
+          const [a, b] = [strong(size.rows, RANK, seed), strong(RANK, size.columns, seed + 1)]
+          sources.push(bytes(a, `${file}.${name}_a`), bytes(b, `${file}.${name}_b`))
+          return product([size.rows, RANK, size.columns], a, b)
+        }
+        const [one, two] = [make('lokr_w1', outer, lowOuter, 50 + i), make('lokr_w2', inner, lowInner, 60 + i)]
+        sources.push({ name: `${file}.alpha`, shape: [], type: 'F32', data: new Uint8Array(Float32Array.of(ALPHA).buffer) })
+        const scale = lowOuter || lowInner ? ALPHA / RANK : 1
+        const delta = new Float64Array(rows * input)
+        for (let row = 0; row < rows; row++) {
+          for (let column = 0; column < input; column++) {
+            const [i, k, j, l] = [Math.floor(row / inner.rows), row % inner.rows, Math.floor(column / inner.columns), column % inner.columns]
+            delta[row * input + column] = scale * one[i * outer.columns + j]! * two[k * inner.columns + l]!
+          }
+        }
+        deltas.set(weight, { first, delta })
+      }
+      await acts(sources, deltas)
+    })
+  })
+
+  test('with a bias, as the official ones have it', async () => {
+    const { down, up } = factors[4]!
+    const bias = matrix(1, hidden, 9)
+    const path = join(folder, 'bias.safetensors')
+    const layer = 'double_blocks.1.img_attn.proj'
+    await writeModelFile(path, [bytes(down, `${layer}.lora_A.weight`), bytes(up, `${layer}.lora_B.weight`), bytes({ shape: [hidden], data: bias.data }, `${layer}.lora_B.bias`)])
+    expect(await flux.adapt([{ path, scale: 0.5 }])).toEqual([[]])
+    const source = await merged(0.5, RANK, [factors[4]!])
+    const expected = await rewrite(source, join(folder, 'bias-merged.safetensors'), (name, tensor) => {
+      const more = name === `${layer}.bias` ? (bias.data as Float32Array) : undefined
+      return [[name, { ...tensor, data: more ? (tensor.data as Float32Array).map((value, i) => value + 0.5 * more[i]!) : tensor.data }]]
+    })
+    expect(relL2(await flux.predict(devCase('b')), await predicted(expected))).toBeLessThan(1e-3)
+  })
+
   test('with strength 0, or taken away, is as if it were not there: the same bytes', async () => {
     const path = await loraFile('kohya')
     await flux.adapt([{ path }])
@@ -206,13 +308,17 @@ describe('is refused', () => {
   test.each<[string, string, RegExp, () => TensorSource[]]>([
     ['a file of which nothing belongs here', 'FLUX_UNSUPPORTED', /none of its 1 tensors/, () => [x('down_blocks.0.attn.to_q.lora_A.weight', 4, 8)]],
     ['half a layer', 'FLUX_BAD_FILE', /proj has a first matrix/, () => [x(`${layer}.lora_A.weight`, RANK, hidden)]],
-    ['an alpha alone', 'FLUX_BAD_FILE', /proj has an alpha/, () => [x(`${layer}.alpha`, 1)]],
+    ['an alpha alone', 'FLUX_BAD_FILE', /proj has alpha and not all that belongs to it/, () => [x(`${layer}.alpha`, 1)]],
     ['another width', 'FLUX_BAD_FILE', /takes 64 numbers, but double_blocks\.0\.img_attn\.proj\.weight/, () => [x(`${layer}.lora_A.weight`, RANK, 64), x(`${layer}.lora_B.weight`, hidden, RANK)]],
     ['matrices that do not fit', 'FLUX_BAD_FILE', /is needed/, () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK + 1)]],
     ['three dimensions', 'FLUX_BAD_FILE', /two dimensions/, () => [x(`${layer}.lora_A.weight`, RANK, hidden, 1), x(`${layer}.lora_B.weight`, hidden, RANK)]],
     ['an alpha of two numbers', 'FLUX_BAD_FILE', /one number/, () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK), x(`${layer}.alpha`, 2)]],
-    ['a LoKr', 'FLUX_UNSUPPORTED', /this is a LoKr/, () => [x('lora_unet_x.lokr_w1', 2, 2)]],
-    ['a LoHa', 'FLUX_UNSUPPORTED', /this is a LoHa/, () => [x('lora_unet_x.hada_w1_a', 2, 2)]],
+    ['half a LoKr', 'FLUX_BAD_FILE', /has lokr_w1 and not all that belongs to it/, () => [x(`${layer}.lokr_w1`, 2, 2)]],
+    ['a LoKr of another size', 'FLUX_BAD_FILE', /takes 64 numbers/, () => [x(`${layer}.lokr_w1`, 8, 8), x(`${layer}.lokr_w2`, hidden / 8, 8)]],
+    ['a LoHa of two sizes', 'FLUX_BAD_FILE', /makes another matrix/, () => [
+      x(`${layer}.hada_w1_a`, hidden, 2), x(`${layer}.hada_w1_b`, 2, hidden), x(`${layer}.hada_w2_a`, hidden, 2), x(`${layer}.hada_w2_b`, 2, 64),
+    ]],
+    ['a bias of another size', 'FLUX_BAD_FILE', /but \[\d+\] is needed/, () => [x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2), x(`${layer}.lora_B.bias`, 3)]],
     ['a DoRA', 'FLUX_UNSUPPORTED', /this is a DoRA/, () => [x(`${layer}.dora_scale`, 2, 2)]],
   ])('%s: %s', async (_, code, message, sources) => {
     const path = join(folder, 'wrong.safetensors')
