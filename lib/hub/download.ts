@@ -1,6 +1,6 @@
-import { createHash, type Hash } from 'node:crypto'
+import { createHash, randomUUID, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { copyFile, mkdir, open, rename, rm, stat, statfs, symlink } from 'node:fs/promises'
+import { copyFile, link, mkdir, open, rename, rm, stat, statfs, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { FluxError } from '../errors.js'
 import { writeAll } from '../models/write.js'
@@ -20,25 +20,34 @@ const MOST_CUTS = 5
  * @throws {FluxError} FLUX_DOWNLOAD, FLUX_NOT_FOUND
  */
 export async function download(repository: Repository, file: RepositoryFile, requests: Requests, onBytes: (bytes: number) => void): Promise<string> {
-  const link = snapshotPath(repository, file.path)
-  if ((await sizeOf(link)) === file.size) {
+  const path = snapshotPath(repository, file.path)
+  if ((await sizeOf(path)) === file.size) {
     onBytes(file.size)
-    return link
+    return path
   }
   const { hash } = file
   if (hash === undefined) throw new FluxError('FLUX_NOT_FOUND', `${repository.reference.text}: ${file.path} is not in the cache`)
   const blob = join(repository.folder, 'blobs', hash)
   await mkdir(dirname(blob), { recursive: true })
   await withFileLock(lockPath(repository.folder, hash), requests.signal, async () => {
-    if ((await sizeOf(blob)) === file.size) return onBytes(file.size)
-    await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
-    await rename(`${blob}.incomplete`, blob)
+    if ((await sizeOf(blob)) === file.size) onBytes(file.size)
+    else {
+      await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
+      await rename(`${blob}.incomplete`, blob)
+    }
+    await linkTo(blob, path)
   })
-  await mkdir(dirname(link), { recursive: true })
-  await rm(link, { force: true })
-  // Windows allows links to administrators only
-  await symlink(relative(dirname(link), blob), link).catch(() => copyFile(blob, link))
-  return link
+  return path
+}
+
+/** Windows allows symbolic links to administrators only. */
+async function linkTo(blob: string, path: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  const partial = `${path}.${randomUUID()}.partial`
+  await symlink(relative(dirname(path), blob), partial)
+    .catch(() => link(blob, partial))
+    .catch(() => copyFile(blob, partial))
+  await rename(partial, path)
 }
 
 type Wanted = Required<RepositoryFile>

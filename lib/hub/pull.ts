@@ -21,7 +21,6 @@ export interface PullOptions extends HubOptions {
   onProgress?: (done: number, total: number) => void
 }
 
-
 /**
  * Takes a model from the hub into the cache that all of Hugging Face's tools share, and tells where its files lie. What is there already is
  * not taken again; what was cut goes on where it stopped. The files' headers are read before the downloads, so that a file which is none of
@@ -41,7 +40,8 @@ export async function pull(source: string | ModelFiles, options: PullOptions = {
 export async function pullFile(reference: string, options: PullOptions = {}): Promise<string> {
   const requests = await requestsOf(options)
   const found = await planFile(reference, requests.settings.offline ? 'cache' : 'hub', requests)
-  return (await takeAll([found], requests, options))[0]!
+  await takeAll([found], requests, options)
+  return firstPath(found)
 }
 
 /**
@@ -76,12 +76,11 @@ async function take({ parts, tokenizers }: Plan, requests: Requests, options: Pu
   const header = async <P extends Part>(part: P) => networkOf<(typeof KIND_OF_PART)[P]>(KIND_OF_PART[part], await openHeader(parts[part], requests))
   const networks = { transformer: await header('transformer'), t5: await header('t5'), clip: await header('clip'), vae: await header('vae') }
   check?.(networks)
-  const onHub = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip].filter((place) => place !== undefined)
-  const places = await takeAll(onHub.filter((place) => typeof place !== 'string'), requests, options)
-  const paths = new Map(onHub.filter((place) => typeof place !== 'string').map((place, i) => [place, places[i]!]))
-  const path = (place: string | HubFiles) => (typeof place === 'string' ? place : paths.get(place)!)
+  const places = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip]
+  await takeAll(places.filter((place) => typeof place === 'object'), requests, options)
+  const path = (place: string | HubFiles) => (typeof place === 'string' ? place : firstPath(place))
   // of a tokenizer the folder is given
-  const folder = (place: string | HubFiles) => (typeof place === 'string' ? place : dirname(paths.get(place)!))
+  const folder = (place: string | HubFiles) => (typeof place === 'string' ? place : dirname(firstPath(place)))
   return {
     transformer: path(parts.transformer),
     t5: path(parts.t5),
@@ -95,7 +94,7 @@ async function take({ parts, tokenizers }: Plan, requests: Requests, options: Pu
 async function openHeader(place: string | HubFiles, requests: Requests): Promise<ModelFile> {
   if (typeof place === 'string') return openModelFile(place)
   const { repository, files } = place
-  if (await isCached(place)) return openModelFile(snapshotPath(repository, files[0]!.path))
+  if (await isCached(place)) return openModelFile(firstPath(place))
   const models = files.filter(({ path }) => !path.endsWith('.json'))
   const opened = await Promise.all(models.map((file) => openModelFile(remoteFile(repository, file, requests))))
   return opened.length === 1 ? opened[0]! : joinParts(`${repository.reference.text} (${files[0]!.path})`, opened)
@@ -106,15 +105,17 @@ async function isCached({ repository, files }: HubFiles): Promise<boolean> {
   return there.every(Boolean)
 }
 
-/** Downloads one after the other. @returns the first file of each */
-async function takeAll(places: HubFiles[], requests: Requests, { onProgress }: PullOptions): Promise<string[]> {
-  const cached = await Promise.all(places.map(isCached))
-  const first = places.map(({ repository, files }) => snapshotPath(repository, files[0]!.path))
-  if (cached.every(Boolean)) return first
+/** Downloads one after the other; nothing is told where all is there. */
+async function takeAll(places: HubFiles[], requests: Requests, { onProgress }: PullOptions): Promise<void> {
+  if ((await Promise.all(places.map(isCached))).every(Boolean)) return
   const total = places.reduce((sum, { files }) => sum + files.reduce((bytes, { size }) => bytes + size, 0), 0)
   let done = 0
   for (const { repository, files } of places) {
     for (const file of files) await download(repository, file, requests, (bytes) => onProgress?.((done += bytes), total))
   }
-  return first
+}
+
+/** Where the file to open is, once all are in the cache. */
+function firstPath({ repository, files }: HubFiles): string {
+  return snapshotPath(repository, files[0]!.path)
 }
