@@ -5,8 +5,10 @@ import { FluxError } from './errors.js'
 import type { Architecture } from './models/architectures.js'
 import { FILE_TYPES, ggufMetadata, type FileType } from './models/gguf-metadata.js'
 import { layoutOf } from './models/layouts.js'
+import type { FluxConfig } from './models/layouts/flux.js'
 import type { LayoutTensor } from './models/layouts/layout.js'
 import { locateTokenizer } from './models/locate.js'
+import { checkLoras, loraTables, openLora, type LoraOptions } from './models/lora.js'
 import { openModelFile, type MetadataValue } from './models/model-file.js'
 import { llamaT5Name } from './models/names/t5.js'
 import { networkOf, networksIn, type NetworkFile } from './models/network-file.js'
@@ -14,7 +16,7 @@ import { KIND_OF_PART, PARTS, type Part } from './models/parts.js'
 import { storedType } from './models/precision.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from './models/types.js'
 import { writeModelFile, type TensorSource } from './models/write.js'
-import { nativeAddon, type NativeTensor } from './native.js'
+import { nativeAddon, type NativeMerged, type NativeTensor } from './native.js'
 import { badOption, requireOneOf, requireOptions, requireSignal } from './option-checks.js'
 import { readT5Vocabulary, T5_TOKENIZER_FILES } from './tokenizers/t5.js'
 import type { T5Vocabulary } from './tokenizers/t5-vocabulary.js'
@@ -26,6 +28,8 @@ export interface ConvertOptions {
   tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
   /** which network, of a checkpoint with several. @default the transformer */
   network?: Part
+  /** LoRAs that are merged into a transformer's weights, before those are rounded to their type */
+  loras?: readonly LoraOptions[]
   /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
   tokenizer?: string
   signal?: AbortSignal
@@ -41,6 +45,8 @@ export interface ConvertResult {
   types: Partial<Record<TensorType, number>>
   /** whether T5's tokenizer is inside */
   tokenizer: boolean
+  /** names in each of the LoRAs that belong to nothing, and are not merged */
+  left: string[][]
 }
 
 /** Numbers that are converted at a time, for each thread some 64 MB. */
@@ -66,24 +72,27 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const architecture = { kind: network.kind, config: network.config } as Architecture
   const own = new Map(network.tensors.map((tensor) => [tensor.name, tensor]))
   const parts = file.parts ?? [file.path]
+  const { mergedInto, left } = await openLoras(options.loras ?? [], network)
   const types: ConvertResult['types'] = {}
   const tensors = layoutOf(architecture).map((tensor): TensorSource => {
     const stored = typeOf(tensor, options, gguf)
     types[stored] = (types[stored] ?? 0) + 1
     const name = gguf && network.kind === 't5' ? llamaT5Name(tensor.name) : tensor.name
-    return { name, shape: tensor.shape, type: stored, data: () => chunks(parts, own.get(tensor.name)!, stored, signal) }
+    const merged = mergedInto(tensor.name)
+    return { name, shape: tensor.shape, type: stored, data: () => chunks(parts, own.get(tensor.name)!, stored, merged, signal) }
   })
   const vocabulary = gguf && network.kind === 't5' ? await findVocabulary(input, file.metadata, options.tokenizer) : undefined
   const kept = file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
   const name = basename(input).replace(/\.[^.]*$/, '')
   const metadata: Record<string, MetadataValue> = gguf ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept } : { format: 'pt' }
   await writeModelFile(output, tensors, metadata, onProgress)
-  return { path: output, size: (await stat(output)).size, types, tokenizer: vocabulary !== undefined }
+  return { path: output, size: (await stat(output)).size, types, tokenizer: vocabulary !== undefined, left }
 }
 
 function check(input: string, output: string, options: ConvertOptions): void {
-  requireOptions('the options of convert', options, ['type', 'tensorTypes', 'network', 'tokenizer', 'signal', 'onProgress'])
-  const { type, tensorTypes = [], network, signal } = options
+  requireOptions('the options of convert', options, ['type', 'tensorTypes', 'network', 'loras', 'tokenizer', 'signal', 'onProgress'])
+  const { type, tensorTypes = [], network, loras = [], signal } = options
+  checkLoras(loras)
   if (typeof input !== 'string' || input === '') throw badOption('the input', input, 'the path of a model file')
   if (typeof output !== 'string' || !/\.(gguf|safetensors)$/i.test(output)) throw badOption('the output', output, 'a path that ends with .gguf or .safetensors')
   if (resolve(input) === resolve(output)) throw new FluxError('FLUX_BAD_OPTION', `${output} is the input as well: give another name`)
@@ -105,14 +114,37 @@ function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions
   throw new FluxError('FLUX_BAD_OPTION', `tensorTypes: ${tensor.name} has shape [${tensor.shape.join(', ')}], whose rows are not whole blocks of ${blockSize} for ${own}`)
 }
 
+/** What LoRAs add to each tensor of a transformer. */
+async function openLoras(
+  loras: readonly LoraOptions[],
+  { kind, config }: NetworkFile<unknown>,
+): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; left: string[][] }> {
+  if (loras.length > 0 && kind !== 'flux') throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
+  const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, config as FluxConfig), scale })))
+  const [files, tensors, additions] = loraTables(opened)
+  const bias = additions.find((addition) => addition.bias !== undefined)
+  if (bias) throw new FluxError('FLUX_UNSUPPORTED', `a LoRA changes the bias of ${bias.weight.replace(/\.weight$/, '')}, which cannot be merged: give it with each picture`)
+  const mergedInto = (name: string) => {
+    const own = additions.filter(({ weight }) => weight === name)
+    return own.length > 0 ? { files, tensors, additions: own } : undefined
+  }
+  return { mergedInto, left: opened.map(({ lora }) => lora.left) }
+}
+
 /** A tensor's bytes in another type, some rows at a time, as many threads at work as there are processors. */
-async function* chunks(files: string[], tensor: NativeTensor, type: TensorType, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
+async function* chunks(
+  files: string[],
+  tensor: NativeTensor,
+  type: TensorType,
+  merged: Omit<NativeMerged, 'first'> | undefined,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
   const addon = nativeAddon()
   const waiting: Promise<Uint8Array>[] = []
   try {
-    for (const rows of inChunks(tensor)) {
+    for (const { rows, first } of inChunks(tensor)) {
       signal?.throwIfAborted()
-      const next = addon.convert(files, rows, TENSOR_TYPES[type].id)
+      const next = addon.convert(files, rows, TENSOR_TYPES[type].id, merged && { ...merged, first })
       next.catch(() => {}) // told when its turn comes
       waiting.push(next)
       if (waiting.length >= availableParallelism() + 1) yield await waiting.shift()!
@@ -127,18 +159,22 @@ async function* chunks(files: string[], tensor: NativeTensor, type: TensorType, 
 }
 
 /** Pieces cut so that each has at most CHUNK numbers; every one is a matrix of some of the rows. */
-function* inChunks(tensor: NativeTensor): Generator<NativeTensor> {
+function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first: number }> {
   const { shape, pieces } = tensor
   // of vectors, which are never blocks, each number is a row: their pieces may be parts of one
   const [length, ...others] = (shape.length === 1 ? [1, ...shape] : shape) as [number, ...number[]]
   const rows = others.reduce((product, dimension) => product * dimension, 1)
   const rowBytes = pieces.reduce((sum, { bytes }) => sum + bytes, 0) / rows
   const most = Math.max(1, Math.floor(CHUNK / length))
+  let before = 0
   for (const piece of pieces) {
-    for (let first = 0, all = piece.bytes / rowBytes; first < all; first += most) {
+    const all = piece.bytes / rowBytes
+    for (let first = 0; first < all; first += most) {
       const count = Math.min(most, all - first)
-      yield { ...tensor, shape: [length, count], pieces: [{ ...piece, offset: piece.offset + first * rowBytes, bytes: count * rowBytes }] }
+      const part = { ...piece, offset: piece.offset + first * rowBytes, bytes: count * rowBytes }
+      yield { rows: { ...tensor, shape: [length, count], pieces: [part] }, first: before + first }
     }
+    before += all
   }
 }
 

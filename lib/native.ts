@@ -63,6 +63,14 @@ export interface NativeFactor {
   rank?: number
 }
 
+/** Additions to one matrix, and the row of it that the rows at hand begin at. `tensors` are those of the additions, in `files`. */
+export interface NativeMerged {
+  files: string[]
+  tensors: NativeTensor[]
+  additions: NativeAddition[]
+  first: number
+}
+
 export interface NativeDevice {
   name: string
   description: string
@@ -173,8 +181,8 @@ export interface NativeAddon {
    * listen: a process of its own is for it.
    */
   serveRpc(endpoint: string, device: string, threads: number): never
-  /** the numbers of a tensor in the type with ggml's number `type`, as bytes; a whole tensor, or rows of one */
-  convert(files: string[], tensor: NativeTensor, type: number): Promise<Uint8Array>
+  /** the numbers of a tensor in the type with ggml's number `type`, as bytes; a whole tensor, or rows of one, which additions may be merged into */
+  convert(files: string[], tensor: NativeTensor, type: number, merged?: NativeMerged): Promise<Uint8Array>
   /** ggml's reference quantiser: rows of `rowLength` finite numbers into blocks of `type` */
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
   /** takes the lock of an open file (flock, LockFile) until it is closed; false where somebody else has it */

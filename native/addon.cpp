@@ -1,4 +1,5 @@
 // The addon's exports: see lib/native.ts for what each takes and gives.
+#include "addition.hpp"
 #include "file-lock.hpp"
 #include "handle.hpp"
 #include "kernels/roof.hpp"
@@ -50,15 +51,25 @@ ggml_type written_type(const Napi::Value & value) {
     return type;
 }
 
-// convert(files, tensor, type)
+// convert(files, tensor, type, { files, tensors, additions, first }?)
 Napi::Value convert(const Napi::CallbackInfo & info) {
     const auto files = read_texts(info[0].As<Napi::Array>());
     const auto one = Napi::Array::New(info.Env(), 1);
     one.Set(0u, info[1]);
     const TensorEntry entry = read_table(one).at(0);
     const ggml_type type = written_type(info[2]);
+    std::function<void(float *)> change;
+    if (info[3].IsObject()) {
+        const auto merged = info[3].As<Napi::Object>();
+        const int64_t first = merged.Get("first").ToNumber().Int64Value();
+        if (entry.shape.size() != 2 || first < 0) throw Error("FLUX_BAD_SHAPE", "only rows of matrices can have something merged into them");
+        change = [first, entry, from = read_texts(merged.Get("files").As<Napi::Array>()), tensors = read_table(merged.Get("tensors").As<Napi::Array>()),
+                  additions = read_additions(merged.Get("additions").As<Napi::Array>())](float * values) {
+            for (const Addition & a : additions) merge(a, from, tensors, first, entry.shape[1], entry.shape[0], values);
+        };
+    }
     return Task::start(info.Env(), std::make_shared<std::atomic<bool>>(false), [=]() -> Task::Finish {
-        const auto bytes = std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type));
+        const auto bytes = std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type, change));
         return [bytes](Napi::Env env) -> Napi::Value {
             auto array = Napi::Uint8Array::New(env, bytes->size());
             std::copy(bytes->begin(), bytes->end(), array.Data());

@@ -1,4 +1,5 @@
 #include "handle.hpp"
+#include "addition.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -332,64 +333,6 @@ Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
     });
 }
 
-namespace {
-
-// An addition to a layer as JavaScript describes it.
-struct Addition {
-    struct Part { std::string down, up; int64_t in = 0, out = 0, rank = 0; };  // no up: rank is 0
-    std::string weight, kind, bias;
-    Part one, two;
-    int64_t first, rows;
-    float scale;
-};
-
-int64_t read_whole(const Napi::Object & row, const char * key, double least) {
-    const double value = row.Get(key).ToNumber().DoubleValue();
-    if (!(value >= least && value <= 1 << 24)) throw Error("FLUX_BAD_FILE", std::string("an addition's ") + key + " is out of range");
-    return static_cast<int64_t>(value);
-}
-
-Addition::Part read_part(const Napi::Value & value) {
-    if (!value.IsObject()) return {};
-    const Napi::Object part = value.As<Napi::Object>();
-    const bool two = part.Has("up");
-    return {part.Get("down").ToString(), two ? part.Get("up").ToString().Utf8Value() : "", read_whole(part, "in", 1), read_whole(part, "out", 1),
-            two ? read_whole(part, "rank", 1) : 0};
-}
-
-std::vector<Addition> read_additions(const Napi::Array & list) {
-    std::vector<Addition> additions;
-    for (uint32_t i = 0; i < list.Length(); i++) {
-        const Napi::HandleScope scope(list.Env());
-        const Napi::Object row = list.Get(i).As<Napi::Object>();
-        additions.push_back({row.Get("weight").ToString(), row.Get("kind").ToString(), row.Has("bias") ? row.Get("bias").ToString().Utf8Value() : "",
-                             read_part(row.Get("one")), read_part(row.Get("two")), read_whole(row, "first", 0), read_whole(row, "rows", 1),
-                             row.Get("scale").ToNumber().FloatValue()});
-    }
-    return additions;
-}
-
-Factor want_factor(Weights & weights, const Addition::Part & part) {
-    if (part.up.empty()) return {weights.matrix(part.down, part.in, part.out), nullptr};
-    return {weights.matrix(part.down, part.in, part.rank), weights.matrix(part.up, part.rank, part.out)};
-}
-
-// What an addition becomes in the graph; refuses what would not make a matrix of the layer's shape.
-Adapter want_adapter(Weights & weights, const Addition & a, const ggml_tensor & layer) {
-    const bool hadamard = a.kind == "hadamard", kronecker = a.kind == "kronecker";
-    const int64_t in = kronecker ? a.one.in * a.two.in : a.one.in, out = kronecker ? a.one.out * a.two.out : a.one.out;
-    const bool same = !hadamard || (a.two.in == in && a.two.out == out && a.one.rank > 0 && a.two.rank > 0);
-    if (layer.ne[2] != 1 || in != layer.ne[0] || out != a.rows || a.first + a.rows > layer.ne[1] || !same) {
-        throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
-    }
-    const auto kind = hadamard ? Adapter::Kind::hadamard : kronecker ? Adapter::Kind::kronecker : Adapter::Kind::product;
-    const Factor one = want_factor(weights, a.one);
-    const Factor two = hadamard || kronecker ? want_factor(weights, a.two) : Factor{};
-    return {kind, one, two, a.bias.empty() ? nullptr : weights.scale(a.bias, a.rows), a.scale, a.first};
-}
-
-}  // namespace
-
 // adapt(files, tensors, additions, memoryLimit)
 Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
@@ -406,8 +349,8 @@ Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
             Adapters adapters;
             for (const Addition & a : additions) {
                 const ggml_tensor * layer = instance->weights->find(a.weight);
-                if (!layer) throw Error("FLUX_BAD_FILE", "an addition is for " + a.weight + ", which is no layer");
-                adapters[layer].push_back(want_adapter(*weights, a, *layer));
+                if (!layer || layer->ne[2] != 1) throw Error("FLUX_BAD_FILE", "an addition is for " + a.weight + ", which is no layer");
+                adapters[layer].push_back(want_adapter(*weights, a, layer->ne[0], layer->ne[1]));
             }
             std::atomic<double> progress{0};
             weights->load(instance->evaluator->device(), instance->machine, memory_limit, instance->cancel, progress);

@@ -313,10 +313,11 @@ void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
     ggml_backend_tensor_set(wanted.tensor, data, 0, ggml_nbytes(wanted.tensor));
 }
 
-std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type) {
+std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type,
+                                      const std::function<void(float *)> & change) {
     const Weights weights(files, {entry});  // checks the places
     const size_t bytes = checked_bytes(entry);
-    if (entry.type == type && entry.float8 == Float8::none) {
+    if (entry.type == type && entry.float8 == Float8::none && !change) {
         std::vector<uint8_t> same(bytes);
         weights.read(entry, reinterpret_cast<char *>(same.data()), nullptr);
         return same;
@@ -331,6 +332,7 @@ std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, co
     std::vector<char> raw(bytes);
     std::vector<float> values(static_cast<size_t>(row * rows));
     weights.read(entry, raw.data(), values.data());
+    if (change) change(values.data());
     if (ggml_is_quantized(type) && !std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
         throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " holds numbers that are not finite, which block types cannot hold");
     }

@@ -3,6 +3,7 @@
 
 #include "runtime.hpp"
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -54,8 +55,9 @@ class Weights {
     // Instead of loading: the tensors seem to lie where `load` would place them, so that graphs can be measured, not evaluated.
     void pretend(ggml_backend_dev_t device, const Machine & machine);
 
-    // A tensor's numbers in another type, without the tensor that `load` would make.
-    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type);
+    // A tensor's numbers in another type, without the tensor that `load` would make. `change` may alter them before.
+    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type,
+                                        const std::function<void(float *)> & change = {});
 
     size_t copied_bytes() const { return copied_; }
     size_t mapped_bytes() const { return mapped_; }

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander'
+import type { LoraOptions } from '../index.js'
 
 export function parseNumber(text: string): number {
   const value = Number(text)
@@ -9,4 +10,10 @@ export function parseNumber(text: string): number {
 /** `1,0.75,0.5` */
 export function parseNumbers(text: string): number[] {
   return text.split(',').map(parseNumber)
+}
+
+/** `style.safetensors` or `style.safetensors:0.8` */
+export function addLora(text: string, before: LoraOptions[] = []): LoraOptions[] {
+  const [, path = text, scale] = /^(.*):(-?\d*\.?\d+)$/.exec(text) ?? []
+  return [...before, scale === undefined ? { path } : { path, scale: Number(scale) }]
 }

@@ -1,12 +1,14 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
-import type { ConvertOptions } from '../index.js'
+import type { ConvertOptions, LoraOptions } from '../index.js'
 import type { FileType } from '../models/gguf-metadata.js'
+import { addLora } from './arguments.js'
 import { formatBytes, formatSeconds } from './format.js'
 import { checkTarget } from './output.js'
 import { withProgress } from './write-progress.js'
 
 interface Options extends Pick<ConvertOptions, 'network' | 'tokenizer'> {
+  lora?: LoraOptions[]
   output: string
   type: string
   tensorType: [pattern: string, type: FileType][]
@@ -24,6 +26,7 @@ export function convertCommand(program: Command): void {
       new Option('--tensor-type <name=type>', 'of the tensors whose names hold this; may be given again').argParser(collectType).default([], 'none'),
     )
     .addOption(new Option('--network <name>', 'of a checkpoint with several (default: the transformer)').choices(['transformer', 't5', 'clip', 'vae']))
+    .option('--lora <file[:scale]>', 'merge this LoRA into the transformer; may be given again (default: 1)', addLora)
     .option('--tokenizer <path>', "T5's, to be put into its GGUF file (default: inside the input, or beside it)")
     .option('--quiet', 'print nothing but errors')
     .addHelpText(
@@ -35,12 +38,13 @@ Examples:
   ggflux convert flux1-dev.safetensors -o flux1-dev-Q4_K.gguf --type q4_k
   ggflux convert diffusion_pytorch_model.safetensors.index.json -o flux1-dev-Q8_0.gguf --type q8_0
   ggflux convert t5xxl_fp16.safetensors -o t5xxl-Q8_0.gguf --type q8_0 --tokenizer spiece.model
-  ggflux convert flux1-dev.safetensors -o mixed.gguf --type q4_k --tensor-type img_mlp=q6_k`,
+  ggflux convert flux1-dev.safetensors -o mixed.gguf --type q4_k --tensor-type img_mlp=q6_k
+  ggflux convert flux1-dev.safetensors -o styled-Q8_0.gguf --type q8_0 --lora style.safetensors:0.8`,
     )
     .action(convertFile)
 }
 
-async function convertFile(input: string, { output, type, tensorType, quiet, network, tokenizer }: Options): Promise<void> {
+async function convertFile(input: string, { output, type, tensorType, quiet, network, lora, tokenizer }: Options): Promise<void> {
   await checkTarget(output)
   const { convert } = await import('../convert.js')
   const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
@@ -50,9 +54,13 @@ async function convertFile(input: string, { output, type, tensorType, quiet, net
       signal,
       onProgress,
       ...(network === undefined ? {} : { network }),
+      ...(lora === undefined ? {} : { loras: lora }),
       ...(tokenizer === undefined ? {} : { tokenizer }),
     }),
   )
+  for (const [i, [name, ...more]] of result.left.entries()) {
+    if (name !== undefined) process.stderr.write(`${lora![i]!.path}: ${name}${more.length > 0 ? ` and ${more.length} more names belong` : ' belongs'} to no layer of the transformer\n`)
+  }
   const types = Object.entries(result.types).map(([type, count]) => `${type} ${count}`).join(', ')
   if (!quiet) console.log(`${result.path}  ${formatBytes(result.size)}  ${formatSeconds(seconds)}  ${types}`)
 }

@@ -3,7 +3,7 @@ import { FluxError } from '../errors.js'
 import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, LoraOptions, ModelFiles } from '../index.js'
 import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
-import { parseNumber, parseNumbers } from './arguments.js'
+import { addLora, parseNumber, parseNumbers } from './arguments.js'
 import { interruptible } from './interrupt.js'
 import { addMachineOptions, addModelOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
 import { checkTarget, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
@@ -136,12 +136,6 @@ async function makePicture(
   } finally {
     await pipe.close()
   }
-}
-
-/** `style.safetensors` or `style.safetensors:0.8` */
-function addLora(text: string, before: LoraOptions[] = []): LoraOptions[] {
-  const [, path = text, scale] = /^(.*):(-?\d*\.?\d+)$/.exec(text) ?? []
-  return [...before, scale === undefined ? { path } : { path, scale: Number(scale) }]
 }
 
 /** The picture's format; refuses what could not be written in the end. */

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { convert } from '../../lib/convert.js'
 import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
 import { nativeQuantize as quantize } from '../../lib/native.js'
 import { FluxTransformer, type LoraOptions } from '../../lib/nn.js'
@@ -130,6 +131,14 @@ async function predicted(path: string): Promise<Float32Array> {
   return flux.predict(devCase('b'))
 }
 
+/** `convert` has to write the weights of `expected` where it merges the LoRAs. */
+async function mergesTo(expected: string, loras: LoraOptions[]): Promise<void> {
+  const { path, left } = await convert(official, join(folder, 'converted.safetensors'), { type: 'F32', loras })
+  expect(left.flat()).toEqual([])
+  const actual = readTensors(path)
+  for (const [name, { data }] of readTensors(expected)) expect(relL2(actual.get(name)!.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6)
+}
+
 let flux: FluxTransformer
 let plain: Float32Array
 beforeAll(async () => {
@@ -147,6 +156,8 @@ describe('a LoRA', () => {
     // ggml's GELU comes from a table of half precision
     expect(relL2(actual, expected)).toBeLessThan(1e-3)
   })
+
+  test.each(Object.keys(FORMATS))('of %s is merged by convert', async (format) => mergesTo(await merged(0.8, ALPHA), [{ path: await loraFile(format), scale: 0.8 }]))
 
   test("of XLabs acts on the double blocks' attention", async () => {
     const chosen = factors.filter(({ weight }) => /double_blocks.*_attn\./.test(weight))
@@ -195,8 +206,10 @@ describe('a LoRA', () => {
       const path = join(folder, 'lycoris.safetensors')
       await writeModelFile(path, sources)
       expect(await flux.adapt([{ path }])).toEqual([[]])
-      const expected = await predicted(await added(deltas))
+      const file = await added(deltas)
+      const expected = await predicted(file)
       expect(relL2(expected, plain)).toBeGreaterThan(0.02)
+      await mergesTo(file, [{ path }])
       expect(relL2(await flux.predict(devCase('b')), expected)).toBeLessThan(1e-3)
     }
 
@@ -299,6 +312,18 @@ describe('a LoRA', () => {
     const path = await loraFile('kohya', [bytes(matrix(RANK, 64, 1), text)])
     expect(await flux.adapt([{ path }])).toEqual([[text]])
   })
+})
+
+test('what convert cannot merge, it refuses', async () => {
+  const path = await loraFile('kohya')
+  const t5 = await goldenWeights('t5-tiny')
+  const into = (input: string, loras: LoraOptions[]) => convert(input, join(folder, 'refused.gguf'), { type: 'F16', loras })
+  await expect(into(t5, [{ path }])).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringMatching(/into a transformer only/) as string })
+  await expect(into(official, [{ path, scale: 1e9 }])).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+  const layer = 'double_blocks.1.img_attn.proj'
+  const biased = join(folder, 'biased.safetensors')
+  await writeModelFile(biased, [bytes(factors[4]!.down, `${layer}.lora_A.weight`), bytes(factors[4]!.up, `${layer}.lora_B.weight`), bytes(matrix(1, hidden, 1), `${layer}.x`), bytes({ ...matrix(1, hidden, 1), shape: [hidden] }, `${layer}.lora_B.bias`)])
+  await expect(into(official, [{ path: biased }])).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringMatching(/changes the bias/) as string })
 })
 
 describe('is refused', () => {

@@ -1,0 +1,28 @@
+// What LoRAs, LoHas and LoKrs add to a linear layer: beside the weights in a graph, or merged into them.
+#pragma once
+
+#include "weights.hpp"
+
+#include <napi.h>
+
+namespace ggflux {
+
+// As lib/native.ts describes it. M is `one`, or made of `one` and `two`.
+struct Addition {
+    struct Part { std::string down, up; int64_t in = 0, out = 0, rank = 0; };  // without `up` the rank is 0
+    std::string weight, kind, bias;
+    Part one, two;
+    int64_t first, rows;
+    float scale;
+};
+
+std::vector<Addition> read_additions(const Napi::Array & list);
+
+// What it is in a graph, with tensors that `weights` will load. Refuses what makes no matrix of the layer's width and some of its rows.
+Adapter want_adapter(Weights & weights, const Addition & addition, int64_t in, int64_t out);
+
+// Adds scale * M to the rows `first` to `first + count` of a matrix. `tensors` lie in `files`.
+void merge(const Addition & addition, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, int64_t first, int64_t count,
+           int64_t in, float * values);
+
+}  // namespace ggflux
