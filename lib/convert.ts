@@ -8,7 +8,7 @@ import { layoutOf } from './models/layouts.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import type { LayoutTensor } from './models/layouts/layout.js'
 import { locateTokenizer } from './models/locate.js'
-import { checkLoras, loraTables, openLora, type LoraOptions } from './models/lora.js'
+import { checkLoras, loraTables, nothingBelongs, openLora, type LoraOptions } from './models/lora.js'
 import { openModelFile, type MetadataValue } from './models/model-file.js'
 import { llamaT5Name } from './models/names/t5.js'
 import { networkOf, networksIn, type NetworkFile } from './models/network-file.js'
@@ -119,8 +119,10 @@ async function openLoras(
   loras: readonly LoraOptions[],
   { kind, config }: NetworkFile<unknown>,
 ): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; left: string[][] }> {
-  if (loras.length > 0 && kind !== 'flux') throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
-  const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, config as FluxConfig), scale })))
+  if (loras.length === 0) return { mergedInto: () => undefined, left: [] }
+  if (kind !== 'flux') throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
+  const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, { kind, config: config as FluxConfig }), scale })))
+  for (const { lora } of opened) if (lora.layers.length === 0) throw nothingBelongs(lora, 'transformer')
   const [files, tensors, additions] = loraTables(opened)
   const bias = additions.find((addition) => addition.bias !== undefined)
   if (bias) throw new FluxError('FLUX_UNSUPPORTED', `a LoRA changes the bias of ${bias.weight.replace(/\.weight$/, '')}, which cannot be merged: give it with each picture`)

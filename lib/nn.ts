@@ -4,7 +4,8 @@
  */
 import { FluxError } from './errors.js'
 import { timestepEmbedding } from './latents.js'
-import { checkLoras, loraTables, openLora, type LoraOptions } from './models/lora.js'
+import type { AdaptableNetwork } from './models/lora-layers.js'
+import { checkLoras, loraTables, nothingBelongs, openLora, type LoraOptions } from './models/lora.js'
 import { openNetworkFile, type NetworkConfigs, type NetworkSource } from './models/network-file.js'
 import { LoadedNetwork, type NetworkOptions } from './network.js'
 import { relativePositionBuckets } from './t5-buckets.js'
@@ -36,8 +37,34 @@ export interface PredictInput {
   signal?: AbortSignal
 }
 
+/** A network that LoRAs can add to. */
+abstract class AdaptedNetwork<K extends AdaptableNetwork['kind']> extends LoadedNetwork<NetworkConfigs[K]> {
+  protected abstract readonly kind: K
+  /** what messages call it */
+  protected abstract readonly what: string
+
+  /**
+   * Adds LoRAs to the weights from now on, in place of those before; an empty list takes them away. They are computed beside the weights, which
+   * stay as they are, so it takes milliseconds.
+   *
+   * @returns for each LoRA the names in its file that belong to no layer of this network, such as those of another one
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when nothing in a file belongs here; FLUX_BAD_OPTION, FLUX_BUSY, FLUX_CLOSED
+   */
+  async adapt(loras: readonly LoraOptions[]): Promise<string[][]> {
+    checkLoras(loras)
+    const network = { kind: this.kind, config: this.config } as AdaptableNetwork
+    const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, network), scale })))
+    for (const { lora } of opened) if (lora.layers.length === 0) throw nothingBelongs(lora, this.what)
+    await this.add(...loraTables(opened.filter(({ scale }) => scale !== 0)))
+    return opened.map(({ lora }) => lora.left)
+  }
+}
+
 /** The FLUX.1 transformer: black-forest-labs/flux, `src/flux/model.py`. */
-export class FluxTransformer extends LoadedNetwork<NetworkConfigs['flux']> {
+export class FluxTransformer extends AdaptedNetwork<'flux'> {
+  protected readonly kind = 'flux'
+  protected readonly what = 'transformer'
+
   /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
   static async load(source: NetworkSource<NetworkConfigs['flux']>, options: NetworkOptions = {}): Promise<FluxTransformer> {
     const file = await openNetworkFile('flux', source)
@@ -54,20 +81,6 @@ export class FluxTransformer extends LoadedNetwork<NetworkConfigs['flux']> {
     const file = await openNetworkFile('flux', source)
     const rowsAndColumns = 0b110
     return LoadedNetwork.measure(file, fluxNumbers(file.config), options, 'predict', [imageTokens, textTokens, rowsAndColumns])
-  }
-
-  /**
-   * Adds LoRAs to the weights from now on, in place of those before; an empty list takes them away. They are computed beside the weights, which
-   * stay as they are, so it takes milliseconds.
-   *
-   * @returns for each LoRA the names in its file that belong to no layer of this transformer, such as those of a text encoder
-   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when nothing in a file belongs here; FLUX_BAD_OPTION, FLUX_BUSY, FLUX_CLOSED
-   */
-  async adapt(loras: readonly LoraOptions[]): Promise<string[][]> {
-    checkLoras(loras)
-    const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, this.config), scale })))
-    await this.add(...loraTables(opened.filter(({ scale }) => scale !== 0)))
-    return opened.map(({ lora }) => lora.left)
   }
 
   /**
@@ -108,7 +121,9 @@ export class FluxTransformer extends LoadedNetwork<NetworkConfigs['flux']> {
 }
 
 /** The encoder of T5 v1.1: huggingface/transformers, `modeling_t5.py`. Without an attention mask: padding takes part, as in FLUX. */
-export class T5Encoder extends LoadedNetwork<NetworkConfigs['t5']> {
+export class T5Encoder extends AdaptedNetwork<'t5'> {
+  protected readonly kind = 't5'
+  protected readonly what = 'T5 encoder'
   #buckets?: Int32Array
 
   /** @throws {FluxError} as {@link FluxTransformer.load} */
@@ -132,7 +147,10 @@ export class T5Encoder extends LoadedNetwork<NetworkConfigs['t5']> {
 }
 
 /** CLIP's text encoder: huggingface/transformers, `modeling_clip.py`. */
-export class ClipTextEncoder extends LoadedNetwork<NetworkConfigs['clip']> {
+export class ClipTextEncoder extends AdaptedNetwork<'clip'> {
+  protected readonly kind = 'clip'
+  protected readonly what = 'CLIP encoder'
+
   /** @throws {FluxError} as {@link FluxTransformer.load} */
   static async load(source: NetworkSource<NetworkConfigs['clip']>, options: NetworkOptions = {}): Promise<ClipTextEncoder> {
     const file = await openNetworkFile('clip', source)

@@ -1,6 +1,7 @@
 import { totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { untilAborted } from './abort.js'
+import { adaptTo } from './adapt-to.js'
 import { inBackground } from './background.js'
 import { FluxError } from './errors.js'
 import { Estimator, type Estimate } from './estimate.js'
@@ -11,7 +12,7 @@ import { imageIds, packLatents, unpackLatents } from './latents.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import type { ModelFiles } from './models/locate.js'
-import type { LoraOptions } from './models/lora.js'
+import { planLoras, type LoraOptions, type LoraPlan } from './models/lora.js'
 import { modelDefaults, type ModelDefaults } from './models/model-defaults.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from './nn.js'
@@ -80,6 +81,8 @@ export type GenerateEvent = StageEvent | StepEvent | WarningEvent | ImageEvent
 interface Parts {
   name: string
   config: FluxConfig
+  /** of all networks that LoRAs can add to */
+  configs: Parameters<typeof planLoras>[1]
   defaults: ModelDefaults
   estimator: Estimator
   prompts: PromptEncoder
@@ -92,8 +95,8 @@ export class FluxPipeline {
   readonly #parts: Parts
   readonly #queue = new Queue('the pipeline')
   readonly #generating = new Set<Promise<Buffer>>()
-  /** the LoRAs that the transformer has now */
-  #loras = '[]'
+  /** the LoRAs of the last picture */
+  #warned = '[]'
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
@@ -133,6 +136,7 @@ export class FluxPipeline {
     const pipeline = new FluxPipeline({
       name: basename(transformer.file.path).replace(/\.(gguf|safetensors)$/i, ''),
       config: transformer.config,
+      configs: { flux: transformer.config, t5: t5.config, clip: clip.config },
       defaults: modelDefaults(transformer.file, transformer.config),
       estimator: new Estimator(opened, device, keep),
       prompts: new PromptEncoder(
@@ -201,15 +205,16 @@ export class FluxPipeline {
       yield { type: 'stage', stage: 'text' }
       let clock = performance.now()
       const lap = (): number => -clock + (clock = performance.now())
-      const known = prompts.remembers(prompt, settings.maxSequenceLength)
-      const { txt, vec, truncated } = await prompts.encode(prompt, settings.maxSequenceLength, signal)
+      const loras = yield* this.#plan(settings.loras)
+      const known = prompts.remembers(prompt, settings.maxSequenceLength, loras)
+      const { txt, vec, truncated } = await prompts.encode(prompt, settings.maxSequenceLength, loras, signal)
       timings.text = lap()
       if (!known) estimator.learn('text', settings, timings.text)
 
       if (!transformer.loaded) yield { type: 'stage', stage: 'load' }
       lap()
       const flux = await transformer.get(signal)
-      for (const message of await this.#adapt(flux, settings.loras)) yield { type: 'warning', message }
+      await adaptTo(flux, loras.flux)
       timings.load = lap()
 
       yield { type: 'stage', stage: 'denoise' }
@@ -244,8 +249,8 @@ export class FluxPipeline {
       const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
       await (await this.#parts.vae.get(signal)).trim()
       const steps = sigmas.length - 1
-      const loras = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
-      const extra = { 'Step cache': settings.stepCache || undefined, LoRA: loras.join(' + ') || undefined }
+      const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
+      const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
       const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })
       const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
       timings.decode = lap()
@@ -256,18 +261,18 @@ export class FluxPipeline {
     }
   }
 
-  /** @returns what in the LoRAs' files does nothing here */
-  async #adapt(flux: FluxTransformer, loras: readonly LoraOptions[]): Promise<string[]> {
+  /** What each network gets of the LoRAs; what in their files does nothing is told once. */
+  async *#plan(loras: readonly LoraOptions[]): AsyncGenerator<WarningEvent, LoraPlan> {
+    const plan = await planLoras(loras, this.#parts.configs)
     const wanted = JSON.stringify(loras)
-    if (wanted === this.#loras) return []
-    const left = await flux.adapt(loras)
-    this.#loras = wanted
-    return loras.flatMap(({ path }, i) => {
-      const [name, ...others] = left[i]!
-      if (name === undefined) return []
-      const names = others.length === 0 ? `tensor ${name} belongs` : `${left[i]!.length} tensors, ${name} first, belong`
-      return [`${path}: ${names} to no layer of the transformer, and will do nothing`]
-    })
+    const warned = wanted === this.#warned
+    this.#warned = wanted
+    for (const [i, [name, ...others]] of plan.left.entries()) {
+      if (name === undefined || warned) continue
+      const names = others.length === 0 ? `tensor ${name} belongs` : `${others.length + 1} tensors, ${name} first, belong`
+      yield { type: 'warning', message: `${loras[i]!.path}: ${names} to no layer of the model, and will do nothing` }
+    }
+    return plan
   }
 
   async #preview(

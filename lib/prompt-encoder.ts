@@ -1,4 +1,6 @@
+import { adaptTo } from './adapt-to.js'
 import type { Held } from './held.js'
+import type { LoraOptions, LoraPlan } from './models/lora.js'
 import type { ClipTextEncoder, T5Encoder } from './nn.js'
 import type { ClipTokenizer } from './tokenizers/clip.js'
 import type { T5Tokenizer } from './tokenizers/t5.js'
@@ -12,6 +14,9 @@ export interface PromptEmbedding {
   /** which of the encoders saw only the beginning of the prompt */
   truncated: ('t5' | 'clip')[]
 }
+
+/** LoRAs that have something for the encoders. */
+export type EncoderLoras = Pick<LoraPlan, 't5' | 'clip'>
 
 /** 8 MB each at full size. */
 const REMEMBERED = 4
@@ -38,39 +43,46 @@ export class PromptEncoder {
   }
 
   /** whether `encode` has nothing to compute */
-  remembers(prompt: string, maxSequenceLength: number): boolean {
-    return this.#remembered.has(key(prompt, maxSequenceLength))
+  remembers(prompt: string, maxSequenceLength: number, loras: EncoderLoras): boolean {
+    return this.#remembered.has(key(prompt, maxSequenceLength, loras))
   }
 
-  /** @param maxSequenceLength T5's tokens; the prompt is cut off or padded to it, and the padding takes part, as in the official program */
-  async encode(prompt: string, maxSequenceLength: number, signal?: AbortSignal): Promise<PromptEmbedding> {
-    const known = this.#remembered.get(key(prompt, maxSequenceLength))
+  /**
+   * @param maxSequenceLength T5's tokens; the prompt is cut off or padded to it, and the padding takes part, as in the official program
+   * @param loras what acts beside the encoders' weights
+   */
+  async encode(prompt: string, maxSequenceLength: number, loras: EncoderLoras, signal?: AbortSignal): Promise<PromptEmbedding> {
+    const asked = key(prompt, maxSequenceLength, loras)
+    const known = this.#remembered.get(asked)
     if (known) return known
 
     const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
     const clipTokens = this.#clipTokenizer.encode(prompt)
     const options = signal ? { signal } : {}
-    const txt = await this.#use(this.t5, signal, (t5) => t5.encode(t5Tokens.ids, options))
-    const { pooled } = await this.#use(this.clip, signal, (clip) => clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options }))
+    const txt = await this.#use(this.t5, loras.t5, signal, (t5) => t5.encode(t5Tokens.ids, options))
+    const { pooled } = await this.#use(this.clip, loras.clip, signal, (clip) => clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options }))
 
     const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
     const embedding = { txt, vec: pooled, truncated }
-    this.#remembered.set(key(prompt, maxSequenceLength), embedding)
+    this.#remembered.set(asked, embedding)
     if (this.#remembered.size > REMEMBERED) this.#remembered.delete(this.#remembered.keys().next().value!)
     return embedding
   }
 
   async #use<N extends T5Encoder | ClipTextEncoder, R>(
     held: Held<N>,
+    loras: readonly LoraOptions[],
     signal: AbortSignal | undefined,
     work: (network: N) => Promise<R>,
   ): Promise<R> {
     try {
-      return await work(await held.get(signal))
+      const network = await held.get(signal)
+      await adaptTo(network, loras)
+      return await work(network)
     } finally {
       if (this.#release) await held.release()
     }
   }
 }
 
-const key = (prompt: string, maxSequenceLength: number): string => `${maxSequenceLength} ${prompt}`
+const key = (prompt: string, maxSequenceLength: number, { t5, clip }: EncoderLoras): string => JSON.stringify([maxSequenceLength, prompt, t5, clip])

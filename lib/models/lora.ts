@@ -1,9 +1,11 @@
 import { FluxError } from '../errors.js'
 import { badOption, requireOptions } from '../option-checks.js'
 import type { NativeAddition, NativeFactor, NativeTensor } from '../native.js'
-import { fluxLayout, type FluxConfig } from './layouts/flux.js'
+import type { ClipConfig } from './layouts/clip.js'
+import type { FluxConfig } from './layouts/flux.js'
+import type { T5Config } from './layouts/t5.js'
+import { layerFinder, type AdaptableNetwork, type LoraTarget } from './lora-layers.js'
 import { openModelFile, type ModelFile, type TensorInfo } from './model-file.js'
-import { FLUX_NAMES } from './names/flux.js'
 import { placed } from './placed-tensor.js'
 import { readScalar } from './scalar.js'
 import { TENSOR_TYPES } from './types.js'
@@ -31,11 +33,11 @@ export function checkLoras(loras: readonly LoraOptions[]): void {
   }
 }
 
-/** Low-rank additions to a transformer's linear layers. */
+/** What a LoRA adds to the linear layers of one network. */
 export interface Lora {
   path: string
   layers: LoraLayer[]
-  /** names that belong to no layer of the transformer, or to nothing that is read */
+  /** names that belong to no layer of this network, or to nothing that is read */
   left: string[]
 }
 
@@ -73,35 +75,59 @@ const FORMS: readonly (readonly [suffix: RegExp, role: Role])[] = [
 ]
 /** XLabs' processors: 1 for the picture, 2 for the text. */
 const XLABS = /^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora([12])\.(down|up)\.weight$/
-const PREFIXES = ['base_model.model.', 'model.diffusion_model.', 'diffusion_model.', 'transformer.', 'unet.', '']
 const TYPES = ['F32', 'F16', 'BF16']
 const MAX_RANK = 4096
 
 type Parts = Partial<Record<Role, TensorInfo>>
 
 /**
- * Reads a LoRA's header: PEFT's and diffusers' names, ai-toolkit's, kohya's, OneTrainer's, XLabs', LyCORIS' (LoHa, LoKr),
+ * Reads what a LoRA's file has for a network: PEFT's and diffusers' names, ai-toolkit's, kohya's, OneTrainer's, XLabs', LyCORIS' (LoHa, LoKr),
  * or those of the official files.
  *
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when no name belongs to a layer of the transformer, and for DoRA
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED for DoRA
  */
-export async function openLora(path: string, config: FluxConfig): Promise<Lora> {
+export async function openLora(path: string, network: AdaptableNetwork): Promise<Lora> {
   const file = await openModelFile(path)
   refuseOthers(file)
-  const targets = new Targets(config)
+  const find = layerFinder(network)
   const found = new Map<string, Parts>()
   const left: string[] = []
   for (const tensor of file.tensors.values()) {
     const [layer, role] = partOf(tensor.name) ?? []
-    if (layer === undefined || role === undefined || !targets.find(layer)) left.push(tensor.name)
+    if (layer === undefined || role === undefined || !find(layer)) left.push(tensor.name)
     else found.set(layer, { ...found.get(layer), [role]: tensor })
   }
-  if (found.size === 0) {
-    const some = [...file.tensors.keys()].slice(0, 3).join(', ')
-    throw new FluxError('FLUX_UNSUPPORTED', `${path}: none of its ${file.tensors.size} tensors belongs to a layer of this transformer (${some}). Give a LoRA for FLUX.1`)
-  }
-  const layers = await Promise.all([...found].map(([layer, parts]) => layerOf(path, layer, parts, targets)))
+  const layers = await Promise.all([...found].map(([layer, parts]) => layerOf(path, layer, parts, find(layer)!)))
   return { path, layers, left }
+}
+
+/** The error for a LoRA of which nothing belongs to `what`. */
+export function nothingBelongs({ path, left }: Lora, what: string): FluxError {
+  return new FluxError('FLUX_UNSUPPORTED', `${path}: none of its ${left.length} tensors belongs to a layer of this ${what} (${left.slice(0, 3).join(', ')}). Give a LoRA for FLUX.1`)
+}
+
+/** Which networks of a model each LoRA has something for. */
+export interface LoraPlan {
+  flux: LoraOptions[]
+  t5: LoraOptions[]
+  clip: LoraOptions[]
+  /** of each LoRA the names that belong nowhere */
+  left: string[][]
+}
+
+/** @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model */
+export async function planLoras(loras: readonly LoraOptions[], model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig }): Promise<LoraPlan> {
+  const plan: LoraPlan = { flux: [], t5: [], clip: [], left: [] }
+  for (const lora of loras) {
+    const { path } = lora
+    const flux = await openLora(path, { kind: 'flux', config: model.flux })
+    const t5 = await openLora(path, { kind: 't5', config: model.t5 })
+    const clip = await openLora(path, { kind: 'clip', config: model.clip })
+    if (![flux, t5, clip].some(({ layers }) => layers.length > 0)) throw nothingBelongs(flux, 'model')
+    for (const [kind, { layers }] of Object.entries({ flux, t5, clip })) if (layers.length > 0) plan[kind as 'flux'].push(lora)
+    plan.left.push(flux.left.filter((name) => t5.left.includes(name) && clip.left.includes(name)))
+  }
+  return plan
 }
 
 function refuseOthers(file: ModelFile): void {
@@ -118,66 +144,10 @@ function partOf(name: string): [layer: string, role: Role] | undefined {
   return form && [name.replace(form[0], ''), form[1]]
 }
 
-interface Target {
-  weight: string
-  first: number
-  rows: number
-  input: number
-}
-
-/** Finds the layer that a file's name means. */
-class Targets {
-  readonly #matrices: Map<string, number[]>
-  readonly #hidden: number
-  /** kohya's names have underscores for dots */
-  readonly #flat = new Map<string, string>()
-
-  constructor(config: FluxConfig) {
-    const matrices = fluxLayout(config).filter(({ role }) => role === 'matrix')
-    this.#matrices = new Map(matrices.map(({ name, shape }) => [name, shape]))
-    this.#hidden = config.hiddenSize
-    const layers = [...this.#matrices.keys()].map((name) => name.replace(/\.weight$/, ''))
-    for (const layer of [...layers, ...diffusersLayers(config)]) this.#flat.set(layer.replaceAll('.', '_'), layer)
-  }
-
-  find(layer: string): Target | undefined {
-    const [, flat] = /^(?:lora_unet|lora_transformer|lycoris)_(.*)$/.exec(layer) ?? []
-    if (flat !== undefined) return this.#named(this.#flat.get(flat) ?? '')
-    const prefix = PREFIXES.find((prefix) => layer.startsWith(prefix))!
-    return this.#named(layer.slice(prefix.length))
-  }
-
-  #named(layer: string): Target | undefined {
-    const name = `${layer}.weight`
-    const rule = FLUX_NAMES.renames.find(([from]) => from.test(name))
-    const [from, to, how] = rule ?? []
-    const weight = from === undefined ? name : name.replace(from, to!)
-    const shape = this.#matrices.get(weight)
-    if (!shape || how === 'halves swapped') return undefined
-    const [rows, input] = shape as [number, number]
-    if (typeof how !== 'object' || !('part' in how)) return { weight, first: 0, rows, input }
-    // query, key and value have as many rows as the model is wide; the MLP takes what is left
-    const first = how.part * this.#hidden
-    return { weight, first, rows: how.part === 3 ? rows - first : this.#hidden, input }
-  }
-}
-
-/** diffusers' names of all layers. */
-function diffusersLayers({ depth, depthSingleBlocks }: FluxConfig): string[] {
-  const attention = ['to_q', 'to_k', 'to_v']
-  const double = [...attention, 'add_q_proj', 'add_k_proj', 'add_v_proj', 'to_out.0', 'to_add_out'].map((name) => `attn.${name}`)
-  const around = ['norm1.linear', 'norm1_context.linear', 'ff.net.0.proj', 'ff.net.2', 'ff_context.net.0.proj', 'ff_context.net.2']
-  const single = [...attention.map((name) => `attn.${name}`), 'proj_mlp', 'proj_out', 'norm.linear']
-  const each = (count: number, block: string, names: string[]) => Array.from({ length: count }, (_, i) => names.map((name) => `${block}.${i}.${name}`)).flat()
-  const outside = ['x_embedder', 'context_embedder', 'proj_out', 'norm_out.linear']
-  return [...each(depth, 'transformer_blocks', [...double, ...around]), ...each(depthSingleBlocks, 'single_transformer_blocks', single), ...outside]
-}
-
-async function layerOf(path: string, layer: string, parts: Parts, targets: Targets): Promise<LoraLayer> {
+async function layerOf(path: string, layer: string, parts: Parts, { weight, first, rows, input }: LoraTarget): Promise<LoraLayer> {
   const fail = (message: string): never => {
     throw new FluxError('FLUX_BAD_FILE', `${path}: ${message}. Use another copy of the LoRA`)
   }
-  const { weight, first, rows, input } = targets.find(layer)!
   for (const { name, type, shape } of Object.values(parts)) {
     if (!TYPES.includes(type)) throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
     if (name === parts.alpha?.name || name === parts.bias?.name) continue

@@ -5,7 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { convert } from '../../lib/convert.js'
 import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
 import { nativeQuantize as quantize } from '../../lib/native.js'
-import { FluxTransformer, type LoraOptions } from '../../lib/nn.js'
+import { openModelFile } from '../../lib/models/model-file.js'
+import { tinyModelFiles } from '../../lib/models/tiny-model.js'
+import { ClipTextEncoder, FluxTransformer, T5Encoder, type LoraOptions } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
 import { devCase } from '../support/cases.js'
 import { convertWeights } from '../support/convert.js'
@@ -326,6 +328,78 @@ test('what convert cannot merge, it refuses', async () => {
   await expect(into(official, [{ path: biased }])).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringMatching(/changes the bias/) as string })
 })
 
+describe('of the text encoders', () => {
+  const factorsOf = (tensors: Map<string, Tensor>, layers: string[]) =>
+    layers.map((layer, i) => {
+      const [rows, input] = tensors.get(`${layer}.weight`)!.shape as [number, number]
+      return { layer, down: matrix(RANK, input, 300 + i), up: matrix(rows, RANK, 400 + i) }
+    })
+  const mergedEncoder = (weights: string, name: string, factors: ReturnType<typeof factorsOf>) =>
+    rewrite(weights, join(folder, name), (tensorName, tensor) => {
+      const own = factors.find(({ layer }) => `${layer}.weight` === tensorName)
+      if (!own) return [[tensorName, tensor]]
+      const data = new Float32Array(tensor.data as Float32Array)
+      const [rows, input] = tensor.shape as [number, number]
+      for (let row = 0; row < rows; row++) {
+        for (let i = 0; i < input; i++) {
+          for (let r = 0; r < RANK; r++) data[row * input + i]! += own.up.data[row * RANK + r]! * own.down.data[r * input + i]!
+        }
+      }
+      return [[tensorName, { ...tensor, data }]]
+    })
+  const file = async (name: string, factors: ReturnType<typeof factorsOf>, naming: (layer: string) => [down: string, up: string]) => {
+    const path = join(folder, name)
+    await writeModelFile(path, factors.flatMap(({ layer, down, up }) => [bytes(down, naming(layer)[0]), bytes(up, naming(layer)[1])]))
+    return path
+  }
+  const kohya = (prefix: string) => (layer: string): [string, string] => [`${prefix}${flat(layer)}.lora_down.weight`, `${prefix}${flat(layer)}.lora_up.weight`]
+  const peft = (prefix: string) => (layer: string): [string, string] => [`${prefix}${layer}.lora_A.weight`, `${prefix}${layer}.lora_B.weight`]
+  const tokens = Int32Array.from({ length: 16 }, (_, i) => (i * 7) % 50)
+
+  test.each([
+    ['kohya', kohya('lora_te1_')],
+    ['diffusers', peft('text_encoder.')],
+  ])('CLIP, of %s', async (_, naming) => {
+    const clipWeights = await goldenWeights('clip-tiny')
+    const factors = factorsOf(readTensors(clipWeights), ['text_model.encoder.layers.0.self_attn.v_proj', 'text_model.encoder.layers.1.mlp.fc1'])
+    await using changed = await ClipTextEncoder.load(await mergedEncoder(clipWeights, 'clip-merged.safetensors', factors), onTestBackend)
+    await using clip = await ClipTextEncoder.load(clipWeights, onTestBackend)
+    const before = await clip.encode(tokens, { eos: 15 })
+    await clip.adapt([{ path: await file('clip-lora.safetensors', factors, naming) }])
+    const [after, expected] = [await clip.encode(tokens, { eos: 15 }), await changed.encode(tokens, { eos: 15 })]
+    expect(relL2(expected.hidden, before.hidden)).toBeGreaterThan(0.02)
+    expect(relL2(after.hidden, expected.hidden)).toBeLessThan(1e-3)
+  })
+
+  test.each([
+    ['kohya', kohya('lora_te3_')],
+    ['OneTrainer', kohya('lora_te2_')],
+    ['diffusers', peft('text_encoder_2.')],
+  ])('T5, of %s', async (_, naming) => {
+    const t5Weights = await goldenWeights('t5-tiny')
+    const factors = factorsOf(readTensors(t5Weights), ['encoder.block.0.layer.0.SelfAttention.v', 'encoder.block.1.layer.1.DenseReluDense.wo'])
+    await using changed = await T5Encoder.load(await mergedEncoder(t5Weights, 't5-merged.safetensors', factors), onTestBackend)
+    await using t5 = await T5Encoder.load(t5Weights, onTestBackend)
+    const before = await t5.encode(tokens)
+    await t5.adapt([{ path: await file('t5-lora.safetensors', factors, naming) }])
+    const [after, expected] = [await t5.encode(tokens), await changed.encode(tokens)]
+    expect(relL2(expected, before)).toBeGreaterThan(0.02)
+    expect(relL2(after, expected)).toBeLessThan(1e-3)
+    await expect(t5.adapt([{ path: await loraFile('kohya') }])).rejects.toThrow(/belongs to a layer of this T5 encoder/)
+  })
+
+  test('in a pipeline: only the pictures that ask for it change', { timeout: 60_000 }, async () => {
+    await using pipe = await loadTiny({ textEncoders: 'release' })
+    const tensors = new Map([...(await openModelFile(tinyModelFiles().clip)).tensors.values()].map(({ name, shape }) => [name, { shape, data: new Float32Array(0) }]))
+    const factors = factorsOf(tensors, ['text_model.encoder.layers.0.mlp.fc2']).map((one) => ({ ...one, up: { ...one.up, data: one.up.data.map((value) => 1e3 * (value as number)) } }))
+    const path = await file('tiny-clip.safetensors', factors as never, kohya('lora_te1_'))
+    const picture = (loras?: LoraOptions[]) => pipe.generate({ ...SMALL, ...(loras ? { loras } : {}) })
+    const [without, withIt, again] = [await picture(), await picture([{ path }]), await picture()]
+    expect(withIt.equals(without)).toBe(false)
+    expect(again.equals(without)).toBe(true)
+  })
+})
+
 describe('is refused', () => {
   const x = (name: string, ...shape: number[]) => bytes({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }, name)
   const layer = 'double_blocks.0.img_attn.proj'
@@ -385,7 +459,7 @@ test('in a pipeline: another picture, the same again without, and a warning for 
   await writeModelFile(path, [
     bytes(matrix(RANK, 4 * hiddenSize, 1), `${layer}.lora_down.weight`),
     bytes(matrix(hiddenSize, RANK, 2), `${layer}.lora_up.weight`),
-    bytes(matrix(RANK, 64, 3), 'lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight'),
+    bytes(matrix(RANK, 64, 3), 'lora_te1_text_model_encoder_layers_99_mlp_fc1.lora_down.weight'),
   ])
   const picture = async (loras?: LoraOptions[]) => {
     const events = await collect(pipe.stream({ ...SMALL, ...(loras ? { loras } : {}) }))
