@@ -26,6 +26,7 @@ export interface RepositoryFile {
 const COMMIT = /^[0-9a-f]{40}$/
 const HASH = /^([0-9a-f]{40}|[0-9a-f]{64})$/
 const MOST_FILES = 10_000
+const MOST_PAGES = 200
 
 /** The folder of a repository in the cache, as all of Hugging Face's tools name it. */
 export function repositoryFolder(cacheDir: string, repository: string): string {
@@ -51,7 +52,12 @@ export async function listRemote(reference: Reference, requests: Requests): Prom
   const { repository: name, revision, text } = reference
   const { endpoint: hubUrl, cacheDir } = requests.settings
   const { listFiles, modelInfo } = await import('@huggingface/hub')
-  const fetch = hubFetch(requests, text)
+  const ask = hubFetch(requests, text)
+  let pages = 0
+  const fetch: typeof globalThis.fetch = (...request) => {
+    if (++pages > MOST_PAGES) throw strange(`more than ${MOST_PAGES} pages`)
+    return ask(...request)
+  }
   const strange = (what: string) => new FluxError('FLUX_DOWNLOAD', `${text}: ${hubUrl} gives ${what}. Is it a model hub?`)
   try {
     const { sha: commit } = await modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] })

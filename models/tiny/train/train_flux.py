@@ -162,7 +162,7 @@ def distil(net, rng, data, captions, seconds, student=None):
             with_caption, without = both.chunk(2)
             return without + guidance[:, None, None] * (with_caption - without)
 
-    train(net, rng, data, captions, seconds, 'guided', lr=0.4, target=target, drop=0.05, average_decay=0.995)
+    train(net, rng, data, captions, seconds, 'guided', lr=0.25 if student else 0.4, target=target, drop=0.05, average_decay=0.995)
 
 
 def begin(net):
