@@ -54,11 +54,13 @@ async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
 
 function describeModel({ files, problems, picture, memory }: ModelInspection): string {
   const lines = files.map((file) => `${describe(file)}\n`)
-  if (!picture) return [...lines, ...(problems.length > 0 ? ['this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`)] : [])].join('\n').trimEnd()
+  if (problems.length > 0) lines.push('this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`))
+  if (!picture) return lines.join('\n').trimEnd()
   const { width, height, steps, seconds, memory: needed } = picture
   const fits = needed.total <= memory ? 'fits' : 'does not fit: take a smaller quantisation, or a smaller picture'
   const time = seconds ? `, about ${formatSeconds(seconds.total)} here` : ''
-  return [...lines, `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${formatBytes(needed.total)} (${formatBytes(memory)} in this machine: ${fits})${time}`].join('\n')
+  const room = `${formatBytes(needed.total)} (${formatBytes(memory)} in this machine: ${fits})`
+  return [...lines, `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${room}${time}`].join('\n')
 }
 
 function describe(file: Inspection): string {

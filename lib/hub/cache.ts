@@ -64,17 +64,18 @@ export async function removeCached(text: string, options: Pick<HubOptions, 'cach
   const found = (await snapshots(folder, text)).map((repository) => ({ ...repository, reference }))
   const blobs = join(folder, 'blobs')
   const partial = (await readdir(blobs).catch(() => [])).filter((name) => name.endsWith('.incomplete'))
-  if (found.length === 0 && partial.length === 0) throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. \`ggflux list\` tells what is`)
+  if (found.length === 0 && partial.length === 0) {
+    throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. \`ggflux list\` tells what is`)
+  }
   for (const name of partial) {
     const busy = await isLocked(lockPath(folder, basename(name, '.incomplete')))
     if (busy) throw new FluxError('FLUX_BUSY', `${text} is being downloaded by another process: wait, or stop it first`)
   }
   const before = await bytesIn(blobs)
   if (reference.which === undefined) {
-    // links first: what is left after a sudden end is no model, but bytes that a later call removes
+    // links first: what is left after a sudden end is no model, but bytes that a later call removes. The lock files stay: others may wait for them
     await rm(join(folder, 'snapshots'), { recursive: true, force: true })
     await rm(folder, { recursive: true, force: true })
-    await rm(dirname(lockPath(folder, '')), { recursive: true, force: true })
     return before
   }
   const removed = await Promise.all(found.map((repository) => removeSelected(repository)))

@@ -5,7 +5,7 @@ import { dirname, join, relative } from 'node:path'
 import { FluxError } from '../errors.js'
 import { writeAll } from '../models/write.js'
 import { withFileLock } from './file-lock.js'
-import { lockPath, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
+import { cacheError, isFileError, lockPath, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
 import { hubFetch, pause, type Requests } from './requests.js'
 
 /** Cut connections in a row, without a byte between them, after which a download is given up. */
@@ -28,15 +28,19 @@ export async function download(repository: Repository, file: RepositoryFile, req
   const { hash } = file
   if (hash === undefined) throw new FluxError('FLUX_NOT_FOUND', `${repository.reference.text}: ${file.path} is not in the cache`)
   const blob = join(repository.folder, 'blobs', hash)
-  await mkdir(dirname(blob), { recursive: true })
-  await withFileLock(lockPath(repository.folder, hash), requests.signal, async () => {
-    if ((await sizeOf(blob)) === file.size) onBytes(file.size)
-    else {
-      await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
-      await rename(`${blob}.incomplete`, blob)
-    }
-    await linkTo(blob, path)
-  })
+  try {
+    await mkdir(dirname(blob), { recursive: true })
+    await withFileLock(lockPath(repository.folder, hash), requests.signal, async () => {
+      if ((await sizeOf(blob)) === file.size) onBytes(file.size)
+      else {
+        await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
+        await rename(`${blob}.incomplete`, blob)
+      }
+      await linkTo(blob, path)
+    })
+  } catch (error) {
+    throw isFileError(error) ? cacheError(requests.settings.cacheDir, error) : error
+  }
   return path
 }
 
@@ -76,7 +80,7 @@ async function fill(partial: string, repository: Repository, file: Wanted, reque
       try {
         for await (const bytes of bodyFrom(there, repository, file, requests, what)) {
           if (there + bytes.length > file.size) fail(`the server sends more than the ${file.size} bytes that it promised. Try again`)
-          await writeAll(handle, bytes)
+          await writeAll(handle, bytes).catch((cause: Error) => fail(`it cannot be written to ${partial} (${cause.message}). Make room, and try again`, cause))
           took(bytes)
         }
         if (there === before) throw new Error('it ended at once')

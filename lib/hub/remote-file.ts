@@ -22,7 +22,9 @@ export function remoteFile({ reference, commit }: Repository, { path, size }: Re
         const response = await fetch(url, { headers: { range: `bytes=${offset}-${end - 1}` } })
         piece = Buffer.from(await response.arrayBuffer())
         begin = offset
-        if (piece.length !== end - offset) throw new FluxError('FLUX_DOWNLOAD', `${name}: ${piece.length} bytes came where ${end - offset} were asked for. Try again`)
+        if (piece.length !== end - offset) {
+          throw new FluxError('FLUX_DOWNLOAD', `${name}: ${piece.length} bytes came where ${end - offset} were asked for. Try again`)
+        }
       }
       // the caller owns what it gets
       return Buffer.from(piece.subarray(offset - begin, offset - begin + length))

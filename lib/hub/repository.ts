@@ -76,8 +76,18 @@ export async function listRemote(reference: Reference, requests: Requests): Prom
   } catch (error) {
     requests.signal?.throwIfAborted()
     if (error instanceof FluxError) throw error
+    if (isFileError(error)) throw cacheError(cacheDir, error)
     throw new FluxError('FLUX_DOWNLOAD', `${text}: ${hubUrl} gives no listing (${(error as Error).message}). Is it a model hub?`, { cause: error })
   }
+}
+
+/** Whether the operating system refused something with a file, and not the network. */
+export function isFileError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && 'path' in error && 'code' in error
+}
+
+export function cacheError(folder: string, cause: Error): FluxError {
+  return new FluxError('FLUX_DOWNLOAD', `${folder} cannot be written to (${cause.message}). Change its permissions, or set HF_HUB_CACHE to another folder`, { cause })
 }
 
 async function noteRevision(path: string, commit: string): Promise<void> {

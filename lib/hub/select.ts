@@ -56,7 +56,8 @@ function holdsWord(name: string, word: string): boolean {
 function withParts(text: string, first: RepositoryFile, files: RepositoryFile[]): RepositoryFile[] {
   const stem = INDEX.test(first.path) ? first.path.replace(INDEX, '') : /^(.*)-\d{5}-of-\d{5}\.\w+$/.exec(first.path)?.[1]
   if (stem === undefined) return [first]
-  const isPart = ({ path }: RepositoryFile) => path !== first.path && path.startsWith(`${stem}-`) && /^-\d{5}-of-\d{5}\.(gguf|safetensors)$/i.test(path.slice(stem.length))
+  const isPart = ({ path }: RepositoryFile) =>
+    path !== first.path && path.startsWith(`${stem}-`) && /^-\d{5}-of-\d{5}\.(gguf|safetensors)$/i.test(path.slice(stem.length))
   const parts = [first, ...files.filter(isPart)]
   const all = Number(/-of-(\d{5})\.\w+$/.exec(parts.at(-1)!.path)?.[1] ?? 1)
   const there = parts.filter(({ path }) => !INDEX.test(path)).length

@@ -253,6 +253,15 @@ describe('refusals', () => {
     expect(performance.now() - began).toBeLessThan(5000)
   })
 
+  test('a cache that cannot be written to', async () => {
+    const file = join(cacheDir, 'a file')
+    writeFileSync(file, '')
+    await expect(pullFile('hf:a/bytes:bytes.gguf', { ...options(), cacheDir: file })).rejects.toMatchObject({
+      code: 'FLUX_DOWNLOAD',
+      message: expect.stringMatching(/a file cannot be written to \(ENOTDIR.*set HF_HUB_CACHE to another folder/),
+    })
+  })
+
   test('file names that leave the cache are not taken', async () => {
     hub.add('a/evil', { '../../../evil.gguf': BYTES, '/etc/evil.gguf': BYTES, 'C:evil.gguf': BYTES, 'fine.gguf': BYTES })
     expect(basename(await pullFile('hf:a/evil', options()))).toBe('fine.gguf')
