@@ -50,8 +50,11 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
 export interface PreviewOptions {
   /** show every so many steps. @default 1 */
   every?: number
-  /** 'linear': one pixel per latent, at once; 'autoencoder': full size, as slow as the last decoding. @default 'linear' */
-  method?: 'linear' | 'autoencoder'
+  /**
+   * 'linear': one pixel per latent, at once; 'taef1': full size, nearly at once, by the model's `previewDecoder`; 'autoencoder': full size, as
+   * slow as the last decoding. @default 'linear'
+   */
+  method?: 'linear' | 'taef1' | 'autoencoder'
 }
 
 /** All options, checked and complete. */
@@ -158,7 +161,7 @@ function completePreview(preview: PreviewOptions): Required<PreviewOptions> {
   const { every = 1, method = 'linear' } = preview
   return {
     every: requireWhole('preview.every', every, 1, MAX_STEPS),
-    method: requireOneOf('preview.method', method, ['linear', 'autoencoder']),
+    method: requireOneOf('preview.method', method, ['linear', 'taef1', 'autoencoder']),
   }
 }
 

@@ -18,7 +18,7 @@ export interface Inspection {
   /** bytes of the file */
   size: number
   /** the network; of a checkpoint that holds several, the transformer first */
-  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'unknown'
+  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'preview decoder' | 'unknown'
   /** the structure in words, such as `FLUX.1 with guidance (dev)` */
   architecture: string
   /** numbers in all tensors together */
@@ -36,7 +36,7 @@ export interface Inspection {
   problems: string[]
 }
 
-const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder' } as const satisfies Record<
+const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder', 'tiny-decoder': 'preview decoder' } as const satisfies Record<
   NetworkKind,
   Inspection['role']
 >

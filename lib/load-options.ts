@@ -19,7 +19,7 @@ export interface LoadOptions extends NetworkOptions {
 }
 
 const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'deviceMemory', 'signal', 'onProgress', 'hub', 'onDownload'] as const satisfies readonly (keyof LoadOptions)[]
-const FILES = ['transformer', 't5', 'clip', 'vae', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
+const FILES = ['transformer', 't5', 'clip', 'vae', 'previewDecoder', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
 
 /**
  * Checks what `FluxPipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.

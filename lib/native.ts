@@ -10,7 +10,7 @@ import { FluxError, type FluxErrorCode } from './errors.js'
 
 export type Precision = 'auto' | 'f32' | 'bf16'
 
-export type NetworkKind = 'flux' | 't5' | 'clip' | 'autoencoder'
+export type NetworkKind = 'flux' | 't5' | 'clip' | 'autoencoder' | 'tiny-decoder'
 
 /** One tensor of a model file. */
 export interface NativeTensor {

@@ -17,6 +17,7 @@ export type { FluxConfig } from './models/layouts/flux.js'
 export type { T5Config } from './models/layouts/t5.js'
 export type { ClipConfig } from './models/layouts/clip.js'
 export type { AutoencoderConfig } from './models/layouts/autoencoder.js'
+export type { TinyDecoderConfig } from './models/layouts/tiny-decoder.js'
 
 /** Inputs of {@link FluxTransformer.predict}: L image tokens, T text tokens. Arrays are row-major. */
 export interface PredictInput {
@@ -229,6 +230,27 @@ export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
     const [moments] = await this.run('encode', [height, width], [image], signal)
     const half = moments!.length / 2
     return { mean: moments!.slice(0, half), logvar: moments!.slice(half) }
+  }
+}
+
+/** TAEF1's decoder: previews in full size in a hundredth of the autoencoder's time. github.com/madebyollin/taesd, `taesd.py`. */
+export class TinyDecoder extends LoadedNetwork<NetworkConfigs['tiny-decoder']> {
+  /** @throws {FluxError} as {@link FluxTransformer.load} */
+  static async load(source: NetworkSource<NetworkConfigs['tiny-decoder']>, options: NetworkOptions = {}): Promise<TinyDecoder> {
+    const file = await openNetworkFile('tiny-decoder', source)
+    return new TinyDecoder(file, await LoadedNetwork.start(file, { ...file.config }, options))
+  }
+
+  /**
+   * @param latent [zChannels, height, width] as the sampler leaves it
+   * @returns [3, 8 height, 8 width] in about -1 to 1
+   * @throws {FluxError} as {@link FluxTransformer.predict}
+   */
+  async decode(latent: Float32Array, height: number, width: number, { signal }: { signal?: AbortSignal } = {}): Promise<Float32Array> {
+    sides(height, width, 1)
+    exactly('latent', latent, this.config.zChannels * height * width)
+    const [image] = await this.run('decode', [height, width], [latent], signal)
+    return image!
   }
 }
 

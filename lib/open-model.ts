@@ -40,6 +40,7 @@ export async function checkModel(files: ModelFiles): Promise<{ model: Partial<Op
     t5: await noted(openNetworkFile('t5', files.t5)),
     clip: await noted(openNetworkFile('clip', files.clip)),
     vae: await noted(openNetworkFile('autoencoder', files.vae)),
+    previewDecoder: files.previewDecoder === undefined ? undefined : await noted(openNetworkFile('tiny-decoder', files.previewDecoder)),
   })
   problems.push(...misfits(networks))
   const t5 = networks.t5 && (await noted(openT5Tokenizer(networks.t5.file, files)))
@@ -78,7 +79,7 @@ export async function resolveSource(source: string | ModelFiles, hub: PullOption
 }
 
 /** What is wrong with files that are sound each for itself, but of different models. */
-function misfits({ transformer, t5, clip, vae }: Partial<Networks>): FluxError[] {
+function misfits({ transformer, t5, clip, vae, previewDecoder }: Partial<Networks>): FluxError[] {
   const found: FluxError[] = []
   if (!transformer) return found
   const { inChannels, outChannels, contextInDim, vecInDim } = transformer.config
@@ -96,6 +97,10 @@ function misfits({ transformer, t5, clip, vae }: Partial<Networks>): FluxError[]
   if (clip && clip.config.hiddenSize !== vecInDim) {
     const what = `gives a vector of ${clip.config.hiddenSize}, but the transformer takes ${vecInDim}`
     refuse(clip, `${what}; give the CLIP encoder of this model (FLUX.1: CLIP-L)`)
+  }
+  if (previewDecoder && 4 * previewDecoder.config.zChannels !== outChannels) {
+    const what = `takes ${previewDecoder.config.zChannels} channels, and the transformer gives ${outChannels / 4}`
+    refuse(previewDecoder, `${what}; give the decoder of TAEF1, or leave previewDecoder out`)
   }
   if (!vae) return found
   const { zChannels, chMult, hasDecoder } = vae.config

@@ -15,7 +15,7 @@ import type { ModelFiles } from './models/locate.js'
 import { planLoras, type LoraOptions, type LoraPlan } from './models/lora.js'
 import { modelDefaults, type ModelDefaults } from './models/model-defaults.js'
 import type { NetworkOptions } from './network.js'
-import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from './nn.js'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder } from './nn.js'
 import { openModel } from './open-model.js'
 import { formatParameters } from './parameters.js'
 import { latentPreview, type LatentPreview } from './preview.js'
@@ -88,6 +88,7 @@ interface Parts {
   prompts: PromptEncoder
   transformer: Held<FluxTransformer>
   vae: Held<Autoencoder>
+  previewDecoder: Held<TinyDecoder> | undefined
 }
 
 /** FLUX.1 from prompt to picture. Its calls queue: one picture at a time. */
@@ -120,7 +121,7 @@ export class FluxPipeline {
     const { model, textEncoders = 'auto', signal, onProgress, hub, onDownload, ...device } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
     const opened = await openModel(model, { ...hub, ...(signal ? { signal } : {}), ...(onDownload ? { onProgress: onDownload } : {}) })
-    const { transformer, t5, clip, vae, tokenizers } = opened
+    const { transformer, t5, clip, vae, previewDecoder, tokenizers } = opened
 
     const sizes = [transformer, t5, clip, vae].map(({ file }) => file.size)
     const total = sizes.reduce((sum, size) => sum + size)
@@ -147,6 +148,7 @@ export class FluxPipeline {
       ),
       transformer: new Held((signal) => FluxTransformer.load(transformer.file.path, { ...shared(0), signal })),
       vae: new Held((signal) => Autoencoder.load(vae.file.path, { ...shared(3), signal })),
+      previewDecoder: previewDecoder && new Held((signal) => TinyDecoder.load(previewDecoder.file.path, { ...device, signal })),
     })
     try {
       const { transformer, prompts, vae } = pipeline.#parts
@@ -196,7 +198,10 @@ export class FluxPipeline {
 
   async *#generate(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
-    const { name, prompts, transformer, estimator } = this.#parts
+    const { name, prompts, transformer, estimator, previewDecoder } = this.#parts
+    if (preview?.method === 'taef1' && !previewDecoder) {
+      throw new FluxError('FLUX_BAD_OPTION', "preview.method is 'taef1', but the model has no previewDecoder: give the file of TAEF1's decoder to load, or take 'linear'")
+    }
     const { format = 'png' } = encode
     const timings: Record<Stage, number> = { text: 0, load: 0, denoise: 0, decode: 0 }
     const leave = await this.#queue.enter(signal)
@@ -285,8 +290,15 @@ export class FluxPipeline {
     if (method === 'linear') {
       return latentPreview(unpackLatents(denoised, rows, columns), rows, columns, 1, this.#parts.defaults.latentRgb)
     }
+    const [width, height] = [8 * columns, 8 * rows]
+    if (method === 'taef1') {
+      const decoder = await this.#parts.previewDecoder!.get(signal)
+      const image = await decoder.decode(unpackLatents(denoised, rows, columns), rows, columns, signal ? { signal } : {})
+      const rgb = await inBackground('toBytes', [image, width, height], [image.buffer as ArrayBuffer])
+      return { data: Buffer.from(rgb.buffer), width, height }
+    }
     const { rgb } = await this.#decode(denoised, rows, columns, signal)
-    return { data: Buffer.from(rgb.buffer), width: 8 * columns, height: 8 * rows }
+    return { data: Buffer.from(rgb.buffer), width, height }
   }
 
   /**
@@ -311,8 +323,8 @@ export class FluxPipeline {
   async #close(): Promise<void> {
     this.#queue.close()
     await Promise.allSettled(this.#generating)
-    const { transformer, prompts, vae } = this.#parts
-    await Promise.all([transformer, prompts.t5, prompts.clip, vae].map((held) => held.close()))
+    const { transformer, prompts, vae, previewDecoder } = this.#parts
+    await Promise.all([transformer, prompts.t5, prompts.clip, vae, previewDecoder].map((held) => held?.close()))
   }
 
   [Symbol.asyncDispose](): Promise<void> {

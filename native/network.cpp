@@ -4,6 +4,7 @@
 #include "clip.hpp"
 #include "flux.hpp"
 #include "t5.hpp"
+#include "tiny-decoder.hpp"
 
 #include <cmath>
 
@@ -31,6 +32,7 @@ std::unique_ptr<Network> make_network(const std::string & kind, const Config & c
     if (kind == "t5") return std::make_unique<T5>(config, weights);
     if (kind == "clip") return std::make_unique<Clip>(config, weights);
     if (kind == "autoencoder") return std::make_unique<Autoencoder>(config, weights);
+    if (kind == "tiny-decoder") return std::make_unique<TinyDecoder>(config, weights);
     throw Error("FLUX_BAD_OPTION", "there is no network called " + kind);
 }
 

@@ -20,7 +20,7 @@ interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (t
   output?: string
   preview?: string
   previewEvery?: number
-  previewMethod?: 'linear' | 'autoencoder'
+  previewMethod?: 'linear' | 'taef1' | 'autoencoder'
   show: Drawing | 'auto' | 'none'
   format?: keyof typeof PICTURE_SUFFIXES
   json?: true
@@ -62,7 +62,7 @@ export function generateCommand(program: Command): void {
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
     .option('--preview <file>', 'show the picture as it is at every step in this file')
     .option('--preview-every <n>', 'not at every step', parseNumber)
-    .addOption(new Option('--preview-method <name>', 'linear is small and quick (default: linear)').choices(['linear', 'autoencoder']))
+    .addOption(new Option('--preview-method <name>', 'linear is small and quick, taef1 takes --preview-decoder (default: linear)').choices(['linear', 'taef1', 'autoencoder']))
     .addOption(
       new Option('--show <how>', 'show it in the terminal; blocks need true colour').choices(['auto', 'none', ...DRAWINGS]).default('auto'),
     )

@@ -7,6 +7,7 @@ import { withProgress } from './write-progress.js'
 
 export interface ModelOptions extends Partial<Pick<ModelFiles, Part>> {
   model?: string
+  previewDecoder?: string
   t5Tokenizer?: string
   clipTokenizer?: string
 }
@@ -22,6 +23,7 @@ export function addModelOptions(command: Command): Command {
     .option('--t5 <file>', 'the T5-XXL text encoder')
     .option('--clip <file>', 'the CLIP-L text encoder')
     .option('--vae <file>', 'the autoencoder')
+    .option('--preview-decoder <file>', "TAEF1's decoder, for --preview-method taef1")
     .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or beside it)")
     .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: beside its file)")
 }
@@ -42,21 +44,21 @@ export function addMachineOptions(command: Command): Command {
 
 /** What the pipeline loads. What is on the hub and not in its cache is downloaded first, with a line that tells how far it is. */
 export async function resolveModel(options: ModelOptions & { quiet?: true }): Promise<string | ModelFiles> {
-  const { model, t5Tokenizer, clipTokenizer, quiet } = options
+  const { model = 'tiny', t5Tokenizer, clipTokenizer, previewDecoder, quiet } = options
   const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
+  const more = { ...(previewDecoder ? { previewDecoder } : {}), ...(Object.keys(tokenizers).length > 0 ? { tokenizers } : {}) }
   const parts = given(options, PARTS)
   if (Object.keys(parts).length > 0) {
     const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
-    if (missing.length === 0) return onThisMachine({ ...(parts as ModelFiles), tokenizers }, quiet)
+    if (missing.length === 0) return onThisMachine({ ...(parts as ModelFiles), ...more }, quiet)
     const needed = '--transformer, --t5, --clip and --vae, or --model with their folder'
     throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
   }
-  const named = model ?? 'tiny'
-  if (Object.keys(tokenizers).length === 0) return onThisMachine(named, quiet)
-  if (named === 'tiny') throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
-  const files = await onThisMachine(named, quiet)
-  const { locateModelFiles } = await import('../models/locate.js')
-  return { ...(typeof files === 'string' ? await locateModelFiles(files) : files), tokenizers }
+  if (Object.keys(more).length === 0) return onThisMachine(model, quiet)
+  if (model === 'tiny' && more.tokenizers) throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
+  const files = await onThisMachine(model, quiet)
+  const { resolveSource } = await import('../open-model.js')
+  return { ...(await resolveSource(files)), ...more }
 }
 
 async function onThisMachine(source: string | ModelFiles, quiet: true | undefined): Promise<string | ModelFiles> {

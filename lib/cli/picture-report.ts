@@ -30,7 +30,7 @@ interface ReportOptions {
   quiet?: true
   output?: string
   preview?: string
-  previewMethod?: 'linear' | 'autoencoder'
+  previewMethod?: 'linear' | 'taef1' | 'autoencoder'
 }
 
 /** @param drawing shows the picture, too; only for a terminal that gets text */
@@ -79,7 +79,7 @@ async function textReport({ output, previewMethod }: ReportOptions, drawing: Dra
       progress.update(event, now)
       const log = process.stderr.isTTY ? undefined : progress.logLine(event, now)
       if (log) process.stderr.write(`${log}\n`)
-      if (event.type === 'step' && event.preview) await screen?.preview(event.preview, previewMethod === 'autoencoder' ? 1 : 8)
+      if (event.type === 'step' && event.preview) await screen?.preview(event.preview, previewMethod === undefined || previewMethod === 'linear' ? 8 : 1)
     },
     stop: () => line.stop(),
     async finish(picture) {

@@ -19,6 +19,7 @@ export interface HubFiles {
 export interface Plan {
   parts: Record<Part, string | HubFiles>
   tokenizers: { t5?: string | HubFiles; clip?: string | HubFiles }
+  previewDecoder?: string | HubFiles
 }
 
 /** A repository as diffusers lays it out: which folder holds what. */
@@ -60,7 +61,8 @@ export async function planModel(source: string | ModelFiles, where: 'cache' | 'h
   const t5 = await tokenizer(tokenizers.t5 ?? t5Companion, 'tokenizer_2', T5_TOKENIZER_FILES)
   const clipCompanion = typeof parts.clip !== 'string' ? COMPANIONS.clipTokenizer : undefined
   const clip = await tokenizer(tokenizers.clip ?? clipCompanion, 'tokenizer', CLIP_TOKENIZER_FILES)
-  return { parts, tokenizers: { ...(t5 === undefined ? {} : { t5 }), ...(clip === undefined ? {} : { clip }) } }
+  const previewDecoder = source.previewDecoder === undefined ? {} : { previewDecoder: await model(source.previewDecoder) }
+  return { parts, tokenizers: { ...(t5 === undefined ? {} : { t5 }), ...(clip === undefined ? {} : { clip }) }, ...previewDecoder }
 }
 
 export function notOnHub(text: string): FluxError {

@@ -72,11 +72,11 @@ async function requestsOf({ signal, onProgress, ...hub }: PullOptions): Promise<
   return { settings: await hubSettings(hub), signal }
 }
 
-async function take({ parts, tokenizers }: Plan, requests: Requests, options: PullOptions, check?: (networks: Networks) => void): Promise<ModelFiles> {
+async function take({ parts, tokenizers, previewDecoder }: Plan, requests: Requests, options: PullOptions, check?: (networks: Networks) => void): Promise<ModelFiles> {
   const header = async <P extends Part>(part: P) => networkOf<(typeof KIND_OF_PART)[P]>(KIND_OF_PART[part], await openHeader(parts[part], requests))
   const networks = { transformer: await header('transformer'), t5: await header('t5'), clip: await header('clip'), vae: await header('vae') }
   check?.(networks)
-  const places = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip]
+  const places = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip, previewDecoder]
   await takeAll(places.filter((place) => typeof place === 'object'), requests, options)
   const path = (place: string | HubFiles) => (typeof place === 'string' ? place : firstPath(place))
   // of a tokenizer the folder is given
@@ -86,6 +86,7 @@ async function take({ parts, tokenizers }: Plan, requests: Requests, options: Pu
     t5: path(parts.t5),
     clip: path(parts.clip),
     vae: path(parts.vae),
+    ...(previewDecoder ? { previewDecoder: path(previewDecoder) } : {}),
     tokenizers: { ...(tokenizers.t5 ? { t5: folder(tokenizers.t5) } : {}), ...(tokenizers.clip ? { clip: folder(tokenizers.clip) } : {}) },
   }
 }

@@ -2,12 +2,14 @@ import type { AutoencoderConfig } from './layouts/autoencoder.js'
 import type { ClipConfig } from './layouts/clip.js'
 import type { FluxConfig } from './layouts/flux.js'
 import type { T5Config } from './layouts/t5.js'
+import type { TinyDecoderConfig } from './layouts/tiny-decoder.js'
 
 export type Architecture =
   | { kind: 'flux'; config: FluxConfig }
   | { kind: 't5'; config: T5Config }
   | { kind: 'clip'; config: ClipConfig }
   | { kind: 'autoencoder'; config: AutoencoderConfig }
+  | { kind: 'tiny-decoder'; config: TinyDecoderConfig }
 
 const flux: FluxConfig = {
   inChannels: 64,
@@ -56,6 +58,7 @@ export const ARCHITECTURES = {
   'clip-l': { kind: 'clip', config: clip },
   'clip-tiny': { kind: 'clip', config: { ...clip, hiddenSize: 128, numHeads: 2, numLayers: 3, intermediateSize: 512, vocabSize: 600 } },
   autoencoder: { kind: 'autoencoder', config: autoencoder },
+  taef1: { kind: 'tiny-decoder', config: { zChannels: 16, width: 64 } },
   'autoencoder-tiny': { kind: 'autoencoder', config: { ...autoencoder, ch: 32 } },
 } as const satisfies Record<string, Architecture>
 

@@ -45,6 +45,8 @@ const RULES: Record<NetworkKind, DistributionRule[]> = {
     { name: /(upsample\.conv|decoder\.conv_out)\.weight$/, gain: 1, smooth: true },
     { name: /(conv2|proj_out)\.weight$/, gain: 0.4 },
   ],
+  // half of what a ReLU gets is taken away; blocks add up
+  'tiny-decoder': [{ name: /\.conv\.4\.weight$/, gain: 0.4 }, { name: /\.conv\.[02]\.weight$/, gain: 1.4 }],
 }
 
 /** How the values of a tensor are distributed in a network with healthy random weights. */

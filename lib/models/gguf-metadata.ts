@@ -29,7 +29,7 @@ export type FileType = keyof typeof FILE_TYPES
 /** `GGML_QNT_VERSION` of `ggml.h`: the layout of the block types. */
 const QUANTIZATION_VERSION = 2
 
-const GGUF_ARCHITECTURES: Record<NetworkKind, string> = { flux: 'flux', t5: 't5encoder', clip: 'clip', autoencoder: 'autoencoder' }
+const GGUF_ARCHITECTURES: Record<NetworkKind, string> = { flux: 'flux', t5: 't5encoder', clip: 'clip', autoencoder: 'autoencoder', 'tiny-decoder': 'taef1' }
 
 /**
  * Metadata of a GGUF file. Keys: ggml-org/ggml `docs/gguf.md`.

@@ -4,6 +4,7 @@ import { clipLayout } from './layouts/clip.js'
 import { fluxLayout } from './layouts/flux.js'
 import type { LayoutTensor } from './layouts/layout.js'
 import { t5Layout } from './layouts/t5.js'
+import { tinyDecoderLayout } from './layouts/tiny-decoder.js'
 
 /** The tensors of a network in canonical names and official order. */
 export function layoutOf(architecture: Architecture): LayoutTensor[] {
@@ -16,5 +17,7 @@ export function layoutOf(architecture: Architecture): LayoutTensor[] {
       return clipLayout(architecture.config)
     case 'autoencoder':
       return autoencoderLayout(architecture.config)
+    case 'tiny-decoder':
+      return tinyDecoderLayout(architecture.config)
   }
 }

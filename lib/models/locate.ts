@@ -18,6 +18,8 @@ export interface ModelFiles {
   clip: string
   /** the autoencoder */
   vae: string
+  /** TAEF1's decoder, for previews @default none */
+  previewDecoder?: string
   /**
    * Files or folders of the tokenizers. @default T5: inside its GGUF file, else `spiece.model` or `tokenizer.json` beside it or in the
    * folder `tokenizer_2`; CLIP: `vocab.json` and `merges.txt`, or `tokenizer.json`, beside it or in the folder `tokenizer`
@@ -30,7 +32,8 @@ const MODEL_SUFFIXES = ['.gguf', '.safetensors']
 /** @throws {FluxError} FLUX_BAD_OPTION naming the field that is missing or of the wrong type */
 export function checkModelFiles(files: ModelFiles): void {
   for (const part of PARTS) requirePath(part, files[part], `the path of its file. A model needs ${PARTS.join(', ')}`)
-  const { tokenizers = {} } = files
+  const { tokenizers = {}, previewDecoder } = files
+  if (previewDecoder !== undefined) requirePath('previewDecoder', previewDecoder, 'the path of its file, or leave it out')
   requireOptions('tokenizers', tokenizers, ['t5', 'clip'])
   for (const [name, path] of Object.entries(tokenizers)) {
     if (path !== undefined) requirePath(`tokenizers.${name}`, path, 'the path of its file or folder, or leave it out')
@@ -42,7 +45,7 @@ function requirePath(name: string, path: unknown, wanted: string): void {
 }
 
 /** Where the parts of a model lie in a folder: side by side, as diffusers lays them out, or as ComfyUI does. */
-const FOLDERS = ['', 'transformer', 'text_encoder', 'text_encoder_2', 'vae', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints']
+const FOLDERS = ['', 'transformer', 'text_encoder', 'text_encoder_2', 'vae', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints', 'vae_approx']
 
 /**
  * The parts of a model in a folder or in one file, told by their tensors and not by their names. Of several encoders and autoencoders those
@@ -65,10 +68,11 @@ export async function locateModelFiles(place: string): Promise<ModelFiles> {
     keep('t5', ({ dModel }) => dModel === config.contextInDim)
     keep('clip', ({ hiddenSize }) => hiddenSize === config.vecInDim)
     keep('autoencoder', ({ zChannels }) => 4 * zChannels === config.outChannels)
+    keep('tiny-decoder', ({ zChannels }) => 4 * zChannels === config.outChannels)
   }
-  const files: Partial<Record<Part, string>> = {}
+  const files: Partial<Record<Part | 'previewDecoder', string>> = {}
   for (const [kind, [first, second]] of Object.entries(found) as [NetworkKind, ModelFile[]][]) {
-    const part = PART_OF_KIND[kind]
+    const part = PART_OF_KIND[kind] ?? 'previewDecoder'
     if (second) {
       const both = `${first!.path} and ${second.path} are both a ${part}`
       throw new FluxError('FLUX_BAD_OPTION', `${both}; give { transformer, t5, clip, vae } to say which`)
@@ -102,7 +106,7 @@ export async function modelFilesIn(place: string): Promise<string[]> {
 }
 
 async function candidates(paths: string[]): Promise<Record<NetworkKind, ModelFile[]>> {
-  const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [] }
+  const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [], 'tiny-decoder': [] }
   for (const path of paths) {
     const file = await openModelFile(path)
     for (const kind of networksIn(file)) found[kind].push(file)

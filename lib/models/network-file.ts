@@ -5,12 +5,14 @@ import { clipConfig, clipLayout, type ClipConfig } from './layouts/clip.js'
 import { fluxConfig, fluxLayout, type FluxConfig } from './layouts/flux.js'
 import type { LayoutTensor, TensorRole } from './layouts/layout.js'
 import { t5Config, t5Layout, type T5Config } from './layouts/t5.js'
+import { tinyDecoderConfig, tinyDecoderLayout, type TinyDecoderConfig } from './layouts/tiny-decoder.js'
 import { openModelFile, type ModelFile } from './model-file.js'
 import { AUTOENCODER_NAMES } from './names/autoencoder.js'
 import { CLIP_NAMES } from './names/clip.js'
 import { FLUX_NAMES } from './names/flux.js'
 import { FOREIGN_NAMES } from './names/foreign.js'
 import { T5_NAMES } from './names/t5.js'
+import { TINY_DECODER_NAMES } from './names/tiny-decoder.js'
 import type { PlacedTensor } from './placed-tensor.js'
 import { canonicalTensors, holdsNetwork, type NameTable } from './names/table.js'
 import { TENSOR_TYPES, type TensorType } from './types.js'
@@ -20,6 +22,7 @@ export interface NetworkConfigs {
   t5: T5Config
   clip: ClipConfig
   autoencoder: AutoencoderConfig
+  'tiny-decoder': TinyDecoderConfig
 }
 
 /** The four networks of a model. */
@@ -28,6 +31,8 @@ export interface Networks {
   t5: NetworkFile<T5Config>
   clip: NetworkFile<ClipConfig>
   vae: NetworkFile<AutoencoderConfig>
+  /** only some models have one */
+  previewDecoder?: NetworkFile<TinyDecoderConfig>
 }
 
 /** A path, or a path with what the tensors' shapes cannot tell. */
@@ -54,6 +59,7 @@ const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
   t5: { what: 'a T5 text encoder', names: T5_NAMES, config: t5Config, layout: t5Layout },
   clip: { what: 'a CLIP text encoder', names: CLIP_NAMES, config: clipConfig, layout: clipLayout },
   autoencoder: { what: 'an autoencoder', names: AUTOENCODER_NAMES, config: autoencoderConfig, layout: autoencoderLayout },
+  'tiny-decoder': { what: 'a decoder for previews (TAEF1)', names: TINY_DECODER_NAMES, config: tinyDecoderConfig, layout: tinyDecoderLayout },
 }
 
 const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2']

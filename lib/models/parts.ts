@@ -7,4 +7,4 @@ export type Part = keyof typeof KIND_OF_PART
 
 export const PARTS = Object.keys(KIND_OF_PART) as Part[]
 
-export const PART_OF_KIND = Object.fromEntries(PARTS.map((part) => [KIND_OF_PART[part], part])) as Record<NetworkKind, Part>
+export const PART_OF_KIND = Object.fromEntries(PARTS.map((part) => [KIND_OF_PART[part], part])) as Partial<Record<NetworkKind, Part>>

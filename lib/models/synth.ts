@@ -11,6 +11,7 @@ import type { ClipConfig } from './layouts/clip.js'
 import type { FluxConfig } from './layouts/flux.js'
 import type { LayoutTensor } from './layouts/layout.js'
 import type { T5Config } from './layouts/t5.js'
+import type { TinyDecoderConfig } from './layouts/tiny-decoder.js'
 import type { TensorInfo } from './model-file.js'
 import { networkOf } from './network-file.js'
 import { storedType } from './precision.js'
@@ -25,7 +26,7 @@ export interface SynthOptions {
   /** where to write: `.gguf`, or `.safetensors` (F32, F16 and BF16 only) */
   path: string
   /** fields that differ from the architecture's, depth and width for instance */
-  config?: Partial<FluxConfig & T5Config & ClipConfig & AutoencoderConfig>
+  config?: Partial<FluxConfig & T5Config & ClipConfig & AutoencoderConfig & TinyDecoderConfig>
   /** of the matrices; converters' rules say what stays in higher precision @default 'F16' */
   type?: FileType
   /** 0 to 2^32 - 1 @default 0 */
