@@ -96,8 +96,8 @@ export class FluxPipeline {
   readonly #parts: Parts
   readonly #queue = new Queue('the pipeline')
   readonly #generating = new Set<Promise<Buffer>>()
-  /** the LoRAs of the last picture */
-  #warned = '[]'
+  /** the LoRAs of the last picture, and what each network gets of them */
+  #loras: { wanted: string; plan: LoraPlan } | undefined
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
@@ -268,12 +268,12 @@ export class FluxPipeline {
 
   /** What each network gets of the LoRAs; what in their files does nothing is told once. */
   async *#plan(loras: readonly LoraOptions[]): AsyncGenerator<WarningEvent, LoraPlan> {
-    const plan = await planLoras(loras, this.#parts.configs)
     const wanted = JSON.stringify(loras)
-    const warned = wanted === this.#warned
-    this.#warned = wanted
+    if (this.#loras?.wanted === wanted) return this.#loras.plan
+    const plan = await planLoras(loras, this.#parts.configs)
+    this.#loras = { wanted, plan }
     for (const [i, [name, ...others]] of plan.left.entries()) {
-      if (name === undefined || warned) continue
+      if (name === undefined) continue
       const names = others.length === 0 ? `tensor ${name} belongs` : `${others.length + 1} tensors, ${name} first, belong`
       yield { type: 'warning', message: `${loras[i]!.path}: ${names} to no layer of the model, and will do nothing` }
     }
