@@ -41,11 +41,15 @@ describe('the tiny model draws what it was never shown', () => {
     expect(rate(ofPair)).toBeGreaterThanOrEqual(0.75)
   })
 
-  test('more guidance raises agreement', { timeout: 600_000 }, async () => {
-    const none = rate(await trial(pipe, pair, { guidance: 1 }))
-    const usual = rate(ofPair)
-    console.log(`two things with guidance 1: ${percent(none)} right, with guidance 2: ${percent(usual)}`)
-    expect(usual).toBeGreaterThan(none)
+  // at 128 x 128 there is no room: nearly all is right without guidance
+  test('more guidance raises agreement where there is room, at 64 x 64', { timeout: 600_000 }, async () => {
+    const [none, more] = [[], []] as [number[], number[]]
+    for (const [rates, guidance] of [[none, 1], [more, 3]] as const) {
+      for (const prompts of [single, pair]) rates.push(rate(await trial(pipe, prompts, { guidance, width: 64, height: 64 })))
+    }
+    console.log(`64 x 64, one thing and two, with guidance 1: ${none.map(percent).join(', ')} right, with guidance 3: ${more.map(percent).join(', ')}`)
+    expect(more[0]).toBeGreaterThan(none[0]!)
+    expect(more[1]).toBeGreaterThan(none[1]!)
   })
 })
 
@@ -61,11 +65,7 @@ const SIZES: [string, Partial<GenerateOptions>][] = [
   ['64 x 64', { width: 64, height: 64 }],
   ['256 x 256', { width: 256, height: 256 }],
 ]
-/** What the committed weights do not reach yet. */
-const UNFINISHED: Record<string, string> = {
-}
-test.for(SIZES)('other sizes: %s', { timeout: 600_000 }, async ([name, options], { skip }) => {
-  skip(UNFINISHED[name] !== undefined, UNFINISHED[name])
+test.for(SIZES)('other sizes: %s', { timeout: 600_000 }, async ([name, options]) => {
   const verdicts = await trial(pipe, [...some(single, 20), ...some(pair, 20)], options)
   console.log(report(name, verdicts))
   expect(rate(verdicts)).toBeGreaterThanOrEqual(0.75)

@@ -35,7 +35,7 @@ TOKENS = 4608  # of a batch
 HELD_SIZES = {(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (3 * rows + columns) % 5 == 0}
 OTHERS = [(rows, columns) for rows in range(4, 17) for columns in range(4, 17) if (rows, columns) not in HELD_SIZES]
 # share of the batches, and what their sizes are chosen from; an outline among many tokens is learned last
-SHARES = [(0.2, [(8, 8)]), (0.05, [(4, 4)]), (0.4, [(16, 16)]), (0.15, [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]), (0.2, OTHERS)]
+SHARES = [(0.2, [(8, 8)]), (0.12, [(4, 4)]), (0.33, [(16, 16)]), (0.15, [(rows, columns) for rows, columns in OTHERS if rows * columns >= 120]), (0.2, OTHERS)]
 SHAPE_LOSS = 0.1
 GUIDANCE = (1, 5)
 
