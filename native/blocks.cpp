@@ -62,37 +62,50 @@ ggml_tensor * unrounded(Graph & g, ggml_tensor * weight) {
     return g.precision() == Precision::f32 && weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), weight, GGML_TYPE_F32) : weight;
 }
 
-ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) {
-    const double operations = 2.0 * static_cast<double>(ggml_nelements(weight)) * static_cast<double>(ggml_nrows(x));
-    return g.counts(ggml_mul_mat(g.ctx(), unrounded(g, weight), x), "adapter", operations);
+ggml_tensor * as_f32(Graph & g, ggml_tensor * t) { return t->type == GGML_TYPE_F32 ? t : ggml_cast(g.ctx(), t, GGML_TYPE_F32); }
+
+ggml_tensor * counted_adapter(Graph & g, ggml_tensor * weight, ggml_tensor * x, ggml_tensor * y) {
+    return g.counts(y, "adapter", 2.0 * static_cast<double>(ggml_nelements(weight)) * static_cast<double>(ggml_nrows(x)));
 }
 
-ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x) {
-    x = adapter_product(g, factor.down, x);
-    return factor.up ? adapter_product(g, factor.up, x) : x;
+ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) {
+    return counted_adapter(g, weight, x, ggml_mul_mat(g.ctx(), unrounded(g, weight), x));
+}
+
+// Beside rounded layers by their kernel, the rank filled up with zeros to what that multiplies by: of so few rows ggml makes a third of a step.
+ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool round) {
+    if (!factor.up) return adapter_product(g, factor.down, x);
+    const int64_t rank = factor.down->ne[1], full = (rank + 31) / 32 * 32;
+    const bool suits = round && g.cpu_threads() > 0 && x->ne[1] >= 32 && x->nb[0] == sizeof(float) && kernels::linear_suits(GGML_TYPE_F32, x->ne[0], full) &&
+                       kernels::linear_suits(GGML_TYPE_F32, full, factor.up->ne[1]);
+    if (!suits) return adapter_product(g, factor.up, adapter_product(g, factor.down, x));
+    const auto product = [&](ggml_tensor * weight, int64_t more_in, int64_t more_out, ggml_tensor * columns) {
+        ggml_tensor * filled = ggml_pad(g.ctx(), as_f32(g, weight), static_cast<int>(more_in), static_cast<int>(more_out), 0, 0);
+        return counted_adapter(g, weight, columns, kernels::linear(g.ctx(), filled, nullptr, {columns}, g.cpu_threads(), g.cancel()));
+    };
+    return product(factor.up, full - rank, 0, product(factor.down, 0, full - rank, x));
 }
 
 // (A B) * (C D), elementwise, has the rank of A B times that of C D: row i of its first factor is the product of a row of B and one of D, in each
 // of all pairs, column i of its second of the same columns of A and C.
-ggml_tensor * apply_hadamard(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x) {
+ggml_tensor * apply_hadamard(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x, bool round) {
     ggml_context * ctx = g.ctx();
-    const auto numbers = [&](ggml_tensor * t) { return t->type == GGML_TYPE_F32 ? t : ggml_cast(ctx, t, GGML_TYPE_F32); };
     const int64_t in = one.down->ne[0], out = one.up->ne[1], r = one.down->ne[1], s = two.down->ne[1];
     const auto pairs = [&](ggml_tensor * a, ggml_tensor * b, int64_t n0, int64_t n1, int64_t n2) { return ggml_mul(ctx, ggml_repeat_4d(ctx, a, n0, n1, n2, 1), b); };
-    ggml_tensor * down = pairs(ggml_reshape_3d(ctx, numbers(one.down), in, 1, r), numbers(two.down), in, s, r);
-    ggml_tensor * up = pairs(ggml_reshape_3d(ctx, numbers(one.up), 1, r, out), ggml_reshape_3d(ctx, numbers(two.up), s, 1, out), s, r, out);
-    return apply(g, {ggml_reshape_2d(ctx, down, in, r * s), ggml_reshape_2d(ctx, up, r * s, out)}, x);
+    ggml_tensor * down = pairs(ggml_reshape_3d(ctx, as_f32(g, one.down), in, 1, r), as_f32(g, two.down), in, s, r);
+    ggml_tensor * up = pairs(ggml_reshape_3d(ctx, as_f32(g, one.up), 1, r, out), ggml_reshape_3d(ctx, as_f32(g, two.up), s, 1, out), s, r, out);
+    return apply(g, {ggml_reshape_2d(ctx, down, in, r * s), ggml_reshape_2d(ctx, up, r * s, out)}, x, round);
 }
 
 // (A (x) B) x with x as rows of B's width: B of each row, then A over the rows.
-ggml_tensor * apply_kronecker(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x) {
+ggml_tensor * apply_kronecker(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x, bool round) {
     ggml_context * ctx = g.ctx();
     const int64_t rows = one.down->ne[0], columns = ggml_nrows(x);
     const auto swapped = [&](ggml_tensor * t) { return ggml_cont(ctx, ggml_permute(ctx, t, 1, 0, 2, 3)); };
-    ggml_tensor * y = apply(g, two, ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), two.down->ne[0], rows * columns));
+    ggml_tensor * y = apply(g, two, ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), two.down->ne[0], rows * columns), round);
     const int64_t inner = y->ne[0];
     y = swapped(ggml_reshape_3d(ctx, y, inner, rows, columns));  // [rows, inner, columns]
-    y = apply(g, one, ggml_reshape_2d(ctx, y, rows, inner * columns));
+    y = apply(g, one, ggml_reshape_2d(ctx, y, rows, inner * columns), round);
     const int64_t outer = y->ne[0];
     y = swapped(ggml_reshape_3d(ctx, y, outer, inner, columns));
     return ggml_reshape_2d(ctx, y, inner * outer, columns);
@@ -101,9 +114,10 @@ ggml_tensor * apply_kronecker(Graph & g, const Factor & one, const Factor & two,
 // y, with what adapters add to the layer
 ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * y) {
     for (const Adapter & adapter : g.adapters(layer.weight)) {
-        ggml_tensor * more = adapter.kind == Adapter::Kind::hadamard    ? apply_hadamard(g, adapter.one, adapter.two, x)
-                             : adapter.kind == Adapter::Kind::kronecker ? apply_kronecker(g, adapter.one, adapter.two, x)
-                                                                        : apply(g, adapter.one, x);
+        const bool round = may_round(g, layer);
+        ggml_tensor * more = adapter.kind == Adapter::Kind::hadamard    ? apply_hadamard(g, adapter.one, adapter.two, x, round)
+                             : adapter.kind == Adapter::Kind::kronecker ? apply_kronecker(g, adapter.one, adapter.two, x, round)
+                                                                        : apply(g, adapter.one, x, round);
         if (adapter.bias) more = ggml_add(g.ctx(), more, adapter.bias);
         more = ggml_scale(g.ctx(), more, adapter.scale);
         const bool all = more->ne[0] == y->ne[0];
