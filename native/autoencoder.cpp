@@ -70,15 +70,14 @@ void Autoencoder::build(Graph & g, const std::string & mode, const Shape & shape
     }
 }
 
-// [w, h, in] -> [w, h, out]
-ggml_tensor * Autoencoder::resnet(Graph & g, const ResnetBlock & block, ggml_tensor * x) const {
+// [w, h, in] -> [w, h, out]. The sum takes the place of what is added to: of x, or of the second convolution. Which of them leaves no hole among the
+// buffers was found by trying: with the last block before each upsampling the other way, 1024 x 1024 takes 2.00 GiB in place of 2.25.
+ggml_tensor * Autoencoder::resnet(Graph & g, const ResnetBlock & block, ggml_tensor * x, bool into_x) const {
     ggml_context * ctx = g.ctx();
     ggml_tensor * h = norm_silu_conv2d(g, block.norm1, block.conv1, x, eps);
     h = norm_silu_conv2d(g, block.norm2, block.conv2, h, eps);
     if (block.nin_shortcut.weight) x = conv2d(g, block.nin_shortcut, x, 1, 0);
-    // What comes second is computed last, so the shortcut takes the place of the first convolution; otherwise the sum takes the place of x. Both
-    // leave fewer holes among the buffers: 4 % less memory for 1024 x 1024.
-    h = block.nin_shortcut.weight ? ggml_add(ctx, h, x) : ggml_add(ctx, x, h);
+    h = into_x && !block.nin_shortcut.weight ? ggml_add(ctx, x, h) : ggml_add(ctx, h, x);
     g.stop_point(h);
     return h;
 }
@@ -117,7 +116,7 @@ ggml_tensor * Autoencoder::encode(Graph & g, ggml_tensor * x) const {
 ggml_tensor * Autoencoder::decode(Graph & g, ggml_tensor * z) const {
     ggml_tensor * x = run_middle(g, decoder_.mid, conv2d(g, decoder_.conv_in, z, 1, 1));
     for (auto level = decoder_.levels.rbegin(); level != decoder_.levels.rend(); ++level) {
-        for (const ResnetBlock & block : level->block) x = resnet(g, block, x);
+        for (const ResnetBlock & block : level->block) x = resnet(g, block, x, &block != &level->block.back() || !level->resample.weight);
         if (level->resample.weight) x = upsample_conv2d(g, level->resample, x);
     }
     return norm_silu_conv2d(g, decoder_.norm_out, decoder_.conv_out, x, eps);

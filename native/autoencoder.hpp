@@ -25,7 +25,7 @@ class Autoencoder : public Network {
     ResnetBlock resnet_block(Weights & w, const std::string & name, int64_t in, int64_t out) const;
     Middle middle(Weights & w, const std::string & name, int64_t channels) const;
 
-    ggml_tensor * resnet(Graph & g, const ResnetBlock & block, ggml_tensor * x) const;
+    ggml_tensor * resnet(Graph & g, const ResnetBlock & block, ggml_tensor * x, bool into_x = true) const;
     ggml_tensor * attend(Graph & g, const AttnBlock & block, ggml_tensor * x) const;
     ggml_tensor * run_middle(Graph & g, const Middle & mid, ggml_tensor * x) const;
     ggml_tensor * encode(Graph & g, ggml_tensor * x) const;
