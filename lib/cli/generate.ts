@@ -29,7 +29,7 @@ interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (t
 
 const TINY_NOTE =
   'No model was named, so the tiny one of this package draws: simple shapes in plain colours, one or two. ' +
-  'Take a real one with --model flux.1-schnell (12 GB, downloaded once), or give files of your own: --model with their folder.\n'
+  'For a real one give --model flux.1-schnell (12 GB, downloaded once), or the folder of your own files with --model.\n'
 
 export function generateCommand(program: Command): void {
   const command = program
