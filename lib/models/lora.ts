@@ -87,8 +87,17 @@ type Parts = Partial<Record<Role, TensorInfo>>
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED for DoRA
  */
 export async function openLora(path: string, network: AdaptableNetwork): Promise<Lora> {
+  return loraOf(await openLoraFile(path), network)
+}
+
+async function openLoraFile(path: string): Promise<ModelFile> {
   const file = await openModelFile(path)
   refuseOthers(file)
+  return file
+}
+
+async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
+  const { path } = file
   const find = layerFinder(network)
   const found = new Map<string, Parts>()
   const left: string[] = []
@@ -119,10 +128,10 @@ export interface LoraPlan {
 export async function planLoras(loras: readonly LoraOptions[], model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig }): Promise<LoraPlan> {
   const plan: LoraPlan = { flux: [], t5: [], clip: [], left: [] }
   for (const lora of loras) {
-    const { path } = lora
-    const flux = await openLora(path, { kind: 'flux', config: model.flux })
-    const t5 = await openLora(path, { kind: 't5', config: model.t5 })
-    const clip = await openLora(path, { kind: 'clip', config: model.clip })
+    const file = await openLoraFile(lora.path)
+    const flux = await loraOf(file, { kind: 'flux', config: model.flux })
+    const t5 = await loraOf(file, { kind: 't5', config: model.t5 })
+    const clip = await loraOf(file, { kind: 'clip', config: model.clip })
     if (![flux, t5, clip].some(({ layers }) => layers.length > 0)) throw nothingBelongs(flux, 'model')
     for (const [kind, { layers }] of Object.entries({ flux, t5, clip })) if (layers.length > 0) plan[kind as 'flux'].push(lora)
     plan.left.push(flux.left.filter((name) => t5.left.includes(name) && clip.left.includes(name)))
@@ -169,7 +178,8 @@ async function layerOf(path: string, layer: string, parts: Parts, { weight, firs
   const { alpha, bias } = parts
   if (bias && (bias.shape.length !== 1 || bias.shape[0] !== rows)) fail(`tensor ${bias.name} has shape [${bias.shape.join(', ')}], but [${rows}] is needed`)
   // a LoKr of two whole matrices has no rank, and its alpha means nothing
-  const rank = one.up && kind !== 'kronecker' ? one.down.shape[0]! : two?.up ? two.down.shape[0]! : one.up ? one.down.shape[0]! : undefined
+  const ranked = kind === 'kronecker' ? [two!, one].find(({ up }) => up) : one
+  const rank = ranked?.down.shape[0]
   const value = alpha && rank ? await readScalar(path, alpha) : (rank ?? 1)
   if (!Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
   return { weight, first, kind, one, ...(two ? { two } : {}), ...(bias ? { bias } : {}), scale: value / (rank ?? 1) }
@@ -203,11 +213,10 @@ export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [fi
     tensors.push({ name, type: TENSOR_TYPES[type].id, shape: shape.toReversed(), pieces })
     return name
   }
-  const factor = ({ down, up }: Factor, file: number): NativeFactor => ({
-    ...sizeOf({ down, ...(up ? { up } : {}) }),
-    down: add(down, file),
-    ...(up ? { up: add(up, file), rank: down.shape[0]! } : {}),
-  })
+  const factor = (matrix: Factor, file: number): NativeFactor => {
+    const { down, up } = matrix
+    return { ...sizeOf(matrix), down: add(down, file), ...(up ? { up: add(up, file), rank: down.shape[0]! } : {}) }
+  }
   for (const [file, { lora, scale }] of loras.entries()) {
     for (const { weight, first, kind, one, two, bias, scale: own } of lora.layers) {
       const outer = factor(one, file)
