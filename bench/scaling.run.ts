@@ -51,7 +51,7 @@ async function measure(against: Point['against'], value: number): Promise<Point>
     seconds = Math.min(seconds, (performance.now() - began) / 1000)
   }
   const speed = new Speed(() => deviceRoof('cpu', threads))
-  const foretold = await speed.foretell('step', transformerOperations(flux.config, (side / 16) ** 2, text))
+  const foretold = await speed.foretell('step', transformerOperations(flux.config, (side / 16) ** 2, text), true)
   return { against, value, seconds, foretold: foretold!, bytes: flux.memory().compute }
 }
 

@@ -1,5 +1,7 @@
 import { availableParallelism } from 'node:os'
 import type { Settings } from './generate-options.js'
+import { mainType } from './inspect.js'
+import type { ModelFile } from './models/model-file.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, FluxTransformer } from './nn.js'
 import type { OpenModel } from './open-model.js'
@@ -45,7 +47,8 @@ export class Estimator {
 
   async estimate(picture: Picture): Promise<Estimate> {
     const operations = this.#operations(picture)
-    const [text, step, decode] = await Promise.all((['text', 'step', 'decode'] as const).map((work) => this.#speed.foretell(work, operations[work])))
+    const rounded = this.#rounded()
+    const [text, step, decode] = await Promise.all((['text', 'step', 'decode'] as const).map((work) => this.#speed.foretell(work, operations[work], rounded[work])))
     const known = text !== undefined && step !== undefined && decode !== undefined
     const seconds = known ? { text, step, decode, total: text + (picture.sigmas.length - 1) * step + decode } : undefined
     const sum = ({ products, attention }: Operations) => products + attention
@@ -64,6 +67,13 @@ export class Estimator {
       step: transformerOperations(transformer.config, (width / 16) * (height / 16), maxSequenceLength),
       decode: decoderOperations(vae.config, (width / 8) * (height / 8)),
     }
+  }
+
+  /** Where factors are rounded to bfloat16, if the processor multiplies that: beside weights that are no finer, or where that is asked for. */
+  #rounded(): Record<Work, boolean> {
+    const { precision = 'auto' } = this.#device
+    const coarse = (file: ModelFile): boolean => precision === 'bf16' || (precision === 'auto' && !['F32', 'F16'].includes(mainType(file)))
+    return { text: coarse(this.#model.t5.file), step: coarse(this.#model.transformer.file), decode: precision === 'bf16' }
   }
 
   async #memory({ width, height, maxSequenceLength }: Picture): Promise<Estimate['memory']> {

@@ -103,6 +103,12 @@ function typeUses(file: ModelFile): Inspection['types'] {
   return types
 }
 
+/** The type that most of the file's bytes are in. */
+export function mainType(file: ModelFile): string {
+  const uses = Object.entries(typeUses(file)).sort(([, a], [, b]) => b.bytes - a.bytes)
+  return uses[0]?.[0] ?? ''
+}
+
 function shortEntry(key: string, value: MetadataValue): [string, string | number | boolean][] {
   if (typeof value === 'bigint') return [[key, String(value)]]
   if (typeof value === 'object') return [[key, `${value.length} values`]]

@@ -123,6 +123,8 @@ export interface NativeRoof {
   registers: number
   /** with operands from the second cache, as in a linear layer; 0 where it is not known */
   cache: number
+  /** operations a second in F32 with operands in registers: what multiplies where nothing may be rounded */
+  floats: number
   /** bytes a second read from memory */
   memory: number
 }

@@ -41,14 +41,18 @@ export class Speed {
     this.#roof = roof
   }
 
-  /** @returns seconds; undefined where nothing is known */
-  async foretell(work: Work, operations: Operations): Promise<number | undefined> {
+  /**
+   * @param rounded whether factors may be rounded to bfloat16, which some processors multiply faster than F32
+   * @returns seconds; undefined where nothing is known
+   */
+  async foretell(work: Work, operations: Operations, rounded: boolean): Promise<number | undefined> {
     const factor = this.#factors.get(work)
     if (factor !== undefined) return factor * total(operations)
     const roof = await this.#roof()
     if (!roof) return undefined
-    const { products, attention } = SHARES[work][roof.products === 'f32' ? 'f32' : 'bf16']
-    return operations.products / (roof.registers * products) + operations.attention / (roof.registers * attention)
+    const bf16 = rounded && roof.products !== 'f32'
+    const { products, attention } = SHARES[work][bf16 ? 'bf16' : 'f32']
+    return (operations.products / products + operations.attention / attention) / (bf16 ? roof.registers : roof.floats)
   }
 
   learn(work: Work, operations: Operations, seconds: number): void {
@@ -58,7 +62,7 @@ export class Speed {
 
 const total = ({ products, attention }: Operations): number => products + attention
 
-/** Shares of the register roof that were reached at full size (docs/performance.md); text encoding includes loading the encoders. */
+/** Shares of the arithmetic's register roof that were reached at full size (docs/performance.md); text encoding includes loading the encoders. */
 const SHARES: Record<Work, Record<'bf16' | 'f32', Operations>> = {
   text: { bf16: { products: 0.4, attention: 0.1 }, f32: { products: 0.5, attention: 0.2 } },
   step: { bf16: { products: 0.65, attention: 0.4 }, f32: { products: 0.7, attention: 0.4 } },

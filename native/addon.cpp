@@ -113,6 +113,7 @@ Napi::Value roof(const Napi::CallbackInfo & info) {
             item.Set("products", found.products);
             item.Set("registers", found.registers);
             item.Set("cache", found.cache);
+            item.Set("floats", found.floats);
             item.Set("memory", found.memory);
             return item;
         };

@@ -48,12 +48,12 @@ double operations_of(const Linear & layer) { return 2.0 * static_cast<double>(gg
 // Few columns are a matter of reading the weights once, which ggml does as well.
 bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) {
     const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && x->nb[0] == sizeof(float);
-    return g.cpu_threads() > 0 && x->ne[1] >= 32 && readable && may_round(g, layer) &&
-           kernels::linear_suits(layer.weight->type, layer.weight->ne[0], layer.weight->ne[1]);
+    return g.cpu_threads() > 0 && x->ne[1] >= 32 && readable &&
+           kernels::linear_suits(layer.weight->type, layer.weight->ne[0], layer.weight->ne[1], may_round(g, layer));
 }
 
 ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, const kernels::Activations & a) {
-    ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, a, g.cpu_threads(), g.cancel());
+    ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, a, may_round(g, layer), g.cpu_threads(), g.cancel());
     return g.counts(y, "linear", operations_of(layer) * static_cast<double>(y->ne[1]));
 }
 
@@ -72,16 +72,16 @@ ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) 
     return counted_adapter(g, weight, x, ggml_mul_mat(g.ctx(), unrounded(g, weight), x));
 }
 
-// Beside rounded layers by their kernel, the rank filled up with zeros to what that multiplies by: of so few rows ggml makes a third of a step.
+// By the layers' kernel, the rank filled up with zeros to what that multiplies by: of so few rows ggml makes a third of a step.
 ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool round) {
     if (!factor.up) return adapter_product(g, factor.down, x);
     const int64_t rank = factor.down->ne[1], full = (rank + 31) / 32 * 32;
-    const bool suits = round && g.cpu_threads() > 0 && x->ne[1] >= 32 && x->nb[0] == sizeof(float) && kernels::linear_suits(GGML_TYPE_F32, x->ne[0], full) &&
-                       kernels::linear_suits(GGML_TYPE_F32, full, factor.up->ne[1]);
+    const bool suits = g.cpu_threads() > 0 && x->ne[1] >= 32 && x->nb[0] == sizeof(float) && kernels::linear_suits(GGML_TYPE_F32, x->ne[0], full, round) &&
+                       kernels::linear_suits(GGML_TYPE_F32, full, factor.up->ne[1], round);
     if (!suits) return adapter_product(g, factor.up, adapter_product(g, factor.down, x));
     const auto product = [&](ggml_tensor * weight, int64_t more_in, int64_t more_out, ggml_tensor * columns) {
         ggml_tensor * filled = ggml_pad(g.ctx(), as_f32(g, weight), static_cast<int>(more_in), static_cast<int>(more_out), 0, 0);
-        return counted_adapter(g, weight, columns, kernels::linear(g.ctx(), filled, nullptr, {columns}, g.cpu_threads(), g.cancel()));
+        return counted_adapter(g, weight, columns, kernels::linear(g.ctx(), filled, nullptr, {columns}, round, g.cpu_threads(), g.cancel()));
     };
     return product(factor.up, full - rank, 0, product(factor.down, 0, full - rank, x));
 }

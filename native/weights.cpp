@@ -239,12 +239,12 @@ void Weights::share_out(ggml_backend_dev_t device, const Machine & machine) {
     }
 }
 
-// A quantised matrix that our own kernel does not suit goes into the first of the CPU's extra buffer types (AMX, repacking) that has a kernel for its
-// type and shape. Returns null where the tensor is to be used as it lies in the file.
+// A quantised matrix that our own kernel does not suit, or multiplies no faster, goes into the first of the CPU's extra buffer types (AMX, repacking)
+// that has a kernel for its type and shape. Returns null where the tensor is to be used as it lies in the file.
 ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, Precision precision) const {
     const bool widened = wanted.tensor->type != wanted.entry->type;
     if (!is_cpu(wanted.device) || widened) return ggml_backend_dev_buffer_type(wanted.device);
-    const bool own = kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1]);
+    const bool own = kernels::linear_beats_repacking() && kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1], true);
     if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type) && !own && precision != Precision::f32) {
         const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
             ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(wanted.device), "ggml_backend_dev_get_extra_bufts"));

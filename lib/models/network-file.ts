@@ -188,7 +188,7 @@ function checkTensors(layout: LayoutTensor[], tensors: Map<string, PlacedTensor>
     if (!ROLE_TYPES[role].includes(tensor.type)) {
       throw new FluxError(
         'FLUX_UNSUPPORTED',
-        `tensor ${tensor.name} has type ${tensor.type}; a ${role} may be ${ROLE_TYPES[role].join(', ')}. Use a version in one of these`,
+        `tensor ${tensor.name} has type ${tensor.type}; tensors of the role ${role} may be ${ROLE_TYPES[role].join(', ')}. Use a version in one of these`,
       )
     }
   }

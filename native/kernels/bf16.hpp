@@ -1,15 +1,21 @@
 // What the bfloat16 kernels share: rounding, and panels.
 #pragma once
 
-#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
-#define GGFLUX_BF16
-
 #include "choice.hpp"
-
-#include <immintrin.h>
 
 #include <cstdint>
 #include <cstring>
+
+namespace ggflux::kernels {
+
+constexpr int64_t panel_rows = 16;
+
+}
+
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
+#define GGFLUX_X86   // what is said of instruction sets is understood
+
+#include <immintrin.h>
 
 namespace ggflux::kernels::bf16 {
 
@@ -22,8 +28,6 @@ inline bool machine_has_it() {
 }
 
 // A panel: 16 output rows, [k / 2][16 rows][2], as the product instruction takes them: lane r gets two neighbours of row r.
-constexpr int64_t panel_rows = 16;
-
 // 32 numbers of a row as bfloat16, in order
 using Pairs = __m512i;
 

@@ -12,7 +12,7 @@
 
 namespace ggflux::kernels {
 
-#if defined(GGFLUX_BF16)
+#if defined(GGFLUX_X86)
 
 namespace {
 

@@ -9,134 +9,179 @@
 
 namespace ggflux::kernels {
 
-#if defined(GGFLUX_BF16)
-
 namespace {
 
-using namespace bf16;
+constexpr int64_t block_rows = 4 * panel_rows;  // what a thread unpacks at a time
+constexpr int64_t counter_bytes = 64;           // of all threads together: the next block that nobody has taken
 
-// What a thread unpacks at a time: 4 panels of 2048 numbers each, 256 KiB, a part of L2.
-constexpr int64_t block_rows = 4 * panel_rows, block_k = 2048;
-
-constexpr int64_t scratch_bytes = block_rows * block_k * 2;  // of each thread: the panels
-constexpr int64_t counter_bytes = 64;                        // of all together: the next block that nobody has taken
-
-struct Layer {
+// 16 rows of a weight from `row` on, numbers k0 .. k0 + count of each
+struct Rows {
     const ggml_tensor * weight;
-    const float * bias;
-    const uint16_t * x;  // [n, in], bfloat16
-    float * y;           // [n, out]
-    int64_t in, out, n;
-    std::atomic<int64_t> * next_block;
-    const std::atomic<bool> * cancel;
+    int64_t row, k0, count;
+
+    const uint8_t * data(int i) const {
+        const ggml_type type = weight->type;
+        return static_cast<const uint8_t *>(weight->data) + (row + i) * static_cast<int64_t>(weight->nb[1]) +
+               k0 / ggml_blck_size(type) * static_cast<int64_t>(ggml_type_size(type));
+    }
+
+    template <class Row> Row reader(int i) const { return {data(i)}; }
+
+    // Row i in F32: as it lies there, or decoded by ggml, which knows every type, into `room`.
+    const float * floats(int i, float * room) const {
+        if (weight->type == GGML_TYPE_F32) return reinterpret_cast<const float *>(data(i));
+        ggml_get_type_traits(weight->type)->to_float(data(i), room, count);
+        return room;
+    }
 };
 
-// 16 rows from `row` on, numbers k0 .. k0 + count -> a panel
-template <class Row> AVX512BF16 void unpack(const Layer & layer, int64_t row, int64_t k0, int64_t count, uint16_t * panel) {
-    const ggml_type type = layer.weight->type;
-    Row rows[16];
-    for (int i = 0; i < 16; i++) {
-        const uint8_t * data = static_cast<const uint8_t *>(layer.weight->data) + (row + i) * static_cast<int64_t>(layer.weight->nb[1]) +
-                               k0 / ggml_blck_size(type) * static_cast<int64_t>(ggml_type_size(type));
-        rows[i].data = reinterpret_cast<decltype(rows[i].data)>(data);
+// What a layer is computed in: the numbers, the length of a block (four panels are a part of L2), and how rows and columns become such numbers.
+
+struct InF32 {
+    using Number = float;
+    using Multiplier = f32::Multiplier;
+    using Unpack = void (*)(const Rows &, float * room, float * panel);
+    static constexpr int64_t block_k = 512;
+
+    static void unpack_any(const Rows & rows, float * room, float * panel) {
+        const float * row[panel_rows];
+        for (int i = 0; i < panel_rows; i++) row[i] = rows.floats(i, room + i * block_k);
+        for (int64_t k = 0; k < rows.count; k++) {
+            for (int i = 0; i < panel_rows; i++) *panel++ = row[i][k];
+        }
     }
-    pack(rows, count, panel);
+
+    static void read(const float * x, int64_t n, bool gelu, float * to) {
+        if (gelu) f32::gelu(x, n, to);
+        else std::copy(x, x + n, to);
+    }
+
+#if defined(GGFLUX_X86)
+    template <class Row> AVX2 static void unpack(const Rows & rows, float * room, float * panel) {
+        for (int i = 0; i < panel_rows; i++) {
+            const Row row = rows.reader<Row>(i);
+            for (int64_t k = 0; k < rows.count; k += 32) store(row(k), room + i * block_k + k);
+        }
+        for (int64_t k = 0; k < rows.count; k += 8, panel += 8 * panel_rows) {
+            for (int i = 0; i < panel_rows; i += 8) transpose(room + i * block_k + k, block_k, panel + i, panel_rows);
+        }
+    }
+    static Unpack unpack_of(ggml_type type) {
+        return with_reader(type, [](auto row) -> Unpack { return unpack<decltype(row)>; }, unpack_any);
+    }
+#else
+    static Unpack unpack_of(ggml_type) { return unpack_any; }
+#endif
+};
+
+#if defined(GGFLUX_X86)
+
+struct InBf16 {
+    using Number = uint16_t;
+    using Multiplier = bf16::Multiplier;
+    using Unpack = void (*)(const Rows &, float * room, uint16_t * panel);
+    static constexpr int64_t block_k = 2048;
+
+    template <class Row> struct Rounded {
+        Row row;
+        AVX512BF16 bf16::Pairs operator()(int64_t k) const { return round_pairs(row(k)); }
+    };
+    template <class Row> AVX512BF16 static void unpack(const Rows & rows, float *, uint16_t * panel) {
+        Rounded<Row> row[panel_rows];
+        for (int i = 0; i < panel_rows; i++) row[i].row = rows.reader<Row>(i);
+        bf16::pack(row, rows.count, panel);
+    }
+    AVX512BF16 static void unpack_any(const Rows & rows, float * room, uint16_t * panel) {
+        bf16::RowF32 row[panel_rows];
+        for (int i = 0; i < panel_rows; i++) row[i].data = rows.floats(i, room + i * block_k);
+        bf16::pack(row, rows.count, panel);
+    }
+    static Unpack unpack_of(ggml_type type) {
+        return with_reader(type, [](auto row) -> Unpack { return unpack<decltype(row)>; }, unpack_any);
+    }
+
+    AVX512BF16 static void read(const float * x, int64_t n, bool gelu, uint16_t * to) {
+        for (int64_t k = 0; k < n; k += 32) {
+            const __m512 first = _mm512_loadu_ps(x + k), second = _mm512_loadu_ps(x + k + 16);
+            const bf16::Pairs pairs = gelu ? bf16::round_pairs((__m512) kernels::gelu<16>(first), (__m512) kernels::gelu<16>(second)) : bf16::round_pairs(first, second);
+            _mm512_storeu_si512(to + k, pairs);
+        }
+    }
+};
+
+bool rounds(bool round) { return round && bf16::machine_has_it(); }
+
+#else
+
+using InBf16 = InF32;
+bool rounds(bool) { return false; }
+
+#endif
+
+// What each thread has for itself: the panels, and rows on the way to one.
+template <class In> constexpr int64_t scratch_bytes = block_rows * In::block_k * sizeof(typename In::Number) + panel_rows * In::block_k * sizeof(float);
+
+// What lies behind the activations: memory for `compute`, which lives as long as this node does.
+template <class In> char * behind(const ggml_tensor * read, int64_t in, int64_t n) { return static_cast<char *>(read->data) + in * n * sizeof(typename In::Number); }
+
+const float * column(const ggml_tensor * x, int64_t c) { return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + c * static_cast<int64_t>(x->nb[1])); }
+
+// sources: x [in, n] F32, and what stands above it in every column as it is, where there is such -> numbers
+template <class In, bool gelu> void read_activations(ggml_tensor * read, int ith, int nth, void *) {
+    const ggml_tensor * x = read->src[0], * above = read->src[1];
+    const int64_t first = above ? above->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
+    if (ith == 0) new (behind<In>(read, in, n)) std::atomic<int64_t>(0);
+    for (int64_t c = ith; c < n; c += nth) {
+        auto * to = static_cast<typename In::Number *>(read->data) + c * in;
+        if (above) In::read(column(above, c), first, false, to);
+        In::read(column(x, c), x->ne[0], gelu, to + first);
+    }
 }
 
-using Unpack = void (*)(const Layer &, int64_t row, int64_t k0, int64_t count, uint16_t * panel);
-
-Unpack unpack_of(ggml_type type) {
-    switch (type) {
-        case GGML_TYPE_F32: return unpack<RowF32>;
-        case GGML_TYPE_F16: return unpack<RowF16>;
-        case GGML_TYPE_BF16: return unpack<RowBF16>;
-        case GGML_TYPE_Q8_0: return unpack<RowQ8_0>;
-        case GGML_TYPE_Q4_0: return unpack<RowQ4_0>;
-        case GGML_TYPE_Q4_1: return unpack<RowQ4_1>;
-        case GGML_TYPE_Q5_0: return unpack<RowQ5_0>;
-        case GGML_TYPE_Q5_1: return unpack<RowQ5_1>;
-        case GGML_TYPE_Q2_K: return unpack<RowQ2_K>;
-        case GGML_TYPE_Q3_K: return unpack<RowQ3_K>;
-        case GGML_TYPE_Q4_K: return unpack<RowQ4_K>;
-        case GGML_TYPE_Q5_K: return unpack<RowQ5_K>;
-        case GGML_TYPE_Q6_K: return unpack<RowQ6_K>;
-        case GGML_TYPE_IQ4_NL: return unpack<RowIQ4_NL>;
-        case GGML_TYPE_IQ4_XS: return unpack<RowIQ4_XS>;
-        default: return nullptr;
-    }
-}
-
-void run(const Layer & layer, char * scratch) {
-    auto * panels = reinterpret_cast<uint16_t *>(scratch);
-    const Unpack unpack_panel = unpack_of(layer.weight->type);
-    const Multiplier multiply;
-    for (int64_t first; (first = layer.next_block->fetch_add(1) * block_rows) < layer.out && !layer.cancel->load(std::memory_order_relaxed);) {
-        const int64_t rows = std::min(block_rows, layer.out - first);
-        for (int64_t k0 = 0; k0 < layer.in; k0 += block_k) {
-            const int64_t count = std::min(block_k, layer.in - k0), stride = panel_rows * count;
-            for (int64_t r = 0; r < rows; r += panel_rows) unpack_panel(layer, first + r, k0, count, panels + r / panel_rows * stride);
-            multiply({panels, stride, layer.x + k0, layer.in, layer.y + first, layer.out, layer.n, count, layer.bias ? layer.bias + first : nullptr, k0 > 0}, rows);
+// sources: weight, activations that were read, and the bias where there is one
+template <class In> void compute(ggml_tensor * y, int ith, int, void * cancel) {
+    using Number = typename In::Number;
+    const ggml_tensor * weight = y->src[0], * read = y->src[1];
+    const float * bias = y->src[2] ? static_cast<const float *>(y->src[2]->data) : nullptr;
+    const auto * x = static_cast<const Number *>(read->data);
+    const int64_t in = weight->ne[0], out = y->ne[0], n = y->ne[1];
+    auto * next_block = reinterpret_cast<std::atomic<int64_t> *>(behind<In>(read, in, n));
+    auto * panels = reinterpret_cast<Number *>(behind<In>(read, in, n) + counter_bytes + ith * scratch_bytes<In>);
+    auto * room = reinterpret_cast<float *>(panels + block_rows * In::block_k);
+    const auto unpack = In::unpack_of(weight->type);
+    const typename In::Multiplier multiply;
+    for (int64_t first; (first = next_block->fetch_add(1) * block_rows) < out && !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
+        const int64_t rows = std::min(block_rows, out - first);
+        for (int64_t k0 = 0; k0 < in; k0 += In::block_k) {
+            const int64_t count = std::min(In::block_k, in - k0), stride = panel_rows * count;
+            for (int64_t r = 0; r < rows; r += panel_rows) unpack({weight, first + r, k0, count}, room, panels + r / panel_rows * stride);
+            multiply({panels, stride, x + k0, in, static_cast<float *>(y->data) + first, out, n, count, bias ? bias + first : nullptr, k0 > 0}, rows);
         }
     }
 }
 
-// What lies behind the rounded activations: memory for `compute`, which lives as long as this node does.
-char * behind(const ggml_tensor * rounded, int64_t in, int64_t n) { return static_cast<char *>(rounded->data) + in * n * 2; }
-
-// 32 numbers on their way to the product
-struct AsTheyAre {
-    AVX512BF16 static Pairs rounded(const float * x) { return RowF32{x}(0); }
-};
-struct WithGelu {
-    AVX512BF16 static Pairs rounded(const float * x) {
-        return round_pairs((__m512) gelu<16>(_mm512_loadu_ps(x)), (__m512) gelu<16>(_mm512_loadu_ps(x + 16)));
-    }
-};
-
-const float * column(const ggml_tensor * x, int64_t c) { return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + c * static_cast<int64_t>(x->nb[1])); }
-
-// sources: x [in, n] F32, and what stands above it in every column as it is, where there is such -> bfloat16
-template <class Activation> AVX512BF16 void round_activations(ggml_tensor * rounded, int ith, int nth, void *) {
-    const ggml_tensor * x = rounded->src[0], * above = rounded->src[1];
-    const int64_t first = above ? above->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
-    if (ith == 0) new (behind(rounded, in, n)) std::atomic<int64_t>(0);
-    for (int64_t c = ith; c < n; c += nth) {
-        uint16_t * to = static_cast<uint16_t *>(rounded->data) + c * in;
-        for (int64_t k = 0; k < first; k += 32) _mm512_storeu_si512(to + k, AsTheyAre::rounded(column(above, c) + k));
-        for (int64_t k = 0; k < x->ne[0]; k += 32) _mm512_storeu_si512(to + first + k, Activation::rounded(column(x, c) + k));
-    }
-}
-
-// sources: weight, rounded activations, and the bias where there is one
-void compute(ggml_tensor * y, int ith, int, void * cancel) {
-    const ggml_tensor * weight = y->src[0], * rounded = y->src[1], * bias = y->src[2];
-    const int64_t in = weight->ne[0], n = y->ne[1];
-    char * memory = behind(rounded, in, n);
-    run({weight, bias ? static_cast<const float *>(bias->data) : nullptr, static_cast<const uint16_t *>(rounded->data), static_cast<float *>(y->data), in,
-         y->ne[0], n, reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
-        memory + counter_bytes + ith * scratch_bytes);
+template <class In> ggml_tensor * layer(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, int threads, void * cancel) {
+    const int64_t in = weight->ne[0], n = a.x->ne[1];
+    ggml_tensor * columns[] = {a.x, a.above};
+    const int64_t bytes = in * n * sizeof(typename In::Number) + counter_bytes + scratch_bytes<In> * threads;
+    ggml_tensor * read = ggml_custom_4d(ctx, GGML_TYPE_I8, bytes, 1, 1, 1, columns, a.above ? 2 : 1,
+                                        a.gelu ? read_activations<In, true> : read_activations<In, false>, threads, nullptr);
+    ggml_tensor * sources[] = {weight, read, bias};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, sources, bias ? 3 : 2, compute<In>, threads, cancel);
 }
 
 }  // namespace
 
-bool linear_suits(ggml_type type, int64_t in, int64_t out) {
-    return machine_has_it() && unpack_of(type) && in % std::max<int64_t>(32, ggml_blck_size(type)) == 0 && out % panel_rows == 0;
+bool linear_suits(ggml_type type, int64_t in, int64_t out, bool round) {
+    const bool readable = type == GGML_TYPE_F32 || ggml_get_type_traits(type)->to_float;
+    return (rounds(round) || f32::machine_has_it()) && readable && in % std::max<int64_t>(32, ggml_blck_size(type)) == 0 && out % panel_rows == 0;
 }
 
-ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, int threads, const std::atomic<bool> * cancel) {
-    const int64_t in = weight->ne[0], n = a.x->ne[1];
-    ggml_tensor * read[] = {a.x, a.above};
-    ggml_tensor * rounded = ggml_custom_4d(ctx, GGML_TYPE_I8, in * n * 2 + counter_bytes + scratch_bytes * threads, 1, 1, 1, read, a.above ? 2 : 1,
-                                           a.gelu ? round_activations<WithGelu> : round_activations<AsTheyAre>, threads, nullptr);
-    ggml_tensor * sources[] = {weight, rounded, bias};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, sources, bias ? 3 : 2, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+bool linear_beats_repacking() { return rounds(true) || chosen("avx2"); }
+
+ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, bool round, int threads, const std::atomic<bool> * cancel) {
+    auto * flag = const_cast<std::atomic<bool> *>(cancel);
+    return rounds(round) ? layer<InBf16>(ctx, weight, bias, a, threads, flag) : layer<InF32>(ctx, weight, bias, a, threads, flag);
 }
-
-#else
-
-bool linear_suits(ggml_type, int64_t, int64_t) { return false; }
-ggml_tensor * linear(ggml_context *, ggml_tensor *, ggml_tensor *, const Activations &, int, const std::atomic<bool> *) { return nullptr; }
-
-#endif
 
 }  // namespace ggflux::kernels

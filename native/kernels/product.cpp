@@ -1,6 +1,6 @@
 #include "product.hpp"
 
-#if defined(GGFLUX_BF16)
+#if defined(GGFLUX_X86)
 
 #if defined(__linux__)
 #include <cpuid.h>
@@ -12,9 +12,9 @@ namespace ggflux::kernels::bf16 {
 
 namespace {
 
-// ---- AVX-512: 24 sums stay in registers, of 12 columns for two panels at a time
+// ---- AVX-512: 24 sums stay in registers, of 6 columns for four panels at a time, which takes fewer loads than 12 for two
 
-constexpr int64_t tile_columns = 12;
+constexpr int64_t vector_columns = 6, vector_panels = 4;
 
 template <int panels, int columns> AVX512BF16 inline void multiply(const Product & p, int64_t column) {
     __m512 sum[columns][panels];
@@ -43,23 +43,16 @@ template <int panels, int columns> AVX512BF16 inline void multiply(const Product
 }
 
 template <int panels> AVX512BF16 void multiply_columns(const Product & p, int64_t column) {
-    for (; column + tile_columns <= p.n; column += tile_columns) multiply<panels, tile_columns>(p, column);
-    for (; column + 4 <= p.n; column += 4) multiply<panels, 4>(p, column);
+    for (; column + vector_columns <= p.n; column += vector_columns) multiply<panels, vector_columns>(p, column);
+    for (; column + 2 <= p.n; column += 2) multiply<panels, 2>(p, column);
     for (; column < p.n; column++) multiply<panels, 1>(p, column);
-}
-
-Product from_panel(Product p, int64_t panel) {
-    p.panel += panel * p.panel_stride;
-    p.y += panel * panel_rows;
-    if (p.bias) p.bias += panel * panel_rows;
-    return p;
 }
 
 // columns `column` .. n
 void multiply_vectors_from(const Product & p, int64_t rows, int64_t column) {
     int64_t panel = 0;
-    for (; panel + 2 <= rows / panel_rows; panel += 2) multiply_columns<2>(from_panel(p, panel), column);
-    for (; panel < rows / panel_rows; panel++) multiply_columns<1>(from_panel(p, panel), column);
+    for (; panel + vector_panels <= rows / panel_rows; panel += vector_panels) multiply_columns<vector_panels>(p.from_panel(panel), column);
+    for (; panel < rows / panel_rows; panel++) multiply_columns<1>(p.from_panel(panel), column);
 }
 
 void multiply_vectors(Product p, int64_t rows) { multiply_vectors_from(p, rows, 0); }
@@ -173,8 +166,8 @@ template <class Tiles, int panels, int columns> void multiply_block(const Produc
 
 template <class Tiles, int columns> void multiply_panels(const Product & p, int64_t rows, int64_t column) {
     int64_t panel = 0;
-    for (; panel + 2 <= rows / panel_rows; panel += 2) multiply_block<Tiles, 2, columns>(from_panel(p, panel), column);
-    for (; panel < rows / panel_rows; panel++) multiply_block<Tiles, 1, columns>(from_panel(p, panel), column);
+    for (; panel + 2 <= rows / panel_rows; panel += 2) multiply_block<Tiles, 2, columns>(p.from_panel(panel), column);
+    for (; panel < rows / panel_rows; panel++) multiply_block<Tiles, 1, columns>(p.from_panel(panel), column);
 }
 
 // The panels stay in L2 while the columns pass by.

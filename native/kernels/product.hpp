@@ -1,25 +1,59 @@
-// The product of panels of bfloat16 with columns of bfloat16, summed in F32: the one loop that linear layers and attention spend their time in. On
-// AMX tiles where the processor has them and the system lets us, else on AVX-512's BF16 products.
+// Products of panels with columns, summed in F32: the loops that linear layers and attention spend their time in. Of bfloat16 on AMX tiles where the
+// processor has them and the system lets us, else on AVX-512's BF16 products; of F32 on AVX-512, AVX2 or NEON.
 #pragma once
 
 #include "bf16.hpp"
 
-#if defined(GGFLUX_BF16)
-
-namespace ggflux::kernels::bf16 {
+namespace ggflux::kernels {
 
 // y[column][16 p + r] = begin + the sum over k of panel p, row r times x[column]
-struct Product {
-    const uint16_t * panel;  // the first; the next lies `panel_stride` numbers on
+template <class Number> struct Product {
+    const Number * panel;  // the first; the next lies `panel_stride` numbers on
     int64_t panel_stride;
-    const uint16_t * x;      // [n, x_stride]
+    const Number * x;      // [n, x_stride]
     int64_t x_stride;
-    float * y;               // [n, y_stride]
+    float * y;             // [n, y_stride]
     int64_t y_stride;
-    int64_t n, count;        // columns; numbers of k, a multiple of 32
-    const float * bias;      // what y begins with: as many numbers as panels have rows, or nothing
-    bool add;                // or what is in y already
+    int64_t n, count;      // columns; numbers of k, a multiple of 32
+    const float * bias;    // what y begins with: as many numbers as panels have rows, or nothing
+    bool add;              // or what is in y already
+
+    Product from_panel(int64_t p) const {
+        Product product = *this;
+        product.panel += p * panel_stride;
+        product.y += p * panel_rows;
+        if (bias) product.bias += p * panel_rows;
+        return product;
+    }
 };
+
+namespace f32 {
+
+// A panel: 16 output rows, [k][16 rows].
+using Product = kernels::Product<float>;
+
+// Whether this machine and build have the kernel.
+bool machine_has_it();
+
+// What one thread multiplies with.
+struct Multiplier {
+    // `rows` output rows, a multiple of 16
+    void operator()(const Product & p, int64_t rows) const;
+
+    // Multiplies what is in registers, `rounds` times; how many operations that were.
+    double spin(int64_t rounds) const;
+};
+
+// x -> gelu(x), n a multiple of 16
+void gelu(const float * x, int64_t n, float * y);
+
+}  // namespace f32
+
+#if defined(GGFLUX_X86)
+
+namespace bf16 {
+
+using Product = kernels::Product<uint16_t>;
 
 // Whether it is tiles that multiply.
 bool multiplies_tiles();
@@ -44,6 +78,8 @@ class Multiplier {
     alignas(64) unsigned char before_[64];  // the tile configuration
 };
 
-}  // namespace ggflux::kernels::bf16
+}  // namespace bf16
 
 #endif
+
+}  // namespace ggflux::kernels

@@ -12,10 +12,6 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__) && !defined(_MSC_VER)
-#include <immintrin.h>
-#endif
-
 namespace ggflux::kernels {
 
 namespace {
@@ -66,80 +62,58 @@ std::function<double()> read_memory() {
     };
 }
 
-#if defined(GGFLUX_BF16)
-
-std::function<double()> multiply_registers() {
-    const auto multiply = std::make_shared<bf16::Multiplier>();
+template <class Multiplier> std::function<double()> multiply_registers() {
+    const auto multiply = std::make_shared<Multiplier>();
     return [multiply] { return multiply->spin(1 << 14); };
 }
 
 // The panels of a linear layer's block, and 48 columns.
-std::function<double()> multiply_cached() {
-    constexpr int64_t rows = 4 * bf16::panel_rows, columns = 48, count = 2048;
-    struct Data {
-        std::vector<uint16_t> panels = std::vector<uint16_t>(rows * count), x = std::vector<uint16_t>(columns * count);
-        std::vector<float> y = std::vector<float>(rows * columns);
-        bf16::Multiplier multiply;
-    };
-    const auto data = std::make_shared<Data>();
-    return [data] {
-        data->multiply({data->panels.data(), bf16::panel_rows * count, data->x.data(), count, data->y.data(), rows, columns, count, nullptr, false}, rows);
+template <class Multiplier, class Number> struct Cached {
+    static constexpr int64_t rows = 4 * panel_rows, columns = 48, count = 4096 / sizeof(Number);
+    std::vector<Number> panels = std::vector<Number>(rows * count), x = std::vector<Number>(columns * count);
+    std::vector<float> y = std::vector<float>(rows * columns);
+    Multiplier multiply;
+
+    double run() {
+        multiply({panels.data(), panel_rows * count, x.data(), count, y.data(), rows, columns, count, nullptr, false}, rows);
         return 2.0 * rows * columns * count;
-    };
+    }
+};
+
+template <class Multiplier, class Number> std::function<double()> multiply_cached() {
+    const auto cached = std::make_shared<Cached<Multiplier, Number>>();
+    return [cached] { return cached->run(); };
 }
 
-#endif
-
-#if defined(__x86_64__) && !defined(_MSC_VER)
-
-__attribute__((target("avx2,fma"))) double multiply_f32_avx2() {
-    constexpr int64_t rounds = 1 << 15;
-    __m256 sums[10], a = _mm256_set1_ps(0.5f), b = _mm256_set1_ps(0.25f);
-#pragma GCC unroll 10
-    for (int s = 0; s < 10; s++) sums[s] = _mm256_setzero_ps();
-    for (int64_t i = 0; i < rounds; i++) {
-#pragma GCC unroll 10
-        for (int s = 0; s < 10; s++) {
-            sums[s] = _mm256_fmadd_ps(a, b, sums[s]);
-            __asm__ volatile("" : "+x"(sums[s]));
+// Where no kernel of ours multiplies.
+std::function<double()> multiply_plainly() {
+    return [] {
+        constexpr int64_t rounds = 1 << 15;
+        volatile float half = 0.5f, quarter = 0.25f;
+        const float a = half, b = quarter;
+        float sums[64] = {};
+        for (int64_t i = 0; i < rounds; i++) {
+            for (float & sum : sums) sum = sum * a + b;
         }
-    }
-    return 2.0 * 8 * 10 * rounds;
-}
-
-#endif
-
-double multiply_f32() {
-    constexpr int64_t rounds = 1 << 15;
-    volatile float half = 0.5f, quarter = 0.25f;
-    const float a = half, b = quarter;
-    float sums[64] = {};
-    for (int64_t i = 0; i < rounds; i++) {
-        for (float & sum : sums) sum = sum * a + b;
-    }
-    volatile float sink = std::accumulate(sums, sums + 64, 0.0f);
-    (void) sink;
-    return 2.0 * 64 * rounds;
-}
-
-std::function<double()> multiply_floats() {
-#if defined(__x86_64__) && !defined(_MSC_VER)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return multiply_f32_avx2;
-#endif
-    return multiply_f32;
+        volatile float sink = std::accumulate(sums, sums + 64, 0.0f);
+        (void) sink;
+        return 2.0 * 64 * rounds;
+    };
 }
 
 }  // namespace
 
 Roof measure_roof(int threads, const std::atomic<bool> & cancel) {
     const double memory = rate(threads, cancel, read_memory);
-#if defined(GGFLUX_BF16)
+    const double floats = rate(threads, cancel, f32::machine_has_it() ? multiply_registers<f32::Multiplier> : multiply_plainly);
+#if defined(GGFLUX_X86)
     if (bf16::machine_has_it()) {
         const char * products = bf16::multiplies_tiles() ? "bf16-tiles" : "bf16";
-        return {products, rate(threads, cancel, multiply_registers), rate(threads, cancel, multiply_cached), memory};
+        const double registers = rate(threads, cancel, multiply_registers<bf16::Multiplier>);
+        return {products, registers, rate(threads, cancel, multiply_cached<bf16::Multiplier, uint16_t>), floats, memory};
     }
 #endif
-    return {"f32", rate(threads, cancel, multiply_floats), 0, memory};
+    return {"f32", floats, f32::machine_has_it() ? rate(threads, cancel, multiply_cached<f32::Multiplier, float>) : 0, floats, memory};
 }
 
 }  // namespace ggflux::kernels

@@ -8,7 +8,8 @@ namespace ggflux::kernels {
 struct Roof {
     const char * products;  // bf16-tiles, bf16, or f32: what the linear layers multiply with here
     double registers;       // operations a second (multiplications and additions) of products whose operands are in registers
-    double cache;           // of products whose operands come from the second cache, as in a linear layer; 0 for f32
+    double cache;           // of products whose operands come from the second cache, as in a linear layer; 0 where no kernel of ours multiplies
+    double floats;          // of products of F32, out of registers
     double memory;          // bytes a second read from memory
 };
 

@@ -6,11 +6,12 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { measureRoof } from '../../lib/index.js'
 import { synthesize } from '../../lib/models/synth.js'
+import { writeModelFile } from '../../lib/models/write.js'
 import { nativeQuantize as quantize } from '../../lib/native.js'
 import { convertWeights } from '../support/convert.js'
 import type { BlockType } from '../support/dequantize.js'
 import { goldenWeights } from '../support/golden.js'
-import { relL2 } from '../support/safetensors.js'
+import { readTensors, relL2 } from '../support/safetensors.js'
 
 let folder: string
 beforeAll(() => {
@@ -18,7 +19,7 @@ beforeAll(() => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-type Precision = 'auto' | 'bf16'
+type Precision = 'auto' | 'bf16' | 'f32'
 type Kernels = 'own' | 'avx512' | 'tile-model' | 'avx2' | 'ggml'
 
 // Evaluates in a process of its own with the kernels that GGFLUX_KERNELS names; returns the output and what was printed.
@@ -32,13 +33,16 @@ function compute(kernels: Kernels, mode: string, weights: string, ...shape: (num
   return { output: new Float32Array(new Uint8Array(readFileSync(out)).buffer), printed }
 }
 
+// ggml looks GELU up in a table of half precision, 2^-11 apart: what differs in the last bit of F32 may be the next entry.
+const GELU = 2 ** -11
+
 // Shapes that no kernel likes: 160 rows of weights are no multiple of 64, 2112 numbers in a row are one block of 2048 and a rest of 64 (for the
-// K types 2304, whole blocks of 256), 33 and 47 tokens leave rests behind every number of columns that is computed at once. The reference is
-// the same network in F32 on the weights as they are after rounding; activations are rounded to bfloat16 or, by ggml, to 8 bits, so each token
-// may differ by some percent, and a token that was forgotten or mixed up with another differs by everything.
+// K types 2304, whole blocks of 256), 33 and 47 tokens leave rests behind every number of columns that is computed at once. The reference is ggml's
+// F32 product with the weights as they are after rounding, decoded by the test; activations are rounded to bfloat16 or, by ggml, to 8 bits, so each
+// token may differ by some percent, in F32 by the order of the sums (and GELU); a token that was forgotten or mixed up with another differs by everything.
 // With ggml's kernels the weights are repacked where it has a format for the type: what happens on CPUs that ours does not suit. The model of AMX
 // tiles computes what the kernel for them does, on any processor that has BF16 products.
-describe.each([['own', 0.02], ['tile-model', 0.02], ['ggml', 0.06]] as const)('linear layers of odd shapes, %s kernels', (kernels, tolerance) => {
+describe.each([['own', 0.02], ['tile-model', 0.02], ['avx2', GELU], ['ggml', 0.06]] as const)('linear layers of odd shapes, %s kernels', (kernels, tolerance) => {
   test.each<[BlockType, dModel: number, dFf: number]>([
     ['Q4_0', 160, 2112],
     ['Q8_0', 160, 2112],
@@ -59,12 +63,68 @@ describe.each([['own', 0.02], ['tile-model', 0.02], ['ggml', 0.06]] as const)('l
     const quantized = await convertWeights(path, join(folder, `${type}.gguf`), { type, quantize })
     const rounded = await convertWeights(path, join(folder, `${type}-rounded.safetensors`), { type, quantize, rounded: true })
     for (const n of [33, 47]) {
-      const [{ output: actual }, { output: expected }] = [compute(kernels, 'states', quantized, n), compute(kernels, 'states', rounded, n)]
+      const [{ output: actual }, { output: expected }] = [compute(kernels, 'states', quantized, n), compute('ggml', 'states', rounded, n)]
       for (let row = 0; row < n; row++) {
         const [begin, end] = [row * dModel, (row + 1) * dModel]
         expect(relL2(actual.subarray(begin, end), expected.subarray(begin, end)), `token ${row} of ${n}`).toBeLessThan(tolerance)
       }
     }
+  })
+})
+
+// Types that no reader of ours knows are decoded by ggml on their way to a panel. Its own products of them round activations to 8 bits.
+test.each(['IQ3_S', 'IQ3_XXS', 'IQ2_S'] as const)('linear layers of %s', async (type) => {
+  const config = { dModel: 256, dFf: 2304, dKv: 32, numHeads: 8, numLayers: 1 }
+  const { path: source } = await synthesize({ architecture: 't5-tiny', config, type: 'F32', path: join(folder, `${type}-source.safetensors`) })
+  const path = await convertWeights(source, join(folder, `${type}.gguf`), { type, quantize })
+  const expected = compute('ggml', 'states', path, 47).output
+  const exact = compute('avx2', 'states', path, 47).output
+  const rounded = compute('own', 'states', path, 47).output
+  expect(relL2(exact, expected)).toBeLessThan(0.06)
+  expect(relL2(rounded, exact)).toBeLessThan(0.02)
+  expect(exact).not.toEqual(expected)
+})
+
+// F32 weights and activations: only the order of the sums differs, and GELU, which ours computes. Of one token's vectors ggml rounds activations to F16
+// beside such weights, unless precision is f32.
+test('linear layers in F32', async () => {
+  const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-exact.safetensors') })
+  const half = await convertWeights(path, join(folder, 'flux-exact.gguf'), { type: 'F16', quantize })
+  const rounded = await convertWeights(path, join(folder, 'flux-exact-rounded.safetensors'), { type: 'F16', quantize, rounded: true })
+  const at = (kernels: Kernels, weights: string, precision: Precision) => compute(kernels, 'predict', weights, 60, 33, precision).output
+  const exact = at('own', rounded, 'auto')
+  expect(relL2(exact, at('ggml', rounded, 'auto'))).toBeLessThan(GELU)
+  // sums of 512 numbers in the order of the row, then of those: the same bits whatever the vectors' length and the type of the weights
+  expect(at('avx2', rounded, 'auto')).toEqual(exact)
+  for (const kernels of ['own', 'avx2'] as const) expect(at(kernels, half, 'f32')).toEqual(exact)
+  expect(relL2(at('own', half, 'auto'), exact)).toBeLessThan(1e-3)
+})
+
+// What is no number, infinite, or too small for the exponent stays in the row of the weight where it stands. The last layer is where a row is a
+// channel of the output; it is the tokens' own, so that each of them is touched.
+test.each([['own', 'auto'], ['own', 'bf16'], ['tile-model', 'bf16'], ['avx2', 'auto']] as const)('NaN, infinity and denormals, %s kernels, precision %s', async (kernels, precision) => {
+  const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-clean.safetensors') })
+  const touched = join(folder, 'flux-touched.safetensors')
+  const tensors = [...readTensors(path)].map(([name, { shape, data }]) => {
+    const values = Float32Array.from(data as Float32Array)
+    const width = shape.at(-1)!
+    if (name === 'final_layer.linear.weight') {
+      values[5] = NaN
+      values[width + 7] = Infinity
+      values.fill(1e-40, 2 * width, 3 * width)
+    }
+    if (name === 'final_layer.linear.bias') values[2] = 0
+    return { name, shape, type: 'F32' as const, data: new Uint8Array(values.buffer) }
+  })
+  await writeModelFile(touched, tensors, {})
+  const [actual, clean] = [compute(kernels, 'predict', touched, 60, 33, precision).output, compute(kernels, 'predict', path, 60, 33, precision).output]
+  const channels = actual.length / 60
+  actual.forEach((value, i) => {
+    const channel = i % channels
+    if (channel === 0) expect(value).toBeNaN()
+    else if (channel === 1) expect(Math.abs(value)).toBe(Infinity)
+    else if (channel === 2) expect(Math.abs(value)).toBeLessThan(1e-36)
+    else expect(value).toBe(clean[i])
   })
 })
 

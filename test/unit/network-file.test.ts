@@ -174,13 +174,13 @@ describe('networkOf', () => {
       'a matrix in 8-bit exponents',
       () => networkOf('flux', retyped('flux', 'img_in.weight', 'F8_E8M0')),
       'FLUX_UNSUPPORTED',
-      /img_in.weight has type F8_E8M0; a matrix may be F32/,
+      /img_in.weight has type F8_E8M0; tensors of the role matrix may be F32/,
     ],
     [
       'a quantised bias',
       () => networkOf('flux', retyped('flux', 'img_in.bias', 'Q4_0')),
       'FLUX_UNSUPPORTED',
-      /a bias may be F32, F16, BF16/,
+      /tensors of the role bias may be F32, F16, BF16/,
     ],
     [
       'a quantised convolution',
