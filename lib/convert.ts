@@ -8,7 +8,8 @@ import { layoutOf } from './models/layouts.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import type { LayoutTensor } from './models/layouts/layout.js'
 import { locateTokenizer } from './models/locate.js'
-import { checkLoras, loraTables, nothingBelongs, openLora, type LoraOptions } from './models/lora.js'
+import { openLora } from './models/lora-file.js'
+import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from './models/lora.js'
 import { openModelFile, type MetadataValue } from './models/model-file.js'
 import { llamaT5Name } from './models/names/t5.js'
 import { networkOf, networksIn, type NetworkFile } from './models/network-file.js'
@@ -122,7 +123,10 @@ async function openLoras(
   if (loras.length === 0) return { mergedInto: () => undefined, left: [] }
   if (kind !== 'flux') throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
   const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, { kind, config: config as FluxConfig }), scale })))
-  for (const { lora } of opened) if (lora.layers.length === 0) throw nothingBelongs(lora, 'transformer')
+  for (const { lora } of opened) {
+    if (lora.layers.length === 0) throw nothingBelongs(lora, 'transformer')
+    if (lora.channels !== undefined) throw new FluxError('FLUX_UNSUPPORTED', `${lora.path} widens the model's input to ${lora.channels} channels, which cannot be merged`)
+  }
   const [files, tensors, additions] = loraTables(opened)
   const bias = additions.find((addition) => addition.bias !== undefined)
   if (bias) throw new FluxError('FLUX_UNSUPPORTED', `a LoRA changes the bias of ${bias.weight.replace(/\.weight$/, '')}, which cannot be merged: give it with each picture`)

@@ -37,14 +37,17 @@ export interface NativePiece {
   scale?: number
 }
 
-/** What is added to the layer with the matrix `weight`: scale * (M x + bias) to rows `first` and on. */
+/**
+ * What is added to the layer with the matrix `weight`: scale * (M x + bias) to rows `first` and on. A replacement is of a vector, the scale of a norm,
+ * which goes the part `scale` of its way to `one`, a column.
+ */
 export interface NativeAddition {
-  /** canonical name of the layer's matrix */
+  /** canonical name of the layer's matrix, or of the vector */
   weight: string
   first: number
   rows: number
   /** M is `one` (LoRA), the elementwise product of `one` and `two` (LoHa), or their Kronecker product (LoKr) */
-  kind: 'product' | 'hadamard' | 'kronecker'
+  kind: 'product' | 'hadamard' | 'kronecker' | 'replacement'
   one: NativeFactor
   two?: NativeFactor
   /** name of a vector of `rows` numbers */

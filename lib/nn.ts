@@ -5,7 +5,8 @@
 import { FluxError } from './errors.js'
 import { timestepEmbedding } from './latents.js'
 import type { AdaptableNetwork } from './models/lora-layers.js'
-import { checkLoras, loraTables, nothingBelongs, openLora, type LoraOptions } from './models/lora.js'
+import { openLora } from './models/lora-file.js'
+import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from './models/lora.js'
 import { openNetworkFile, type NetworkConfigs, type NetworkSource } from './models/network-file.js'
 import { LoadedNetwork, type NetworkOptions } from './network.js'
 import { relativePositionBuckets } from './t5-buckets.js'
@@ -21,7 +22,7 @@ export type { TinyDecoderConfig } from './models/layouts/tiny-decoder.js'
 
 /** Inputs of {@link FluxTransformer.predict}: L image tokens, T text tokens. Arrays are row-major. */
 export interface PredictInput {
-  /** image tokens [L, inChannels] */
+  /** image tokens [L, channels], see {@link FluxTransformer.channels} */
   img: Float32Array
   /** positions of the image tokens [L, 3]: index, row, column; whole numbers */
   imgIds: Float32Array
@@ -43,6 +44,8 @@ abstract class AdaptedNetwork<K extends AdaptableNetwork['kind']> extends Loaded
   protected abstract readonly kind: K
   /** what messages call it */
   protected abstract readonly what: string
+  /** channels of image tokens that LoRAs read; 0 where they need no more than the model */
+  protected widened = 0
 
   /**
    * Adds LoRAs to the weights from now on, in place of those before; an empty list takes them away. They are computed beside the weights, which
@@ -56,7 +59,9 @@ abstract class AdaptedNetwork<K extends AdaptableNetwork['kind']> extends Loaded
     const network = { kind: this.kind, config: this.config } as AdaptableNetwork
     const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, network), scale })))
     for (const { lora } of opened) if (lora.layers.length === 0) throw nothingBelongs(lora, this.what)
-    await this.add(...loraTables(opened.filter(({ scale }) => scale !== 0)))
+    const acting = opened.filter(({ scale }) => scale !== 0)
+    await this.add(...loraTables(acting))
+    this.widened = Math.max(0, ...acting.map(({ lora }) => lora.channels ?? 0))
     return opened.map(({ lora }) => lora.left)
   }
 }
@@ -84,6 +89,11 @@ export class FluxTransformer extends AdaptedNetwork<'flux'> {
     return LoadedNetwork.measure(file, fluxNumbers(file.config), options, 'predict', [imageTokens, textTokens, rowsAndColumns])
   }
 
+  /** of an image token: `inChannels`, or more beside a LoRA for control pictures (Canny, Depth), which reads their latents behind the picture's own */
+  get channels(): number {
+    return Math.max(this.config.inChannels, this.widened)
+  }
+
   /**
    * One evaluation: the velocity at `timestep`.
    *
@@ -91,8 +101,8 @@ export class FluxTransformer extends AdaptedNetwork<'flux'> {
    * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
    */
   async predict({ img, imgIds, txt, txtIds, vec, timestep, guidance, signal }: PredictInput): Promise<Float32Array> {
-    const { inChannels, contextInDim, vecInDim, guidanceEmbed } = this.config
-    const imageTokens = rows('img', img, inChannels)
+    const { contextInDim, vecInDim, guidanceEmbed } = this.config
+    const imageTokens = rows('img', img, this.channels)
     const textTokens = rows('txt', txt, contextInDim)
     exactly('imgIds', imgIds, imageTokens * 3)
     if (txtIds) exactly('txtIds', txtIds, textTokens * 3)

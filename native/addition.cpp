@@ -27,12 +27,16 @@ Factor want_factor(Weights & weights, const Addition::Part & part) {
 
 bool is_hadamard(const Addition & a) { return a.kind == "hadamard"; }
 bool is_kronecker(const Addition & a) { return a.kind == "kronecker"; }
+bool is_replacement(const Addition & a) { return a.kind == "replacement"; }
+// The image tokens may be wider than the model reads: what is behind is for additions.
+bool may_widen(const Addition & a) { return a.kind == "product" && a.weight == "img_in.weight"; }
 
 void check(const Addition & a, int64_t in, int64_t out) {
     const bool kronecker = is_kronecker(a);
     const int64_t width = kronecker ? a.one.in * a.two.in : a.one.in, height = kronecker ? a.one.out * a.two.out : a.one.out;
     const bool same = !is_hadamard(a) || (a.two.in == width && a.two.out == height && a.one.rank > 0 && a.two.rank > 0);
-    if (width != in || height != a.rows || a.first + a.rows > out || !same) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
+    const bool fits = is_replacement(a) == (in == 1) && (width == in || (width > in && may_widen(a)));
+    if (!fits || height != a.rows || a.first + a.rows > out || !same || (is_replacement(a) && (a.rows != out || a.one.rank > 0))) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
 }
 
 // A factor as numbers, one row of which is wanted at a time.
@@ -90,7 +94,10 @@ std::vector<Addition> read_additions(const Napi::Array & list) {
 Adapter want_adapter(Weights & weights, const Addition & a, int64_t in, int64_t out) {
     check(a, in, out);
     const bool hadamard = is_hadamard(a), kronecker = is_kronecker(a);
-    const auto kind = hadamard ? Adapter::Kind::hadamard : kronecker ? Adapter::Kind::kronecker : Adapter::Kind::product;
+    const auto kind = hadamard            ? Adapter::Kind::hadamard
+                      : kronecker         ? Adapter::Kind::kronecker
+                      : is_replacement(a) ? Adapter::Kind::replacement
+                                          : Adapter::Kind::product;
     const Factor one = want_factor(weights, a.one);
     const Factor two = hadamard || kronecker ? want_factor(weights, a.two) : Factor{};
     return {kind, one, two, a.bias.empty() ? nullptr : weights.scale(a.bias, a.rows), a.scale, a.first};
@@ -106,7 +113,7 @@ void merge(const Addition & a, const std::vector<std::string> & files, const std
         for (int64_t i = begin; i < end; i++) {
             const auto & row = one(i - a.first);
             float * to = values + (i - first) * in;
-            for (int64_t j = 0; j < in; j++) to[j] += a.scale * row[static_cast<size_t>(j)];
+            for (int64_t j = 0; j < in; j++) to[j] += a.scale * (row[static_cast<size_t>(j)] - (is_replacement(a) ? to[j] : 0));
         }
         return;
     }

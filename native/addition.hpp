@@ -18,7 +18,8 @@ struct Addition {
 
 std::vector<Addition> read_additions(const Napi::Array & list);
 
-// What it is in a graph, with tensors that `weights` will load. Refuses what makes no matrix of the layer's width and some of its rows.
+// What it is in a graph, with tensors that `weights` will load. Refuses what makes no matrix of the layer's width and some of its rows. in is 1 for a
+// vector.
 Adapter want_adapter(Weights & weights, const Addition & addition, int64_t in, int64_t out);
 
 // Adds scale * M to the rows `first` to `first + count` of a matrix. `tensors` lie in `files`.

@@ -111,13 +111,19 @@ ggml_tensor * apply_kronecker(Graph & g, const Factor & one, const Factor & two,
     return ggml_reshape_2d(ctx, y, inner * outer, columns);
 }
 
+// The first `count` numbers of every column; adapters may read more of x than the layer does.
+ggml_tensor * first_rows(Graph & g, ggml_tensor * x, int64_t count) {
+    return count == x->ne[0] ? x : ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, count, x->ne[1], x->nb[1], 0));
+}
+
 // y, with what adapters add to the layer
 ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * y) {
     for (const Adapter & adapter : g.adapters(layer.weight)) {
-        const bool round = may_round(g, layer);
-        ggml_tensor * more = adapter.kind == Adapter::Kind::hadamard    ? apply_hadamard(g, adapter.one, adapter.two, x, round)
-                             : adapter.kind == Adapter::Kind::kronecker ? apply_kronecker(g, adapter.one, adapter.two, x, round)
-                                                                        : apply(g, adapter.one, x, round);
+        const bool round = may_round(g, layer), product = adapter.kind == Adapter::Kind::product;
+        ggml_tensor * read = first_rows(g, x, product ? adapter.one.down->ne[0] : layer.weight->ne[0]);
+        ggml_tensor * more = product                                   ? apply(g, adapter.one, read, round)
+                             : adapter.kind == Adapter::Kind::hadamard ? apply_hadamard(g, adapter.one, adapter.two, read, round)
+                                                                       : apply_kronecker(g, adapter.one, adapter.two, read, round);
         if (adapter.bias) more = ggml_add(g.ctx(), more, adapter.bias);
         more = ggml_scale(g.ctx(), more, adapter.scale);
         const bool all = more->ne[0] == y->ne[0];
@@ -131,14 +137,16 @@ ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_ten
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t out = layer.weight->ne[1], n = x->ne[1];
     const double operations = operations_of(layer);
-    if (kernel_suits(g, layer, x)) return adapted(g, layer, x, linear_by_kernel(g, layer, {x}));
+    ggml_tensor * all = x;
+    x = first_rows(g, x, layer.weight->ne[0]);
+    if (kernel_suits(g, layer, x)) return adapted(g, layer, all, linear_by_kernel(g, layer, {x}));
     ggml_tensor * weight = unrounded(g, layer.weight);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
         return g.counts(part, "linear", operations * static_cast<double>(count));
     });
-    return adapted(g, layer, x, layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y);
+    return adapted(g, layer, all, layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y);
 }
 
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
@@ -155,6 +163,10 @@ ggml_tensor * layer_norm(Graph & g, const Norm & norm, ggml_tensor * x, float ep
 }
 
 ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float eps) {
+    for (const Adapter & adapter : g.adapters(scale)) {
+        ggml_tensor * other = ggml_reshape_1d(g.ctx(), as_f32(g, adapter.one.down), scale->ne[0]);
+        scale = ggml_add(g.ctx(), scale, ggml_scale(g.ctx(), ggml_sub(g.ctx(), other, scale), adapter.scale));
+    }
     return ggml_mul(g.ctx(), ggml_rms_norm(g.ctx(), x, eps), scale);
 }
 

@@ -58,7 +58,9 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     const int64_t T = dimension(shape, 1, 1, 1 << 14, "the number of text tokens");
     const int64_t axes = dimension(shape, 2, 0, 7, "the set of axes");
 
-    ggml_tensor * img = g.input({in_channels_, L});
+    int64_t channels = in_channels_;  // more, where a LoRA reads control pictures behind them
+    for (const Adapter & adapter : g.adapters(img_in_.weight)) channels = std::max(channels, adapter.one.down->ne[0]);
+    ggml_tensor * img = g.input({channels, L});
     ggml_tensor * txt = g.input({context_, T});
     ggml_tensor * y = g.input({vec_in_});
     ggml_tensor * timestep = g.input({256});

@@ -350,7 +350,8 @@ Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
             for (const Addition & a : additions) {
                 const ggml_tensor * layer = instance->weights->find(a.weight);
                 if (!layer || layer->ne[2] != 1) throw Error("FLUX_BAD_FILE", "an addition is for " + a.weight + ", which is no layer");
-                adapters[layer].push_back(want_adapter(*weights, a, layer->ne[0], layer->ne[1]));
+                const bool vector = ggml_n_dims(layer) == 1;
+                adapters[layer].push_back(vector ? want_adapter(*weights, a, 1, layer->ne[0]) : want_adapter(*weights, a, layer->ne[0], layer->ne[1]));
             }
             std::atomic<double> progress{0};
             weights->load(instance->evaluator->device(), instance->machine, memory_limit, instance->cancel, progress);

@@ -57,9 +57,9 @@ enum class Precision { automatic, f32, bf16 };
 struct Factor { ggml_tensor * down, * up; };  // [in, rank], [rank, out]; or [in, out], nothing
 
 // An addition to a linear layer: rows `first` and on of its output grow by scale * (M x + bias). M is `one`, the elementwise product of `one` and
-// `two`, or their Kronecker product.
+// `two`, or their Kronecker product. Or a replacement of a vector, which goes the part `scale` of its way to `one`, a column.
 struct Adapter {
-    enum class Kind { product, hadamard, kronecker } kind;
+    enum class Kind { product, hadamard, kronecker, replacement } kind;
     Factor one, two;
     ggml_tensor * bias;
     float scale;

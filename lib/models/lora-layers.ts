@@ -17,6 +17,23 @@ const PREFIXES = ['base_model.model.', 'model.diffusion_model.', 'diffusion_mode
 /** kohya's, OneTrainer's and diffusers' names of the encoders. */
 const ENCODERS = { clip: /^(lora_te1?_|lora_te1?\.|text_encoder\.)/, t5: /^(lora_te[23]_|lora_te[23]\.|text_encoder_[23]\.)/ }
 
+/** Finds the canonical names of norms' scales, which LoRAs may replace, and their lengths. Only files for the transformer have such. */
+export function normFinder(network: AdaptableNetwork): (name: string) => { name: string; length: number } | undefined {
+  if (network.kind !== 'flux') return () => undefined
+  const norms = new Map(fluxLayout(network.config).filter(({ role }) => role === 'norm').map(({ name, shape }) => [name, shape[0]!]))
+  return (name) => {
+    const bare = withoutPrefix(name)
+    const [from, to] = FLUX_NAMES.renames.find(([from]) => from.test(bare)) ?? []
+    const canonical = from === undefined ? bare : bare.replace(from, to!)
+    const length = norms.get(canonical)
+    return length === undefined ? undefined : { name: canonical, length }
+  }
+}
+
+function withoutPrefix(name: string): string {
+  return name.slice(PREFIXES.find((prefix) => name.startsWith(prefix))!.length)
+}
+
 /** Finds the layers that the names in LoRAs' files mean. */
 export function layerFinder(network: AdaptableNetwork): (layer: string) => LoraTarget | undefined {
   if (network.kind === 'flux') return new FluxLayers(network.config).find
@@ -49,8 +66,7 @@ class FluxLayers {
   find = (layer: string): LoraTarget | undefined => {
     const [, flat] = /^(?:lora_unet|lora_transformer|lycoris)_(.*)$/.exec(layer) ?? []
     if (flat !== undefined) return this.#named(this.#flat.get(flat) ?? '')
-    const prefix = PREFIXES.find((prefix) => layer.startsWith(prefix))!
-    return this.#named(layer.slice(prefix.length))
+    return this.#named(withoutPrefix(layer))
   }
 
   #named(layer: string): LoraTarget | undefined {

@@ -279,6 +279,73 @@ describe('a LoRA', () => {
     expect(relL2(await flux.predict(devCase('b')), await predicted(expected))).toBeLessThan(1e-3)
   })
 
+  // The official LoRAs for Canny and Depth: the picture's input reads twice as many channels, of which the model's own weights see the first half, and
+  // norms are replaced. Their reference is a transformer made so.
+  describe('for control pictures', () => {
+    const [, input] = weights.get('img_in.weight')!.shape as [number, number]
+    const wide = 2 * input
+    const NORMS = [
+      ['double_blocks.0.img_attn.norm.query_norm.scale', 'double_blocks.0.img_attn.norm.query_norm.scale'],
+      ['transformer.transformer_blocks.1.attn.norm_added_k.weight', 'double_blocks.1.txt_attn.norm.key_norm.scale'],
+      ['single_blocks.1.norm.key_norm.scale', 'single_blocks.1.norm.key_norm.scale'],
+    ] as const
+    const [down, up, bias] = [matrix(RANK, wide, 70), matrix(hidden, RANK, 71), matrix(1, hidden, 72)]
+    const norms = new Map(NORMS.map(([, name], i) => [name as string, Float32Array.from(weights.get(name)!.data, (_, j) => 1 + Math.sin(i + j) / 2)]))
+    const control = [bytes(down, 'img_in.lora_A.weight'), bytes(up, 'img_in.lora_B.weight'), bytes({ shape: [hidden], data: bias.data }, 'img_in.lora_B.bias')]
+    const replaced = NORMS.map(([file, name]) => bytes({ shape: [norms.get(name)!.length], data: norms.get(name)! }, file))
+    const between = (name: string, old: Float32Array, scale: number) => old.map((value, i) => value + scale * (norms.get(name)![i]! - value))
+
+    test.each([1, 0.5])('norms are replaced, strength %d', async (scale) => {
+      const path = join(folder, 'norms.safetensors')
+      await writeModelFile(path, replaced)
+      expect(await flux.adapt([{ path, scale }])).toEqual([[]])
+      const expected = await rewrite(official, join(folder, 'norms-merged.safetensors'), (name, tensor) => [
+        [name, norms.has(name) ? { ...tensor, data: between(name, tensor.data as Float32Array, scale) } : tensor],
+      ])
+      expect(relL2(await predicted(expected), plain)).toBeGreaterThan(0.01)
+      expect(relL2(await flux.predict(devCase('b')), await predicted(expected))).toBeLessThan(1e-5)
+      await mergesTo(expected, [{ path, scale }])
+    })
+
+    test('the input is widened', async () => {
+      const path = join(folder, 'control.safetensors')
+      await writeModelFile(path, [...control, ...replaced])
+      const scale = 0.8
+      const expected = await rewrite(official, join(folder, 'control-merged.safetensors'), (name, tensor) => {
+        const old = tensor.data as Float32Array
+        if (norms.has(name)) return [[name, { ...tensor, data: between(name, old, scale) }]]
+        if (name === 'img_in.bias') return [[name, { ...tensor, data: old.map((value, i) => value + scale * bias.data[i]!) }]]
+        if (name !== 'img_in.weight') return [[name, tensor]]
+        const data = Float32Array.from({ length: hidden * wide }, (_, i) => {
+          const [row, column] = [Math.floor(i / wide), i % wide]
+          let sum = 0
+          for (let r = 0; r < RANK; r++) sum += up.data[row * RANK + r]! * down.data[r * wide + column]!
+          return (column < input ? old[row * input + column]! : 0) + scale * sum
+        })
+        return [[name, { shape: [hidden, wide], data }]]
+      })
+      const case_ = devCase('b')
+      const tokens = case_.img.length / input
+      const img = Float32Array.from({ length: tokens * wide }, (_, i) => (i % wide < input ? case_.img[Math.floor(i / wide) * input + (i % wide)]! : Math.sin(i)))
+      await using reference = await FluxTransformer.load(expected, onTestBackend)
+      expect(reference.channels).toBe(wide)
+      expect(flux.channels).toBe(input)
+      expect(await flux.adapt([{ path, scale }])).toEqual([[]])
+      expect(flux.channels).toBe(wide)
+      expect(relL2(await flux.predict({ ...case_, img }), await reference.predict({ ...case_, img }))).toBeLessThan(1e-5)
+      // beside one that reads the picture alone
+      const narrow = join(folder, 'narrow.safetensors')
+      await writeModelFile(narrow, [bytes(matrix(RANK, input, 73), 'img_in.lora_A.weight'), bytes(matrix(hidden, RANK, 74), 'img_in.lora_B.weight')])
+      const before = await flux.predict({ ...case_, img })
+      await flux.adapt([{ path, scale }, { path: narrow }])
+      expect(relL2(await flux.predict({ ...case_, img }), before)).toBeGreaterThan(1e-4)
+      await expect(flux.predict(case_)).rejects.toMatchObject({ code: 'FLUX_BAD_SHAPE' })
+      await flux.adapt([])
+      expect(await flux.predict(case_)).toEqual(plain)
+      await expect(convert(official, join(folder, 'no.gguf'), { type: 'F16', loras: [{ path }] })).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('widens') as string })
+    })
+  })
+
   test('with strength 0, or taken away, is as if it were not there: the same bytes', async () => {
     const path = await loraFile('kohya')
     await flux.adapt([{ path }])
@@ -418,6 +485,8 @@ describe('is refused', () => {
       x(`${layer}.hada_w1_a`, hidden, 2), x(`${layer}.hada_w1_b`, 2, hidden), x(`${layer}.hada_w2_a`, hidden, 2), x(`${layer}.hada_w2_b`, 2, 64),
     ]],
     ['a bias of another size', 'FLUX_BAD_FILE', /but \[\d+\] is needed/, () => [x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2), x(`${layer}.lora_B.bias`, 3)]],
+    ['a wider input elsewhere', 'FLUX_BAD_FILE', /takes 512 numbers, but txt_in/, () => [x('txt_in.lora_A.weight', RANK, 512), x('txt_in.lora_B.weight', hidden, RANK)]],
+    ['a norm of another size', 'FLUX_BAD_FILE', /has shape \[3\]/, () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 3)]],
     ['a DoRA', 'FLUX_UNSUPPORTED', /this is a DoRA/, () => [x(`${layer}.dora_scale`, 2, 2)]],
   ])('%s: %s', async (_, code, message, sources) => {
     const path = join(folder, 'wrong.safetensors')
@@ -477,4 +546,8 @@ test('in a pipeline: another picture, the same again without, and a warning for 
   expect(withIt.parameters).toContain('LoRA: tiny 2')
   expect((await picture()).bytes.equals(without.bytes)).toBe(true)
   await expect(pipe.generate({ ...SMALL, loras: [{ path: join(folder, 'none') }] })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+  const control = join(folder, 'tiny-control.safetensors')
+  await writeModelFile(control, [bytes(matrix(RANK, 2 * pipe.config.inChannels, 1), 'img_in.lora_A.weight'), bytes(matrix(hiddenSize, RANK, 2), 'img_in.lora_B.weight')])
+  const needs = expect.stringMatching(/needs a control picture.*reads 128 channels/) as string
+  await expect(pipe.generate({ ...SMALL, loras: [{ path: control }] })).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: needs })
 })

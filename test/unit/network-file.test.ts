@@ -186,13 +186,13 @@ describe('networkOf', () => {
       'a quantised convolution',
       () => networkOf('autoencoder', retyped('autoencoder', 'decoder.conv_in.weight', 'Q4_0')),
       'FLUX_UNSUPPORTED',
-      /a convolution may be/,
+      /tensors of the role convolution may be/,
     ],
     [
       'a norm of doubles',
       () => networkOf('t5', retyped('t5', 'encoder.final_layer_norm.weight', 'F64')),
       'FLUX_UNSUPPORTED',
-      /a norm may be/,
+      /tensors of the role norm may be/,
     ],
     [
       'a part of a split GGUF',
