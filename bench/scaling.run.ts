@@ -93,7 +93,7 @@ function draw(cpu: string): string {
     { against: 'side', name: 'pixels of a side', unit: 'GiB' },
   ] as const
   const width = 100 / plots.length
-  const chart = init(null, null, { renderer: 'svg', ssr: true, width: 1400, height: 420 })
+  const chart = init(null, null, { renderer: 'svg', ssr: true, width: 1400, height: 450 })
   const line = (plot: number, name: string, color: string, type: 'solid' | 'dashed', value: (point: Point) => number) => ({
     name,
     type: 'line' as const,
@@ -107,7 +107,7 @@ function draw(cpu: string): string {
     animation: false,
     title: { text: 'One evaluation of FLUX.1 at full width, Q4_0', subtext: `${cpu}; where not told otherwise ${STANDARD.side} x ${STANDARD.side}, ${STANDARD.text} tokens of text, ${processors} threads, ${STANDARD.blocks} blocks`, left: 'center' },
     legend: { bottom: 0 },
-    grid: plots.map((_, i) => ({ left: `${i * width + 4}%`, width: `${width - 5}%`, top: 80, bottom: 80 })),
+    grid: plots.map((_, i) => ({ left: `${i * width + 4}%`, width: `${width - 5}%`, top: 110, bottom: 80 })),
     xAxis: plots.map(({ name }, gridIndex) => ({ gridIndex, type: 'log' as const, logBase: 2, name, nameLocation: 'middle' as const, nameGap: 28 })),
     yAxis: plots.map(({ unit }, gridIndex) => ({ gridIndex, type: 'log' as const, name: unit })),
     series: plots.flatMap(({ unit }, plot) =>

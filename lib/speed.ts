@@ -64,7 +64,7 @@ const total = ({ products, attention }: Operations): number => products + attent
 
 /** Shares of the arithmetic's register roof that were reached at full size (docs/performance.md); text encoding includes loading the encoders. */
 const SHARES: Record<Work, Record<'bf16' | 'f32', Operations>> = {
-  text: { bf16: { products: 0.4, attention: 0.1 }, f32: { products: 0.5, attention: 0.2 } },
-  step: { bf16: { products: 0.65, attention: 0.4 }, f32: { products: 0.7, attention: 0.4 } },
-  decode: { bf16: { products: 0.25, attention: 0.2 }, f32: { products: 0.5, attention: 0.3 } },
+  text: { bf16: { products: 0.7, attention: 0.3 }, f32: { products: 0.7, attention: 0.3 } },
+  step: { bf16: { products: 0.86, attention: 0.68 }, f32: { products: 0.84, attention: 0.55 } },
+  decode: { bf16: { products: 0.7, attention: 0.5 }, f32: { products: 0.75, attention: 0.5 } },
 }
