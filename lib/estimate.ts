@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { Settings } from './generate-options.js'
-import { mainType } from './inspect.js'
+import { isCoarse } from './inspect.js'
 import type { ModelFile } from './models/model-file.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, FluxTransformer } from './nn.js'
@@ -72,7 +72,7 @@ export class Estimator {
   /** Where factors are rounded to bfloat16, if the processor multiplies that: beside weights that are no finer, or where that is asked for. */
   #rounded(): Record<Work, boolean> {
     const { precision = 'auto' } = this.#device
-    const coarse = (file: ModelFile): boolean => precision === 'bf16' || (precision === 'auto' && !['F32', 'F16'].includes(mainType(file)))
+    const coarse = (file: ModelFile): boolean => precision === 'bf16' || (precision === 'auto' && isCoarse(file))
     return { text: coarse(this.#model.t5.file), step: coarse(this.#model.transformer.file), decode: precision === 'bf16' }
   }
 

@@ -3,7 +3,7 @@ import { FluxError } from './errors.js'
 import { Estimator, type Estimate } from './estimate.js'
 import { isOnHub } from './hub/plan.js'
 import { headersFromHub } from './hub/pull.js'
-import { describeFile, type Inspection } from './inspect.js'
+import { inspectFile, type Inspection } from './inspect.js'
 import { locateModelFiles, modelFilesIn, type ModelFiles } from './models/locate.js'
 import { modelDefaults } from './models/model-defaults.js'
 import { openModelFile } from './models/model-file.js'
@@ -31,7 +31,7 @@ export interface ModelInspection {
  */
 export async function inspectModel(source: string | ModelFiles, device: NetworkOptions = {}): Promise<ModelInspection> {
   if (isOnHub(source)) {
-    const files = (await headersFromHub(source)).map(describeFile)
+    const files = await Promise.all((await headersFromHub(source)).map(inspectFile))
     return { files, problems: files.flatMap(({ problems }) => problems), memory: totalmem() }
   }
   const problems: FluxError[] = []
@@ -44,7 +44,7 @@ export async function inspectModel(source: string | ModelFiles, device: NetworkO
   const paths = isFolder ? await modelFilesIn(source) : Object.values(partsOf(source))
   for (const path of new Set(paths)) {
     const file = await openModelFile(path).catch(isFolder ? note : () => undefined)
-    if (file) files.push(describeFile(file))
+    if (file) files.push(await inspectFile(file))
   }
   const located = isFolder ? problems.length > 0 ? undefined : await locateModelFiles(source).catch(note) : modelOf(source)
   const checked = located && (await checkModel(located))

@@ -1,9 +1,13 @@
+import { availableParallelism } from 'node:os'
 import { FluxError } from './errors.js'
 import type { NetworkKind } from './native.js'
 import type { FluxConfig } from './models/layouts/flux.js'
+import { modelDefaults } from './models/model-defaults.js'
 import { openModelFile, type MetadataValue, type ModelFile } from './models/model-file.js'
 import { identify, networkOf, type NetworkConfigs } from './models/network-file.js'
 import { elementCount, type TensorType } from './models/types.js'
+import { transformerOperations } from './operations.js'
+import { deviceRoof, Speed } from './speed.js'
 
 export interface TypeUse {
   /** tensors of the type */
@@ -34,6 +38,8 @@ export interface Inspection {
   tokenizer: boolean
   /** why the file cannot be loaded; empty when it can */
   problems: string[]
+  /** of a transformer: seconds that one step at 1024 x 1024 will roughly take here; absent where that is not known, on GPUs */
+  step?: number
 }
 
 const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder', 'tiny-decoder': 'preview decoder' } as const satisfies Record<
@@ -52,10 +58,18 @@ const FLUX_VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth'
  *   version or tensor type
  */
 export async function inspect(path: string): Promise<Inspection> {
-  return describeFile(await openModelFile(path))
+  return inspectFile(await openModelFile(path))
 }
 
 /** {@link inspect} for a file that is open already. */
+export async function inspectFile(file: ModelFile): Promise<Inspection> {
+  const inspection = describeFile(file)
+  if (inspection.role !== 'transformer' || !inspection.config) return inspection
+  const step = await stepSeconds(file, inspection.config as FluxConfig)
+  return step === undefined ? inspection : { ...inspection, step }
+}
+
+/** {@link inspectFile} without what has to be measured. */
 export function describeFile(file: ModelFile): Inspection {
   const { path } = file
   const identity = identify(file)
@@ -87,6 +101,18 @@ export function describeFile(file: ModelFile): Inspection {
   }
 }
 
+/** undefined where the native part is missing, too: it is not needed to tell what a file is */
+async function stepSeconds(file: ModelFile, config: FluxConfig): Promise<number | undefined> {
+  const speed = new Speed(() => deviceRoof(undefined, availableParallelism()))
+  const operations = transformerOperations(config, 64 * 64, modelDefaults(file, config).maxSequenceLength)
+  try {
+    return await speed.foretell('step', operations, isCoarse(file))
+  } catch (error) {
+    if (error instanceof FluxError) return undefined
+    throw error
+  }
+}
+
 function fluxArchitecture({ inChannels, guidanceEmbed }: FluxConfig): string {
   const variant = FLUX_VARIANTS[inChannels] ?? `${inChannels} channels`
   if (guidanceEmbed) return `FLUX.1 with guidance (${variant})`
@@ -103,10 +129,10 @@ function typeUses(file: ModelFile): Inspection['types'] {
   return types
 }
 
-/** The type that most of the file's bytes are in. */
-export function mainType(file: ModelFile): string {
+/** Whether most of the file is in types that are no finer than bfloat16, so that activations beside them may be rounded to it. */
+export function isCoarse(file: ModelFile): boolean {
   const uses = Object.entries(typeUses(file)).sort(([, a], [, b]) => b.bytes - a.bytes)
-  return uses[0]?.[0] ?? ''
+  return !['F32', 'F16'].includes(uses[0]?.[0] ?? 'F32')
 }
 
 function shortEntry(key: string, value: MetadataValue): [string, string | number | boolean][] {

@@ -1,9 +1,18 @@
 import { stat } from 'node:fs/promises'
+import { totalmem } from 'node:os'
 import type { Command } from 'commander'
 import type { Inspection, ModelInspection } from '../index.js'
 import { formatBytes, formatCount, formatSeconds, printable, table } from './format.js'
 
 const METADATA_LINES = 12
+
+/** What is needed beside a file of one network. */
+const NEEDS: Partial<Record<Inspection['role'], string>> = {
+  transformer: 'T5-XXL, CLIP-L and an autoencoder beside it (--t5, --clip, --vae, or all in one folder)',
+  t5: 'a transformer, CLIP-L and an autoencoder beside it',
+  clip: 'a transformer, T5-XXL and an autoencoder beside it',
+  autoencoder: 'a transformer, T5-XXL and CLIP-L beside it',
+}
 
 export function inspectCommand(program: Command): void {
   program
@@ -63,8 +72,19 @@ function describeModel({ files, problems, picture, memory }: ModelInspection): s
   return [...lines, `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${room}${time}`].join('\n')
 }
 
+function needsOf({ role, config }: Inspection): string[] {
+  const channels = config && 'inChannels' in config ? config.inChannels : 64
+  if (channels > 64) return [`pictures that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`]
+  return NEEDS[role] ? [NEEDS[role]] : []
+}
+
+function fits(size: number): string {
+  const memory = `${formatBytes(size)} of weights in ${formatBytes(totalmem())} of memory`
+  return size < totalmem() ? memory : `${memory} do not fit: take a smaller quantisation`
+}
+
 function describe(file: Inspection): string {
-  const { path, format, size, role, architecture, parameters, tensors, types, config, metadata, tokenizer, problems } = file
+  const { path, format, size, role, architecture, parameters, tensors, types, config, metadata, tokenizer, problems, step } = file
   const bytes = Object.values(types).reduce((sum, use) => sum + use.bytes, 0)
   const typeRows = Object.entries(types)
     .sort(([, a], [, b]) => b.bytes - a.bytes)
@@ -84,6 +104,8 @@ function describe(file: Inspection): string {
     ['config', Object.entries(config ?? {}).map(([name, value]) => `${name} = ${value}`)],
     ['tokenizer', tokenizer ? ['inside'] : []],
     ['metadata', shown],
+    ['needs', problems.length === 0 ? needsOf(file) : []],
+    ['here', step === undefined ? [] : [`a step at 1024 x 1024 takes about ${formatSeconds(step)}; ${fits(size)}`]],
     ['problems', problems.length > 0 ? problems.map(printable) : ['none']],
   ]
   const lines = sections.flatMap(([name, lines]) => lines.map((line, i) => `  ${(i === 0 ? name : '').padEnd(13)} ${line}`))

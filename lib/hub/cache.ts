@@ -1,7 +1,8 @@
 import { readdir, readFile, readlink, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
-import { inspect, type Inspection } from '../inspect.js'
+import { describeFile, type Inspection } from '../inspect.js'
+import { openModelFile } from '../models/model-file.js'
 import { isLaterPart } from '../models/split.js'
 import { isLocked } from './file-lock.js'
 import { presetReference } from './presets.js'
@@ -37,9 +38,10 @@ export async function cachedModels(options: Pick<HubOptions, 'cacheDir'> = {}): 
       const revisions = await revisionsOf(repository)
       for (const { path } of repository.files) {
         if (!/\.(gguf|safetensors)$/i.test(path) || isLaterPart(path)) continue
-        const file = await inspect(snapshotPath(repository, path)).catch((error: unknown) => {
+        const opened = await openModelFile(snapshotPath(repository, path)).catch((error: unknown) => {
           if (!(error instanceof FluxError)) throw error
         })
+        const file = opened && describeFile(opened)
         if (!file || file.role === 'unknown') continue
         const at = revisions.length > 0 && !revisions.includes('main') ? `@${revisions[0]}` : ''
         const { role, architecture, size } = file

@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { FluxPipeline, inspectModel, measureRoof } from '../../lib/index.js'
+import { FluxPipeline, inspect, inspectModel, measureRoof } from '../../lib/index.js'
 import { tinyModelFiles } from '../../lib/models/tiny-model.js'
 import { loadTiny, ONE_THREAD, randomModel, SMALL, streamed } from '../support/tiny.js'
 
@@ -44,18 +44,30 @@ test('wrong options are refused as generate refuses them', async () => {
 })
 
 test('the roof is in the range of processors', async () => {
-  const { products, registers, cache, memory } = await measureRoof(1)
+  const { products, registers, cache, floats, memory } = await measureRoof(1)
   expect(['bf16-tiles', 'bf16', 'f32']).toContain(products)
   // far below any processor that runs Node 20, far above any
-  for (const rate of [registers, memory]) expect(rate).toBeGreaterThan(1e8)
+  for (const rate of [registers, floats, memory]) expect(rate).toBeGreaterThan(1e8)
   expect(registers).toBeLessThan(1e14)
   expect(cache).toBeLessThan(1e14)
+})
+
+// At least half of its numbers are in matrices that multiply every one of 4096 tokens, and add. The roof differs from one measurement to the next.
+test('a transformer file tells how long a step will take', async () => {
+  const { transformer } = await randomModel(folder)
+  const { parameters, step } = await inspect(transformer)
+  const { registers } = await measureRoof(availableParallelism())
+  const least = (parameters * 4096) / registers
+  expect(step).toBeGreaterThan(least / 2)
+  expect(step).toBeLessThan(20 * least)
+  expect((await inspect(tinyModelFiles().t5)).step).toBeUndefined()
 })
 
 test('a model is inspected as a whole: its files, what a picture costs, and everything that it lacks', async () => {
   const { files, problems, picture } = await inspectModel('tiny', ONE_THREAD)
   expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
   expect(problems).toEqual([])
+  expect(files.map(({ step }) => step === undefined)).toEqual([false, true, true, true])
   // the model card's defaults
   expect(picture).toMatchObject({ width: 128, height: 128, steps: 8 })
   expect(picture!.memory.weights).toBeGreaterThan(files[0]!.size)
