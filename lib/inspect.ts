@@ -1,7 +1,9 @@
 import { availableParallelism } from 'node:os'
 import { FluxError } from './errors.js'
+import { describeLora } from './inspect-lora.js'
 import type { NetworkKind } from './native.js'
 import type { FluxConfig } from './models/layouts/flux.js'
+import { looksLikeLora } from './models/lora-file.js'
 import { modelDefaults } from './models/model-defaults.js'
 import { openModelFile, type MetadataValue, type ModelFile } from './models/model-file.js'
 import { identify, networkOf, type NetworkConfigs } from './models/network-file.js'
@@ -22,7 +24,7 @@ export interface Inspection {
   /** bytes of the file */
   size: number
   /** the network; of a checkpoint that holds several, the transformer first */
-  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'preview decoder' | 'unknown'
+  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'preview decoder' | 'lora' | 'unknown'
   /** the structure in words, such as `FLUX.1 with guidance (dev)` */
   architecture: string
   /** numbers in all tensors together */
@@ -58,7 +60,9 @@ const FLUX_VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth'
  *   version or tensor type
  */
 export async function inspect(path: string): Promise<Inspection> {
-  return inspectFile(await openModelFile(path))
+  const file = await openModelFile(path)
+  const inspection = await inspectFile(file)
+  return inspection.role === 'unknown' && looksLikeLora(file) ? { ...inspection, ...(await describeLora(path)) } : inspection
 }
 
 /** {@link inspect} for a file that is open already. */

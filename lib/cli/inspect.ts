@@ -12,6 +12,7 @@ const NEEDS: Partial<Record<Inspection['role'], string>> = {
   t5: 'a transformer, CLIP-L and an autoencoder beside it',
   clip: 'a transformer, T5-XXL and an autoencoder beside it',
   autoencoder: 'a transformer, T5-XXL and CLIP-L beside it',
+  lora: 'a model beside it: give it with --lora, or merge it with ggflux convert --lora',
 }
 
 export function inspectCommand(program: Command): void {

@@ -72,16 +72,23 @@ export async function openLoraFile(path: string): Promise<ModelFile> {
   return file
 }
 
+/** Whether a file has what is added to layers. */
+export function looksLikeLora(file: ModelFile): boolean {
+  return !file.parts && [...file.tensors.keys()].some((name) => /^(down|up|hada|lokr)/.test(partOf(name)?.[1] ?? ''))
+}
+
 /** What an open file has for a network. */
 export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
   const { path } = file
   const find = layerFinder(network)
   const found = new Map<string, Parts>()
   const left: string[] = []
+  // a whole model has norms as well
+  const additions = looksLikeLora(file)
   const findNorm = normFinder(network)
   const norms: LoraLayer[] = []
   for (const tensor of file.tensors.values()) {
-    const norm = findNorm(tensor.name)
+    const norm = additions && findNorm(tensor.name)
     const [layer, role] = partOf(tensor.name) ?? []
     if (norm) norms.push(replacementOf(path, tensor, norm))
     else if (layer === undefined || role === undefined || !find(layer)) left.push(tensor.name)

@@ -297,7 +297,9 @@ describe('a LoRA', () => {
 
     test.each([1, 0.5])('norms are replaced, strength %d', async (scale) => {
       const path = join(folder, 'norms.safetensors')
-      await writeModelFile(path, replaced)
+      // in a file of norms alone they would be a model's
+      const nothing = [bytes(matrix(RANK, hidden, 75), 'double_blocks.0.img_attn.proj.lora_A.weight'), bytes({ shape: [hidden, RANK], data: new Float32Array(hidden * RANK) }, 'double_blocks.0.img_attn.proj.lora_B.weight')]
+      await writeModelFile(path, [...replaced, ...nothing])
       expect(await flux.adapt([{ path, scale }])).toEqual([[]])
       const expected = await rewrite(official, join(folder, 'norms-merged.safetensors'), (name, tensor) => [
         [name, norms.has(name) ? { ...tensor, data: between(name, tensor.data as Float32Array, scale) } : tensor],
@@ -473,6 +475,7 @@ describe('is refused', () => {
 
   test.each<[string, string, RegExp, () => TensorSource[]]>([
     ['a file of which nothing belongs here', 'FLUX_UNSUPPORTED', /none of its 1 tensors/, () => [x('down_blocks.0.attn.to_q.lora_A.weight', 4, 8)]],
+    ['a whole model', 'FLUX_UNSUPPORTED', /none of its 2 tensors/, () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 128), x('img_in.weight', hidden, 64)]],
     ['half a layer', 'FLUX_BAD_FILE', /proj has a first matrix/, () => [x(`${layer}.lora_A.weight`, RANK, hidden)]],
     ['an alpha alone', 'FLUX_BAD_FILE', /proj has alpha and not all that belongs to it/, () => [x(`${layer}.alpha`, 1)]],
     ['another width', 'FLUX_BAD_FILE', /takes 64 numbers, but double_blocks\.0\.img_attn\.proj\.weight/, () => [x(`${layer}.lora_A.weight`, RANK, 64), x(`${layer}.lora_B.weight`, hidden, RANK)]],
@@ -486,7 +489,7 @@ describe('is refused', () => {
     ]],
     ['a bias of another size', 'FLUX_BAD_FILE', /but \[\d+\] is needed/, () => [x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2), x(`${layer}.lora_B.bias`, 3)]],
     ['a wider input elsewhere', 'FLUX_BAD_FILE', /takes 512 numbers, but txt_in/, () => [x('txt_in.lora_A.weight', RANK, 512), x('txt_in.lora_B.weight', hidden, RANK)]],
-    ['a norm of another size', 'FLUX_BAD_FILE', /has shape \[3\]/, () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 3)]],
+    ['a norm of another size', 'FLUX_BAD_FILE', /has shape \[3\]/, () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 3), x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2)]],
     ['a DoRA', 'FLUX_UNSUPPORTED', /this is a DoRA/, () => [x(`${layer}.dora_scale`, 2, 2)]],
   ])('%s: %s', async (_, code, message, sources) => {
     const path = join(folder, 'wrong.safetensors')

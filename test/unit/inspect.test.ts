@@ -94,6 +94,22 @@ describe('inspect', () => {
     expect(foreign).toMatchObject({ role: 'unknown', architecture: 'transformer in the names of diffusers' })
   })
 
+  it('tells what a LoRA adds to', async () => {
+    const pair = (layer: string, rows: number, columns: number) => [
+      { name: `${layer}.lora_down.weight`, shape: [4, columns] },
+      { name: `${layer}.lora_up.weight`, shape: [rows, 4] },
+    ]
+    const layers = [...pair('lora_unet_double_blocks_0_img_attn_proj', 3072, 3072), ...pair('lora_te1_text_model_encoder_layers_0_mlp_fc1', 3072, 768)]
+    const architecture = 'LoRA of rank 4 for FLUX.1: layers 1 in the transformer, 1 in CLIP'
+    expect(await inspected('lora.safetensors', layers)).toMatchObject({ role: 'lora', architecture, problems: [] })
+    const more = await inspected('more.safetensors', [...layers, { name: 'lora_unet_else.lora_up.weight', shape: [4, 4] }])
+    expect(more).toMatchObject({ role: 'lora', problems: [expect.stringContaining('1 of its tensors belong to nothing here')] })
+    const wrong = await inspected('wrong.safetensors', pair('lora_unet_double_blocks_0_img_attn_proj', 64, 64))
+    expect(wrong).toMatchObject({ role: 'lora', problems: [expect.stringContaining('takes 64 numbers')] })
+    const other = await inspected('other.safetensors', pair('lora_unet_down_blocks_0_attentions_0_proj_in', 64, 64))
+    expect(other).toMatchObject({ role: 'unknown', problems: [expect.stringContaining('a LoRA or a similar addition')] })
+  })
+
   it('refuses a broken file', async () => {
     const path = join(folder, 'cut.gguf')
     await writeModelFile(path, zeros([{ name: 'x', shape: [1000] }]))
