@@ -1,6 +1,7 @@
 #include "blocks.hpp"
 
 #include "kernels/attention.hpp"
+#include "kernels/choice.hpp"
 #include "kernels/conv2d.hpp"
 #include "kernels/conv2d_bf16.hpp"
 #include "kernels/group_scales.hpp"
@@ -134,6 +135,11 @@ ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_ten
 
 }  // namespace
 
+// Which makes ggml multiply quantised weights in bfloat16 as well, and not in 8 bits: on data-centre GPUs that is faster.
+ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
+    return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer) ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16) : x;
+}
+
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t out = layer.weight->ne[1], n = x->ne[1];
     const double operations = operations_of(layer);
@@ -141,6 +147,7 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     x = first_rows(g, x, layer.weight->ne[0]);
     if (kernel_suits(g, layer, x)) return adapted(g, layer, all, linear_by_kernel(g, layer, {x}));
     ggml_tensor * weight = unrounded(g, layer.weight);
+    x = rounded(g, layer, x);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
@@ -152,8 +159,9 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
     const bool plain = g.adapters(layer.weight).empty();  // those read the whole input
     if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, {x, true, above});
-    x = ggml_gelu(g.ctx(), x);
-    return linear(g, layer, above ? ggml_concat(g.ctx(), above, x, 0) : x);
+    x = ggml_gelu(g.ctx(), g.cpu_threads() > 0 || ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x));
+    x = rounded(g, layer, x);
+    return linear(g, layer, above ? ggml_concat(g.ctx(), rounded(g, layer, above), x, 0) : x);
 }
 
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }
@@ -172,6 +180,7 @@ ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float ep
 
 ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale) {
     ggml_tensor * factor = ggml_scale_bias(g.ctx(), scale, 1.0f, 1.0f);
+    g.before({factor, shift});
     return ggml_add(g.ctx(), ggml_mul(g.ctx(), x, factor), shift);
 }
 
@@ -196,6 +205,29 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 
 }  // namespace
 
+namespace {
+
+// CUDA's fused attention takes no heads of 512 numbers, as the autoencoder's.
+bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+    return g.cpu_threads() > 0 || g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, 1.0f, 0.0f, 0.0f));
+}
+
+constexpr int64_t scores_per_part = 64 << 20;  // 256 MiB
+constexpr int64_t max_unfused_parts = 12;      // of 9 nodes, see attention_nodes
+
+ggml_tensor * unfused_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+    const int64_t n = q->ne[2], step = std::max(scores_per_part / (q->ne[1] * k->ne[2]), n / max_unfused_parts + 1);
+    ggml_tensor * y = nullptr;
+    for (int64_t first = 0; first < n; first += step) {
+        ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], std::min(step, n - first), q->nb[1], q->nb[2], first * q->nb[2]);
+        ggml_tensor * part = weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, queries, k), nullptr, scale, 0.0f), v);
+        y = y ? ggml_concat(g.ctx(), y, part, 1) : part;
+    }
+    return y;
+}
+
+}  // namespace
+
 bool may_round(const Graph & g, const Linear & layer) {
     const bool fine = layer.weight->type == GGML_TYPE_F32 || layer.weight->type == GGML_TYPE_F16;
     return g.precision() == Precision::bf16 || (g.precision() == Precision::automatic && !fine);
@@ -208,6 +240,7 @@ ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor
         return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention", operations * static_cast<double>(n));
     }
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
+    if (!fused_attention_suits(g, q, k, v)) return unfused_attention(g, q, k, v, scale);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     return in_parts(g, width, n, step, q, [&](int64_t first, int64_t count) {
         ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
@@ -229,7 +262,8 @@ ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml
 }
 
 ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offset, int dims, float theta) {
-    ggml_tensor * rotated = ggml_rope_ext_inplace(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    const auto rope_ext = g.cpu_threads() > 0 ? ggml_rope_ext_inplace : ggml_rope_ext;  // a GPU does the norm before it at once, and into another place
+    ggml_tensor * rotated = rope_ext(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
     return ggml_rope_set_offset(rotated, offset);
 }
 
@@ -255,7 +289,10 @@ ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
 
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
     if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, false, stride, pad)) return counted(g, conv, y);
-    ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), conv.weight, x, stride, stride, pad, pad, 1, 1));
+    // CUDA multiplies half precision by matrix units, with sums in F32; F32 without them, many times slower
+    const bool round = g.on_cuda() && g.precision() != Precision::f32;
+    ggml_tensor * weight = round ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
+    ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
 }
 
@@ -280,6 +317,12 @@ ggml_tensor * group_norm(Graph & g, const Norm & norm, ggml_tensor * x, float ep
     ggml_tensor * y = ggml_group_norm(g.ctx(), x, groups, eps);
     y = ggml_mul(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.weight, 1, 1, channels));
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.bias, 1, 1, channels));
+}
+
+Linear rows(Graph & g, const Linear & layer, int64_t first, int64_t count) {
+    const ggml_tensor * w = layer.weight;
+    return {ggml_view_2d(g.ctx(), layer.weight, w->ne[0], count, w->nb[1], first * w->nb[1]),
+            layer.bias ? ggml_view_1d(g.ctx(), layer.bias, count, first * layer.bias->nb[0]) : nullptr};
 }
 
 std::vector<ggml_tensor *> chunk(Graph & g, ggml_tensor * x, int count) {

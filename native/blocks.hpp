@@ -23,6 +23,9 @@ ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float ep
 // (1 + scale) * x + shift; scale and shift are vectors as long as x's rows
 ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale);
 
+// x as the layer multiplies it: on CUDA in bfloat16, for layers that read the same x and may round
+ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x);
+
 // Whether activations beside this layer may be rounded to bfloat16.
 bool may_round(const Graph & g, const Linear & layer);
 
@@ -44,6 +47,8 @@ ggml_tensor * norm_silu_conv2d(Graph & g, const Norm & norm, const Conv & conv, 
 // over 32 groups of channels; x [w, h, channels]
 ggml_tensor * group_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps);
 
+// a layer of rows `first` .. `first + count` of the output of `layer`
+Linear rows(Graph & g, const Linear & layer, int64_t first, int64_t count);
 // `count` vectors of equal length that lie one after the other in x [count * n]
 std::vector<ggml_tensor *> chunk(Graph & g, ggml_tensor * x, int count);
 // columns `first` .. `first + count` of x [width, n]; contiguous

@@ -65,8 +65,14 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     ggml_tensor * y = g.input({vec_in_});
     ggml_tensor * timestep = g.input({256});
     ggml_tensor * guidance = guidance_embed_ ? g.input({256}) : nullptr;
-    Rotary pe;
-    for (int axis = 0; axis < 3; axis++) pe.positions.push_back(axes >> axis & 1 ? g.indices(T + L, 1 << 24) : nullptr);
+    Rotary pe, txt_pe, img_pe;
+    for (int axis = 0; axis < 3; axis++) {
+        ggml_tensor * positions = axes >> axis & 1 ? g.indices(T + L, 1 << 24) : nullptr;
+        pe.positions.push_back(positions);
+        txt_pe.positions.push_back(positions ? ggml_view_1d(g.ctx(), positions, T, 0) : nullptr);
+        img_pe.positions.push_back(positions ? ggml_view_1d(g.ctx(), positions, L, T * positions->nb[0]) : nullptr);
+        if (positions) g.before({txt_pe.positions.back(), img_pe.positions.back()});
+    }
 
     img = linear(g, img_in_, img);
     ggml_tensor * vec = embed(g, time_in_, timestep);
@@ -76,7 +82,7 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     vec = ggml_silu(g.ctx(), vec);  // every modulation begins with it
 
     for (const DoubleBlock & block : double_blocks_) {
-        double_block(g, block, img, txt, vec, pe);
+        double_block(g, block, img, txt, vec, img_pe, txt_pe);
         g.stop_point(img);
     }
     ggml_tensor * x = ggml_concat(g.ctx(), txt, img, 1);  // [hidden, T + L]
@@ -120,11 +126,12 @@ ggml_tensor * Flux::rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const 
     return x;
 }
 
-void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & pe) const {
+void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & img_pe, const Rotary & txt_pe) const {
     ggml_context * ctx = g.ctx();
     const int64_t T = txt->ne[1], L = img->ne[1];
     const auto img_mod = modulation(g, block.img.mod, vec, 2);
     const auto txt_mod = modulation(g, block.txt.mod, vec, 2);
+    g.before({img_mod[0].gate, img_mod[1].gate, txt_mod[0].gate, txt_mod[1].gate});
 
     // prepare image for attention
     ggml_tensor * img_modulated = modulate(g, layer_norm(g, img, eps), img_mod[0].shift, img_mod[0].scale);
@@ -135,8 +142,8 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     const QKV t = qkv(g, linear(g, block.txt.attn.qkv, txt_modulated), block.txt.attn.query_norm, block.txt.attn.key_norm);
 
     // run actual attention, text first
-    ggml_tensor * q = rotate(g, ggml_concat(ctx, t.q, i.q, 2), pe);
-    ggml_tensor * k = rotate(g, ggml_concat(ctx, t.k, i.k, 2), pe);
+    ggml_tensor * q = ggml_concat(ctx, rotate(g, t.q, txt_pe), rotate(g, i.q, img_pe), 2);
+    ggml_tensor * k = ggml_concat(ctx, rotate(g, t.k, txt_pe), rotate(g, i.k, img_pe), 2);
     ggml_tensor * v = ggml_concat(ctx, t.v, i.v, 2);
     ggml_tensor * attn = attention(g, q, k, v, may_round(g, block.img.attn.qkv));
 
@@ -153,11 +160,16 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
 ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec, const Rotary & pe) const {
     ggml_context * ctx = g.ctx();
     const Modulation mod = modulation(g, block.mod, vec, 1)[0];
-    ggml_tensor * projected = linear(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
+    g.before({mod.gate});
+    ggml_tensor * modulated = rounded(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
+    // q, k, v, mlp in every column. GPUs have no GELU of a part of each column: there the layer is two.
+    const bool two = g.cpu_threads() == 0 && g.adapters(block.linear1.weight).empty();
+    ggml_tensor * projected = linear(g, two ? rows(g, block.linear1, 0, 3 * hidden_) : block.linear1, modulated);
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);
     ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, may_round(g, block.linear1));
-    ggml_tensor * mlp = ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]);
+    ggml_tensor * mlp = two ? linear(g, rows(g, block.linear1, 3 * hidden_, mlp_), modulated)
+                            : ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]);
 
     ggml_tensor * output = linear_gelu(g, block.linear2, mlp, attn);
     return ggml_add(ctx, x, ggml_mul(ctx, output, mod.gate));

@@ -34,7 +34,7 @@ class Flux : public Network {
     std::vector<Modulation> modulation(Graph & g, const Linear & lin, ggml_tensor * vec, int count) const;
     QKV qkv(Graph & g, ggml_tensor * projected, ggml_tensor * query_norm, ggml_tensor * key_norm) const;
     ggml_tensor * rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const;
-    void double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & pe) const;
+    void double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & img_pe, const Rotary & txt_pe) const;
     ggml_tensor * single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec, const Rotary & pe) const;
 
     int64_t in_channels_, out_channels_, hidden_, heads_, head_dim_, context_, vec_in_, mlp_;

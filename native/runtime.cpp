@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <unordered_set>
 
 namespace ggflux {
 
@@ -100,8 +101,8 @@ void serve_rpc(const std::string & endpoint, const std::string & device, int thr
 
 // ---- Graph ----
 
-Graph::Graph(size_t max_nodes, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel)
-    : cpu_threads_(cpu_threads), precision_(precision), adapters_(adapters), cancel_(cancel) {
+Graph::Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel)
+    : device_(device), cuda_(std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "CUDA") == 0), cpu_threads_(cpu_threads), precision_(precision), adapters_(adapters), cancel_(cancel) {
     const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));
     if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
@@ -127,6 +128,11 @@ void Graph::output(ggml_tensor * tensor) {
     ggml_set_output(tensor);
     outputs_.push_back(tensor);
     ggml_build_forward_expand(graph_, tensor);
+}
+
+void Graph::before(std::initializer_list<ggml_tensor *> tensors) {
+    if (cpu_threads_ > 0) return;
+    for (ggml_tensor * tensor : tensors) ggml_build_forward_expand(graph_, tensor);
 }
 
 void Graph::stop_point(ggml_tensor * tensor) {
@@ -162,7 +168,7 @@ Evaluator::~Evaluator() = default;
 bool Evaluator::on_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
 
 std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const std::function<void(Graph &)> & build) {
-    auto graph = std::make_unique<Graph>(max_nodes, on_cpu() ? threads_ : 0, precision_, adapters_, &cancel_);
+    auto graph = std::make_unique<Graph>(max_nodes, device_, on_cpu() ? threads_ : 0, precision_, adapters_, &cancel_);
     build(*graph);
     ggml_backend_sched_reset(sched_.get());
     return graph;
@@ -271,25 +277,45 @@ void Evaluator::set_inputs(const std::vector<Array> & inputs) {
 // Sums up what the operations of one evaluation cost.
 class Evaluator::Recorder {
   public:
-    explicit Recorder(const std::unordered_map<const ggml_tensor *, Graph::Count> & counts) : counts_(counts) {}
+    // device: whether elementwise operations are run together with what they follow, and timed so
+    Recorder(const Graph & graph, bool device) : counts_(graph.counts_) {
+        for (int i = 0; device && i + 1 < ggml_graph_n_nodes(graph.graph_); i++) {
+            const ggml_tensor * node = ggml_graph_node(graph.graph_, i), * next = ggml_graph_node(graph.graph_, i + 1);
+            const bool follows = next->op == GGML_OP_ADD || next->op == GGML_OP_MUL || next->op == GGML_OP_UNARY || next->op == GGML_OP_CPY || next->op == GGML_OP_ROPE;
+            if (follows && node->op != GGML_OP_MUL_MAT && node->op != GGML_OP_FLASH_ATTN_EXT && (next->src[0] == node || next->src[1] == node)) goes_on_.insert(node);
+        }
+    }
 
-    void begin() { began_ = std::chrono::steady_clock::now(); }
+    // Called before every operation; true where what began is to be computed up to this one.
+    bool wants(const ggml_tensor * t) {
+        if (run_.empty()) began_ = std::chrono::steady_clock::now();
+        if (!is_view(t)) {
+            const auto found = counts_.find(t);
+            const std::string name = found != counts_.end() ? found->second.name : t->op == GGML_OP_CUSTOM ? "packing" : ggml_op_desc(t);
+            run_ += run_.empty() ? name : "+" + name;
+            bytes_ += static_cast<double>(ggml_nbytes(t));
+            for (const ggml_tensor * source : t->src) {
+                if (source) bytes_ += static_cast<double>(ggml_nbytes(source));
+            }
+        }
+        return !goes_on_.count(t);
+    }
 
     void end(const ggml_tensor * t) {
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began_).count();
-        if (is_view(t)) return;
-        const auto found = counts_.find(t);
-        const std::string name = found != counts_.end() ? found->second.name : t->op == GGML_OP_CUSTOM ? "packing" : ggml_op_desc(t);
+        const std::string name = std::move(run_);
+        const double bytes = bytes_;
+        run_.clear();
+        bytes_ = 0;
+        if (name.empty()) return;
         const std::string type = t->src[0] ? ggml_type_name(t->src[0]->type) : "";
         auto sum = std::find_if(operations_.begin(), operations_.end(), [&](const Operation & o) { return o.name == name && o.type == type; });
         if (sum == operations_.end()) sum = operations_.insert(sum, {name, type});
         sum->count++;
         sum->seconds += seconds;
+        const auto found = counts_.find(t);
         if (found != counts_.end()) sum->operations += found->second.operations;
-        sum->bytes += static_cast<double>(ggml_nbytes(t));
-        for (const ggml_tensor * source : t->src) {
-            if (source) sum->bytes += static_cast<double>(ggml_nbytes(source));
-        }
+        sum->bytes += bytes;
     }
 
     std::vector<Operation> operations() { return std::move(operations_); }
@@ -300,7 +326,10 @@ class Evaluator::Recorder {
     }
 
     const std::unordered_map<const ggml_tensor *, Graph::Count> & counts_;
+    std::unordered_set<const ggml_tensor *> goes_on_;
     std::chrono::steady_clock::time_point began_;
+    std::string run_;  // what was begun and not ended
+    double bytes_ = 0;
     std::vector<Operation> operations_;
 };
 
@@ -313,8 +342,7 @@ struct Evaluator::Watch {
 
     bool wanted(const ggml_tensor * tensor) const {
         if (!recorder) return std::find(stop_points.begin(), stop_points.end(), tensor) != stop_points.end();
-        recorder->begin();
-        return true;
+        return recorder->wants(tensor);
     }
 
     bool go_on(const ggml_tensor * tensor) const {
@@ -352,7 +380,7 @@ std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t m
     if (cancel_) throw Aborted();
     prepare(key, max_nodes + adapter_nodes_, build, memory_limit);
     set_inputs(inputs);
-    Recorder recorder(graph_->counts_);
+    Recorder recorder(*graph_, !on_cpu());
     compute(profile ? &recorder : nullptr);
     if (profile) *profile = recorder.operations();
     std::vector<std::vector<float>> outputs;

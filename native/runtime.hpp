@@ -71,16 +71,19 @@ using Adapters = std::unordered_map<const ggml_tensor *, std::vector<Adapter>>; 
 class Graph {
   public:
     // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used; see Precision
-    Graph(size_t max_nodes, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel);
+    Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel);
 
     ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
     ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
     void output(ggml_tensor * tensor);                                  // copied out, in the order of the calls
+    void before(std::initializer_list<ggml_tensor *> tensors);          // computed before what is built later, so that runs stay together that a GPU does at once
     void stop_point(ggml_tensor * tensor);                              // where a call on a GPU may be cancelled; CPUs stop anywhere
     ggml_tensor * counts(ggml_tensor * tensor, const char * name, double operations);  // what a profile tells of it; gives `tensor`
 
     ggml_context * ctx() const { return context_.get(); }
     int cpu_threads() const { return cpu_threads_; }
+    bool on_cuda() const { return cuda_; }
+    bool supported(const ggml_tensor * operation) const { return ggml_backend_dev_supports_op(device_, operation); }  // or else the CPU does it
     Precision precision() const { return precision_; }
     const std::vector<Adapter> & adapters(const ggml_tensor * weight) const;
     const std::atomic<bool> * cancel() const { return cancel_; }
@@ -90,6 +93,8 @@ class Graph {
     struct Input { ggml_tensor * tensor; int64_t limit; };
     struct Count { const char * name; double operations; };
     ContextPtr context_;
+    ggml_backend_dev_t device_;
+    bool cuda_;
     int cpu_threads_;
     Precision precision_;
     const Adapters & adapters_;

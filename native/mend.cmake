@@ -1,0 +1,23 @@
+# Compiles a file of ggml from a mended copy: mend_begin(TARGET FILE), mend(OLD NEW) …, mend_end(). Every OLD must be found.
+macro(mend_begin target file)
+    set(mend_target ${target})
+    set(mend_file ${file})
+    file(READ ${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/${target}/${file} mend_text)
+endmacro()
+
+function(mend old new)
+    string(FIND "${mend_text}" "${old}" found)
+    if (found EQUAL -1)
+        message(FATAL_ERROR "${mend_file} has changed: it holds no '${old}'")
+    endif()
+    string(REPLACE "${old}" "${new}" text "${mend_text}")
+    set(mend_text "${text}" PARENT_SCOPE)
+endfunction()
+
+macro(mend_end)
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/mended/${mend_file} CONTENT "${mend_text}" @ONLY)
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/${mend_target}/${mend_file})
+    get_target_property(mend_sources ${mend_target} SOURCES)
+    list(TRANSFORM mend_sources REPLACE "^(.*/)?${mend_file}$" ${CMAKE_BINARY_DIR}/mended/${mend_file})
+    set_property(TARGET ${mend_target} PROPERTY SOURCES ${mend_sources})
+endmacro()
