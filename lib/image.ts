@@ -82,9 +82,13 @@ export function checkEncodeOptions({ format = 'png', quality, compression }: Enc
   if (compression !== undefined) requireLevel('compression', compression, 0, 9, format === 'png', format)
 }
 
-/** sharp, where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
-export async function loadEncoder(format: ImageFormat): Promise<typeof import('sharp').default | undefined> {
-  if (!(format in DEFAULT_QUALITY)) return undefined
+/** Loads sharp where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
+export async function loadEncoder(format: ImageFormat): Promise<void> {
+  if (format in DEFAULT_QUALITY) await loadSharp(format)
+}
+
+/** Not exported: a declaration that names sharp does not compile where the optional package is absent. */
+async function loadSharp(format: ImageFormat): Promise<typeof import('sharp').default> {
   const { default: sharp } = await import('sharp').catch((cause: unknown) => {
     const remedy = 'run npm install sharp, or choose the format png'
     throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: ${remedy}`, { cause })
@@ -100,7 +104,7 @@ async function encodeWithSharp(
   quality: number,
   parameters: string | undefined,
 ): Promise<Buffer> {
-  const sharp = (await loadEncoder(format))!
+  const sharp = await loadSharp(format)
   // sharp reads the pixels later, in a thread of its own: hence the copy
   const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
   if (!parameters) return picture.toBuffer()

@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/// <reference types="node" preserve="true" />
 export { FluxPipeline } from './pipeline.js'
 export type { GenerateEvent, ImageEvent, LoadOptions, Stage, StageEvent, StepEvent, WarningEvent } from './pipeline.js'
 export type { Estimate } from './estimate.js'

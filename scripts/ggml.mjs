@@ -65,7 +65,7 @@ function download(work, source) {
 }
 
 function verify(tarball, source) {
-  const found = 'sha512-' + createHash('sha512').update(readFileSync(tarball)).digest('base64')
+  const found = `sha512-${createHash('sha512').update(readFileSync(tarball)).digest('base64')}`
   if (found !== source.integrity) {
     throw new Error(
       `ggflux refuses the source of ggml: the tarball of ${source.package} has the hash\n  ${found}\nand not the pinned\n  ${source.integrity}\n` +

@@ -90,7 +90,7 @@ export class UnigramModel {
       begins[end] = begin
       ids[end] = id
     }
-    for (let begin = 0, width = 1; begin < text.length; begin += width) {
+    for (let begin = 0, width: number; begin < text.length; begin += width) {
       width = text.codePointAt(begin)! > 0xffff ? 2 : 1
       let known = false
       for (let end = begin + 1; end <= text.length; end++) {

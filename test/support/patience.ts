@@ -1,2 +1,2 @@
 /** What time limits are multiplied with: sanitizers make everything slower. */
-export const patience = process.env['GGFLUX_SANITIZED'] ? 20 : 1
+export const patience = process.env.GGFLUX_SANITIZED ? 20 : 1

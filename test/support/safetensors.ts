@@ -18,7 +18,7 @@ export function readTensors(file: string): Map<string, Tensor> {
   const bytes = readFileSync(file)
   const begin = 8 + Number(bytes.readBigUInt64LE(0))
   const header: Record<string, HeaderEntry> = JSON.parse(bytes.toString('utf8', 8, begin))
-  delete header['__metadata__']
+  delete header.__metadata__
   return new Map(Object.entries(header).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
     if (!(dtype in ARRAYS)) throw new Error(`${file}: tensor ${name} has the type ${dtype}, which tests do not read`)
     const data = new Uint8Array(bytes.subarray(begin + from, begin + to))

@@ -1,0 +1,38 @@
+/** How the files of lib/ may import each other: `npm run lint:imports`. */
+export default {
+  forbidden: [
+    {
+      name: 'no-cycles',
+      comment: 'Files that import each other, be it only for types, cannot be understood or moved one at a time.',
+      severity: 'error',
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: 'no-unresolvable',
+      comment: 'The import leads to no file and no installed package.',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true },
+    },
+    {
+      name: 'no-orphans',
+      comment: 'No entry point needs the file: delete it or import it.',
+      severity: 'error',
+      from: { path: ['^lib/index[.]ts$', '^lib/nn[.]ts$', '^lib/cli/main[.]ts$'] },
+      to: { path: '^lib/', pathNot: ['^lib/index[.]ts$', '^lib/nn[.]ts$', '^lib/cli/main[.]ts$'], reachable: false },
+    },
+    {
+      name: 'only-dependencies',
+      comment: 'What users install has to be among the dependencies, or among the optional peers.',
+      severity: 'error',
+      from: {},
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'], dependencyTypesNot: ['npm-peer', 'npm-optional'] },
+    },
+  ],
+  options: {
+    parser: 'swc',
+    doNotFollow: { path: 'node_modules' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'node', 'default', 'types'] },
+  },
+}
