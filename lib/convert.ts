@@ -1,4 +1,3 @@
-import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, extname, resolve } from 'node:path'
 import { FluxError } from './errors.js'
@@ -17,7 +16,7 @@ import { KIND_OF_PART, PARTS, type Part } from './models/parts.js'
 import { storedType } from './models/precision.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from './models/types.js'
 import { writeModelFile, type TensorSource } from './models/write.js'
-import { nativeAddon, type NativeMerged, type NativeTensor } from './native.js'
+import { fluxError, nativeAddon, type NativeMerged, type NativeTensor } from './native.js'
 import { badOption, requireOneOf, requireOptions, requireSignal } from './option-checks.js'
 import { readT5Vocabulary, T5_TOKENIZER_FILES } from './tokenizers/t5.js'
 import type { T5Vocabulary } from './tokenizers/t5-vocabulary.js'
@@ -25,7 +24,10 @@ import type { T5Vocabulary } from './tokenizers/t5-vocabulary.js'
 export interface ConvertOptions {
   /** of the matrices; what converters keep in higher precision stays so (docs/models.md). F32, F16, BF16, Q8_0 … Q2_K, IQ4_NL, IQ4_XS */
   type: FileType
-  /** types of single tensors: the first pattern that is found in the canonical name decides, before all rules */
+  /**
+   * types of single matrices and embeddings: the first pattern that is found in the canonical name decides, before all rules. Biases, norms and
+   * convolutions keep their own types
+   */
   tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
   /** which network, of a checkpoint with several. @default the transformer */
   network?: Part
@@ -60,7 +62,8 @@ const KEPT_METADATA = /^(ggflux\.|general\.(name|author|license|license\.link|so
  * size; the file appears under its name only when it is complete.
  *
  * @param output `.gguf`, or `.safetensors` (F32, F16 and BF16 only)
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED for the input; FLUX_BAD_OPTION; the signal's reason when aborted
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED for the input; FLUX_NOT_FOUND and FLUX_BAD_FILE when the output cannot
+ *   be written; FLUX_BAD_OPTION; the signal's reason when aborted
  */
 export async function convert(input: string, output: string, options: ConvertOptions): Promise<ConvertResult> {
   check(input, output, options)
@@ -75,7 +78,9 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const parts = file.parts ?? [file.path]
   const { mergedInto, left } = await openLoras(options.loras ?? [], network)
   const types: ConvertResult['types'] = {}
-  const tensors = layoutOf(architecture).map((tensor): TensorSource => {
+  const layout = layoutOf(architecture)
+  checkPatterns(options.tensorTypes ?? [], layout)
+  const tensors = layout.map((tensor): TensorSource => {
     const stored = typeOf(tensor, options, gguf)
     types[stored] = (types[stored] ?? 0) + 1
     const name = gguf && network.kind === 't5' ? llamaT5Name(tensor.name) : tensor.name
@@ -86,8 +91,8 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const kept = file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
   const name = basename(input).replace(/\.[^.]*$/, '')
   const metadata: Record<string, MetadataValue> = gguf ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept } : { format: 'pt' }
-  await writeModelFile(output, tensors, metadata, onProgress)
-  return { path: output, size: (await stat(output)).size, types, tokenizer: vocabulary !== undefined, left }
+  const size = await writeModelFile(output, tensors, metadata, onProgress)
+  return { path: output, size, types, tokenizer: vocabulary !== undefined, left }
 }
 
 function check(input: string, output: string, options: ConvertOptions): void {
@@ -97,6 +102,9 @@ function check(input: string, output: string, options: ConvertOptions): void {
   if (typeof input !== 'string' || input === '') throw badOption('the input', input, 'the path of a model file')
   if (typeof output !== 'string' || !/\.(gguf|safetensors)$/i.test(output)) throw badOption('the output', output, 'a path that ends with .gguf or .safetensors')
   if (resolve(input) === resolve(output)) throw new FluxError('FLUX_BAD_OPTION', `${output} is the input as well: give another name`)
+  for (const [pattern] of tensorTypes) {
+    if (!(pattern instanceof RegExp) && (typeof pattern !== 'string' || pattern === '')) throw badOption('a pattern of tensorTypes', pattern, 'a part of a name or a regular expression')
+  }
   for (const wanted of [type, ...tensorTypes.map(([, type]) => type)]) {
     requireOneOf('type', wanted, Object.keys(FILE_TYPES))
     if (/\.safetensors$/i.test(output) && TENSOR_TYPES[wanted].blockSize > 1) {
@@ -107,8 +115,20 @@ function check(input: string, output: string, options: ConvertOptions): void {
   requireSignal(signal)
 }
 
+/** Whether a pattern decides on a tensor. Blocks are cut out of rows, which only matrices and embeddings have. */
+function decides(pattern: string | RegExp, { name, role }: LayoutTensor): boolean {
+  if (role !== 'matrix' && role !== 'embedding') return false
+  // `search` has no memory of the last match, unlike `test` of a global pattern
+  return typeof pattern === 'string' ? name.includes(pattern) : name.search(pattern) >= 0
+}
+
+function checkPatterns(tensorTypes: NonNullable<ConvertOptions['tensorTypes']>, layout: LayoutTensor[]): void {
+  const idle = tensorTypes.find(([pattern]) => !layout.some((tensor) => decides(pattern, tensor)))
+  if (idle) throw badOption('a pattern of tensorTypes', idle[0], 'one that is found in the canonical name of a matrix or an embedding, such as img_mlp')
+}
+
 function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions, gguf: boolean): TensorType {
-  const own = tensorTypes.find(([pattern]) => (typeof pattern === 'string' ? tensor.name.includes(pattern) : pattern.test(tensor.name)))?.[1]
+  const own = tensorTypes.find(([pattern]) => decides(pattern, tensor))?.[1]
   if (own === undefined) return gguf ? storedType(tensor, type) : type
   if (!Number.isNaN(tensorBytes(own, tensor.shape))) return own
   const { blockSize } = TENSOR_TYPES[own]
@@ -146,19 +166,24 @@ async function* chunks(
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   const addon = nativeAddon()
+  const converted = async (rows: NativeTensor, first: number): Promise<Uint8Array> => {
+    try {
+      return await addon.convert(files, rows, TENSOR_TYPES[type].id, merged && { ...merged, first })
+    } catch (error) {
+      const known = fluxError(error)
+      throw known instanceof FluxError ? new FluxError(known.code, `${files[0]}: ${known.message}`, { cause: error }) : error
+    }
+  }
   const waiting: Promise<Uint8Array>[] = []
   try {
     for (const { rows, first } of inChunks(tensor)) {
       signal?.throwIfAborted()
-      const next = addon.convert(files, rows, TENSOR_TYPES[type].id, merged && { ...merged, first })
+      const next = converted(rows, first)
       next.catch(() => {}) // told when its turn comes
       waiting.push(next)
       if (waiting.length >= availableParallelism() + 1) yield await waiting.shift()!
     }
     while (waiting.length > 0) yield await waiting.shift()!
-  } catch (error) {
-    const [, code, message] = /^(FLUX_BAD_FILE|FLUX_UNSUPPORTED|FLUX_OUT_OF_MEMORY): (.*)$/s.exec((error as Error).message) ?? []
-    throw code ? new FluxError(code as 'FLUX_BAD_FILE', `${files[0]}: ${message}`, { cause: error }) : error
   } finally {
     await Promise.allSettled(waiting)
   }

@@ -1,5 +1,5 @@
-import { freemem } from 'node:os'
 import { FluxError } from './errors.js'
+import { freeMemory } from './free-memory.js'
 import { nativeAddon, type NativeDevice } from './native.js'
 import { parseRpcAddress } from './rpc-server.js'
 
@@ -8,12 +8,6 @@ export type Device = NativeDevice
 /** The devices that ggml can compute on here, as found at run time; the CPU is always among them. */
 export function devices(): Device[] {
   return nativeAddon().devices().map((device) => (device.kind === 'cpu' ? { ...device, memoryFree: freeMemory() } : device))
-}
-
-/** Bytes that this process may still take, as the system and its container tell. */
-export function freeMemory(): number {
-  const { availableMemory } = process as { availableMemory?: () => number }
-  return availableMemory ? availableMemory.call(process) : freemem()
 }
 
 /**

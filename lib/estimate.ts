@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import type { Settings } from './generate-options.js'
 import { isCoarse } from './inspect.js'
-import type { ModelFile } from './models/model-file.js'
+import type { NetworkFile } from './models/network-file.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, FluxTransformer } from './nn.js'
 import type { OpenModel } from './open-model.js'
@@ -72,14 +72,15 @@ export class Estimator {
   /** Where factors are rounded to bfloat16, if the processor multiplies that: beside weights that are no finer, or where that is asked for. */
   #rounded(): Record<Work, boolean> {
     const { precision = 'auto' } = this.#device
-    const coarse = (file: ModelFile): boolean => precision === 'bf16' || (precision === 'auto' && isCoarse(file))
-    return { text: coarse(this.#model.t5.file), step: coarse(this.#model.transformer.file), decode: precision === 'bf16' }
+    const coarse = (network: NetworkFile<unknown>): boolean => precision === 'bf16' || (precision === 'auto' && isCoarse(network))
+    return { text: coarse(this.#model.t5), step: coarse(this.#model.transformer), decode: precision === 'bf16' }
   }
 
   async #memory({ width, height, maxSequenceLength }: Picture): Promise<Estimate['memory']> {
     const { transformer, t5, clip, vae } = this.#model
-    const [encoders, drawing] = [t5.file.size + clip.file.size, transformer.file.size + vae.file.size]
-    // at the first picture the encoders are released before the transformer is loaded, later it stays beside them
+    const drawing = transformer.bytes + vae.bytes
+    // encoders that are not kept are loaded one after the other; at the first picture before the transformer, later beside it
+    const encoders = this.#keep ? t5.bytes + clip.bytes : Math.max(t5.bytes, clip.bytes)
     const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
     const tokens = (width / 16) * (height / 16)
     // one after the other

@@ -1,6 +1,6 @@
-import { totalmem } from 'node:os'
 import { FluxError } from './errors.js'
 import { Estimator, type Estimate } from './estimate.js'
+import { totalMemory } from './free-memory.js'
 import { isOnHub } from './hub/plan.js'
 import { headersFromHub } from './hub/pull.js'
 import { inspectFile, type Inspection } from './inspect.js'
@@ -19,7 +19,7 @@ export interface ModelInspection {
   problems: string[]
   /** a picture with the model's defaults, where it can be loaded and its files are on this machine */
   picture?: Estimate & { width: number; height: number; steps: number }
-  /** bytes of this machine's memory */
+  /** bytes of this machine's memory, or of its container's */
   memory: number
 }
 
@@ -32,7 +32,7 @@ export interface ModelInspection {
 export async function inspectModel(source: string | ModelFiles, device: NetworkOptions = {}): Promise<ModelInspection> {
   if (isOnHub(source)) {
     const files = await Promise.all((await headersFromHub(source)).map(inspectFile))
-    return { files, problems: files.flatMap(({ problems }) => problems), memory: totalmem() }
+    return { files, problems: files.flatMap(({ problems }) => problems), memory: totalMemory() }
   }
   const problems: FluxError[] = []
   const note = (error: unknown): undefined => {
@@ -49,7 +49,7 @@ export async function inspectModel(source: string | ModelFiles, device: NetworkO
   const located = isFolder ? problems.length > 0 ? undefined : await locateModelFiles(source).catch(note) : modelOf(source)
   const checked = located && (await checkModel(located))
   problems.push(...(checked?.problems ?? []))
-  const told = { files, problems: problems.map(({ message }) => message), memory: totalmem() }
+  const told = { files, problems: problems.map(({ message }) => message), memory: totalMemory() }
   return checked && problems.length === 0 ? { ...told, picture: await costOf(checked.model as OpenModel, device) } : told
 }
 

@@ -1,14 +1,15 @@
 import { availableParallelism } from 'node:os'
 import { FluxError } from './errors.js'
 import { describeLora } from './inspect-lora.js'
-import type { NetworkKind } from './native.js'
+import type { NativeTensor, NetworkKind } from './native.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import { looksLikeLora } from './models/lora-file.js'
 import { modelDefaults } from './models/model-defaults.js'
 import { openModelFile, type MetadataValue, type ModelFile } from './models/model-file.js'
-import { identify, networkOf, type NetworkConfigs } from './models/network-file.js'
-import { elementCount, type TensorType } from './models/types.js'
+import { identify, networkOf, type NetworkConfigs, type NetworkFile } from './models/network-file.js'
+import { elementCount, TENSOR_TYPES, type TensorType } from './models/types.js'
 import { transformerOperations } from './operations.js'
+import { badOption } from './option-checks.js'
 import { deviceRoof, Speed } from './speed.js'
 
 export interface TypeUse {
@@ -27,6 +28,8 @@ export interface Inspection {
   role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'preview decoder' | 'lora' | 'unknown'
   /** the structure in words, such as `FLUX.1 with guidance (dev)` */
   architecture: string
+  /** bytes of memory that the network's weights take, of its own tensors alone; absent when it cannot be loaded */
+  weights?: number
   /** numbers in all tensors together */
   parameters: number
   /** read from the shapes; absent when they do not make a network that can be loaded */
@@ -56,10 +59,11 @@ const FLUX_VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth'
 /**
  * Tells what a model file is, from its header only. Files of no known network have the role `unknown`.
  *
- * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE when it is no GGUF or safetensors file or is damaged; FLUX_UNSUPPORTED for an unknown
- *   version or tensor type
+ * @throws {FluxError} FLUX_BAD_OPTION; FLUX_NOT_FOUND; FLUX_BAD_FILE when it is no GGUF or safetensors file or is damaged; FLUX_UNSUPPORTED
+ *   for an unknown version or tensor type
  */
 export async function inspect(path: string): Promise<Inspection> {
+  if (typeof path !== 'string' || path === '') throw badOption('path', path, 'the path of a model file')
   const file = await openModelFile(path)
   const inspection = await inspectFile(file)
   return inspection.role === 'unknown' && looksLikeLora(file) ? { ...inspection, ...(await describeLora(path)) } : inspection
@@ -69,7 +73,7 @@ export async function inspect(path: string): Promise<Inspection> {
 export async function inspectFile(file: ModelFile): Promise<Inspection> {
   const inspection = describeFile(file)
   if (inspection.role !== 'transformer' || !inspection.config) return inspection
-  const step = await stepSeconds(file, inspection.config as FluxConfig)
+  const step = await stepSeconds(networkOf('flux', file))
   return step === undefined ? inspection : { ...inspection, step }
 }
 
@@ -77,14 +81,15 @@ export async function inspectFile(file: ModelFile): Promise<Inspection> {
 export function describeFile(file: ModelFile): Inspection {
   const { path } = file
   const identity = identify(file)
-  const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config'> = {
+  const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config' | 'weights'> = {
     role: identity?.kind ? ROLES[identity.kind] : 'unknown',
     architecture: identity?.what.replace(/^an? /, '') ?? 'unknown',
     problems: [],
   }
   if (identity?.kind) {
     try {
-      found.config = networkOf(identity.kind, file).config
+      const { config, bytes } = networkOf(identity.kind, file)
+      Object.assign(found, { config, weights: bytes })
       if (identity.kind === 'flux') found.architecture = fluxArchitecture(found.config as FluxConfig)
     } catch (error) {
       if (!(error instanceof FluxError)) throw error
@@ -106,11 +111,12 @@ export function describeFile(file: ModelFile): Inspection {
 }
 
 /** undefined where the native part is missing, too: it is not needed to tell what a file is */
-async function stepSeconds(file: ModelFile, config: FluxConfig): Promise<number | undefined> {
+async function stepSeconds(transformer: NetworkFile<FluxConfig>): Promise<number | undefined> {
+  const { file, config } = transformer
   const speed = new Speed(() => deviceRoof(undefined, availableParallelism()))
   const operations = transformerOperations(config, 64 * 64, modelDefaults(file, config).maxSequenceLength)
   try {
-    return await speed.foretell('step', operations, isCoarse(file))
+    return await speed.foretell('step', operations, isCoarse(transformer))
   } catch (error) {
     if (error instanceof FluxError) return undefined
     throw error
@@ -133,10 +139,11 @@ function typeUses(file: ModelFile): Inspection['types'] {
   return types
 }
 
-/** Whether most of the file is in types that are no finer than bfloat16, so that activations beside them may be rounded to it. */
-export function isCoarse(file: ModelFile): boolean {
-  const uses = Object.entries(typeUses(file)).sort(([, a], [, b]) => b.bytes - a.bytes)
-  return !['F32', 'F16'].includes(uses[0]?.[0] ?? 'F32')
+/** Whether most of a network's weights are in types no finer than bfloat16, so that activations beside them may be rounded to it. */
+export function isCoarse({ tensors }: Pick<NetworkFile<unknown>, 'tensors'>): boolean {
+  const fine: number[] = [TENSOR_TYPES.F32.id, TENSOR_TYPES.F16.id]
+  const bytes = (some: NativeTensor[]) => some.flatMap(({ pieces }) => pieces).reduce((sum, piece) => sum + piece.bytes, 0)
+  return 2 * bytes(tensors.filter(({ type }) => fine.includes(type))) < bytes(tensors)
 }
 
 function shortEntry(key: string, value: MetadataValue): [string, string | number | boolean][] {

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
-import { chooseDevice, freeMemory } from './devices.js'
+import { chooseDevice } from './devices.js'
 import { FluxError } from './errors.js'
+import { freeMemory } from './free-memory.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeAddition, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type NativeTensor, type Precision } from './native.js'
 import { requireDeviceMemory, requireOneOf, requireWhole } from './option-checks.js'
@@ -57,9 +58,19 @@ export abstract class LoadedNetwork<C> {
   static async start<C>(file: NetworkFile<C>, config: Record<string, number>, options: NetworkOptions): Promise<NativeNetwork> {
     const { signal, onProgress } = options
     const network = await create(file, config, options)
-    const timer = onProgress && setInterval(() => onProgress(network.status().progress), PROGRESS_INTERVAL_MS)
+    const failed = new AbortController()
+    const tell = () => {
+      try {
+        onProgress!(network.status().progress)
+      } catch (error) {
+        clearInterval(timer)
+        failed.abort(error)
+      }
+    }
+    const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL_MS)
     try {
-      await cancellable(network, signal, () => network.load(freeMemory()))
+      await cancellable(network, signal ? AbortSignal.any([signal, failed.signal]) : failed.signal, () => network.load(freeMemory()))
+      failed.signal.throwIfAborted()
       onProgress?.(1)
       return network
     } catch (error) {

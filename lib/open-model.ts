@@ -2,7 +2,6 @@ import { FluxError, type FluxErrorCode } from './errors.js'
 import { isOnHub } from './hub/plan.js'
 import { fromHub, type PullOptions } from './hub/pull.js'
 import { checkModelFiles, locateModelFiles, locateTokenizer, type ModelFiles } from './models/locate.js'
-import type { ModelFile } from './models/model-file.js'
 import { openNetworkFile, type NetworkFile, type Networks } from './models/network-file.js'
 import { tinyModelFiles } from './models/tiny-model.js'
 import { CLIP_TOKENIZER_FILES, ClipTokenizer } from './tokenizers/clip.js'
@@ -43,18 +42,27 @@ export async function checkModel(files: ModelFiles): Promise<{ model: Partial<Op
     previewDecoder: files.previewDecoder === undefined ? undefined : await noted(openNetworkFile('tiny-decoder', files.previewDecoder)),
   })
   problems.push(...misfits(networks))
-  const t5 = networks.t5 && (await noted(openT5Tokenizer(networks.t5.file, files)))
-  const clip = networks.clip && (await noted(openClipTokenizer(files)))
+  const t5 = networks.t5 && (await noted(openT5Tokenizer(networks.t5, files)))
+  const clip = networks.clip && (await noted(openClipTokenizer(networks.clip, files)))
   return { model: { ...networks, ...(t5 && clip ? { tokenizers: { t5, clip } } : {}) }, problems }
 }
 
-async function openT5Tokenizer({ metadata }: ModelFile, { t5, tokenizers }: ModelFiles): Promise<T5Tokenizer> {
-  const inside = metadata.has('tokenizer.ggml.tokens') ? t5 : undefined
-  return T5Tokenizer.load(tokenizers?.t5 ?? inside ?? (await locateTokenizer(t5, 'tokenizer_2', T5_TOKENIZER_FILES)))
+async function openT5Tokenizer(encoder: Networks['t5'], { t5, tokenizers }: ModelFiles): Promise<T5Tokenizer> {
+  const inside = encoder.file.metadata.has('tokenizer.ggml.tokens') ? t5 : undefined
+  const place = tokenizers?.t5 ?? inside ?? (await locateTokenizer(t5, 'tokenizer_2', T5_TOKENIZER_FILES))
+  return fitting(await T5Tokenizer.load(place), place, encoder)
 }
 
-async function openClipTokenizer({ clip, tokenizers }: ModelFiles): Promise<ClipTokenizer> {
-  return ClipTokenizer.load(tokenizers?.clip ?? (await locateTokenizer(clip, 'tokenizer', CLIP_TOKENIZER_FILES)))
+async function openClipTokenizer(encoder: Networks['clip'], { clip, tokenizers }: ModelFiles): Promise<ClipTokenizer> {
+  const place = tokenizers?.clip ?? (await locateTokenizer(clip, 'tokenizer', CLIP_TOKENIZER_FILES))
+  return fitting(await ClipTokenizer.load(place), place, encoder)
+}
+
+/** Refuses a tokenizer whose ids go past the encoder's table, before gigabytes are loaded for it. Spare rows are usual. */
+function fitting<T extends { size: number }>(tokenizer: T, place: string, { file, config }: NetworkFile<{ vocabSize: number }>): T {
+  if (tokenizer.size <= config.vocabSize) return tokenizer
+  const has = `the tokenizer in ${place} has ${tokenizer.size} pieces, but ${file.path} takes ${config.vocabSize}`
+  throw new FluxError('FLUX_BAD_FILE', `${has}; give the tokenizer that belongs to this encoder`)
 }
 
 function throwAll(problems: FluxError[]): void {

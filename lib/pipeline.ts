@@ -1,10 +1,10 @@
-import { totalmem } from 'node:os'
 import { basename } from 'node:path'
 import { untilAborted } from './abort.js'
 import { adaptTo } from './adapt-to.js'
 import { inBackground } from './background.js'
 import { FluxError } from './errors.js'
 import { Estimator, type Estimate } from './estimate.js'
+import { totalMemory } from './free-memory.js'
 import { completeOptions, type GenerateOptions, type PreviewOptions, type Settings } from './generate-options.js'
 import { Held } from './held.js'
 import { encodeImage, loadEncoder, type ImageFormat } from './image.js'
@@ -123,9 +123,9 @@ export class FluxPipeline {
     const opened = await openModel(model, { ...hub, ...(signal ? { signal } : {}), ...(onDownload ? { onProgress: onDownload } : {}) })
     const { transformer, t5, clip, vae, previewDecoder, tokenizers } = opened
 
-    const sizes = [transformer, t5, clip, vae].map(({ file }) => file.size)
+    const sizes = [transformer, t5, clip, vae].map(({ bytes }) => bytes)
     const total = sizes.reduce((sum, size) => sum + size)
-    const keep = textEncoders === 'keep' || (textEncoders === 'auto' && total <= totalmem() / 2)
+    const keep = textEncoders === 'keep' || (textEncoders === 'auto' && total <= totalMemory() / 2)
     const loaded = sizes.map(() => 0)
     const shared = (part: number): NetworkOptions => {
       const tell = (progress: number) => {

@@ -23,7 +23,7 @@ export function convertCommand(program: Command): void {
     .requiredOption('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
     .requiredOption('--type <name>', 'of the matrices: f16, bf16, q8_0, q6_k, q5_k, q4_k, q4_0 and others')
     .addOption(
-      new Option('--tensor-type <name=type>', 'of the tensors whose names hold this; may be given again').argParser(collectType).default([], 'none'),
+      new Option('--tensor-type <name=type>', 'of the matrices whose names hold this; may be given again').argParser(collectType).default([], 'none'),
     )
     .addOption(new Option('--network <name>', 'of a checkpoint with several (default: the transformer)').choices(['transformer', 't5', 'clip', 'vae']))
     .option('--lora <file[:scale]>', 'merge this LoRA into the transformer; may be given again (default: 1)', addLora)

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
-import { totalmem } from 'node:os'
 import type { Command } from 'commander'
+import { totalMemory } from '../free-memory.js'
 import type { Inspection, ModelInspection } from '../index.js'
 import { formatBytes, formatCount, formatSeconds, printable, table } from './format.js'
 
@@ -79,13 +79,13 @@ function needsOf({ role, config }: Inspection): string[] {
   return NEEDS[role] ? [NEEDS[role]] : []
 }
 
-function fits(size: number): string {
-  const memory = `${formatBytes(size)} of weights in ${formatBytes(totalmem())} of memory`
-  return size < totalmem() ? memory : `${memory} do not fit: take a smaller quantisation`
+function fits(weights: number): string {
+  const memory = `${formatBytes(weights)} of weights in ${formatBytes(totalMemory())} of memory`
+  return weights < totalMemory() ? memory : `${memory} do not fit: take a smaller quantisation`
 }
 
 function describe(file: Inspection): string {
-  const { path, format, size, role, architecture, parameters, tensors, types, config, metadata, tokenizer, problems, step } = file
+  const { path, format, size, role, architecture, parameters, tensors, types, config, metadata, tokenizer, problems, weights, step } = file
   const bytes = Object.values(types).reduce((sum, use) => sum + use.bytes, 0)
   const typeRows = Object.entries(types)
     .sort(([, a], [, b]) => b.bytes - a.bytes)
@@ -106,7 +106,7 @@ function describe(file: Inspection): string {
     ['tokenizer', tokenizer ? ['inside'] : []],
     ['metadata', shown],
     ['needs', problems.length === 0 ? needsOf(file) : []],
-    ['here', step === undefined ? [] : [`a step at 1024 x 1024 takes about ${formatSeconds(step)}; ${fits(size)}`]],
+    ['here', step === undefined || weights === undefined ? [] : [`a step at 1024 x 1024 takes about ${formatSeconds(step)}; ${fits(weights)}`]],
     ['problems', problems.length > 0 ? problems.map(printable) : ['none']],
   ]
   const lines = sections.flatMap(([name, lines]) => lines.map((line, i) => `  ${(i === 0 ? name : '').padEnd(13)} ${line}`))

@@ -15,7 +15,7 @@ import { T5_NAMES } from './names/t5.js'
 import { TINY_DECODER_NAMES } from './names/tiny-decoder.js'
 import type { PlacedTensor } from './placed-tensor.js'
 import { canonicalTensors, holdsNetwork, type NameTable } from './names/table.js'
-import { TENSOR_TYPES, type TensorType } from './types.js'
+import { TENSOR_TYPES, tensorBytes, type TensorType } from './types.js'
 
 export interface NetworkConfigs {
   flux: FluxConfig
@@ -45,6 +45,8 @@ export interface NetworkFile<C> {
   config: C
   /** in the order of the layout */
   tensors: NativeTensor[]
+  /** that its weights take in memory: of its own tensors alone, in the types that they are held in */
+  bytes: number
 }
 
 interface Network<C> {
@@ -145,7 +147,9 @@ export function networkOf<K extends NetworkKind>(
     const config = network.config(named, overrides)
     const layout = network.layout(config)
     checkTensors(layout, named)
-    return { kind, file, config, tensors: layout.map(({ name }) => nativeTensor(name, named.get(name)!)) }
+    const tensors = layout.map(({ name }) => nativeTensor(name, named.get(name)!))
+    const bytes = layout.reduce((sum, tensor) => sum + tensorBytes(heldType(tensor, named.get(tensor.name)!), tensor.shape), 0)
+    return { kind, file, config, tensors, bytes }
   } catch (error) {
     throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`) : error
   }
@@ -199,7 +203,15 @@ function listed(tensors: { name: string }[]): string {
   return tensors.length === 1 ? `tensor ${first} is` : `tensor ${first} and ${tensors.length - 1} more are`
 }
 
+/** Matrices and embeddings are used as they are in the file, or widened from float8; all else becomes F32. */
+function heldType({ role }: LayoutTensor, { type }: PlacedTensor): TensorType {
+  if (role !== 'matrix' && role !== 'embedding') return 'F32'
+  return FLOAT8[type] ? 'BF16' : type
+}
+
+const FLOAT8: Partial<Record<TensorType, NonNullable<NativeTensor['float8']>>> = { F8_E4M3: 'e4m3fn', F8_E5M2: 'e5m2' }
+
 function nativeTensor(name: string, { type, shape, pieces }: PlacedTensor): NativeTensor {
-  const float8 = type === 'F8_E4M3' ? 'e4m3fn' : type === 'F8_E5M2' ? 'e5m2' : undefined
+  const float8 = FLOAT8[type]
   return { name, type: TENSOR_TYPES[float8 ? 'BF16' : type].id, shape: shape.toReversed(), pieces, ...(float8 ? { float8 } : {}) }
 }

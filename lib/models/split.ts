@@ -1,7 +1,7 @@
-import { open } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { FluxError } from '../errors.js'
 import type { ModelFile, TensorInfo } from './model-file.js'
+import { withSource } from './source.js'
 
 const PART = /-(\d{5})-of-(\d{5})(\.safetensors|\.gguf)$/i
 const INDEX = /\.safetensors\.index\.json$/i
@@ -44,17 +44,11 @@ async function indexed(path: string): Promise<string[]> {
   })
 }
 
-async function readIndex(path: string): Promise<string> {
-  const handle = await open(path, 'r').catch((cause: unknown) => {
-    throw new FluxError('FLUX_NOT_FOUND', `${path}: the index cannot be read. Check the path (it is relative to the working directory)`, { cause })
-  })
-  try {
-    const { size } = await handle.stat()
+function readIndex(path: string): Promise<string> {
+  return withSource(path, async ({ size, read }) => {
     if (size > MAX_INDEX) throw new FluxError('FLUX_BAD_FILE', `${path}: the index has ${size} bytes; at most ${MAX_INDEX} are read`)
-    return await handle.readFile('utf8')
-  } finally {
-    await handle.close()
-  }
+    return (await read(0, size)).toString('utf8')
+  })
 }
 
 function weightMap(text: string, fail: (message: string) => never): object {

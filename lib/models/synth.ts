@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { stat, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { FluxError } from '../errors.js'
 import { ARCHITECTURES, type Architecture, type ArchitectureName } from './architectures.js'
@@ -52,7 +52,8 @@ export interface SynthResult {
  * tests. Deterministic from `seed`; memory stays below 500 MB at any size. A T5 in a GGUF file has a small tokenizer inside, a CLIP gets one
  * beside it (`vocab.json`, `merges.txt`) where there is none.
  *
- * @throws {FluxError} FLUX_BAD_OPTION for an unknown architecture, type, suffix or field. An abort rejects with `signal.reason`; a partial
+ * @throws {FluxError} FLUX_BAD_OPTION for an unknown architecture, type, suffix or field; FLUX_NOT_FOUND and FLUX_BAD_FILE when the path cannot
+ *   be written. An abort rejects with `signal.reason`; a partial
  *   file is removed
  */
 export async function synthesize(options: SynthOptions): Promise<SynthResult> {
@@ -77,9 +78,8 @@ export async function synthesize(options: SynthOptions): Promise<SynthResult> {
   })
   const vocabulary = architecture.kind === 't5' ? syntheticT5Vocabulary(architecture.config.vocabSize) : undefined
   const metadata = gguf ? ggufMetadata(architecture, `${options.architecture} with random weights`, type, vocabulary) : { format: 'pt' }
-  await writeModelFile(path, tensors, metadata, onProgress)
+  const size = await writeModelFile(path, tensors, metadata, onProgress)
   if (architecture.kind === 'clip') await writeClipTokenizer(dirname(path), architecture.config.vocabSize)
-  const { size } = await stat(path)
   return { path, size, parameters, tensors: tensors.length, config: architecture.config }
 }
 

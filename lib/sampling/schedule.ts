@@ -1,4 +1,5 @@
 import { FluxError } from '../errors.js'
+import { badOption, requireOptions } from '../option-checks.js'
 
 /** Makes `steps + 1` sigmas that fall from 1 to 0; `mu` is the logarithm of the shift, 0 for none. */
 export type Scheduler = (steps: number, mu: number) => number[]
@@ -48,12 +49,15 @@ export interface ScheduleOptions {
   maxShift?: number
 }
 
+const OPTIONS = ['steps', 'sequenceLength', 'scheduler', 'shift', 'baseShift', 'maxShift'] as const satisfies readonly (keyof ScheduleOptions)[]
+
 /**
  * The noise levels of a run: `steps + 1` sigmas, the first 1 (pure noise), the last 0 (the picture). Computed in float64.
  *
  * @throws FluxError FLUX_BAD_OPTION for a value out of range or an unknown scheduler
  */
 export function schedule(options: ScheduleOptions): number[] {
+  requireOptions('the options of schedule', options, OPTIONS)
   const { steps, sequenceLength, scheduler = 'official', shift = true, baseShift = 0.5, maxShift = 1.15 } = options
   requireCount('steps', steps)
   requireCount('sequenceLength', sequenceLength)
@@ -72,6 +76,7 @@ export function schedule(options: ScheduleOptions): number[] {
  * @throws FluxError FLUX_BAD_OPTION naming the first value that is wrong
  */
 export function customSigmas(sigmas: ArrayLike<number>): number[] {
+  if (typeof sigmas !== 'object' || sigmas === null) throw badOption('sigmas', sigmas, 'an array of numbers from 0 to 1')
   const checked = Array.from(sigmas)
   checked.forEach((sigma, i) => {
     const previous = checked[i - 1]

@@ -34,6 +34,8 @@ export const CLIP_TOKENIZER_FILES: readonly (readonly string[])[] = [['vocab.jso
  * entities, which the reference pipelines for FLUX do not do either. `<|endoftext|>` written in a text becomes the end token, as there.
  */
 export class ClipTokenizer {
+  /** rows that the encoder's table needs: ids are smaller */
+  readonly size: number
   readonly #tokenizer: Tokenizer
   readonly #begin: number
   readonly #end: number
@@ -44,6 +46,7 @@ export class ClipTokenizer {
    */
   constructor(vocabulary: ClipVocabulary, where = 'the CLIP vocabulary') {
     checkVocabulary(vocabulary, where)
+    this.size = Object.values(vocabulary.vocab).reduce((size, id) => Math.max(size, id + 1), 0)
     const special = [BEGIN, END].map((content) => ({ id: vocabulary.vocab[content], content, special: true, normalized: true }))
     this.#begin = vocabulary.vocab[BEGIN]!
     this.#end = vocabulary.vocab[END]!

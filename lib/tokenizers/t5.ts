@@ -24,6 +24,8 @@ export const T5_TOKENIZER_FILES: readonly (readonly string[])[] = [['spiece.mode
  * pieces written in a text, such as `</s>`, are ordinary characters, user-defined ones are found.
  */
 export class T5Tokenizer {
+  /** rows that the encoder's table needs: ids are smaller */
+  readonly size: number
   readonly #normalizer: Normalizer
   readonly #model: UnigramModel
   readonly #end: number
@@ -35,6 +37,7 @@ export class T5Tokenizer {
    */
   constructor(vocabulary: T5Vocabulary, where = 'the T5 vocabulary') {
     const { tokens, types } = vocabulary
+    this.size = tokens.length
     const special = (id: number, name: string): number => {
       if (id >= 0) return id
       throw new FluxError('FLUX_BAD_FILE', `${where}: the piece ${name} is missing; is it the tokenizer of a T5 encoder?`)

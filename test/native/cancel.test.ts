@@ -83,3 +83,19 @@ test('an abort while weights are loaded rejects with its reason and gives the me
   expect(milliseconds).toBeLessThan(500 * patience)
   expect(process.memoryUsage.rss() - before).toBeLessThan(100 * 2 ** 20)
 })
+
+test('what onProgress throws is what the load rejects with', busy, async () => {
+  const thrown = { why: 'the window was closed' }
+  const model = sparseFlux(join(folder, 'slow.safetensors'))
+  for (const first of [true, false]) {
+    const calls: number[] = []
+    const onProgress = (progress: number) => {
+      calls.push(progress)
+      // while it loads, or when it is loaded
+      if (first || progress === 1) throw thrown
+    }
+    await expect(FluxTransformer.load(model, { backend: 'cpu', onProgress })).rejects.toBe(thrown)
+    if (first) expect(calls).toHaveLength(1)
+    else expect(calls.indexOf(1)).toBe(calls.length - 1)
+  }
+})

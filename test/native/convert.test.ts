@@ -1,6 +1,8 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, test } from 'vitest'
 import { convert, T5Tokenizer } from '../../lib/index.js'
 import { openModelFile } from '../../lib/models/model-file.js'
@@ -119,6 +121,24 @@ test('types of single tensors', async () => {
   expect((await openNetworkFile('flux', path)).tensors.length).toBe(all.size)
 })
 
+test('a pattern decides on matrices and embeddings, and leaves the biases beside them alone', async () => {
+  const path = join(folder, 'layers.gguf')
+  await convert(await goldenWeights('flux-dev-tiny'), path, { type: 'Q4_0', tensorTypes: [['img_mlp', 'Q8_0'], ['img_mod', 'F16']] })
+  const all = await contents(path)
+  const typeOf = (name: string) => all.get(`double_blocks.0.${name}`)![0]
+  expect(['img_mlp.0.weight', 'img_mod.lin.weight', 'txt_mlp.0.weight'].map(typeOf)).toEqual(['Q8_0', 'F16', 'Q4_0'])
+  expect(['img_mlp.0.bias', 'img_mlp.2.bias', 'img_mod.lin.bias'].map(typeOf)).toEqual(['F32', 'F32', 'F32'])
+  expect((await openNetworkFile('flux', path)).tensors.length).toBe(all.size)
+})
+
+test('the flags of a regular expression do not change what it finds', async () => {
+  const input = await goldenWeights('flux-dev-tiny')
+  const types = async (pattern: RegExp) => (await convert(input, join(folder, 'flags.gguf'), { type: 'Q8_0', tensorTypes: [[pattern, 'F16']] })).types
+  const plain = await types(/blocks/)
+  expect(await types(/blocks/g)).toEqual(plain)
+  expect(await types(/double_blocks|single_blocks/gy)).toEqual(plain)
+})
+
 test("T5's tokenizer and what a GGUF file says of itself come along", async () => {
   const [first, second] = [join(folder, 't5.gguf'), join(folder, 't5-q8.gguf')]
   await synthesize({ architecture: 't5-tiny', path: first })
@@ -153,6 +173,10 @@ describe('is refused, and leaves nothing behind', () => {
     await refused('FLUX_BAD_OPTION', /there is no kind/, () => convert(input, to('x.gguf'), { type: 'F16', kind: 1 } as never))
     await refused('FLUX_BAD_OPTION', /network is 'unet'/, () => convert(input, to('x.gguf'), { type: 'F16', network: 'unet' as never }))
     await refused('FLUX_BAD_OPTION', /not whole blocks of 256 for Q4_K/, () => convert(input, to('x.gguf'), { type: 'F16', tensorTypes: [['img_in.weight', 'Q4_K']] }))
+    const typed = (tensorTypes: unknown) => () => convert(input, to('x.gguf'), { type: 'F16', tensorTypes } as never)
+    await refused('FLUX_BAD_OPTION', /pattern of tensorTypes is 'img_mpl': give one that is found/, typed([['img_mpl', 'Q8_0']]))
+    await refused('FLUX_BAD_OPTION', /pattern of tensorTypes is 'img_mlp.0.bias'/, typed([['img_mlp.0.bias', 'F16']]))
+    await refused('FLUX_BAD_OPTION', /pattern of tensorTypes is undefined/, typed([[undefined, 'Q8_0']]))
     await refused('FLUX_NOT_FOUND', /no such file/, () => convert(to('none.gguf'), to('x.gguf'), { type: 'F16' }))
     await refused('FLUX_BAD_FILE', /seems to be a FLUX transformer, not a CLIP/, () => convert(input, to('x.gguf'), { type: 'F16', network: 'clip' }))
   })
@@ -167,6 +191,32 @@ describe('is refused, and leaves nothing behind', () => {
     await refused('FLUX_BAD_FILE', /layers\.1\.mlp\.fc1\.weight holds numbers that are not finite/, () => convert(to('nan.safetensors'), to('x.gguf'), { type: 'Q8_0' }))
   })
 
+  test('an output that cannot be written, before the work', async () => {
+    const input = await goldenWeights('flux-dev-tiny')
+    const onProgress = () => expect.unreachable('data was asked for')
+    mkdirSync(to('taken.gguf'))
+    writeFileSync(to('a file'), '')
+    const written = (name: string) => () => convert(input, to(name), { type: 'Q8_0', onProgress })
+    await refused('FLUX_NOT_FOUND', /nowhere\/x\.gguf cannot be written: there is no such folder/, written('nowhere/x.gguf'))
+    await refused('FLUX_NOT_FOUND', /a file\/x\.gguf cannot be written: a part of the path is no folder/, written('a file/x.gguf'))
+    await refused('FLUX_BAD_FILE', /taken\.gguf cannot be written: this is a folder/, written('taken.gguf'))
+    await refused('FLUX_BAD_FILE', /cannot be written: ENAMETOOLONG/, written(`${'x'.repeat(300)}.gguf`))
+  })
+
+  test('a file that no disk has room for, before its data is asked for', async () => {
+    const data = () => expect.unreachable('data was asked for')
+    const large: TensorSource = { name: 'large', shape: [2 ** 20, 2 ** 30], type: 'F32', data }
+    await refused('FLUX_BAD_FILE', /x\.gguf cannot be written: it takes 4503599628 MB, and the disk has \d+ MB left/, () => writeModelFile(to('x.gguf'), [large]))
+  })
+
+  test('an input that goes away meanwhile', async () => {
+    const input = to('going.safetensors')
+    await convert(await goldenWeights('flux-dev-tiny'), input, { type: 'F32' })
+    const work = convert(input, to('x.gguf'), { type: 'Q8_0', onProgress: () => rmSync(input, { force: true }) })
+    await expect(work).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_NOT_FOUND', message: expect.stringMatching(/going\.safetensors cannot be opened/) as string })
+    expect(readdirSync(folder).filter((name) => name.startsWith('x.gguf'))).toEqual([])
+  })
+
   test('an abort', async () => {
     const input = await goldenWeights('flux-dev-tiny')
     const controller = new AbortController()
@@ -175,5 +225,48 @@ describe('is refused, and leaves nothing behind', () => {
     const work = convert(input, to('x.gguf'), { type: 'Q4_0', signal: controller.signal, onProgress: () => controller.abort(reason) })
     await expect(work).rejects.toBe(reason)
     expect(readdirSync(folder)).toEqual(before)
+  })
+})
+
+describe('what a killed process left', () => {
+  const partials = () => readdirSync(folder).filter((name) => name.includes('partial')).sort()
+  const tensor = (data: TensorSource['data']): TensorSource => ({ name: 'x', type: 'F32', shape: [2], data })
+
+  test('is removed when the same file is written again', async () => {
+    const input = await goldenWeights('flux-dev-tiny')
+    const output = join(folder, 'again.gguf')
+    const library = fileURLToPath(new URL('../../dist/index.js', import.meta.url))
+    const script = `
+      const { convert } = await import(${JSON.stringify(library)})
+      await convert(${JSON.stringify(input)}, ${JSON.stringify(output)}, { type: 'Q8_0', onProgress: () => process.kill(process.pid, 'SIGKILL') })`
+    const { signal } = spawnSync(process.execPath, ['--input-type=module', '-e', script])
+    expect(signal).toBe('SIGKILL')
+    expect(partials()).toHaveLength(1)
+    const others = ['again.gguf.partial', 'again.gguf.1.partial', `other.again.gguf.${crypto.randomUUID()}.partial`].sort()
+    for (const name of others) writeFileSync(join(folder, name), '')
+    await convert(input, output, { type: 'Q8_0' })
+    expect(partials()).toEqual(others)
+    for (const name of others) rmSync(join(folder, name))
+  })
+
+  test('is told from what another writer of the same file is at', async () => {
+    const path = join(folder, 'both.gguf')
+    let [reached, goOn] = [() => {}, () => {}]
+    const waiting = new Promise<void>((resolve) => (reached = resolve))
+    const go = new Promise<void>((resolve) => (goOn = resolve))
+    const slow = writeModelFile(path, [
+      tensor(async function* () {
+        reached()
+        await go
+        yield new Uint8Array(8).fill(1)
+      }),
+    ])
+    await waiting
+    await writeModelFile(path, [tensor(new Uint8Array(8))])
+    expect((await contents(path)).get('x')![2]).toEqual(Buffer.alloc(8))
+    goOn()
+    await slow
+    expect((await contents(path)).get('x')![2]).toEqual(Buffer.alloc(8, 1))
+    expect(partials()).toEqual([])
   })
 })

@@ -1,9 +1,16 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { FluxPipeline, inspect, inspectModel, measureRoof } from '../../lib/index.js'
+import { convert, FluxPipeline, inspect, inspectModel, measureRoof } from '../../lib/index.js'
+import type { ModelFiles } from '../../lib/models/locate.js'
+import { openModelFile } from '../../lib/models/model-file.js'
+import { openNetworkFile } from '../../lib/models/network-file.js'
 import { tinyModelFiles } from '../../lib/models/tiny-model.js'
+import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
+import { toFloat8 } from '../support/float8.js'
+import { readTensors } from '../support/safetensors.js'
 import { loadTiny, ONE_THREAD, randomModel, SMALL, streamed } from '../support/tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-estimate-'))
@@ -25,6 +32,73 @@ test('an estimate grows with the picture, its steps and its text, and loads noth
   expect(wordy.operations.step).toBeGreaterThan(small.operations.step)
   const { weights, activations, total } = small.memory
   expect(total).toBe(weights + activations)
+})
+
+/** One GGUF file with the tensors of several, each behind its prefix. */
+async function checkpoint(path: string, parts: [prefix: string, file: string][]): Promise<string> {
+  const sources: TensorSource[] = []
+  for (const [prefix, file] of parts) {
+    const bytes = readFileSync(file)
+    for (const { name, type, shape, offset, byteLength } of (await openModelFile(file)).tensors.values()) {
+      sources.push({ name: prefix + name, type, shape, data: bytes.subarray(offset, offset + byteLength) })
+    }
+  }
+  await writeModelFile(path, sources)
+  return path
+}
+
+test('a checkpoint of all networks is counted once', async () => {
+  const { transformer, t5, clip, vae } = tinyModelFiles()
+  const [flux, encoder, pooled, autoencoder] = ['flux', 't5', 'clip', 'vae'].map((name) => join(folder, `official-${name}.safetensors`)) as [string, string, string, string]
+  await convert(transformer, flux, { type: 'F16' })
+  await convert(t5, encoder, { type: 'F16' })
+  await convert(clip, pooled, { type: 'F16' })
+  await convert(vae, autoencoder, { type: 'F16' })
+  const all = await checkpoint(join(folder, 'all.gguf'), [
+    ['model.diffusion_model.', flux],
+    ['text_encoders.t5xxl.transformer.', encoder],
+    ['text_encoders.clip_l.transformer.', pooled],
+    ['vae.', autoencoder],
+  ])
+  const tokenizers = { t5, clip: dirname(clip) }
+  for (const textEncoders of ['keep', 'release'] as const) {
+    const weights = async (model: ModelFiles) => {
+      await using pipe = await FluxPipeline.load({ ...model, tokenizers }, { ...ONE_THREAD, textEncoders })
+      return (await pipe.estimate({ width: 64, height: 64 })).memory.weights
+    }
+    const once = await weights({ transformer: flux, t5: encoder, clip: pooled, vae: autoencoder })
+    expect(await weights({ transformer: all, t5: all, clip: all, vae: all })).toBe(once)
+  }
+})
+
+// What the native side holds when it has loaded them; a kernel's own layout takes a little more.
+test('the bytes that are foretold of a network are those that it then takes', async () => {
+  const { transformer, t5, clip, vae } = tinyModelFiles()
+  const [half, f8, whole] = [join(folder, 'vae-f16.safetensors'), join(folder, 'flux-f8.safetensors'), join(folder, 't5-whole.gguf')]
+  await convert(vae, half, { type: 'F16' })
+  await convert(transformer, join(folder, 'flux-f32.safetensors'), { type: 'F32' })
+  await writeModelFile(
+    f8,
+    [...readTensors(join(folder, 'flux-f32.safetensors'))].map(([name, { shape, data }]) => ({ name, shape, type: 'F8_E4M3', data: toFloat8('F8_E4M3', data as Float32Array).codes })),
+  )
+  await writeModelFile(join(folder, 'decoder.gguf'), [{ name: 'decoder.block.0.layer.0.SelfAttention.q.weight', type: 'F32', shape: [512, 512], data: new Uint8Array(2 ** 20) }])
+  await checkpoint(whole, [['', t5], ['', join(folder, 'decoder.gguf')]])
+  const networks = [
+    [FluxTransformer, 'flux', transformer],
+    [FluxTransformer, 'flux', f8],
+    [T5Encoder, 't5', t5],
+    [T5Encoder, 't5', whole],
+    [ClipTextEncoder, 'clip', clip],
+    [Autoencoder, 'autoencoder', vae],
+    [Autoencoder, 'autoencoder', half],
+  ] as const
+  for (const [Network, kind, path] of networks) {
+    const { bytes } = await openNetworkFile(kind, path)
+    await using network = await Network.load(path, ONE_THREAD)
+    const { weights, mapped } = network.memory()
+    expect((weights + mapped) / bytes, `${kind} ${path}`).toBeGreaterThan(0.99)
+    expect((weights + mapped) / bytes, `${kind} ${path}`).toBeLessThan(1.02)
+  }
 })
 
 test('after a picture its time is what is foretold', async () => {

@@ -2,10 +2,12 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { inspect } from '../../lib/inspect.js'
+import { inspect, isCoarse } from '../../lib/inspect.js'
 import { fluxLayout } from '../../lib/models/layouts/flux.js'
+import { networkOf } from '../../lib/models/network-file.js'
 import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
 import { goldenRecipe, type GoldenModel } from '../support/golden.js'
+import { modelFileOf } from '../support/model-files.js'
 import type { MetadataValue } from '../../lib/models/model-file.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-inspect-'))
@@ -108,6 +110,35 @@ describe('inspect', () => {
     expect(wrong).toMatchObject({ role: 'lora', problems: [expect.stringContaining('takes 64 numbers')] })
     const other = await inspected('other.safetensors', pair('lora_unet_down_blocks_0_attentions_0_proj_in', 64, 64))
     expect(other).toMatchObject({ role: 'unknown', problems: [expect.stringContaining('a LoRA or a similar addition')] })
+  })
+
+  it('tells what the weights take in memory, without what else is in the file', async () => {
+    const t5 = goldenRecipe('t5-tiny')
+    const alone = await inspected('t5-alone.safetensors', t5.tensors)
+    const decoder = { name: 'decoder.block.0.layer.0.SelfAttention.q.weight', shape: [256, 256] }
+    const whole = await inspected('t5-whole.safetensors', [...t5.tensors, decoder])
+    expect(alone.weights).toBeGreaterThan(2 * t5.parameters - 1)
+    expect(whole.weights).toBe(alone.weights)
+    expect(whole.size).toBeGreaterThan(alone.size + 2 * 256 * 256)
+    expect((await inspected('t5-part.gguf', t5.tensors.slice(0, 9))).weights).toBeUndefined()
+  })
+
+  it('rounds activations by the weights of the network itself, whatever else is in the file', () => {
+    const tensors = (model: GoldenModel, prefix: string) => goldenRecipe(model).tensors.map(({ name, shape }) => ({ name: prefix + name, shape }))
+    const flux = modelFileOf(tensors('flux-dev-tiny', 'model.diffusion_model.'), { type: 'F16' })
+    const t5 = modelFileOf(tensors('t5-tiny', 'text_encoders.t5xxl.transformer.'), { type: 'BF16' })
+    // more of it than of the transformer
+    const spare = { name: 'text_encoders.t5xxl.transformer.decoder.x', type: 'BF16' as const, shape: [2 ** 24], offset: 0, byteLength: 2 ** 25 }
+    const both = { ...flux, tensors: new Map([...flux.tensors, ...t5.tensors, [spare.name, spare]]) }
+    expect(isCoarse(networkOf('flux', both))).toBe(false)
+    expect(isCoarse(networkOf('t5', both))).toBe(true)
+    expect(isCoarse(networkOf('flux', modelFileOf(goldenRecipe('flux-dev-tiny').tensors, { type: 'F8_E5M2' })))).toBe(true)
+  })
+
+  it('refuses what is no path', async () => {
+    for (const path of [undefined, null, '', 5, {}]) {
+      await expect(inspect(path as never)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^path is/) })
+    }
   })
 
   it('refuses a broken file', async () => {

@@ -222,6 +222,20 @@ describe('tokenizers', () => {
     expect(tokenizers.clip.encode('a fox').eos).toBeGreaterThan(1)
   })
 
+  test('of more pieces than the encoder has are found before anything is loaded', async () => {
+    const folder = copyWithout('small encoders', 't5.gguf', 'clip.safetensors')
+    await make('t5-tiny', join(folder, 't5.safetensors'), { vocabSize: 300 })
+    await make('clip-tiny', join(folder, 'clip.safetensors'), { vocabSize: 599 })
+    const files = { ...filesIn(folder), t5: join(folder, 't5.safetensors'), tokenizers: { t5: join(model, 't5.gguf'), clip: model } }
+    const t5 = ['the tokenizer in', join(model, 't5.gguf'), 'has 512 pieces, but', files.t5, 'takes 300; give the tokenizer that belongs to this encoder']
+    const clip = [`the tokenizer in ${model} has 600 pieces, but`, files.clip, 'takes 599']
+    await expect(openModel(files)).rejects.toThrow(fails('FLUX_BAD_FILE', 'for 2 reasons', ...t5, ...clip))
+    // rows that no piece needs are usual: T5 has 32128 for 32100
+    await make('t5-tiny', join(folder, 't5.safetensors'), { vocabSize: 520 })
+    await make('clip-tiny', join(folder, 'clip.safetensors'), { vocabSize: 600 })
+    await openModel(files)
+  })
+
   test.each(['tokenizer', '../tokenizer'])('found in the folder %s beside the model', async (place) => {
     const folder = join(root, `places ${place.length}`, 'text_encoder')
     mkdirSync(join(folder, place), { recursive: true })

@@ -104,6 +104,54 @@ describe('networkOf', () => {
     expect(tensors.find(({ name }) => name === 'img_in.weight')!.type).toBe(2)
   })
 
+  // bitsandbytes, `functional.py` (QuantState.as_dict) and `nn/modules.py` (SCB); Forge's checkpoints and diffusers write these names
+  const packed = (kind: Golden, prefix: string, type: 'U8' | 'I8', beside: Record<string, number[]>) => {
+    const file = modelFileOf(
+      tensorsOf(kind).flatMap(({ name, shape }) => {
+        const isMatrix = shape.length === 2
+        const inside = type === 'U8' && isMatrix ? [shape.reduce((product, size) => product * size) / 2, 1] : shape
+        const others = isMatrix ? Object.entries(beside).map(([suffix, shape]) => ({ name: prefix + name + suffix, shape })) : []
+        return [{ name: prefix + name, shape: inside }, ...others]
+      }),
+    )
+    for (const tensor of file.tensors.values()) if (tensor.shape.length === 2) tensor.type = type
+    return file
+  }
+  const STATE = { '.absmax': [4], '.quant_map': [16] }
+  it.each<[string, Golden, string, 'U8' | 'I8', Record<string, number[]>]>([
+    ['NF4 (bitsandbytes)', 'flux', 'model.diffusion_model.', 'U8', { ...STATE, '.quant_state.bitsandbytes__nf4': [90] }],
+    ['FP4 (bitsandbytes)', 'flux', '', 'U8', { ...STATE, '.quant_state.bitsandbytes__fp4': [90] }],
+    ['NF4 (bitsandbytes)', 't5', '', 'U8', { ...STATE, '.quant_state.bitsandbytes__nf4': [90] }],
+    ['INT8 (bitsandbytes)', 't5', '', 'I8', { '.SCB': [4] }],
+  ])('names %s of %s, and what to use instead', (what, kind, prefix, type, beside) => {
+    const message = new RegExp(`packed in ${what.replace(/[()]/g, '\\$&')}, as tensor .* tells, and cannot be read\\. Use a GGUF version`)
+    fails(() => networkOf(kind, packed(kind, prefix, type, beside)), 'FLUX_UNSUPPORTED', message)
+  })
+
+  it('reads a network beside a packed one', () => {
+    const { tensors } = packed('flux', 'model.diffusion_model.', 'U8', { '.quant_state.bitsandbytes__nf4': [90] })
+    const vae = modelFileOf(tensorsOf('autoencoder'), { rename: (name) => `vae.${name}` })
+    const both = { ...vae, tensors: new Map([...tensors, ...vae.tensors]) }
+    expect(networkOf('autoencoder', both).tensors).toHaveLength(tensorsOf('autoencoder').length)
+  })
+
+  it('counts the bytes of its own tensors, as they are held in memory', () => {
+    const numbers = (kind: Golden, keep: (dimensions: number) => boolean) =>
+      tensorsOf(kind).filter(({ shape }) => keep(shape.length)).reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size), 0)
+    const [matrices, others] = [numbers('flux', (n) => n === 2), numbers('flux', (n) => n !== 2)]
+    const flux = fileOf('flux', { rename: (name) => `model.diffusion_model.${name}` })
+    const alone = networkOf('flux', flux).bytes
+    expect(alone).toBe(4 * (matrices + others))
+    const t5 = modelFileOf(tensorsOf('t5'), { rename: (name) => `text_encoders.t5xxl.transformer.${name}` })
+    expect(networkOf('flux', { ...flux, size: flux.size + t5.size, tensors: new Map([...t5.tensors, ...flux.tensors]) }).bytes).toBe(alone)
+    // float8 becomes bfloat16
+    expect(networkOf('flux', fileOf('flux', { type: 'F8_E4M3' })).bytes).toBe(2 * matrices + 4 * others)
+    // convolutions and norms become F32
+    expect(networkOf('autoencoder', fileOf('autoencoder', { type: 'F16' })).bytes).toBe(4 * numbers('autoencoder', () => true))
+    const decoder = [{ name: 'decoder.block.0.layer.0.SelfAttention.q.weight', shape: [512, 512] }]
+    expect(networkOf('t5', modelFileOf([...decoder, ...tensorsOf('t5')])).bytes).toBe(networkOf('t5', fileOf('t5')).bytes)
+  })
+
   const without = (kind: Golden, ...names: string[]) => modelFileOf(tensorsOf(kind).filter(({ name }) => !names.includes(name)))
   const reshaped = (kind: Golden, name: string, shape: number[]) =>
     modelFileOf(tensorsOf(kind).map((tensor) => (tensor.name === name ? { name, shape } : tensor)))

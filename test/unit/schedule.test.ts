@@ -48,6 +48,9 @@ test('baseShift and maxShift set mu at 256 and 4096 tokens', () => {
 
 test('values out of range are refused by name', () => {
   expect(() => schedule({ steps: 0, sequenceLength: 256 })).toThrow(/steps is 0/)
+  for (const call of [() => schedule(undefined as never), () => schedule({ steps: 1, sequenceLength: 256, sigmas: [] } as never), () => customSigmas(undefined as never)]) {
+    expect(call).toThrow(expect.objectContaining({ name: 'FluxError', code: 'FLUX_BAD_OPTION' }))
+  }
   expect(() => schedule({ steps: 1.5, sequenceLength: 256 })).toThrow(/steps is 1.5/)
   expect(() => schedule({ steps: 1, sequenceLength: NaN })).toThrow(/sequenceLength is NaN/)
   expect(() => schedule({ steps: 1, sequenceLength: 256, maxShift: Infinity })).toThrow(/maxShift is Infinity/)

@@ -46,12 +46,14 @@ export function holdsNetwork(tensors: Map<string, TensorInfo>, table: NameTable)
  * The tensors of one network by canonical names, without the ignored ones; tensors that the network does not know keep their names.
  * `undefined` when the file does not hold the network.
  *
- * @throws {FluxError} FLUX_BAD_FILE when two names mean the same tensor, or a part of one is missing; FLUX_UNSUPPORTED when parts have different types
+ * @throws {FluxError} FLUX_BAD_FILE when two names mean the same tensor, or a part of one is missing; FLUX_UNSUPPORTED when parts have different types,
+ *   or matrices are packed
  */
 export function canonicalTensors(tensors: Map<string, TensorInfo>, table: NameTable): Map<string, PlacedTensor> | undefined {
   for (const prefix of table.prefixes) {
     const under = [...tensors.values()].filter(({ name }) => name.startsWith(prefix))
     if (!under.some(({ name }) => isMark(name.slice(prefix.length), table))) continue
+    refusePacked(under)
     const scaled = foldScales(under.map(placed))
     return collect(scaled.flatMap((tensor) => changed(tensor, tensor.name.slice(prefix.length), table)), table)
   }
@@ -77,6 +79,24 @@ function changed(tensor: PlacedTensor, name: string, table: NameTable): Named {
   if (how === '1 x 1') return [[canonical, tensor.shape.length === 2 ? { ...tensor, shape: [...tensor.shape, 1, 1] } : tensor]]
   if ('split' in how) return how.split.map((word, i) => [canonical.replace('*', word), rowsOf(tensor, i, how.split.length)] as const)
   return [[canonical, tensor, how]]
+}
+
+/** Names that stand beside matrices whose numbers other programs have packed, and what they packed them in. */
+const PACKED: readonly (readonly [mark: RegExp, what: string])[] = [
+  [/\.quant_state\.bitsandbytes__nf4$/, 'NF4 (bitsandbytes)'],
+  [/\.quant_state\.bitsandbytes__fp4$/, 'FP4 (bitsandbytes)'],
+  [/\.SCB$/, 'INT8 (bitsandbytes)'],
+  [/\.weight_scale_2$/, 'NVFP4'],
+  [/\.qweight$/, 'integers of GPTQ, AWQ or SVDQuant'],
+]
+
+function refusePacked(tensors: TensorInfo[]): void {
+  for (const [mark, what] of PACKED) {
+    const tensor = tensors.find(({ name }) => mark.test(name))
+    if (!tensor) continue
+    const remedy = 'Use a GGUF version (Q4_K_S is as small, Q8_0 closer to the original) or a float8 version with one scale for each tensor'
+    throw new FluxError('FLUX_UNSUPPORTED', `its matrices are packed in ${what}, as tensor ${tensor.name} tells, and cannot be read. ${remedy}`)
+  }
 }
 
 /** Scales of float8 weights, and what else stands beside those (`scale_weight`, or in newer files `weight_scale`), join their tensors. */
