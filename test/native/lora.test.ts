@@ -295,7 +295,9 @@ describe('a LoRA', () => {
     ] as const
     const [down, up, bias] = [matrix(RANK, wide, 70), matrix(hidden, RANK, 71), matrix(1, hidden, 72)]
     const norms = new Map(NORMS.map(([, name], i) => [name as string, Float32Array.from(weights.get(name)!.data, (_, j) => 1 + Math.sin(i + j) / 2)]))
-    const control = [bytes(down, 'img_in.lora_A.weight'), bytes(up, 'img_in.lora_B.weight'), bytes({ shape: [hidden], data: bias.data }, 'img_in.lora_B.bias')]
+    // ComfyUI adds the widened layer's size
+    const size = bytes({ shape: [2], data: Float32Array.of(hidden, wide) }, 'img_in.reshape_weight')
+    const control = [bytes(down, 'img_in.lora_A.weight'), bytes(up, 'img_in.lora_B.weight'), bytes({ shape: [hidden], data: bias.data }, 'img_in.lora_B.bias'), size]
     const replaced = NORMS.map(([file, name]) => bytes({ shape: [norms.get(name)!.length], data: norms.get(name)! }, file))
     const between = (name: string, old: Float32Array, scale: number) => old.map((value, i) => value + scale * (norms.get(name)![i]! - value))
 
@@ -564,6 +566,6 @@ test.skipIf(process.platform === 'win32')('a LoRA with hundreds of alphas is rea
   const layers = Array.from({ length: 38 }, (_, i) => ['to_q', 'to_k', 'to_v'].map((part) => `single_transformer_blocks.${i}.attn.${part}`)).flat()
   await writeModelFile(path, layers.flatMap((layer) => [zeros(`${layer}.lora_A.weight`, 1, 3072), zeros(`${layer}.lora_B.weight`, 3072, 1), alphaTensor(`${layer}.alpha`)]))
   const child = fileURLToPath(new URL('./children/adapt.mjs', import.meta.url))
-  const { stdout } = await promisify(execFile)('sh', ['-c', `ulimit -n 128; exec "$0" "$@"`, process.execPath, child, path])
+  const { stdout } = await promisify(execFile)('sh', ['-c', `ulimit -n 96; exec "$0" "$@"`, process.execPath, child, path])
   expect(JSON.parse(stdout)).toMatchObject({ role: 'lora', architecture: 'LoRA of rank 1 for FLUX.1: layers 114 in the transformer', problems: [] })
 })
