@@ -38,7 +38,8 @@ void check(const Addition & a, int64_t in, int64_t out) {
     const bool same = !is_hadamard(a) || (a.two.in == width && a.two.out == height && a.one.rank > 0 && a.two.rank > 0);
     const bool kind = in == 1 ? is_for_vectors(a) && a.one.rank == 0 : !is_replacement(a);
     const bool rows = height == a.rows && a.first + a.rows <= out && (!a.halves_swapped || a.rows % 2 == 0) && (!is_replacement(a) || a.rows == out);
-    if (!kind || !rows || !same || !(width == in || (width > in && may_widen(a)))) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
+    const bool columns = width == in || (width > in && may_widen(a));
+    if (!kind || !rows || !columns || !same) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
 }
 
 // A factor as numbers, one row of which is wanted at a time.

@@ -79,7 +79,8 @@ function matcher(path: string, key: string, pattern: string): (layer: string) =>
   } catch {
     // no regular expression
   }
-  throw new FluxError('FLUX_UNSUPPORTED', `${path}: metadata ${key} has the pattern ${quoted(pattern)}, which is not read. Save the LoRA with the names of layers in its place`)
+  const message = `${path}: metadata ${key} has the pattern ${quoted(pattern)}, which is not read`
+  throw new FluxError('FLUX_UNSUPPORTED', `${message}. Save the LoRA with the names of layers in its place`)
 }
 
 /** JSON, or what Python prints in its place. */

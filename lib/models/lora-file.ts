@@ -129,7 +129,12 @@ function suits(role: LoraRole, { input, bias }: LoraTarget): boolean {
 }
 
 /** @throws {FluxError} FLUX_BAD_FILE, FLUX_UNSUPPORTED */
-function additionsOf(path: string, found: FoundLayer, alphas: ReadonlyMap<string, number>, scaleOf: (layer: string, rank: number) => number): LoraLayer[] {
+function additionsOf(
+  path: string,
+  found: FoundLayer,
+  alphas: ReadonlyMap<string, number>,
+  scaleOf: (layer: string, rank: number) => number,
+): LoraLayer[] {
   const { layer, target, parts } = found
   const { weight, bias, first, rows, input, halvesSwapped } = target
   const fail = (message: string): never => {
@@ -137,14 +142,16 @@ function additionsOf(path: string, found: FoundLayer, alphas: ReadonlyMap<string
   }
   const { alpha, ...others } = parts
   for (const { name, type } of Object.values(others)) {
-    if (!TYPES.includes(type)) throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
+    if (TYPES.includes(type)) continue
+    throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
   }
   const { up_bias, diff, diff_b, set, ...low } = others
   const swap = halvesSwapped ? { halvesSwapped } : {}
-  const vector = (weight: string, kind: 'difference' | 'replacement', tensor: TensorInfo, scale = 1): LoraLayer => {
+  const whole = (weight: string, kind: 'difference' | 'replacement', tensor: TensorInfo, columns?: number, scale = 1): LoraLayer => {
     const { name, shape } = tensor
-    if (shape.length !== 1 || shape[0] !== rows) fail(`tensor ${name} has shape [${shape.join(', ')}], but [${rows}] is needed`)
-    return { weight, first, kind, one: { down: { ...tensor, shape: [rows, 1] } }, scale, ...swap }
+    const needed = columns === undefined ? [rows] : [rows, columns]
+    if (`${shape}` !== `${needed}`) fail(`tensor ${name} has shape [${shape.join(', ')}], but [${needed.join(', ')}] is needed`)
+    return { weight, first, kind, one: { down: { ...tensor, shape: [rows, columns ?? 1] } }, scale, ...swap }
   }
   const additions: LoraLayer[] = []
   if (Object.keys(low).length > 0 || !(diff ?? diff_b ?? set)) {
@@ -154,15 +161,11 @@ function additionsOf(path: string, found: FoundLayer, alphas: ReadonlyMap<string
     // a LoKr of two whole matrices has no rank, and its alpha means nothing
     const scale = rank === undefined ? 1 : value !== undefined ? value / rank : form.kind === 'product' ? scaleOf(layer, rank) : 1
     additions.push({ weight, first, ...form, scale, ...swap })
-    if (up_bias) additions.push(vector(bias!, 'difference', up_bias, scale))
+    if (up_bias) additions.push(whole(bias!, 'difference', up_bias, undefined, scale))
   }
-  if (diff && input === undefined) additions.push(vector(weight, 'difference', diff))
-  else if (diff) {
-    if (diff.shape.length !== 2 || diff.shape[0] !== rows || diff.shape[1] !== input) fail(`tensor ${diff.name} has shape [${diff.shape.join(', ')}], but [${rows}, ${input}] is needed`)
-    additions.push({ weight, first, kind: 'difference', one: { down: diff }, scale: 1, ...swap })
-  }
-  if (diff_b) additions.push(vector(bias!, 'difference', diff_b))
-  if (set) additions.push(vector(weight, 'replacement', set))
+  if (diff) additions.push(whole(weight, 'difference', diff, input))
+  if (diff_b) additions.push(whole(bias!, 'difference', diff_b))
+  if (set) additions.push(whole(weight, 'replacement', set))
   return additions
 }
 
