@@ -148,8 +148,6 @@ async function openLoras(
     if (lora.channels !== undefined) throw new FluxError('FLUX_UNSUPPORTED', `${lora.path} widens the model's input to ${lora.channels} channels, which cannot be merged`)
   }
   const [files, tensors, additions] = loraTables(opened)
-  const bias = additions.find((addition) => addition.bias !== undefined)
-  if (bias) throw new FluxError('FLUX_UNSUPPORTED', `a LoRA changes the bias of ${bias.weight.replace(/\.weight$/, '')}, which cannot be merged: give it with each picture`)
   const mergedInto = (name: string) => {
     const own = additions.filter(({ weight }) => weight === name)
     return own.length > 0 ? { files, tensors, additions: own } : undefined

@@ -38,21 +38,21 @@ export interface NativePiece {
 }
 
 /**
- * What is added to the layer with the matrix `weight`: scale * (M x + bias) to rows `first` and on. A replacement is of a vector, the scale of a norm,
- * which goes the part `scale` of its way to `one`, a column.
+ * What is added to a matrix or vector of the network, to `rows` rows from `first` on. A matrix grows by scale * M. A vector v, which is a bias or
+ * belongs to a norm, grows by scale * d (difference) or scale * (d - v) (replacement), where d is `one`, a matrix of one column.
  */
 export interface NativeAddition {
-  /** canonical name of the layer's matrix, or of the vector */
+  /** canonical name */
   weight: string
   first: number
   rows: number
-  /** M is `one` (LoRA), the elementwise product of `one` and `two` (LoHa), or their Kronecker product (LoKr) */
-  kind: 'product' | 'hadamard' | 'kronecker' | 'replacement'
+  /** M is `one` (LoRA: product, a whole matrix: difference), the elementwise product of `one` and `two` (LoHa), or their Kronecker product (LoKr) */
+  kind: 'product' | 'hadamard' | 'kronecker' | 'difference' | 'replacement'
   one: NativeFactor
   two?: NativeFactor
-  /** name of a vector of `rows` numbers */
-  bias?: string
   scale: number
+  /** the upper and the lower half of M or d change places first */
+  halvesSwapped: boolean
 }
 
 /** A matrix of `out` rows and `in` columns: `up` times `down`, or `down` alone. Tensors by name, shapes as torch prints them. */

@@ -28,6 +28,7 @@ Factor want_factor(Weights & weights, const Addition::Part & part) {
 bool is_hadamard(const Addition & a) { return a.kind == "hadamard"; }
 bool is_kronecker(const Addition & a) { return a.kind == "kronecker"; }
 bool is_replacement(const Addition & a) { return a.kind == "replacement"; }
+bool is_for_vectors(const Addition & a) { return is_replacement(a) || a.kind == "difference"; }
 // The image tokens may be wider than the model reads: what is behind is for additions.
 bool may_widen(const Addition & a) { return a.kind == "product" && a.weight == "img_in.weight"; }
 
@@ -35,8 +36,10 @@ void check(const Addition & a, int64_t in, int64_t out) {
     const bool kronecker = is_kronecker(a);
     const int64_t width = kronecker ? a.one.in * a.two.in : a.one.in, height = kronecker ? a.one.out * a.two.out : a.one.out;
     const bool same = !is_hadamard(a) || (a.two.in == width && a.two.out == height && a.one.rank > 0 && a.two.rank > 0);
-    const bool fits = is_replacement(a) == (in == 1) && (width == in || (width > in && may_widen(a)));
-    if (!fits || height != a.rows || a.first + a.rows > out || !same || (is_replacement(a) && (a.rows != out || a.one.rank > 0))) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
+    const bool kind = in == 1 ? is_for_vectors(a) && a.one.rank == 0 : !is_replacement(a);
+    const bool rows = height == a.rows && a.first + a.rows <= out && (!a.halves_swapped || a.rows % 2 == 0) && (!is_replacement(a) || a.rows == out);
+    const bool columns = width == in || (width > in && may_widen(a));
+    if (!kind || !rows || !columns || !same) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
 }
 
 // A factor as numbers, one row of which is wanted at a time.
@@ -84,9 +87,9 @@ std::vector<Addition> read_additions(const Napi::Array & list) {
     for (uint32_t i = 0; i < list.Length(); i++) {
         const Napi::HandleScope scope(list.Env());
         const Napi::Object row = list.Get(i).As<Napi::Object>();
-        additions.push_back({row.Get("weight").ToString(), row.Get("kind").ToString(), row.Has("bias") ? row.Get("bias").ToString().Utf8Value() : "",
-                             read_part(row.Get("one")), read_part(row.Get("two")), read_whole(row, "first", 0), read_whole(row, "rows", 1),
-                             row.Get("scale").ToNumber().FloatValue()});
+        additions.push_back({row.Get("weight").ToString(), row.Get("kind").ToString(), read_part(row.Get("one")), read_part(row.Get("two")),
+                             read_whole(row, "first", 0), read_whole(row, "rows", 1), row.Get("scale").ToNumber().FloatValue(),
+                             row.Get("halvesSwapped").ToBoolean()});
     }
     return additions;
 }
@@ -94,13 +97,14 @@ std::vector<Addition> read_additions(const Napi::Array & list) {
 Adapter want_adapter(Weights & weights, const Addition & a, int64_t in, int64_t out) {
     check(a, in, out);
     const bool hadamard = is_hadamard(a), kronecker = is_kronecker(a);
-    const auto kind = hadamard            ? Adapter::Kind::hadamard
-                      : kronecker         ? Adapter::Kind::kronecker
-                      : is_replacement(a) ? Adapter::Kind::replacement
-                                          : Adapter::Kind::product;
-    const Factor one = want_factor(weights, a.one);
+    const auto kind = hadamard                 ? Adapter::Kind::hadamard
+                      : kronecker              ? Adapter::Kind::kronecker
+                      : is_replacement(a)      ? Adapter::Kind::replacement
+                      : a.kind == "difference" ? Adapter::Kind::difference
+                                               : Adapter::Kind::product;
+    const Factor one = in == 1 ? Factor{weights.values(a.one.down, {1, a.one.out}), nullptr} : want_factor(weights, a.one);
     const Factor two = hadamard || kronecker ? want_factor(weights, a.two) : Factor{};
-    return {kind, one, two, a.bias.empty() ? nullptr : weights.scale(a.bias, a.rows), a.scale, a.first};
+    return {kind, one, two, a.scale, a.first, a.halves_swapped};
 }
 
 void merge(const Addition & a, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, int64_t first, int64_t count,
@@ -111,7 +115,7 @@ void merge(const Addition & a, const std::vector<std::string> & files, const std
     Rows one(a.one, files, tensors);
     if (!is_hadamard(a) && !is_kronecker(a)) {
         for (int64_t i = begin; i < end; i++) {
-            const auto & row = one(i - a.first);
+            const auto & row = one(a.source_row(i - a.first));
             float * to = values + (i - first) * in;
             for (int64_t j = 0; j < in; j++) to[j] += a.scale * (row[static_cast<size_t>(j)] - (is_replacement(a) ? to[j] : 0));
         }
@@ -119,7 +123,7 @@ void merge(const Addition & a, const std::vector<std::string> & files, const std
     }
     Rows two(a.two, files, tensors);
     for (int64_t i = begin; i < end; i++) {
-        const int64_t row = i - a.first;
+        const int64_t row = a.source_row(i - a.first);
         float * to = values + (i - first) * in;
         if (is_hadamard(a)) {
             const auto & left = one(row);

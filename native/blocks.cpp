@@ -53,8 +53,8 @@ bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) 
            kernels::linear_suits(layer.weight->type, layer.weight->ne[0], layer.weight->ne[1], may_round(g, layer));
 }
 
-ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, const kernels::Activations & a) {
-    ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, layer.bias, a, may_round(g, layer), g.cpu_threads(), g.cancel());
+ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, ggml_tensor * bias, const kernels::Activations & a) {
+    ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, bias, a, may_round(g, layer), g.cpu_threads(), g.cancel());
     return g.counts(y, "linear", operations_of(layer) * static_cast<double>(y->ne[1]));
 }
 
@@ -117,20 +117,44 @@ ggml_tensor * first_rows(Graph & g, ggml_tensor * x, int64_t count) {
     return count == x->ne[0] ? x : ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, count, x->ne[1], x->nb[1], 0));
 }
 
-// y, with what adapters add to the layer
+ggml_tensor * halves_swapped(Graph & g, ggml_tensor * x) {
+    const int64_t half = x->ne[0] / 2;
+    const auto rows = [&](int64_t first) { return ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, half, x->ne[1], x->nb[1], first * x->nb[0])); };
+    return ggml_concat(g.ctx(), rows(half), rows(0), 0);
+}
+
+// y, changed in place where `more` is for some of its rows only
+ggml_tensor * add_scaled(Graph & g, const Adapter & adapter, ggml_tensor * more, ggml_tensor * y) {
+    if (adapter.halves_swapped) more = halves_swapped(g, more);
+    more = ggml_scale(g.ctx(), more, adapter.scale);
+    const bool all = more->ne[0] == y->ne[0];
+    return all ? ggml_add(g.ctx(), y, more) : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first * y->nb[0]);
+}
+
+// y, with what adapters add to the layer's matrix
 ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * y) {
     for (const Adapter & adapter : g.adapters(layer.weight)) {
-        const bool round = may_round(g, layer), product = adapter.kind == Adapter::Kind::product;
-        ggml_tensor * read = first_rows(g, x, product ? adapter.one.down->ne[0] : layer.weight->ne[0]);
-        ggml_tensor * more = product                                   ? apply(g, adapter.one, read, round)
-                             : adapter.kind == Adapter::Kind::hadamard ? apply_hadamard(g, adapter.one, adapter.two, read, round)
-                                                                       : apply_kronecker(g, adapter.one, adapter.two, read, round);
-        if (adapter.bias) more = ggml_add(g.ctx(), more, adapter.bias);
-        more = ggml_scale(g.ctx(), more, adapter.scale);
-        const bool all = more->ne[0] == y->ne[0];
-        y = all ? ggml_add(g.ctx(), y, more) : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first * y->nb[0]);
+        const bool round = may_round(g, layer), hadamard = adapter.kind == Adapter::Kind::hadamard, kronecker = adapter.kind == Adapter::Kind::kronecker;
+        ggml_tensor * read = first_rows(g, x, hadamard || kronecker ? layer.weight->ne[0] : adapter.one.down->ne[0]);
+        ggml_tensor * more = hadamard    ? apply_hadamard(g, adapter.one, adapter.two, read, round)
+                             : kronecker ? apply_kronecker(g, adapter.one, adapter.two, read, round)
+                                         : apply(g, adapter.one, read, round);
+        y = add_scaled(g, adapter, more, y);
     }
     return y;
+}
+
+// A bias, or the scale or shift of a norm, with what adapters make of it; null stays null.
+ggml_tensor * adapted(Graph & g, ggml_tensor * vector) {
+    const std::vector<Adapter> & adapters = g.adapters(vector);
+    if (adapters.empty()) return vector;
+    vector = ggml_dup(g.ctx(), vector);  // the weights stay as they are
+    for (const Adapter & adapter : adapters) {
+        ggml_tensor * more = ggml_reshape_1d(g.ctx(), adapter.one.down, adapter.one.down->ne[1]);
+        if (adapter.kind == Adapter::Kind::replacement) more = ggml_sub(g.ctx(), more, vector);
+        vector = add_scaled(g, adapter, more, vector);
+    }
+    return vector;
 }
 
 }  // namespace
@@ -145,7 +169,8 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const double operations = operations_of(layer);
     ggml_tensor * all = x;
     x = first_rows(g, x, layer.weight->ne[0]);
-    if (kernel_suits(g, layer, x)) return adapted(g, layer, all, linear_by_kernel(g, layer, {x}));
+    ggml_tensor * bias = adapted(g, layer.bias);
+    if (kernel_suits(g, layer, x)) return adapted(g, layer, all, linear_by_kernel(g, layer, bias, {x}));
     ggml_tensor * weight = unrounded(g, layer.weight);
     x = rounded(g, layer, x);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
@@ -153,12 +178,12 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
         ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
         return g.counts(part, "linear", operations * static_cast<double>(count));
     });
-    return adapted(g, layer, all, layer.bias ? ggml_add(g.ctx(), y, layer.bias) : y);
+    return adapted(g, layer, all, bias ? ggml_add(g.ctx(), y, bias) : y);
 }
 
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
     const bool plain = g.adapters(layer.weight).empty();  // those read the whole input
-    if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, {x, true, above});
+    if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, above});
     x = ggml_gelu(g.ctx(), g.cpu_threads() > 0 || ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x));
     x = rounded(g, layer, x);
     return linear(g, layer, above ? ggml_concat(g.ctx(), rounded(g, layer, above), x, 0) : x);
@@ -167,15 +192,11 @@ ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }
 
 ggml_tensor * layer_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps) {
-    return ggml_add(g.ctx(), ggml_mul(g.ctx(), ggml_norm(g.ctx(), x, eps), norm.weight), norm.bias);
+    return ggml_add(g.ctx(), ggml_mul(g.ctx(), ggml_norm(g.ctx(), x, eps), adapted(g, norm.weight)), adapted(g, norm.bias));
 }
 
 ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float eps) {
-    for (const Adapter & adapter : g.adapters(scale)) {
-        ggml_tensor * other = ggml_reshape_1d(g.ctx(), as_f32(g, adapter.one.down), scale->ne[0]);
-        scale = ggml_add(g.ctx(), scale, ggml_scale(g.ctx(), ggml_sub(g.ctx(), other, scale), adapter.scale));
-    }
-    return ggml_mul(g.ctx(), ggml_rms_norm(g.ctx(), x, eps), scale);
+    return ggml_mul(g.ctx(), ggml_rms_norm(g.ctx(), x, eps), adapted(g, scale));
 }
 
 ggml_tensor * modulate(Graph & g, ggml_tensor * x, ggml_tensor * shift, ggml_tensor * scale) {

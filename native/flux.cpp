@@ -163,7 +163,7 @@ ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tens
     g.before({mod.gate});
     ggml_tensor * modulated = rounded(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
     // q, k, v, mlp in every column. GPUs have no GELU of a part of each column: there the layer is two.
-    const bool two = g.cpu_threads() == 0 && g.adapters(block.linear1.weight).empty();
+    const bool two = g.cpu_threads() == 0 && g.adapters(block.linear1.weight).empty() && g.adapters(block.linear1.bias).empty();
     ggml_tensor * projected = linear(g, two ? rows(g, block.linear1, 0, 3 * hidden_) : block.linear1, modulated);
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);

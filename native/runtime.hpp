@@ -56,16 +56,17 @@ enum class Precision { automatic, f32, bf16 };
 // A matrix of `out` rows that is up * down, or down alone.
 struct Factor { ggml_tensor * down, * up; };  // [in, rank], [rank, out]; or [in, out], nothing
 
-// An addition to a linear layer: rows `first` and on of its output grow by scale * (M x + bias). M is `one`, the elementwise product of `one` and
-// `two`, or their Kronecker product. Or a replacement of a vector, which goes the part `scale` of its way to `one`, a column.
+// What is added to a matrix W or a vector v of the network, from row `first` on. W grows by scale * M, where M is `one` (product, difference), the
+// elementwise product of `one` and `two`, or their Kronecker product. v grows by scale * d (difference) or scale * (d - v) (replacement), where d is
+// `one`, a column. halves_swapped: the upper and the lower half of M or d change places first.
 struct Adapter {
-    enum class Kind { product, hadamard, kronecker, replacement } kind;
+    enum class Kind { product, hadamard, kronecker, difference, replacement } kind;
     Factor one, two;
-    ggml_tensor * bias;
     float scale;
     int64_t first;
+    bool halves_swapped;
 };
-using Adapters = std::unordered_map<const ggml_tensor *, std::vector<Adapter>>;  // by the layer's weight
+using Adapters = std::unordered_map<const ggml_tensor *, std::vector<Adapter>>;  // by the matrix or vector
 
 // A graph under construction: what the networks build with. Tensors that are made here live in `ctx`.
 class Graph {

@@ -1,10 +1,12 @@
 import { FluxError } from '../errors.js'
 import type { NativeAddition } from '../native.js'
-import { layerFinder, normFinder, type AdaptableNetwork, type LoraTarget } from './lora-layers.js'
+import { doraField, loraConfig, scaleFinder, type LoraConfig } from './lora-config.js'
+import { layerFinder, type AdaptableNetwork, type LoraTarget } from './lora-layers.js'
 import { openModelFile, type ModelFile, type TensorInfo } from './model-file.js'
-import { readScalar } from './scalar.js'
+import { DORA_MARKS, LORA_REMARKS, LORA_SUFFIXES, WHOLE_NORM, type LoraRole } from './names/lora.js'
+import { readScalars } from './scalar.js'
 
-/** What a LoRA adds to the linear layers of one network, and which scales of norms it replaces. */
+/** What a LoRA does to one network. */
 export interface Lora {
   path: string
   layers: LoraLayer[]
@@ -17,16 +19,17 @@ export interface Lora {
   left: string[]
 }
 
+/** What a LoRA does to one matrix or vector, as {@link NativeAddition}. */
 export interface LoraLayer {
-  /** canonical name of the matrix, and the first of its rows that the addition belongs to */
+  /** canonical name, and the first of its rows that change */
   weight: string
   first: number
   kind: NativeAddition['kind']
   one: Factor
   two?: Factor
-  bias?: TensorInfo
   /** alpha / rank, or 1 where the file has no alpha */
   scale: number
+  halvesSwapped?: true
 }
 
 /** A matrix, or the product up * down of two. */
@@ -35,30 +38,20 @@ export interface Factor {
   up?: TensorInfo
 }
 
-/** What a tensor is to its layer. LoHa's and LoKr's `a` comes second, as LoRA's `up`. */
-const ROLES = ['down', 'up', 'bias', 'alpha', 'hada_w1_a', 'hada_w1_b', 'hada_w2_a', 'hada_w2_b', 'lokr_w1', 'lokr_w1_a', 'lokr_w1_b', 'lokr_w2', 'lokr_w2_a', 'lokr_w2_b'] as const
-type Role = (typeof ROLES)[number]
-
-/** How files call them. */
-const FORMS: readonly (readonly [suffix: RegExp, role: Role])[] = [
-  [/\.lora_A(\.default)?\.weight$/, 'down'],
-  [/\.lora_B(\.default)?\.weight$/, 'up'],
-  [/\.lora_B(\.default)?\.bias$/, 'bias'],
-  [/[._]lora[._]down\.weight$/, 'down'],
-  [/[._]lora[._]up\.weight$/, 'up'],
-  [/\.alpha$/, 'alpha'],
-  ...ROLES.slice(4).map((role) => [new RegExp(`\\.${role}$`), role] as const),
-]
-/** XLabs' processors: 1 for the picture, 2 for the text. */
-const XLABS = /^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora([12])\.(down|up)\.weight$/
 const TYPES = ['F32', 'F16', 'BF16']
 const MAX_RANK = 4096
 
-type Parts = Partial<Record<Role, TensorInfo>>
+type Parts = Partial<Record<LoraRole, TensorInfo>>
+
+/** A layer of the file: its name there, and its tensors. */
+interface FoundLayer {
+  layer: string
+  target: LoraTarget
+  parts: Parts
+}
 
 /**
- * Reads what a LoRA's file has for a network: PEFT's and diffusers' names, ai-toolkit's, kohya's, OneTrainer's, XLabs', LyCORIS' (LoHa, LoKr),
- * or those of the official files.
+ * Reads what a LoRA's file has for a network, in any of the names of `names/lora.ts`.
  *
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED for DoRA
  */
@@ -68,71 +61,123 @@ export async function openLora(path: string, network: AdaptableNetwork): Promise
 
 export async function openLoraFile(path: string): Promise<ModelFile> {
   const file = await openModelFile(path)
-  refuseOthers(file)
+  refuseOthers(file, loraConfig(file))
   return file
 }
 
 /** Whether a file has what is added to layers. */
 export function looksLikeLora(file: ModelFile): boolean {
-  return !file.parts && [...file.tensors.keys()].some((name) => /^(down|up|hada|lokr)/.test(partOf(name)?.[1] ?? ''))
+  return !file.parts && [...file.tensors.keys()].some((name) => ![undefined, 'alpha'].includes(partOf(name)?.[1]))
 }
 
 /** What an open file has for a network. */
 export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
   const { path } = file
-  const find = layerFinder(network)
-  const found = new Map<string, Parts>()
-  const left: string[] = []
-  // a whole model has norms as well
-  const additions = looksLikeLora(file)
-  const findNorm = normFinder(network)
-  const norms: LoraLayer[] = []
-  for (const tensor of file.tensors.values()) {
-    const norm = additions && findNorm(tensor.name)
-    const [layer, role] = partOf(tensor.name) ?? []
-    if (norm) norms.push(replacementOf(path, tensor, norm))
-    else if (layer === undefined || role === undefined || !find(layer)) left.push(tensor.name)
-    else found.set(layer, { ...found.get(layer), [role]: tensor })
-  }
-  const layers = await Promise.all([...found].map(([layer, parts]) => layerOf(path, layer, parts, find(layer)!)))
-  const channels = layers.find(({ weight }) => weight === IMAGE_INPUT)?.one.down.shape[1]
+  const { found, left } = findLayers(file, network)
+  const alphas = await readScalars(path, found.flatMap(({ parts: { alpha } }) => alpha ?? []))
+  const scaleOf = scaleFinder(path, loraConfig(file), network.kind)
+  const layers = found.flatMap((one) => additionsOf(path, one, alphas, scaleOf))
+  const channels = layers.find(({ weight, kind }) => weight === IMAGE_INPUT && kind === 'product')?.one.down.shape[1]
   const widens = network.kind === 'flux' && channels !== undefined && channels > network.config.inChannels
-  return { path, layers: [...layers, ...norms], ...(widens ? { channels } : {}), left }
+  return { path, layers, ...(widens ? { channels } : {}), left }
 }
 
 /** The one layer that a LoRA may widen. */
 const IMAGE_INPUT = 'img_in.weight'
 
-function replacementOf(path: string, tensor: TensorInfo, { name, length }: { name: string; length: number }): LoraLayer {
-  const { type, shape } = tensor
-  if (!TYPES.includes(type)) throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${tensor.name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
-  if (shape.length !== 1 || shape[0] !== length) {
-    throw new FluxError('FLUX_BAD_FILE', `${path}: tensor ${tensor.name} has shape [${shape.join(', ')}], but [${length}] is needed. Use another copy of the LoRA`)
-  }
-  return { weight: name, first: 0, kind: 'replacement', one: { down: { ...tensor, shape: [length, 1] } }, scale: 1 }
-}
-
-function refuseOthers(file: ModelFile): void {
+function refuseOthers(file: ModelFile, config: LoraConfig): void {
   if (file.parts) throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
-  const dora = [...file.tensors.keys()].find((name) => /\.(dora_scale|lora_magnitude_vector)(\.|$)/.test(name))
+  const dora = [...file.tensors.keys()].find((name) => DORA_MARKS.test(name)) ?? doraField(config)
   if (dora === undefined) return
   throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a DoRA (${dora}), which is not read. Use a LoRA, or merge it into the model with the tool that made it`)
 }
 
-function partOf(name: string): [layer: string, role: Role] | undefined {
-  const xlabs = XLABS.exec(name)
-  if (xlabs) return [`double_blocks.${xlabs[1]}.${xlabs[3] === '1' ? 'img' : 'txt'}_attn.${xlabs[2]}`, xlabs[4] as Role]
-  const form = FORMS.find(([suffix]) => suffix.test(name))
+/** Sorts the file's tensors by layers of the network. */
+function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundLayer[]; left: string[] } {
+  const find = layerFinder(network)
+  const found = new Map<string, FoundLayer>()
+  const left: string[] = []
+  // a whole model has norms as well
+  const withNorms = looksLikeLora(file)
+  for (const [name, tensor] of file.tensors) {
+    if (LORA_REMARKS.test(name)) continue
+    const [layer, role] = partOf(name) ?? (withNorms && WHOLE_NORM.test(name) ? [name.replace(WHOLE_NORM, ''), 'set' as const] : [])
+    const target = layer === undefined ? undefined : find(layer)
+    if (layer === undefined || role === undefined || !target || !suits(role, target)) {
+      left.push(name)
+      continue
+    }
+    const place = `${target.weight} ${target.first} ${target.rows}`
+    const known = found.get(place) ?? { layer, target, parts: {} }
+    // what is there twice, in the names of two programs, acts once
+    if (known.layer !== layer || known.parts[role]) left.push(name)
+    else known.parts[role] = tensor
+    found.set(place, known)
+  }
+  return { found: [...found.values()], left }
+}
+
+function partOf(name: string): [layer: string, role: LoraRole] | undefined {
+  const form = LORA_SUFFIXES.find(([suffix]) => suffix.test(name))
   return form && [name.replace(form[0], ''), form[1]]
 }
 
-async function layerOf(path: string, layer: string, parts: Parts, { weight, first, rows, input }: LoraTarget): Promise<LoraLayer> {
+/** Whether a layer has what a tensor changes: linear layers have a matrix, some layers have a bias. */
+function suits(role: LoraRole, { input, bias }: LoraTarget): boolean {
+  if (role === 'up_bias' || role === 'diff_b') return bias !== undefined
+  return role === 'diff' || (role === 'set') === (input === undefined)
+}
+
+/** @throws {FluxError} FLUX_BAD_FILE, FLUX_UNSUPPORTED */
+function additionsOf(
+  path: string,
+  found: FoundLayer,
+  alphas: ReadonlyMap<string, number>,
+  scaleOf: (layer: string, rank: number) => number,
+): LoraLayer[] {
+  const { layer, target, parts } = found
+  const { weight, bias, first, rows, input, halvesSwapped } = target
   const fail = (message: string): never => {
     throw new FluxError('FLUX_BAD_FILE', `${path}: ${message}. Use another copy of the LoRA`)
   }
-  for (const { name, type, shape } of Object.values(parts)) {
-    if (!TYPES.includes(type)) throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
-    if (name === parts.alpha?.name || name === parts.bias?.name) continue
+  const { alpha, ...others } = parts
+  for (const { name, type } of Object.values(others)) {
+    if (TYPES.includes(type)) continue
+    throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
+  }
+  const { up_bias, diff, diff_b, set, ...low } = others
+  const swap = halvesSwapped ? { halvesSwapped } : {}
+  const whole = (weight: string, kind: 'difference' | 'replacement', tensor: TensorInfo, columns?: number, scale = 1): LoraLayer => {
+    const { name, shape } = tensor
+    const needed = columns === undefined ? [rows] : [rows, columns]
+    if (`${shape}` !== `${needed}`) fail(`tensor ${name} has shape [${shape.join(', ')}], but [${needed.join(', ')}] is needed`)
+    return { weight, first, kind, one: { down: { ...tensor, shape: [rows, columns ?? 1] } }, scale, ...swap }
+  }
+  const additions: LoraLayer[] = []
+  if (Object.keys(low).length > 0 || !(diff ?? diff_b ?? set)) {
+    const { rank, ...form } = lowRank(layer, { ...low, ...(alpha ? { alpha } : {}) }, target, fail)
+    const value = alpha && alphas.get(alpha.name)
+    if (value !== undefined && !Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
+    // a LoKr of two whole matrices has no rank, and its alpha means nothing
+    const scale = rank === undefined ? 1 : value !== undefined ? value / rank : form.kind === 'product' ? scaleOf(layer, rank) : 1
+    additions.push({ weight, first, ...form, scale, ...swap })
+    if (up_bias) additions.push(whole(bias!, 'difference', up_bias, undefined, scale))
+  }
+  if (diff) additions.push(whole(weight, 'difference', diff, input))
+  if (diff_b) additions.push(whole(bias!, 'difference', diff_b))
+  if (set) additions.push(whole(weight, 'replacement', set))
+  return additions
+}
+
+/** The matrix that a linear layer's tensors make, and the rank that its alpha is divided by. */
+function lowRank(
+  layer: string,
+  parts: Parts,
+  { weight, rows, input = 1 }: LoraTarget,
+  fail: (message: string) => never,
+): ReturnType<typeof formOf> & { rank: number | undefined } {
+  for (const { name, shape } of Object.values(parts)) {
+    if (name === parts.alpha?.name) continue
     if (shape.length !== 2) fail(`tensor ${name} has shape [${shape.join(', ')}]; two dimensions are expected`)
     if (shape.some((size) => size < 1)) fail(`tensor ${name} has no numbers`)
   }
@@ -149,18 +194,12 @@ async function layerOf(path: string, layer: string, parts: Parts, { weight, firs
   if (takes !== input && !widens) fail(`tensor ${one.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
   if (out !== rows) fail(`tensor ${(one.up ?? one.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)
   if (inner && kind === 'hadamard' && (inner.out !== out || inner.in !== takes)) fail(`tensor ${two!.down.name} makes another matrix than ${one.down.name}`)
-  const { alpha, bias } = parts
-  if (bias && (bias.shape.length !== 1 || bias.shape[0] !== rows)) fail(`tensor ${bias.name} has shape [${bias.shape.join(', ')}], but [${rows}] is needed`)
-  // a LoKr of two whole matrices has no rank, and its alpha means nothing
   const ranked = kind === 'kronecker' ? [two!, one].find(({ up }) => up) : one
-  const rank = ranked?.down.shape[0]
-  const value = alpha && rank ? await readScalar(path, alpha) : (rank ?? 1)
-  if (!Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
-  return { weight, first, kind, one, ...(two ? { two } : {}), ...(bias ? { bias } : {}), scale: value / (rank ?? 1) }
+  return { kind, one, ...(two ? { two } : {}), rank: ranked?.down.shape[0] }
 }
 
 /** Which of the three a layer's tensors make. Sources: huggingface/peft; KohakuBlueleaf/LyCORIS, functional/loha.py and lokr.py. */
-function formOf(layer: string, parts: Parts, fail: (message: string) => never): { kind: NativeAddition['kind']; one: Factor; two?: Factor } {
+function formOf(layer: string, parts: Parts, fail: (message: string) => never): Pick<LoraLayer, 'kind' | 'one' | 'two'> {
   const { down, up, hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b, lokr_w1, lokr_w1_a, lokr_w1_b, lokr_w2, lokr_w2_a, lokr_w2_b } = parts
   const product = (down: TensorInfo | undefined, up: TensorInfo | undefined): Factor | undefined => (down && up ? { down, up } : undefined)
   if (down && up) return { kind: 'product', one: { down, up } }

@@ -79,11 +79,11 @@ export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [fi
     return { ...sizeOf(matrix), down: add(down, file), ...(up ? { up: add(up, file), rank: down.shape[0]! } : {}) }
   }
   for (const [file, { lora, scale }] of loras.entries()) {
-    for (const { weight, first, kind, one, two, bias, scale: own } of lora.layers) {
+    for (const { weight, first, kind, one, two, scale: own, halvesSwapped = false } of lora.layers) {
       const outer = factor(one, file)
       const inner = two && factor(two, file)
       const rows = inner && kind === 'kronecker' ? outer.out * inner.out : outer.out
-      additions.push({ weight, first, rows, kind, one: outer, ...(inner ? { two: inner } : {}), ...(bias ? { bias: add(bias, file) } : {}), scale: own * scale })
+      additions.push({ weight, first, rows, kind, one: outer, ...(inner ? { two: inner } : {}), scale: own * scale, halvesSwapped })
     }
   }
   return [loras.map(({ lora }) => lora.path), tensors, additions]

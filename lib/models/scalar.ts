@@ -5,18 +5,29 @@ import { withSource } from './source.js'
 import { elementCount } from './types.js'
 
 /**
- * The one number of a tensor.
+ * The numbers of tensors that have one each, by the tensors' names. The file is opened once.
  *
- * @throws {FluxError} FLUX_BAD_FILE when it has more, FLUX_UNSUPPORTED for other types than F32, F16, BF16 and F64
+ * @throws {FluxError} FLUX_BAD_FILE when a tensor has more, FLUX_UNSUPPORTED for other types than F32, F16, BF16, F64, I32 and I64
  */
-export function readScalar(path: string, { name, type, shape, offset, byteLength }: TensorInfo): Promise<number> {
-  if (elementCount(shape) !== 1) throw new FluxError('FLUX_BAD_FILE', `${path}: tensor ${name} has shape [${shape.join(', ')}]; one number is expected`)
-  return withSource(path, async (source) => {
-    const bytes = await source.read(offset, byteLength)
-    if (type === 'F32') return bytes.readFloatLE()
-    if (type === 'F64') return bytes.readDoubleLE()
-    if (type === 'BF16') return Buffer.from([0, 0, ...bytes]).readFloatLE()
-    if (type === 'F16') return fromFloat16(bytes.readUInt16LE())
-    throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; a single number may be F32, F16, BF16 or F64`)
+export async function readScalars(path: string, tensors: readonly TensorInfo[]): Promise<Map<string, number>> {
+  const values = new Map<string, number>()
+  if (tensors.length === 0) return values
+  await withSource(path, async (source) => {
+    for (const tensor of tensors) {
+      const { name, shape, offset, byteLength } = tensor
+      if (elementCount(shape) !== 1) throw new FluxError('FLUX_BAD_FILE', `${path}: tensor ${name} has shape [${shape.join(', ')}]; one number is expected`)
+      values.set(name, numberOf(path, tensor, await source.read(offset, byteLength)))
+    }
   })
+  return values
+}
+
+function numberOf(path: string, { name, type }: TensorInfo, bytes: Buffer): number {
+  if (type === 'F32') return bytes.readFloatLE()
+  if (type === 'F64') return bytes.readDoubleLE()
+  if (type === 'BF16') return Buffer.from([0, 0, ...bytes]).readFloatLE()
+  if (type === 'F16') return fromFloat16(bytes.readUInt16LE())
+  if (type === 'I32') return bytes.readInt32LE()
+  if (type === 'I64') return Number(bytes.readBigInt64LE())
+  throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; a single number may be F32, F16, BF16, F64, I32 or I64`)
 }

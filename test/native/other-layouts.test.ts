@@ -38,6 +38,17 @@ describe('names', () => {
     expect(await predicted(path)).toEqual(expected)
   })
 
+  test.each([
+    ['', 'safetensors'],
+    ['model.diffusion_model.', 'safetensors'],
+    ['', 'gguf'],
+    ['diffusion_model.', 'gguf'],
+  ])("the transformer with norms that are called weights, prefix '%s', in %s", async (prefix, extension) => {
+    const path = await rewrite(official, join(folder, `norm-weights.${extension}`), (name, tensor) => [[prefix + name.replace(/_norm\.scale$/, '_norm.weight'), tensor]])
+    expect(await inspect(path)).toMatchObject({ architecture: 'FLUX.1 with guidance (dev)', problems: [] })
+    expect(await predicted(path)).toEqual(expected)
+  })
+
   test("the autoencoder in diffusers' names", async () => {
     const [weights, latent] = [await goldenWeights('ae-tiny'), goldenFloats('ae-tiny', 'dec-a.in.z')]
     const path = await rewrite(weights, join(folder, 'vae.safetensors'), diffusersAutoencoder)

@@ -106,6 +106,10 @@ describe('inspect', () => {
     expect(await inspected('lora.safetensors', layers)).toMatchObject({ role: 'lora', architecture, problems: [] })
     const more = await inspected('more.safetensors', [...layers, { name: 'lora_unet_else.lora_up.weight', shape: [4, 4] }])
     expect(more).toMatchObject({ role: 'lora', problems: [expect.stringContaining('1 of its tensors belong to nothing here')] })
+    const bias = { name: 'lora_unet_double_blocks_0_img_attn_proj.diff_b', shape: [3072] }
+    const norm = { name: 'lora_te1_text_model_encoder_layers_0_layer_norm1.w_norm', shape: [768] }
+    const whole = 'LoRA, biases, whole differences of rank 4 for FLUX.1: layers 1 in the transformer, 2 in CLIP'
+    expect(await inspected('whole.safetensors', [...layers, bias, norm])).toMatchObject({ role: 'lora', architecture: whole, problems: [] })
     const wrong = await inspected('wrong.safetensors', pair('lora_unet_double_blocks_0_img_attn_proj', 64, 64))
     expect(wrong).toMatchObject({ role: 'lora', problems: [expect.stringContaining('takes 64 numbers')] })
     const other = await inspected('other.safetensors', pair('lora_unet_down_blocks_0_attentions_0_proj_in', 64, 64))

@@ -188,12 +188,14 @@ describe('networkOf', () => {
       'FLUX_UNSUPPORTED',
       /this is a transformer in the names of diffusers; a FLUX transformer is needed/,
     ],
-    [
-      'a LoRA',
-      () => networkOf('flux', modelFileOf([{ name: 'transformer.x.lora_A.weight', shape: [2, 2] }])),
-      'FLUX_UNSUPPORTED',
-      /a LoRA or a similar addition/,
-    ],
+    ...['transformer.x.lora_A.weight', 'double_blocks.0.processor.qkv_lora1.down.weight', 'lycoris_x.hada_w1_a', 'diffusion_model.x.diff_b', 'lora_te1_x.w_norm'].map(
+      (name): [string, () => unknown, string, RegExp] => [
+        `a LoRA with ${name}`,
+        () => networkOf('flux', modelFileOf([{ name, shape: [2, 2] }])),
+        'FLUX_UNSUPPORTED',
+        /a LoRA or a similar addition/,
+      ],
+    ),
     [
       'a missing tensor',
       () => networkOf('flux', without('flux', 'txt_in.bias')),

@@ -45,10 +45,13 @@ function block(name: string): RegExp {
   return new RegExp(`^transformer_blocks\\.(\\d+)\\.attn\\.${name}\\.`)
 }
 
+/** What transformers' files have called the norms' scales since 2026. */
+const NORM_WEIGHTS: Rename = [/^((?:double|single)_blocks\.\d+\..*\b(?:query|key)_norm)\.weight$/, '$1.scale']
+
 /** FLUX transformers in the official names of black-forest-labs/flux or those of diffusers, alone or inside a checkpoint of ComfyUI's kind. */
 export const FLUX_NAMES: NameTable = {
   prefixes: ['model.diffusion_model.', 'diffusion_model.', 'transformer.', ''],
-  renames: DIFFUSERS,
+  renames: [...DIFFUSERS, NORM_WEIGHTS],
   aliases: {},
   ignored: [],
   marks: ['img_in.weight', 'double_blocks.0.img_mod.lin.weight', 'single_blocks.0.linear2.weight'],
