@@ -1,5 +1,7 @@
 export { FluxPipeline } from './pipeline.js'
-export type { GenerateEvent, ImageEvent, LoadOptions, Stage, StageEvent, StepEvent, WarningEvent } from './pipeline.js'
+export type { GenerateEvent, ImageEvent, Stage, StageEvent, StepEvent, WarningEvent } from './events.js'
+export type { LoadOptions } from './load-options.js'
+export type { Job } from './jobs/job.js'
 export type { Estimate } from './estimate.js'
 export type { GenerateOptions, PreviewOptions } from './generate-options.js'
 export type { ModelFiles } from './models/locate.js'
