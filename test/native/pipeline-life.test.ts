@@ -93,7 +93,7 @@ describe('one pipeline', () => {
   })
 
   test('a stream does not begin before it is read', async () => {
-    const events = pipe.stream({ ...SMALL, get prompt() { return 'a red fox' } })
+    const events = pipe.stream(SMALL)
     const job = pipe.submit(SMALL)
     expect(job.position).toBe(0)
     await events.return()

@@ -22,18 +22,18 @@ afterAll(async () => {
 const TRANSFORMER = 'lora_unet_double_blocks_0_img_attn_proj'
 const NOWHERE = 'lora_unet_double_blocks_99_img_attn_proj'
 
-/** A LoRA of rank 4 for layers of 256 by 256 numbers. */
-async function lora(name: string, layers: readonly string[], seed: number, change = (_: Float32Array) => {}): Promise<string> {
+/** A LoRA of rank 4 for layers of `width` by `width` numbers. */
+async function lora(name: string, layers: readonly string[], seed: number, { change = (_: Float32Array) => {}, width = pipe.config.hiddenSize } = {}): Promise<string> {
   const path = join(folder, name)
   const tensor = (name: string, shape: number[], seed: number) => {
-    const data = new Float32Array(4 * 256)
+    const data = new Float32Array(4 * width)
     goldenValues(data, { seed, mean: 0, scale: 0.3 })
     change(data)
     return { name, shape, type: 'F32' as const, data: new Uint8Array(data.buffer) }
   }
   await writeModelFile(path, layers.flatMap((layer, i) => [
-    tensor(`${layer}.lora_down.weight`, [4, 256], seed + 2 * i),
-    tensor(`${layer}.lora_up.weight`, [256, 4], seed + 2 * i + 1),
+    tensor(`${layer}.lora_down.weight`, [4, width], seed + 2 * i),
+    tensor(`${layer}.lora_up.weight`, [width, 4], seed + 2 * i + 1),
   ]))
   return path
 }
@@ -56,14 +56,13 @@ test.each(['written over', 'renamed over'])('a LoRA whose file is %s acts as it 
 
 test('so do those of the text encoders; a prompt beside LoRAs of the transformer alone stays encoded', async () => {
   const encoder = 'lora_te1_text_model_encoder_layers_0_self_attn_q_proj'
-  const { hiddenSize } = pipe.config
-  expect(hiddenSize).toBe(256)
+  const clip = { width: pipe.config.vecInDim }
   const encode = vi.spyOn(T5Encoder.prototype, 'encode')
-  const path = await lora('text.safetensors', [encoder], 1)
+  const path = await lora('text.safetensors', [encoder], 1, clip)
   const first = await drawn(path)
   await drawn(path)
   expect(encode).toHaveBeenCalledTimes(1)
-  await lora('text.safetensors', [encoder], 9)
+  await lora('text.safetensors', [encoder], 9, clip)
   expect((await drawn(path)).equals(first)).toBe(false)
   expect(encode).toHaveBeenCalledTimes(2)
   await drawn(await lora('other.safetensors', [TRANSFORMER], 1))
@@ -86,7 +85,7 @@ test('what does nothing is told in every call, by generate() to onWarning', asyn
 
 test('NaN in a LoRA is an error that names it and the transformer, at the first step; without it the picture is as before', async () => {
   const expected = await pipe.generate(SMALL)
-  const path = await lora('diverged.safetensors', [TRANSFORMER], 1, (data) => (data[5] = NaN))
+  const path = await lora('diverged.safetensors', [TRANSFORMER], 1, { change: (data) => (data[5] = NaN) })
   const steps: number[] = []
   const read = async () => {
     for await (const event of pipe.stream({ ...SMALL, steps: 3, loras: [{ path }] })) if (event.type === 'step') steps.push(event.step)
