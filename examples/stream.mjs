@@ -8,7 +8,7 @@ await mkdir(folder, { recursive: true })
 
 const pipe = await FluxPipeline.load('tiny')
 try {
-  // nothing is computed while the loop's body runs; `break` ends the work
+  // the picture goes on while the loop's body runs; `break` ends the work
   for await (const event of pipe.stream({ prompt, preview: { every: 2 } })) {
     if (event.type === 'step') {
       const { step, steps, ms, preview } = event

@@ -1,16 +1,28 @@
-import type { LoraOptions } from './models/lora.js'
+import { stat } from 'node:fs/promises'
+import type { LoraOptions, LoraPlan } from './models/lora.js'
+
+/** What the networks of a model get of LoRAs, and which files in which state that is of. */
+export interface VersionedPlan extends LoraPlan {
+  version: string
+}
 
 interface Adaptable {
   adapt(loras: readonly LoraOptions[]): Promise<unknown>
 }
 
-/** what networks were given last */
-const given = new WeakMap<Adaptable, string>()
+/** Tells LoRAs apart by path, strength, and size and time of their files: a trainer may write a file anew while the pipeline is open. */
+export async function versionOf(loras: readonly LoraOptions[]): Promise<string> {
+  const files = await Promise.all(loras.map(({ path }) => stat(path, { bigint: true }).catch(() => undefined)))
+  return JSON.stringify([loras, files.map((file) => file && [String(file.mtimeNs), String(file.size)])])
+}
 
-/** Gives a network these LoRAs, unless it has them already. */
+/** what networks were given last */
+const given = new WeakMap<Adaptable, readonly LoraOptions[]>()
+
+/** Gives a network its LoRAs of a plan, unless it has these already. */
 export async function adaptTo(network: Adaptable, loras: readonly LoraOptions[]): Promise<void> {
-  const wanted = JSON.stringify(loras)
-  if (wanted === (given.get(network) ?? '[]')) return
+  const before = given.get(network) ?? []
+  if (loras === before || (loras.length === 0 && before.length === 0)) return
   await network.adapt(loras)
-  given.set(network, wanted)
+  given.set(network, loras)
 }

@@ -42,8 +42,10 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   stepCache?: number
   /** LoRAs that act beside the transformer's weights, all at once; changing them takes milliseconds. @default none */
   loras?: readonly LoraOptions[]
-  /** what each step's event shows, see {@link PreviewOptions}; only `stream()` takes it. @default none */
+  /** what each step's event shows, see {@link PreviewOptions}; `generate()` refuses it. @default none */
   preview?: PreviewOptions
+  /** is called with every warning, see `WarningEvent`, in each call anew; what it throws ends the call */
+  onWarning?: (message: string) => void
   signal?: AbortSignal
 }
 
@@ -73,12 +75,13 @@ export interface Settings {
   loras: readonly LoraOptions[]
   preview: Required<PreviewOptions> | undefined
   encode: EncodeOptions
+  onWarning: ((message: string) => void) | undefined
   signal: AbortSignal | undefined
 }
 
 const KNOWN = [
   'prompt', 'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength',
-  'stepCache', 'loras', 'preview', 'signal', 'format', 'quality', 'compression',
+  'stepCache', 'loras', 'preview', 'onWarning', 'signal', 'format', 'quality', 'compression',
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
 const MAX_STEPS = RANGES.steps.most
@@ -110,6 +113,7 @@ export function completeOptions(
     stepCache = 0,
     loras = [],
     preview,
+    onWarning,
     signal,
     format,
     quality,
@@ -130,6 +134,7 @@ export function completeOptions(
   requireWithin('maxSequenceLength', maxSequenceLength)
   requireWithin('stepCache', stepCache)
   checkLoras(loras)
+  if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
   requireSignal(signal)
   const encode: EncodeOptions = {
     ...(format === undefined ? {} : { format }),
@@ -152,6 +157,7 @@ export function completeOptions(
     loras,
     preview: preview === undefined ? undefined : completePreview(preview),
     encode,
+    onWarning,
     signal,
   }
 }

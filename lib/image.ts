@@ -2,7 +2,7 @@ import { FluxError } from './errors.js'
 import { inBackground } from './background.js'
 import { requireOneOf, requireWhole } from './option-checks.js'
 import type { PngInput } from './png.js'
-import { reserveUserComment, writeUserComment } from './user-comment.js'
+import { checkUserComment, reserveUserComment, writeUserComment } from './user-comment.js'
 
 /** `raw` is the RGB bytes themselves; JPEG, WebP and AVIF need the optional package sharp. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'avif' | 'raw'
@@ -21,7 +21,7 @@ export interface EncodeOptions {
   compression?: PngInput['compression']
   /**
    * how the picture was made, see `formatParameters`: a PNG carries it as text chunk `parameters` (tEXt, or iTXt where the text is not
-   * ASCII), JPEG, WebP and AVIF as EXIF UserComment in UTF-16, `raw` not at all
+   * ASCII), JPEG, WebP and AVIF as EXIF UserComment (UTF-16, beyond 32,500 characters ASCII, up to 65,000), `raw` not at all
    */
   parameters?: string
 }
@@ -76,10 +76,11 @@ export async function encodeImage(rgb: Uint8Array, width: number, height: number
 }
 
 /** Refuses wrong options as {@link encodeImage} does; for callers that have much to do before they encode. */
-export function checkEncodeOptions({ format = 'png', quality, compression }: EncodeOptions): void {
+export function checkEncodeOptions({ format = 'png', quality, compression, parameters = '' }: EncodeOptions): void {
   requireOneOf('format', format, FORMATS)
   if (quality !== undefined) requireLevel('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
   if (compression !== undefined) requireLevel('compression', compression, 0, 9, format === 'png', format)
+  if (format in DEFAULT_QUALITY) checkUserComment(parameters, format)
 }
 
 /** Loads sharp where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
@@ -108,7 +109,7 @@ async function encodeWithSharp(
   // sharp reads the pixels later, in a thread of its own: hence the copy
   const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
   if (!parameters) return picture.toBuffer()
-  return writeUserComment(await picture.withExif(reserveUserComment(parameters, format)).toBuffer(), parameters)
+  return writeUserComment(await picture.withExif(reserveUserComment(parameters)).toBuffer(), parameters)
 }
 
 function requireLength(length: number, width: number, height: number): void {

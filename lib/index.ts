@@ -1,7 +1,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /// <reference types="node" preserve="true" />
 export { FluxPipeline } from './pipeline.js'
-export type { GenerateEvent, ImageEvent, LoadOptions, Stage, StageEvent, StepEvent, WarningEvent } from './pipeline.js'
+export type { GenerateEvent, ImageEvent, Stage, StageEvent, StepEvent, WarningEvent } from './events.js'
+export type { LoadOptions } from './load-options.js'
+export type { Job } from './jobs/job.js'
 export type { Estimate } from './estimate.js'
 export type { GenerateOptions, PreviewOptions } from './generate-options.js'
 export type { ModelFiles } from './models/locate.js'

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os'
+import { onAbort } from './abort.js'
 import { chooseDevice } from './devices.js'
 import { FluxError } from './errors.js'
 import { freeMemory } from './free-memory.js'
@@ -205,14 +206,13 @@ async function free(network: NativeNetwork): Promise<void> {
 
 /** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */
 async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
-  const cancel = () => network.cancel()
-  signal?.addEventListener('abort', cancel, { once: true })
+  const unlisten = signal && onAbort(signal, () => network.cancel())
   try {
     return await work()
   } catch (error) {
     if ((error as Error).message !== 'FLUX_ABORTED') throw fluxError(error)
     throw signal?.aborted ? signal.reason : new FluxError('FLUX_CLOSED', 'ggflux was shut down')
   } finally {
-    signal?.removeEventListener('abort', cancel)
+    unlisten?.()
   }
 }

@@ -1,18 +1,22 @@
 import { basename } from 'node:path'
 import { untilAborted } from './abort.js'
-import { adaptTo } from './adapt-to.js'
+import { adaptTo, versionOf, type VersionedPlan } from './adapt-to.js'
 import { inBackground } from './background.js'
 import { FluxError } from './errors.js'
 import { Estimator, type Estimate } from './estimate.js'
+import type { GenerateEvent, Stage, WarningEvent } from './events.js'
+import { requireFinite } from './finite.js'
 import { totalMemory } from './free-memory.js'
 import { completeOptions, type GenerateOptions, type PreviewOptions, type Settings } from './generate-options.js'
 import { Held } from './held.js'
-import { encodeImage, loadEncoder, type ImageFormat } from './image.js'
+import { checkEncodeOptions, encodeImage, loadEncoder } from './image.js'
+import type { Job, Work } from './jobs/job.js'
+import { JobQueue } from './jobs/job-queue.js'
 import { imageIds, packLatents, unpackLatents } from './latents.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import type { FluxConfig } from './models/layouts/flux.js'
 import type { ModelFiles } from './models/locate.js'
-import { planLoras, type LoraOptions, type LoraPlan } from './models/lora.js'
+import { planLoras, type LoraOptions } from './models/lora.js'
 import { modelDefaults, type ModelDefaults } from './models/model-defaults.js'
 import type { NetworkOptions } from './network.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder } from './nn.js'
@@ -20,63 +24,13 @@ import { openModel } from './open-model.js'
 import { formatParameters } from './parameters.js'
 import { latentPreview, type LatentPreview } from './preview.js'
 import { PromptEncoder } from './prompt-encoder.js'
-import { Queue } from './queue.js'
 import { denoise } from './sampling/denoise.js'
 import { SAMPLERS } from './sampling/samplers.js'
 import { StepCache } from './sampling/step-cache.js'
 import { decodeWithin, type Decode } from './tiled-decode.js'
 
 export type { LoadOptions }
-
-/** What the pipeline is doing; a picture passes through them in this order. */
-export type Stage = 'text' | 'load' | 'denoise' | 'decode'
-
-export interface StageEvent {
-  type: 'stage'
-  stage: Stage
-}
-
-export interface StepEvent {
-  type: 'step'
-  /** from 1 to `steps` */
-  step: number
-  steps: number
-  /** noise level before the step, and after it */
-  sigma: number
-  sigmaNext: number
-  /** milliseconds that the step took */
-  ms: number
-  /** the model was not asked: its velocity was continued from the steps before; only with the option `stepCache` */
-  reused: boolean
-  /** the picture as the model sees it now, RGB bytes; with the option `preview` */
-  preview?: LatentPreview
-}
-
-export interface ImageEvent {
-  type: 'image'
-  /** the file's bytes, or RGB bytes with the format 'raw' */
-  image: Buffer
-  format: ImageFormat
-  width: number
-  height: number
-  seed: number
-  /** how it was made, in A1111's form; it is in the file, too */
-  parameters: string
-  /** text encoders that saw only the beginning of the prompt */
-  truncated: ('t5' | 'clip')[]
-  /** side in pixels of the tiles that were decoded, where memory did not suffice for the whole picture at once */
-  tile?: number
-  /** milliseconds by stage; loading is counted where it happens */
-  timings: Record<Stage, number>
-}
-
-/** Something that the picture does without: it is made, but perhaps not as meant. */
-export interface WarningEvent {
-  type: 'warning'
-  message: string
-}
-
-export type GenerateEvent = StageEvent | StepEvent | WarningEvent | ImageEvent
+export type * from './events.js'
 
 interface Parts {
   name: string
@@ -94,10 +48,9 @@ interface Parts {
 /** FLUX.1 from prompt to picture. Its calls queue: one picture at a time. */
 export class FluxPipeline {
   readonly #parts: Parts
-  readonly #queue = new Queue('the pipeline')
-  readonly #generating = new Set<Promise<Buffer>>()
-  /** the LoRAs of the last picture, and what each network gets of them */
-  #loras: { wanted: string; plan: LoraPlan } | undefined
+  readonly #jobs = new JobQueue()
+  /** of the last picture */
+  #loras: VersionedPlan | undefined
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
@@ -168,23 +121,28 @@ export class FluxPipeline {
    *   FLUX_DEVICE, FLUX_CLOSED; what {@link load} throws, where a network is loaded only now; the signal's reason when aborted
    */
   async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer> {
-    const picture = lastImage(this.stream(options))
-    this.#generating.add(picture)
-    try {
-      return await picture
-    } finally {
-      this.#generating.delete(picture)
-    }
+    const settings = this.#complete(options)
+    if (settings.preview) throw new FluxError('FLUX_BAD_OPTION', 'preview is given to generate(), which shows none; expected it to be left out, or stream() or submit()')
+    return (await this.#submit(settings).result).image
   }
 
   /**
-   * One picture, step by step: stage and step events, then the picture. Nothing is computed between two events unless the next one is
-   * asked for; leaving the loop ends the work and lets the next call in. Until then the others wait.
+   * One picture, step by step: stage, step and warning events, then the picture. It is begun by the first `next()`, and then made whether or not
+   * the next event is asked for. Leaving the loop cancels it.
    *
    * @throws {FluxError} as {@link generate}; wrong options at once, before the first event
    */
   stream(options: GenerateOptions): AsyncGenerator<GenerateEvent, void, undefined> {
-    return this.#generate(completeOptions(options, this.#parts.config, this.#parts.defaults))
+    return this.#follow(this.#complete(options))
+  }
+
+  /**
+   * One picture as a job in the pipeline's queue, for servers: it has an id, a position and any number of readers, none of whom delays it.
+   *
+   * @throws {FluxError} FLUX_BAD_OPTION; everything else is what its `result` rejects with
+   */
+  submit(options: GenerateOptions): Job {
+    return this.#submit(this.#complete(options))
   }
 
   /**
@@ -193,91 +151,115 @@ export class FluxPipeline {
    * @throws {FluxError} as {@link generate}
    */
   async estimate(options: Omit<GenerateOptions, 'prompt'>): Promise<Estimate> {
-    return this.#parts.estimator.estimate(completeOptions({ prompt: '', ...options }, this.#parts.config, this.#parts.defaults))
+    return this.#parts.estimator.estimate(this.#complete({ prompt: '', ...options }))
   }
 
-  async *#generate(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
+  #complete(options: GenerateOptions): Settings {
+    return completeOptions(options, this.#parts.config, this.#parts.defaults)
+  }
+
+  async *#follow(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
+    const job = this.#submit(settings)
+    try {
+      for await (const event of job.events()) {
+        settings.signal?.throwIfAborted()
+        yield event
+      }
+    } finally {
+      job.cancel()
+    }
+  }
+
+  /** Refuses before any work what would fail in the end. */
+  #submit(settings: Settings): Job {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
-    const { name, prompts, transformer, estimator, previewDecoder } = this.#parts
-    if (preview?.method === 'taef1' && !previewDecoder) {
+    if (preview?.method === 'taef1' && !this.#parts.previewDecoder) {
       throw new FluxError('FLUX_BAD_OPTION', "preview.method is 'taef1', but the model has no previewDecoder: give the file of TAEF1's decoder to load, or take 'linear'")
     }
-    const { format = 'png' } = encode
-    const timings: Record<Stage, number> = { text: 0, load: 0, denoise: 0, decode: 0 }
-    const leave = await this.#queue.enter(signal)
-    try {
-      await loadEncoder(format)
-      yield { type: 'stage', stage: 'text' }
-      let clock = performance.now()
-      const lap = (): number => -clock + (clock = performance.now())
-      const loras = yield* this.#plan(settings.loras)
-      const known = prompts.remembers(prompt, settings.maxSequenceLength, loras)
-      const { txt, vec, truncated } = await prompts.encode(prompt, settings.maxSequenceLength, loras, signal)
-      timings.text = lap()
-      if (!known) estimator.learn('text', settings, timings.text)
-
-      if (!transformer.loaded) yield { type: 'stage', stage: 'load' }
-      lap()
-      const flux = await transformer.get(signal)
-      await adaptTo(flux, loras.flux)
-      timings.load = lap()
-
-      yield { type: 'stage', stage: 'denoise' }
-      lap()
-      const [rows, columns] = [height / 8, width / 8]
-      const img = packLatents(await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]), rows, columns)
-      const imgIds = imageIds(rows / 2, columns / 2)
-      const given = { imgIds, txt, vec, ...(guidance === undefined ? {} : { guidance }), ...(signal ? { signal } : {}) }
-      const predict = async (img: Float32Array, timestep: number) => {
-        const began = performance.now()
-        const velocity = await flux.predict({ img, timestep, ...given })
-        estimator.learn('step', settings, performance.now() - began)
-        return velocity
-      }
-      const cache = settings.stepCache > 0 ? new StepCache(predict, settings.stepCache) : undefined
-      let latents = img
-      for await (const state of denoise({ predict: cache?.predict ?? predict, latents: img, sigmas, sampler: SAMPLERS[sampler], signal })) {
-        const { step, steps, sigma, sigmaNext } = state
-        latents = state.latents
-        const ms = lap()
-        timings.denoise += ms
-        const show = preview && step % preview.every === 0
-        const shown = show ? { preview: await this.#preview(state.denoised, rows, columns, preview.method, signal) } : {}
-        yield { type: 'step', step, steps, sigma, sigmaNext, ms, reused: cache?.reused ?? false, ...shown }
-        lap()
-      }
-
-      yield { type: 'stage', stage: 'decode' }
-      lap()
-      // each frees what it computed with before the other begins: at 1024 x 1024 gigabytes
-      await flux.trim()
-      const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
-      await (await this.#parts.vae.get(signal)).trim()
-      const steps = sigmas.length - 1
-      const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
-      const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
-      const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: name, extra })
-      const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
-      timings.decode = lap()
-      if (tile === undefined) estimator.learn('decode', settings, timings.decode)
-      yield { type: 'image', image, format, width, height, seed, parameters, truncated, ...(tile === undefined ? {} : { tile }), timings }
-    } finally {
-      leave()
-    }
+    const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
+    const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
+    const steps = sigmas.length - 1
+    const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: this.#parts.name, extra })
+    checkEncodeOptions({ ...encode, parameters })
+    return this.#jobs.add((signal) => this.#make(settings, parameters, signal), signal)
   }
 
-  /** What each network gets of the LoRAs; what in their files does nothing is told once. */
-  async *#plan(loras: readonly LoraOptions[]): AsyncGenerator<WarningEvent, LoraPlan> {
-    const wanted = JSON.stringify(loras)
-    if (this.#loras?.wanted === wanted) return this.#loras.plan
-    const plan = await planLoras(loras, this.#parts.configs)
-    this.#loras = { wanted, plan }
-    for (const [i, [name, ...others]] of plan.left.entries()) {
-      if (name === undefined) continue
-      const names = others.length === 0 ? `tensor ${name} belongs` : `${others.length + 1} tensors, ${name} first, belong`
-      yield { type: 'warning', message: `${loras[i]!.path}: ${names} to no layer of the model, and will do nothing` }
+  async *#make(settings: Settings, parameters: string, signal: AbortSignal): ReturnType<Work> {
+    const { prompt, width, height, sigmas, guidance, seed, sampler, encode, onWarning } = settings
+    const { prompts, transformer, estimator } = this.#parts
+    const { format = 'png' } = encode
+    const timings: Record<Stage, number> = { text: 0, load: 0, denoise: 0, decode: 0 }
+    const warning = (message: string): WarningEvent => {
+      onWarning?.(message)
+      return { type: 'warning', message }
     }
-    return plan
+    await loadEncoder(format)
+    yield { type: 'stage', stage: 'text' }
+    let clock = performance.now()
+    const lap = (): number => -clock + (clock = performance.now())
+    const loras = await this.#plan(settings.loras)
+    for (const message of unmatched(settings.loras, loras)) yield warning(message)
+    const known = prompts.remembers(prompt, settings.maxSequenceLength, loras)
+    const { txt, vec, truncated } = await prompts.encode(prompt, settings.maxSequenceLength, loras, signal)
+    timings.text = lap()
+    if (!known) estimator.learn('text', settings, timings.text)
+
+    if (!transformer.loaded) yield { type: 'stage', stage: 'load' }
+    const flux = await transformer.get(signal)
+    await adaptTo(flux, loras.flux)
+    timings.load = lap()
+
+    yield { type: 'stage', stage: 'denoise' }
+    const [rows, columns] = [height / 8, width / 8]
+    let latents = packLatents(await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]), rows, columns)
+    const given = { imgIds: imageIds(rows / 2, columns / 2), txt, vec, signal, ...(guidance === undefined ? {} : { guidance }) }
+    let asked = false
+    const predict = async (img: Float32Array, timestep: number) => {
+      asked = true
+      const began = performance.now()
+      const velocity = await flux.predict({ img, timestep, ...given })
+      estimator.learn('step', settings, performance.now() - began)
+      requireFinite(velocity, `the transformer's prediction at noise level ${timestep}`, flux.path, loras.flux)
+      return velocity
+    }
+    const evaluate = settings.stepCache > 0 ? new StepCache(predict, settings.stepCache).predict : predict
+    let { preview } = settings
+    for await (const state of denoise({ predict: evaluate, latents, sigmas, sampler: SAMPLERS[sampler], signal })) {
+      const { step, steps, sigma, sigmaNext } = state
+      latents = state.latents
+      const ms = lap()
+      timings.denoise += ms
+      let shown: { preview?: LatentPreview } = {}
+      if (preview && step % preview.every === 0) {
+        try {
+          shown = { preview: await this.#preview(state.denoised, rows, columns, preview.method, signal) }
+        } catch (error) {
+          if (signal.aborted || !(error instanceof FluxError)) throw error
+          preview = undefined
+          yield warning(`the preview of step ${step} failed, and there will be no more: ${error.message}`)
+        }
+      }
+      yield { type: 'step', step, steps, sigma, sigmaNext, ms, reused: !asked, ...shown }
+      asked = false
+      lap()
+    }
+
+    yield { type: 'stage', stage: 'decode' }
+    // each frees what it computed with before the other begins: at 1024 x 1024 gigabytes
+    await flux.trim()
+    const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
+    await (await this.#parts.vae.get(signal)).trim()
+    const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
+    timings.decode = lap()
+    if (tile === undefined) estimator.learn('decode', settings, timings.decode)
+    return { type: 'image', image, format, width, height, seed, parameters, truncated, ...(tile === undefined ? {} : { tile }), timings }
+  }
+
+  /** What each network gets of the LoRAs, of their files as they are now. */
+  async #plan(loras: readonly LoraOptions[]): Promise<VersionedPlan> {
+    const version = await versionOf(loras)
+    if (this.#loras?.version === version) return this.#loras
+    return (this.#loras = { ...(await planLoras(loras, this.#parts.configs)), version })
   }
 
   async #preview(
@@ -285,7 +267,7 @@ export class FluxPipeline {
     rows: number,
     columns: number,
     method: PreviewOptions['method'],
-    signal?: AbortSignal,
+    signal: AbortSignal,
   ): Promise<LatentPreview> {
     if (method === 'linear') {
       return latentPreview(unpackLatents(denoised, rows, columns), rows, columns, 1, this.#parts.defaults.latentRgb)
@@ -293,7 +275,8 @@ export class FluxPipeline {
     const [width, height] = [8 * columns, 8 * rows]
     if (method === 'taef1') {
       const decoder = await this.#parts.previewDecoder!.get(signal)
-      const image = await decoder.decode(unpackLatents(denoised, rows, columns), rows, columns, signal ? { signal } : {})
+      const image = await decoder.decode(unpackLatents(denoised, rows, columns), rows, columns, { signal })
+      requireFinite(image, 'the output of the preview decoder', decoder.path)
       const rgb = await inBackground('toBytes', [image, width, height], [image.buffer as ArrayBuffer])
       return { data: Buffer.from(rgb.buffer), width, height }
     }
@@ -305,24 +288,21 @@ export class FluxPipeline {
    * @param packed [rows / 2 * columns / 2, 64]
    * @returns rgb [8 rows, 8 columns, 3], and the side of the tiles, if any
    */
-  async #decode(packed: Float32Array, rows: number, columns: number, signal?: AbortSignal): Promise<{ rgb: Uint8Array<ArrayBuffer>; tile?: number }> {
+  async #decode(packed: Float32Array, rows: number, columns: number, signal: AbortSignal): Promise<{ rgb: Uint8Array<ArrayBuffer>; tile?: number }> {
     const vae = await this.#parts.vae.get(signal)
-    const decode: Decode = (latents, height, width) => vae.decode(latents, height, width, signal ? { signal } : {})
+    const decode: Decode = (latents, height, width) => vae.decode(latents, height, width, { signal })
     const { image, ...tiling } = await decodeWithin(decode, unpackLatents(packed, rows, columns), rows, columns)
+    requireFinite(image, 'the output of the decoder', vae.path)
     return { rgb: await inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer]), ...tiling }
   }
 
-  /**
-   * Waits for the picture that `generate()` is making, refuses those that wait, frees all memory at once. A `stream()` is not waited for,
-   * since nobody may be reading it: its next step is refused with FLUX_CLOSED. Idempotent.
-   */
+  /** Cancels what runs and what waits with FLUX_CLOSED, then frees all memory. Idempotent. */
   close(): Promise<void> {
     return (this.#closing ??= this.#close())
   }
 
   async #close(): Promise<void> {
-    this.#queue.close()
-    await Promise.allSettled(this.#generating)
+    await this.#jobs.close(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
     const { transformer, prompts, vae, previewDecoder } = this.#parts
     await Promise.all([transformer, prompts.t5, prompts.clip, vae, previewDecoder].map((held) => held?.close()))
   }
@@ -332,7 +312,11 @@ export class FluxPipeline {
   }
 }
 
-async function lastImage(events: AsyncGenerator<GenerateEvent, void, undefined>): Promise<Buffer> {
-  for await (const event of events) if (event.type === 'image') return event.image
-  throw new FluxError('FLUX_CLOSED', 'the pipeline was closed before the picture was finished')
+/** Says of each LoRA what in its file does nothing. */
+function unmatched(loras: readonly LoraOptions[], { left }: VersionedPlan): string[] {
+  return left.flatMap(([name, ...others], i) => {
+    if (name === undefined) return []
+    const names = others.length === 0 ? `tensor ${name} belongs` : `${others.length + 1} tensors, ${name} first, belong`
+    return [`${loras[i]!.path}: ${names} to no layer of the model, and will do nothing`]
+  })
 }

@@ -1,6 +1,7 @@
-import { adaptTo } from './adapt-to.js'
+import { adaptTo, type VersionedPlan } from './adapt-to.js'
+import { requireFinite } from './finite.js'
 import type { Held } from './held.js'
-import type { LoraOptions, LoraPlan } from './models/lora.js'
+import type { LoraOptions } from './models/lora.js'
 import type { ClipTextEncoder, T5Encoder } from './nn.js'
 import type { ClipTokenizer } from './tokenizers/clip.js'
 import type { T5Tokenizer } from './tokenizers/t5.js'
@@ -16,14 +17,14 @@ export interface PromptEmbedding {
 }
 
 /** LoRAs that have something for the encoders. */
-export type EncoderLoras = Pick<LoraPlan, 't5' | 'clip'>
+export type EncoderLoras = Pick<VersionedPlan, 't5' | 'clip' | 'version'>
 
 /** 8 MB each at full size. */
 const REMEMBERED = 4
 
 /**
- * From a prompt to its embedding: both tokenizers, both encoders. The last embeddings are remembered, so that one prompt with many seeds is
- * encoded once.
+ * From a prompt to its embedding: both tokenizers, both encoders. The embeddings that were used last are remembered, so that one prompt with many
+ * seeds is encoded once.
  */
 export class PromptEncoder {
   readonly #t5Tokenizer: T5Tokenizer
@@ -53,20 +54,30 @@ export class PromptEncoder {
    */
   async encode(prompt: string, maxSequenceLength: number, loras: EncoderLoras, signal?: AbortSignal): Promise<PromptEmbedding> {
     const asked = key(prompt, maxSequenceLength, loras)
-    const known = this.#remembered.get(asked)
-    if (known) return known
-
-    const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
-    const clipTokens = this.#clipTokenizer.encode(prompt)
-    const options = signal ? { signal } : {}
-    const txt = await this.#use(this.t5, loras.t5, signal, (t5) => t5.encode(t5Tokens.ids, options))
-    const { pooled } = await this.#use(this.clip, loras.clip, signal, (clip) => clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options }))
-
-    const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
-    const embedding = { txt, vec: pooled, truncated }
+    const embedding = this.#remembered.get(asked) ?? (await this.#compute(prompt, maxSequenceLength, loras, signal))
+    // in the order of use: the first is the one that was not needed for the longest time
+    this.#remembered.delete(asked)
     this.#remembered.set(asked, embedding)
     if (this.#remembered.size > REMEMBERED) this.#remembered.delete(this.#remembered.keys().next().value!)
     return embedding
+  }
+
+  async #compute(prompt: string, maxSequenceLength: number, loras: EncoderLoras, signal: AbortSignal | undefined): Promise<PromptEmbedding> {
+    const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
+    const clipTokens = this.#clipTokenizer.encode(prompt)
+    const options = signal ? { signal } : {}
+    const txt = await this.#use(this.t5, loras.t5, signal, async (t5) => {
+      const states = await t5.encode(t5Tokens.ids, options)
+      requireFinite(states, 'the output of the T5 encoder', t5.path, loras.t5)
+      return states
+    })
+    const vec = await this.#use(this.clip, loras.clip, signal, async (clip) => {
+      const { pooled } = await clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options })
+      requireFinite(pooled, 'the output of the CLIP encoder', clip.path, loras.clip)
+      return pooled
+    })
+    const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
+    return { txt, vec, truncated }
   }
 
   async #use<N extends T5Encoder | ClipTextEncoder, R>(
@@ -85,4 +96,5 @@ export class PromptEncoder {
   }
 }
 
-const key = (prompt: string, maxSequenceLength: number, { t5, clip }: EncoderLoras): string => JSON.stringify([maxSequenceLength, prompt, t5, clip])
+const key = (prompt: string, maxSequenceLength: number, { t5, clip, version }: EncoderLoras): string =>
+  JSON.stringify([maxSequenceLength, prompt, t5.length + clip.length > 0 ? version : ''])

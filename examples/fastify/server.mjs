@@ -45,6 +45,7 @@ app.post('/images', { schema: { body: schema } }, picture)
 
 app.get('/images/stream', { schema: { querystring: schema } }, async (request, reply) => {
   const options = /** @type {import('ggflux').GenerateOptions} */ (request.query)
+  // a client that reads slowly, or not at all, delays nobody: its events wait, and the picture is made meanwhile
   const events = pipe.stream({ ...options, preview: { every: 1 }, signal: untilClosed(reply) })
   return reply.type('text/event-stream').send(Readable.from(serverSent(events)))
 })

@@ -6,7 +6,7 @@ import { SCHEDULERS } from '../sampling/schedule.js'
 import { addLora, parseNumber, parseNumbers } from './arguments.js'
 import { interruptible } from './interrupt.js'
 import { addMachineOptions, addModelOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
-import { checkTarget, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
+import { checkTarget, keepPicture, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
 import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
 
@@ -119,6 +119,7 @@ async function makePicture(
   const loadMs = performance.now() - began
   try {
     let steps = 0
+    let preview = options.preview
     for await (const event of pipe.stream(settings)) {
       if (event.type === 'image') {
         signal.throwIfAborted()
@@ -128,7 +129,14 @@ async function makePicture(
       }
       if (event.type === 'step') {
         steps = event.steps
-        if (event.preview && options.preview !== undefined) await writePreview(event.preview, options.preview)
+        if (event.preview && preview !== undefined) {
+          try {
+            await writePreview(event.preview, preview)
+          } catch (error) {
+            await report.event({ type: 'warning', message: `${preview}: the preview of step ${event.step} cannot be written, and there will be no more: ${(error as Error).message}` })
+            preview = undefined
+          }
+        }
       }
       await report.event(event)
     }
@@ -171,9 +179,16 @@ async function writePreview({ data, width, height }: LatentPreview, path: string
   await replaceFile(path, await encodeImage(data, width, height, { format: pictureFormat(path) }))
 }
 
-/** Returns the path. */
+/** Returns the path. A picture that finds no room where it should go is kept elsewhere, and the error says where. */
 async function writePicture({ image, seed, format }: ImageEvent, { output }: Options): Promise<string> {
-  if (output === undefined) return writeNewFile(`ggflux-${seed}`, format === 'jpeg' ? 'jpg' : format, image)
-  await (output === '-' ? writeStdout(image) : replaceFile(output, image))
-  return output
+  const [stem, suffix] = [`ggflux-${seed}`, format === 'jpeg' ? 'jpg' : format]
+  try {
+    if (output === undefined) return await writeNewFile(stem, suffix, image)
+    await (output === '-' ? writeStdout(image) : replaceFile(output, image))
+    return output
+  } catch (error) {
+    const kept = await keepPicture(stem, suffix, image)
+    const where = kept ? `the picture is in ${kept}` : 'there was no other place for the picture'
+    throw new FluxError('FLUX_BAD_FILE', `${output === '-' ? 'stdout' : (output ?? `${stem}.${suffix}`)} cannot be written: ${(error as Error).message}; ${where}`, { cause: error })
+  }
 }

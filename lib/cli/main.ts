@@ -8,6 +8,7 @@ import { devicesCommand } from './devices.js'
 import { reportFailure } from './failure.js'
 import { generateCommand } from './generate.js'
 import { inspectCommand } from './inspect.js'
+import { survivePipes } from './output.js'
 import { pullCommand } from './pull.js'
 import { rpcServerCommand } from './rpc-server.js'
 import { synthCommand } from './synth.js'
@@ -45,8 +46,7 @@ pullCommand(program)
 rpcServerCommand(program)
 synthCommand(program)
 
-// whoever read our output has gone (`ggflux … | head -1`)
-process.stdout.on('error', () => process.exit(1))
+survivePipes()
 
 try {
   await program.parseAsync()

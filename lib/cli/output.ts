@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { access, constants, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { dirname, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
 import type { ImageFormat } from '../index.js'
@@ -29,9 +30,10 @@ export function pictureFormat(path: string): ImageFormat {
 /**
  * Finds out before the work whether a file can be written.
  *
- * @throws {FluxError} FLUX_BAD_FILE when it is a folder or may not be written, FLUX_NOT_FOUND when its folder does not exist
+ * @throws {FluxError} FLUX_BAD_OPTION without a name, FLUX_BAD_FILE when it is a folder or may not be written, FLUX_NOT_FOUND when its folder does not exist
  */
 export async function checkTarget(path: string): Promise<void> {
+  if (path === '') throw new FluxError('FLUX_BAD_OPTION', "the name of the file to write is ''; expected a path")
   const folder = dirname(resolve(path))
   const refuse = (code: 'FLUX_BAD_FILE' | 'FLUX_NOT_FOUND', why: string): never => {
     throw new FluxError(code, `${path} cannot be written: ${why}`)
@@ -82,6 +84,30 @@ export async function writeNewFile(stem: string, suffix: string, bytes: Uint8Arr
       throw error
     }
   }
+}
+
+/** Puts a picture into the working directory or, where that cannot be, among the temporary files. Returns the path, if it could be written at all. */
+export async function keepPicture(stem: string, suffix: string, bytes: Uint8Array): Promise<string | undefined> {
+  for (const folder of ['', tmpdir()]) {
+    try {
+      return await writeNewFile(join(folder, stem), suffix, bytes)
+    } catch {
+      // the next place
+    }
+  }
+  return undefined
+}
+
+/**
+ * What cannot be written to stdout or stderr does not end the work: there may be a file to write. stderr is only for people, so nobody misses it;
+ * for stdout the exit code becomes 1, with a word on stderr unless its reader has simply gone (`ggflux … | head -1`).
+ */
+export function survivePipes(): void {
+  process.stderr.on('error', () => {})
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (!process.exitCode && error.code !== 'EPIPE') process.stderr.write(`ggflux: stdout cannot be written: ${error.message}\n`)
+    process.exitCode = 1
+  })
 }
 
 /** Writes to stdout and waits until it is taken. */

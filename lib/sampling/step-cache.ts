@@ -16,6 +16,9 @@ const MOST_REUSED = 4
  * error of interpolation a derivative times the product of the distances. The next velocity is continued as long as the error that this foresees
  * stays below `tolerance`, relative to the velocity's length, and at most four times in a row; otherwise the model is asked.
  *
+ * A sampler of higher order may ask again at a noise level, since the state has changed there: where the first velocity was evaluated, the second is as
+ * well, and takes its place. One that goes back to a higher level (restart sampling) begins a new way, of which nothing is known.
+ *
  * The idea is that of caches for diffusion transformers that forecast features (Liu et al. 2025, "From Reusing to Forecasting"), at the model's
  * output instead of inside it, with a step size control as in solvers of differential equations.
  */
@@ -28,6 +31,8 @@ export class StepCache {
   #growth = Infinity
   /** in a row */
   #reused = 0
+  /** noise level that was asked for last */
+  #last = Infinity
 
   /** @param tolerance relative error of a velocity, above 0 */
   constructor(predict: Predict, tolerance: number) {
@@ -35,21 +40,20 @@ export class StepCache {
     this.#tolerance = tolerance
   }
 
-  /** whether the last velocity was continued, and the model not asked */
-  get reused(): boolean {
-    return this.#reused > 0
-  }
-
   predict: Predict = async (x, sigma) => {
-    const distances = this.#known.reduce((product, known) => product * Math.abs(sigma - known.sigma), 1)
-    if (this.#reused < MOST_REUSED && this.#growth * distances <= this.#tolerance) {
+    if (sigma > this.#last) [this.#known, this.#growth] = [[], Infinity]
+    this.#last = sigma
+    const others = this.#known.filter((known) => known.sigma !== sigma)
+    const again = others.length < this.#known.length
+    const distances = others.reduce((product, known) => product * Math.abs(sigma - known.sigma), 1)
+    if (!again && this.#reused < MOST_REUSED && this.#growth * distances <= this.#tolerance) {
       this.#reused++
       return this.#continued(sigma)
     }
     this.#reused = 0
     const velocity = await this.#predict(x, sigma)
-    if (this.#known.length > DEGREE) this.#growth = relativeError(this.#continued(sigma), velocity) / distances
-    this.#known = [{ sigma, velocity }, ...this.#known.slice(0, DEGREE)]
+    if (others.length > DEGREE) this.#growth = relativeError(this.#continued(sigma), velocity) / distances
+    this.#known = [{ sigma, velocity }, ...others.slice(0, DEGREE)]
     return velocity
   }
 

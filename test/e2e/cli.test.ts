@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -162,6 +162,64 @@ describe('generate', () => {
   })
 })
 
+describe('streams that fail', () => {
+  const args = ['generate', 'a red circle', '--seed', '1', '--show', 'none', ...SMALL]
+  const run = (more: string[], stdio: ('ignore' | 'pipe' | number)[]) =>
+    spawnSync(process.execPath, [MAIN, ...args, ...more], { cwd: folder, env, stdio, encoding: 'utf8' })
+
+  test('a full stdout: the picture is kept in a file, which is told', ({ skip }) => {
+    skip(!existsSync('/dev/full'), 'there is no /dev/full here')
+    const full = openSync('/dev/full', 'w')
+    const { status, stderr } = run(['-o', '-'], ['ignore', full, 'pipe'])
+    expect(status).toBe(1)
+    expect(stderr).toMatch(/stdout cannot be written: ENOSPC.*; the picture is in ggflux-1\.png\n$/)
+    expect(read('ggflux-1.png').subarray(0, 8)).toEqual(PNG)
+    const events = run(['-o', 'events.png', '--json'], ['ignore', full, 'pipe'])
+    closeSync(full)
+    expect(events).toMatchObject({ status: 1, stderr: expect.stringMatching(/^ggflux: stdout cannot be written: ENOSPC.*\n$/m) as string })
+    expect(read('events.png').equals(read('ggflux-1.png'))).toBe(true)
+  })
+
+  test('a full stderr: the picture is made', ({ skip }) => {
+    skip(!existsSync('/dev/full'), 'there is no /dev/full here')
+    const full = openSync('/dev/full', 'w')
+    expect(run(['-o', 'a.png'], ['ignore', 'pipe', full])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^a\.png /) as string })
+    closeSync(full)
+    expect(read('a.png').subarray(0, 8)).toEqual(PNG)
+  })
+
+  test.each([
+    ['stderr', 0, '-o a.png 2>&1 >/dev/null'],
+    ['stdout', 1, '-o a.png --json --quiet'],
+    ['stdout that takes the picture', 1, '-o - --quiet'],
+  ])('whoever reads %s goes away: the picture is in a file', (_, status, more) => {
+    const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(' ')
+    const shell = spawnSync('bash', ['-c', `${quoted} ${more} | true; echo \${PIPESTATUS[0]}`], { cwd: folder, env, encoding: 'utf8' })
+    expect(shell.stdout.trim()).toBe(String(status))
+    const names = readdirSync(folder)
+    expect(names).toEqual([more.startsWith('-o -') ? 'ggflux-1.png' : 'a.png'])
+    expect(read(names[0]!).subarray(0, 8)).toEqual(PNG)
+  })
+
+  test('a preview that cannot be written any more is told once, and the picture is made', () => {
+    mkdirSync(join(folder, 'previews'))
+    // the folder goes when the first step is told
+    const script = `
+      const { rmSync } = require('node:fs')
+      const write = process.stdout.write.bind(process.stdout)
+      process.stdout.write = (text, ...rest) => {
+        if (String(text).includes('"stage":"text"')) rmSync('previews', { recursive: true })
+        return write(text, ...rest)
+      }`
+    const preload = join(folder, 'preload.cjs')
+    writeFileSync(preload, script)
+    const child = spawnSync(process.execPath, ['--require', preload, MAIN, ...args, '--json', '--preview', 'previews/step.png', '-o', 'a.png'], { cwd: folder, env, encoding: 'utf8' })
+    const events = child.stdout.trimEnd().split('\n').map((line) => JSON.parse(line))
+    expect(events.filter(({ type }) => type === 'warning').map(({ message }) => message)).toEqual([expect.stringMatching(/^previews\/step\.png: the preview of step 1 cannot be written/)])
+    expect([child.status, events.at(-1).path]).toEqual([0, 'a.png'])
+  })
+})
+
 describe('a terminal', () => {
   test('sees one line that tells stage, step and time left, and loses it at the end', ({ skip }) => {
     const probe = spawnSync('script', ['-qec', 'true', '/dev/null'])
@@ -238,6 +296,8 @@ describe('wrong inputs', () => {
     ['a suffix of no picture', ['-o', 'a.gif'], /a\.gif: \.gif is no picture format.*\.webp/],
     ['options of a preview that is not there', ['--preview-every', '2'], /--preview is missing/],
     ['two things for stdout', ['-o', '-', '--json'], /--json and -o -/],
+    ['a picture without a name', ['-o', ''], /file to write is ''/],
+    ['a preview without a name', ['--preview', ''], /file to write is ''/],
   ])('%s: exit code 2', (_, args, message) => {
     expectFailure(ggflux('generate', 'a', ...args), 2, message)
   })

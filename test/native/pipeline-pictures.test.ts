@@ -4,7 +4,8 @@ import { runInNewContext } from 'node:vm'
 import sharp from 'sharp'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import type { GenerateOptions } from '../../lib/generate-options.js'
-import { ClipTextEncoder, T5Encoder } from '../../lib/nn.js'
+import { FluxError } from '../../lib/errors.js'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import type { FluxPipeline } from '../../lib/pipeline.js'
 import { patience } from '../support/patience.js'
 import { collect, loadTiny, SMALL, streamed } from '../support/tiny.js'
@@ -58,6 +59,12 @@ describe('text encoders', () => {
     for (const prompt of ['1', '2', '3', '4']) await pipe.generate({ ...fresh, prompt })
     await pipe.generate(fresh)
     expect(encode, 'forgotten by then').toHaveBeenCalledTimes(7)
+  })
+
+  test('which are those that were used last: a prompt that comes back all the time is encoded once', async () => {
+    const encode = vi.spyOn(T5Encoder.prototype, 'encode')
+    for (const prompt of ['always', 'one', 'always', 'two', 'always', 'three', 'always', 'four', 'always', 'five', 'always']) await pipe.generate({ ...SMALL, prompt })
+    expect(encode).toHaveBeenCalledTimes(6)
   })
 
   test('progress of loading rises to 1, also when networks are loaded during the picture', async () => {
@@ -123,6 +130,36 @@ describe('previews', () => {
   })
 })
 
+test('generate() refuses a preview, which nobody would see', async () => {
+  const options: GenerateOptions = { ...SMALL, preview: { method: 'autoencoder' } }
+  await expect(pipe.generate(options)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^preview .*stream\(\)/) as string })
+})
+
+test('a preview that fails is a warning, and there are no more; the picture is made', async () => {
+  const expected = await streamed(pipe, { ...SMALL, steps: 2 })
+  vi.spyOn(Autoencoder.prototype, 'decode').mockRejectedValueOnce(new FluxError('FLUX_BAD_FILE', 'no preview today'))
+  const warned: string[] = []
+  const events = await collect(pipe.stream({ ...SMALL, steps: 2, preview: { method: 'autoencoder' }, onWarning: (message) => warned.push(message) }))
+  expect(events.map(({ type }) => type)).toEqual(['stage', 'stage', 'warning', 'step', 'step', 'stage', 'image'])
+  expect(warned).toEqual([expect.stringMatching(/^the preview of step 1 failed, .*no preview today/)])
+  expect(events.filter((event) => event.type === 'step' && event.preview)).toEqual([])
+  expect((events.at(-1) as { image: Buffer }).image.equals(expected.image)).toBe(true)
+})
+
+test.each([
+  ['T5 encoder', T5Encoder, 'encode', (gives: Float32Array) => gives],
+  ['CLIP encoder', ClipTextEncoder, 'encode', (pooled: Float32Array) => ({ pooled })],
+  ['transformer', FluxTransformer, 'predict', (gives: Float32Array) => gives],
+  ['decoder', Autoencoder, 'decode', (gives: Float32Array) => gives],
+] as const)('numbers of the %s that are not finite are an error, not a black picture', async (what, network, call, as) => {
+  const infinite = new Float32Array(8).fill(1)
+  infinite[5] = -Infinity
+  const spy = vi.spyOn(network.prototype as unknown as Record<string, () => Promise<unknown>>, call).mockResolvedValueOnce(as(infinite))
+  const message = expect.stringMatching(new RegExp(`models/tiny/.*${what}.*-Infinity; expected finite numbers`)) as string
+  await expect(pipe.generate({ ...SMALL, steps: 3, prompt: `not finite: ${what}` })).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message })
+  expect(spy, 'at the first one').toHaveBeenCalledTimes(1)
+})
+
 describe('prompts', () => {
   test.each([
     ['empty', ''],
@@ -139,6 +176,15 @@ describe('prompts', () => {
     expect(comments).toEqual([{ keyword: 'parameters', text: Buffer.from(parameters).toString().replaceAll('\0', '') }])
     expect(parameters.startsWith(prompt.trim())).toBe(true)
     expect(truncated).toEqual(prompt.length > 1000 ? ['t5', 'clip'] : [])
+  })
+
+  test.each(['jpeg', 'webp', 'avif'] as const)('the format %s carries the longest in ASCII, and refuses a longer one before any work', async (format) => {
+    const { image, parameters } = await streamed(pipe, { ...SMALL, prompt: 'x'.repeat(32_768), format })
+    expect((await sharp(image).metadata()).exif!.includes(parameters)).toBe(true)
+    const encode = vi.spyOn(T5Encoder.prototype, 'encode')
+    const tooLong = { code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^parameters .* has 32\d{3} characters/) as string }
+    await expect(pipe.generate({ ...SMALL, prompt: 'ü'.repeat(32_768), format })).rejects.toMatchObject(tooLong)
+    expect(encode).not.toHaveBeenCalled()
   })
 
   test.each(['jpeg', 'webp', 'avif'] as const)('the format %s carries them as well', async (format) => {

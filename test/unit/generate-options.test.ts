@@ -37,6 +37,7 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   maxSequenceLength: [...WRONG, ...NUMBERS, 0, 15, 513, 20.5],
   stepCache: [...WRONG, ...NUMBERS, 1.1],
   loras: [null, NaN, {}, 'x', ['euler'], [{}], [{ path: 5 }], [{ path: '' }], [{ path: 'x', scale: '1' }], [{ path: 'x', scale: 101 }], Array(65).fill({ path: 'x' })],
+  onWarning: [null, NaN, {}, 'warn', true],
   signal: [...WRONG, 'abort', true, { aborted: false }],
   format: [...WRONG, ...NAMES, 'PNG', 'gif'],
   quality: [...WRONG, ...NUMBERS, 0, 101, 50.5],

@@ -96,6 +96,13 @@ test.each(['jpeg', 'webp', 'avif'] as const)('%s holds the picture and its text 
   expect(plain.length).toBeLessThan(file.length)
 })
 
+test.each(['jpeg', 'webp', 'avif'] as const)('%s carries the longest text that is allowed, in ASCII and beyond', async (format) => {
+  for (const parameters of ['a line\n(x)'.padEnd(65_000, '.'), 'ü'.repeat(32_500)]) {
+    const file = await encodeImage(smooth(8, 8), 8, 8, { format, parameters })
+    expect(userComment((await sharp(file).metadata()).exif!) === parameters).toBe(true)
+  }
+})
+
 /** the tag UserComment (0x9286) of the Exif directory (0x8769), by the charset that stands before the text */
 function userComment(exif: Buffer): string {
   const tiff = exif.subarray(exif.indexOf('II*\0', 'latin1'))
@@ -107,7 +114,9 @@ function userComment(exif: Buffer): string {
     throw new Error(`no tag ${tag.toString(16)}`)
   }
   const { count, value } = entry(entry(tiff.readUInt32LE(4), 0x8769).value, 0x9286)
-  expect(tiff.toString('latin1', value, value + 8)).toBe('UNICODE\0')
+  const charset = tiff.toString('latin1', value, value + 8)
+  if (charset === 'ASCII\0\0\0') return tiff.toString('latin1', value + 8, value + count).replace(/\0$/, '')
+  expect(charset).toBe('UNICODE\0')
   return Buffer.from(tiff.subarray(value + 8, value + count)).swap16().toString('utf16le')
 }
 
@@ -152,7 +161,8 @@ const bad: [string, EncodeOptions][] = [
   ['the format png has no quality', { quality: 80 }],
   ['compression is 10: give a whole number from 0 to 9', { compression: 10 as 9 }],
   ['the format avif has no compression', { format: 'avif', compression: 3 }],
-  ['parameters has 32001 characters', { format: 'jpeg', parameters: 'x'.repeat(32_001) }],
+  ['parameters (the prompt and how the picture is made) has 65001 characters', { format: 'jpeg', parameters: 'x'.repeat(65_001) }],
+  ['has 32501 characters; expected at most 65000 in ASCII, 32500 otherwise', { format: 'webp', parameters: 'ü'.repeat(32_501) }],
 ]
 test.each(bad)('refused: %s', async (message, options) => {
   const error = { code: 'FLUX_BAD_OPTION', message: expect.stringContaining(message) }
