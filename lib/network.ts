@@ -39,7 +39,7 @@ export const PRECISIONS = ['auto', 'f32', 'bf16'] as const satisfies Precision[]
 
 const PROGRESS_INTERVAL_MS = 100
 
-/** What the four networks have in common: a file, its configuration, its native part, and the end of it. */
+/** What all networks have in common: a file, its configuration, its native part, and the end of it. */
 export abstract class LoadedNetwork<C> {
   readonly config: C
   /** the file that the weights came from */

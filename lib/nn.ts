@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /// <reference types="node" preserve="true" />
 /**
- * The four networks of FLUX.1 as classes, for people who bring their own sampler: `import { FluxTransformer } from 'ggflux/nn'`.
+ * The five networks of FLUX.1 as classes, for people who bring their own sampler: `import { FluxTransformer } from 'ggflux/nn'`.
  * Each evaluates off the JavaScript thread, one call at a time; a second call meanwhile is refused with FLUX_BUSY.
  */
 import { FluxError } from './errors.js'

@@ -1,4 +1,4 @@
-// What the four networks have in common: a configuration, weights, and a graph for every mode and shape.
+// What all networks have in common: a configuration, weights, and a graph for every mode and shape.
 #pragma once
 
 #include "runtime.hpp"

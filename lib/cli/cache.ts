@@ -12,7 +12,7 @@ export function cacheCommands(program: Command): void {
   program
     .command('rm')
     .description("remove files from the hub's cache")
-    .argument('<models...>', 'as ggflux list prints them; hf:owner/name removes all of a repository, a preset its transformer')
+    .argument('<models...>', 'as ggflux list prints them; hf:owner/name is all of a repository, a preset its transformer file alone')
     .addHelpText('after', '\nExamples:\n  ggflux rm hf:city96/FLUX.1-dev-gguf:flux1-dev-Q8_0.gguf\n  ggflux rm hf:city96/FLUX.1-dev-gguf')
     .action(removeModels)
 }
@@ -29,6 +29,10 @@ async function listModels({ json }: { json?: true }): Promise<void> {
 }
 
 async function removeModels(models: string[]): Promise<void> {
-  const { removeCached } = await import('../hub/cache.js')
-  for (const model of models) console.log(`${model}: ${formatBytes(await removeCached(model))} are free again`)
+  const { removeFromCache } = await import('../hub/cache.js')
+  for (const model of models) {
+    const { bytes, removed } = await removeFromCache(model)
+    for (const reference of removed) console.log(`removed ${printable(reference)}`)
+    console.log(`${model}: ${formatBytes(bytes)} are free again`)
+  }
 }

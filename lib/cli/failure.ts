@@ -2,6 +2,10 @@ import { CommanderError } from 'commander'
 import { FluxError } from '../errors.js'
 import { Interrupted } from './interrupt.js'
 
+export function printWarning(message: string): void {
+  process.stderr.write(`ggflux: ${message}\n`)
+}
+
 /** Tells on stderr what went wrong and returns the exit code: 2 for wrong usage, 130 and 143 after a signal, otherwise 1. */
 export function reportFailure(error: unknown): number {
   // commander has told it already; the code is 0 after --help and --version

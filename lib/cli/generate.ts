@@ -84,8 +84,8 @@ Examples:
 
 async function generate(prompt: string, options: Options): Promise<void> {
   const began = performance.now()
-  const format = await checkOutput(options)
   const drawing = chooseDrawing(options)
+  const format = await checkOutput(options, drawing)
   const source = await resolveModel(options)
   if (source === 'tiny' && !options.model && !options.quiet) process.stderr.write(TINY_NOTE)
 
@@ -147,14 +147,14 @@ async function makePicture(
 }
 
 /** The picture's format; refuses what could not be written in the end. */
-async function checkOutput({ output, format, preview, previewEvery, previewMethod, json }: Options): Promise<ImageFormat> {
+async function checkOutput({ output, format, preview, previewEvery, previewMethod, json }: Options, drawing: Drawing | undefined): Promise<ImageFormat> {
   const refuse = (message: string): never => {
     throw new FluxError('FLUX_BAD_OPTION', message)
   }
   if (preview !== undefined) {
     pictureFormat(preview)
     await checkTarget(preview)
-  } else if (previewEvery !== undefined || previewMethod !== undefined) refuse('--preview is missing: give the file that shows the preview')
+  } else if (!drawing && (previewEvery !== undefined || previewMethod !== undefined)) refuse('--preview is missing: give the file that shows the preview')
   if (output === '-') {
     if (json) refuse('--json and -o - both write to stdout: give a file with -o')
     if (process.stdout.isTTY) refuse('-o - would write the bytes of the picture to the terminal: send them to a file or a program')

@@ -19,7 +19,7 @@ export function inspectCommand(program: Command): void {
   program
     .command('inspect')
     .description('tell what model files hold, what a model lacks, and what a picture with it would cost here')
-    .argument('<models...>', '.gguf or .safetensors files, folders, presets, hf:owner/name:file (only headers are read from the hub)')
+    .argument('<models...>', '.gguf or .safetensors files, folders, presets, hf:owner/name, one file as hf:owner/name:file (only headers are read from the hub)')
     .option('--json', 'print one JSON array')
     .addHelpText(
       'after',
@@ -42,7 +42,7 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
     try {
       const result = await inspectOne(path)
       results.push(result)
-      if ('files' in result && result.problems.length > 0) process.exitCode = 1
+      if (result.problems.length > 0) process.exitCode = 1
       if (!json) console.log(`${results.length > 1 ? '\n' : ''}${'files' in result ? describeModel(result) : describe(result)}`)
     } catch (error) {
       if (!(error instanceof FluxError)) throw error
@@ -54,11 +54,16 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
   if (json) console.log(JSON.stringify(results, null, 2))
 }
 
-/** A folder, a preset and what lies on the hub is a model; all else is a file. */
+/** A folder, a preset and a repository on the hub is a model; a file is described alone, on the hub too. */
 async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
   const { isOnHub } = await import('../hub/plan.js')
+  const { isReference, parseReference } = await import('../hub/reference.js')
   const isFolder = await stat(name).then((entry) => entry.isDirectory(), () => false)
-  if (!isFolder && !isOnHub(name)) return (await import('../inspect.js')).inspect(name)
+  const { inspect, inspectFile } = await import('../inspect.js')
+  if (!isFolder && !isOnHub(name)) return inspect(name)
+  if (!isFolder && isReference(name) && parseReference(name).which !== undefined) {
+    return inspectFile(await (await import('../hub/pull.js')).readHubFile(name))
+  }
   return (await import('../inspect-model.js')).inspectModel(name)
 }
 

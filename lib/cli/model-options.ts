@@ -3,6 +3,7 @@ import { FluxError } from '../errors.js'
 import type { LoadOptions, ModelFiles } from '../index.js'
 import { PARTS, type Part } from '../models/parts.js'
 import { parseNumber } from './arguments.js'
+import { printWarning } from './failure.js'
 import { withProgress } from './write-progress.js'
 
 export interface ModelOptions extends Partial<Pick<ModelFiles, Part>> {
@@ -65,7 +66,7 @@ async function onThisMachine(source: string | ModelFiles, quiet: true | undefine
   const { isOnHub } = await import('../hub/plan.js')
   if (!isOnHub(source)) return source
   const { resolveSource } = await import('../open-model.js')
-  const { result } = await withProgress(quiet, (signal, onProgress) => resolveSource(source, { signal, onProgress }), 'asking the hub')
+  const { result } = await withProgress(quiet, (signal, onProgress) => resolveSource(source, { signal, onProgress, onWarning: quiet ? () => {} : printWarning }), 'asking the hub')
   return result
 }
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { ModelFiles } from '../index.js'
+import { printWarning } from './failure.js'
 import { formatBytes, formatSeconds, table } from './format.js'
 import { withProgress } from './write-progress.js'
 
@@ -32,7 +33,7 @@ async function pullModel(model: string, { only, json, quiet }: { only?: true; js
   const { result, seconds } = await withProgress<string | ModelFiles>(
     json ?? quiet,
     (signal, onProgress) => {
-      const options = { signal, onProgress: (done: number, total: number) => onProgress((downloaded = done), total) }
+      const options = { signal, onWarning: json || quiet ? () => {} : printWarning, onProgress: (done: number, total: number) => onProgress((downloaded = done), total) }
       return only ? pullFile(model, options) : pull(model, options)
     },
     'asking the hub',

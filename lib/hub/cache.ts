@@ -1,13 +1,13 @@
-import { readdir, readFile, readlink, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { readdir, rm, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { FluxError } from '../errors.js'
 import { describeFile, type Inspection } from '../inspect.js'
+import { isModelName } from '../models/locate.js'
 import { openModelFile } from '../models/model-file.js'
-import { isLaterPart } from '../models/split.js'
 import { isLocked } from './file-lock.js'
 import { presetReference } from './presets.js'
 import { parseReference } from './reference.js'
-import { filesBelow, lockPath, repositoryFolder, snapshotPath, type Repository } from './repository.js'
+import { filesBelow, lockPath, merged, notedCommit, repositoryFolder, snapshotPath, snapshotsIn, type Repository } from './repository.js'
 import { selectModel } from './select.js'
 import { hubSettings, type HubOptions } from './settings.js'
 
@@ -34,18 +34,23 @@ export async function cachedModels(options: Pick<HubOptions, 'cacheDir'> = {}): 
   const folders = await readdir(cacheDir).catch(() => [])
   for (const folder of folders.filter((name) => name.startsWith(PREFIX)).sort()) {
     const name = folder.slice(PREFIX.length).replace('--', '/')
-    for (const repository of await snapshots(join(cacheDir, folder), `hf:${name}`)) {
-      const revisions = await revisionsOf(repository)
+    const repositories = await snapshotsIn(join(cacheDir, folder))
+    const noted = await Promise.all(repositories.map(revisionsOf))
+    const isMain = noted.some((revisions) => revisions.includes('main'))
+    for (const [i, repository] of repositories.entries()) {
+      const revisions = noted[i]!
+      const { commit } = repository
+      // where no commit is noted for main, it is whatever is there
+      const at = revisions.includes('main') || (!isMain && revisions.length === 0) ? '' : `@${revisions[0] ?? commit}`
       for (const { path } of repository.files) {
-        if (!/\.(gguf|safetensors)$/i.test(path) || isLaterPart(path)) continue
+        if (!isModelName(path)) continue
         const opened = await openModelFile(snapshotPath(repository, path)).catch((error: unknown) => {
           if (!(error instanceof FluxError)) throw error
         })
         const file = opened && describeFile(opened)
         if (!file || file.role === 'unknown') continue
-        const at = revisions.length > 0 && !revisions.includes('main') ? `@${revisions[0]}` : ''
         const { role, architecture, size } = file
-        models.push({ reference: `hf:${name}${at}:${path}`, revisions, commit: repository.commit, path: file.path, size, role, architecture })
+        models.push({ reference: `hf:${name}${at}:${path}`, revisions, commit, path: file.path, size, role, architecture })
       }
     }
   }
@@ -53,20 +58,33 @@ export async function cachedModels(options: Pick<HubOptions, 'cacheDir'> = {}): 
 }
 
 /**
- * Removes a file from the cache, or, where the reference names none, all that is there of its repository.
+ * Removes from the cache what a reference names: a file with its other parts, of all revisions or of the one that is named; with
+ * `hf:owner/name` all that is there of the repository. Bytes that other files need stay.
  *
- * @param text 'hf:owner/name:file.gguf', 'hf:owner/name', or a preset, of which the transformer is removed
+ * @param text 'hf:owner/name:file.gguf', 'hf:owner/name', or a preset, of which the transformer is removed that `load` takes from the cache
  * @returns bytes that are free again
- * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BUSY while another process downloads into the repository
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_OPTION where several files fit; FLUX_BUSY while another process downloads into the repository
  */
 export async function removeCached(text: string, options: Pick<HubOptions, 'cacheDir'> = {}): Promise<number> {
+  return (await removeFromCache(text, options)).bytes
+}
+
+/** {@link removeCached}, with the references of what was removed. */
+export async function removeFromCache(text: string, options: Pick<HubOptions, 'cacheDir'> = {}): Promise<{ bytes: number; removed: string[] }> {
   const { cacheDir } = await hubSettings(options)
-  const reference = parseReference(presetReference(text) ?? text)
-  const folder = repositoryFolder(cacheDir, reference.repository)
-  const found = (await snapshots(folder, text)).map((repository) => ({ ...repository, reference }))
+  const preset = presetReference(text)
+  const reference = parseReference(preset ?? text)
+  const { repository, revision, which } = reference
+  const folder = repositoryFolder(cacheDir, repository)
+  const isPinned = reference.text.startsWith(`hf:${repository}@`)
+  const commit = isPinned ? ((await notedCommit(folder, revision)) ?? revision) : undefined
+  const all = (await snapshotsIn(folder)).map((snapshot) => ({ ...snapshot, reference }))
+  const found = all.filter((snapshot) => commit === undefined || snapshot.commit === commit)
   const blobs = join(folder, 'blobs')
   const partial = (await readdir(blobs).catch(() => [])).filter((name) => name.endsWith('.incomplete'))
-  if (found.length === 0 && partial.length === 0) {
+  const isWhole = preset === undefined && !isPinned && which === undefined
+  const isThere = isWhole ? await stat(folder).then(() => true, () => false) : found.length > 0
+  if (!isThere) {
     throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. \`ggflux list\` tells what is`)
   }
   for (const name of partial) {
@@ -74,55 +92,44 @@ export async function removeCached(text: string, options: Pick<HubOptions, 'cach
     if (busy) throw new FluxError('FLUX_BUSY', `${text} is being downloaded by another process: wait, or stop it first`)
   }
   const before = await bytesIn(blobs)
-  if (reference.which === undefined) {
+  if (isWhole) {
     // links first: what is left after a sudden end is no model, but bytes that a later call removes. The lock files stay: others may wait for them
     await rm(join(folder, 'snapshots'), { recursive: true, force: true })
     await rm(folder, { recursive: true, force: true })
-    return before
+    return { bytes: before, removed: [`hf:${repository}`] }
   }
-  const removed = await Promise.all(found.map((repository) => removeSelected(repository)))
-  const failures = removed.filter((result) => result instanceof FluxError)
-  if (failures.length === removed.length) throw failures[0]!
-  await removeUnlinked(folder)
-  return before - (await bytesIn(blobs))
+  const [listing] = merged(found) as [Repository]
+  // a revision that is named without a file is all of it
+  const files = preset === undefined && which === undefined ? listing.files : selectModel(listing)
+  const paths = files.flatMap(({ path, commits = [] }) => commits.map((commit) => snapshotPath({ folder, commit }, path)))
+  const blobsOf = await identities(paths)
+  for (const path of paths) await rm(path)
+  await removeBlobs(folder, blobsOf)
+  const at = isPinned ? `@${revision}` : ''
+  return { bytes: before - (await bytesIn(blobs)), removed: files.map(({ path }) => `hf:${repository}${at}:${path}`) }
 }
 
-async function removeSelected(repository: Repository): Promise<FluxError | undefined> {
-  try {
-    for (const { path } of selectModel(repository)) await rm(snapshotPath(repository, path))
-    return undefined
-  } catch (error) {
-    if (error instanceof FluxError) return error
-    throw error
-  }
-}
-
-/** Removes the bytes that no snapshot has a link to. */
-async function removeUnlinked(folder: string): Promise<void> {
-  const linked = new Set<string>()
-  for (const repository of await snapshots(folder, '')) {
-    for (const { path } of repository.files) {
-      const link = snapshotPath(repository, path)
-      const target = await readlink(link).catch(() => undefined)
-      if (target !== undefined) linked.add(resolve(dirname(link), target))
-    }
-  }
+/** Removes those of some bytes that no snapshot has a link to any more. Other bytes stay: another program may be about to link them. */
+async function removeBlobs(folder: string, candidates: Set<string>): Promise<void> {
+  const snapshots = await snapshotsIn(folder)
+  const linked = await identities(snapshots.flatMap(({ commit, files }) => files.map(({ path }) => snapshotPath({ folder, commit }, path))))
   const blobs = join(folder, 'blobs')
   for (const name of await readdir(blobs).catch(() => [])) {
-    if (!name.endsWith('.incomplete') && !linked.has(join(blobs, name))) await rm(join(blobs, name))
+    const [identity] = await identities([join(blobs, name)])
+    if (identity !== undefined && candidates.has(identity) && !linked.has(identity)) await rm(join(blobs, name))
   }
 }
 
-async function snapshots(folder: string, text: string): Promise<Repository[]> {
-  const commits = await readdir(join(folder, 'snapshots')).catch(() => [])
-  const repositories = commits.sort().map((commit) => ({ reference: { text, repository: '', revision: commit }, commit, files: [], folder }))
-  return Promise.all(repositories.map(async (repository) => ({ ...repository, files: await filesBelow(snapshotPath(repository)) })))
+/** What tells files apart, whether their names are links of one kind or the other. */
+async function identities(paths: string[]): Promise<Set<string>> {
+  const found = await Promise.all(paths.map((path) => stat(path, { bigint: true }).then(({ dev, ino }) => `${dev} ${ino}`, () => undefined)))
+  return new Set(found.filter((identity) => identity !== undefined))
 }
 
-async function revisionsOf({ folder, commit }: Repository): Promise<string[]> {
-  const refs = await filesBelow(join(folder, 'refs'))
-  const noted = await Promise.all(refs.map(async ({ path }) => ((await readFile(join(folder, 'refs', path), 'utf8')).trim() === commit ? path : '')))
-  return noted.filter((path) => path !== '')
+async function revisionsOf({ folder, commit }: Pick<Repository, 'folder' | 'commit'>): Promise<string[]> {
+  const refs = (await filesBelow(join(folder, 'refs'))).map(({ path }) => path)
+  const noted = await Promise.all(refs.map((revision) => notedCommit(folder, revision)))
+  return refs.filter((_, i) => noted[i] === commit)
 }
 
 async function bytesIn(folder: string): Promise<number> {

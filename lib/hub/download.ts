@@ -1,11 +1,11 @@
-import { createHash, randomUUID, type Hash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { copyFile, link, mkdir, open, rename, rm, stat, statfs, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { FluxError } from '../errors.js'
 import { writeAll } from '../models/write.js'
 import { withFileLock } from './file-lock.js'
-import { cacheError, isFileError, lockPath, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
+import { cacheError, isFileError, lockPath, partialPath, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
 import { hubFetch, pause, type Requests } from './requests.js'
 
 /** Cut connections in a row, without a byte between them, after which a download is given up. */
@@ -21,7 +21,7 @@ const MOST_CUTS = 5
  */
 export async function download(repository: Repository, file: RepositoryFile, requests: Requests, onBytes: (bytes: number) => void): Promise<string> {
   const path = snapshotPath(repository, file.path)
-  if ((await sizeOf(path)) === file.size) {
+  if (await isThere(path, file)) {
     onBytes(file.size)
     return path
   }
@@ -36,7 +36,7 @@ export async function download(repository: Repository, file: RepositoryFile, req
         await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
         await rename(`${blob}.incomplete`, blob)
       }
-      await linkTo(blob, path)
+      await linkTo(repository, blob, path)
     })
   } catch (error) {
     throw isFileError(error) ? cacheError(requests.settings.cacheDir, error) : error
@@ -44,17 +44,23 @@ export async function download(repository: Repository, file: RepositoryFile, req
   return path
 }
 
+/** Whether a file is there, and whole: the cache's own listing has only such. */
+export async function isThere(path: string, { size, hash }: RepositoryFile): Promise<boolean> {
+  const found = await sizeOf(path)
+  return hash === undefined ? found !== undefined : found === size
+}
+
 /** Windows allows symbolic links to administrators only. */
-async function linkTo(blob: string, path: string): Promise<void> {
+export async function linkTo({ folder }: Repository, blob: string, path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
-  const partial = `${path}.${randomUUID()}.partial`
+  const partial = partialPath(folder)
   await symlink(relative(dirname(path), blob), partial)
     .catch(() => link(blob, partial))
     .catch(() => copyFile(blob, partial))
   await rename(partial, path)
 }
 
-type Wanted = Required<RepositoryFile>
+type Wanted = RepositoryFile & { hash: string }
 
 /** Brings a partial file to its full length and checks its hash; what is there already is kept. */
 async function fill(partial: string, repository: Repository, file: Wanted, requests: Requests, onBytes: (bytes: number) => void): Promise<void> {
@@ -66,11 +72,17 @@ async function fill(partial: string, repository: Repository, file: Wanted, reque
   if (((await sizeOf(partial)) ?? 0) > file.size) await rm(partial)
   const handle = await open(partial, 'a')
   let there = 0
+  let thrown: { error: unknown } | undefined
   // what is hashed is what has been written, however the connection ends
   const took = (bytes: Uint8Array) => {
     hash.update(bytes)
     there += bytes.length
-    onBytes(bytes.length)
+    try {
+      onBytes(bytes.length)
+    } catch (error) {
+      thrown = { error }
+      throw error
+    }
   }
   try {
     for await (const bytes of createReadStream(partial)) took(bytes as Buffer)
@@ -86,7 +98,8 @@ async function fill(partial: string, repository: Repository, file: Wanted, reque
         if (there === before) throw new Error('it ended at once')
       } catch (error) {
         requests.signal?.throwIfAborted()
-        if (error instanceof FluxError) throw error
+        // what the caller's own function throws is no cut connection
+        if (error instanceof FluxError || thrown) throw error
         cuts = there > before ? 1 : cuts + 1
         if (cuts > MOST_CUTS) fail(`the connection was cut ${cuts} times (${String(error)}). Try again: it goes on where it stopped`, error)
         await pause(requests, cuts - 1)

@@ -1,3 +1,4 @@
+import { defined } from '../defined.js'
 import { FluxError } from '../errors.js'
 import type { ModelFiles } from '../models/locate.js'
 import type { Part } from '../models/parts.js'
@@ -15,17 +16,22 @@ export interface HubFiles {
   files: RepositoryFile[]
 }
 
-/** Where every part of a model lies: on this machine, or on the hub. */
+/** Where a listing comes from: the hub, or the cache without any request, there also from older revisions than the one that is noted. */
+export type Where = 'hub' | 'cache' | 'any revision'
+
+/** Where every part of a model is: on this machine, or on the hub. */
 export interface Plan {
-  parts: Record<Part, string | HubFiles>
+  parts: Partial<Record<Part, string | HubFiles>>
   tokenizers: { t5?: string | HubFiles; clip?: string | HubFiles }
   previewDecoder?: string | HubFiles
+  /** why parts or tokenizers are left out */
+  problems: FluxError[]
 }
 
 /** A repository as diffusers lays it out: which folder holds what. */
 const DIFFUSERS = { transformer: 'transformer', t5: 'text_encoder_2', clip: 'text_encoder', vae: 'vae' } as const
 
-/** Whether a model, or a part of it, lies on the hub: `flux.1-dev`, `flux.1-dev:Q8_0`, `hf:owner/name:Q4_K_S`. */
+/** Whether a model, or a part of it, is on the hub: `flux.1-dev`, `flux.1-dev:Q8_0`, `hf:owner/name:Q4_K_S`. */
 export function isOnHub(source: string | ModelFiles): boolean {
   if (typeof source === 'string') return isReference(source) || presetReference(source) !== undefined
   const { tokenizers = {}, ...parts } = source
@@ -36,33 +42,38 @@ export function isOnHub(source: string | ModelFiles): boolean {
  * Finds the files of a model. One that is named as a whole is its transformer with the encoders and the autoencoder that go with all FLUX.1
  * models, or a repository as diffusers lays it out.
  *
- * @param where 'cache' makes no request
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_OPTION, FLUX_DOWNLOAD
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_OPTION where a model that is named as a whole is not there; FLUX_DOWNLOAD
  */
-export async function planModel(source: string | ModelFiles, where: 'cache' | 'hub', requests: Requests): Promise<Plan> {
-  const list = lister(where, requests)
+export async function planModel(source: string | ModelFiles, where: Where, requests: Requests): Promise<Plan> {
+  const find = finder(where, requests)
   if (typeof source === 'string') {
     const text = presetReference(source) ?? source
-    const reference = parseReference(text)
-    const repository = await list(text)
-    if (reference.which === undefined && repository.files.some(({ path }) => path.startsWith(`${DIFFUSERS.transformer}/`))) return diffusersPlan(repository)
+    const { which } = parseReference(text)
+    const isDiffusers = ({ files }: Repository) => which === undefined && files.some(({ path }) => path.startsWith(`${DIFFUSERS.transformer}/`))
+    const found = await find(text, (repository) => (isDiffusers(repository) ? diffusersPlan(repository, where) : modelIn(repository)))
+    if ('parts' in found) return found
     source = { transformer: text, t5: COMPANIONS.t5, clip: COMPANIONS.clip, vae: COMPANIONS.vae }
   }
-  const model = async (path: string) => (isReference(path) ? { repository: await list(path), files: selectModel(await list(path)) } : path)
-  const parts = { transformer: await model(source.transformer), t5: await model(source.t5), clip: await model(source.clip), vae: await model(source.vae) }
-  const tokenizer = async (path: string | undefined, folder: string, names: readonly (readonly string[])[]) => {
+  const problems: FluxError[] = []
+  const choose = async (path: string | undefined, files: (repository: Repository) => HubFiles) => {
     if (path === undefined || !isReference(path)) return path
-    const repository = await list(path)
-    return { repository, files: selectTokenizer(repository, folder, names) }
+    return find(path, files).catch((error: unknown) => noted(error, problems))
   }
+  const model = (path: string | undefined) => choose(path, modelIn)
+  const parts = { transformer: await model(source.transformer), t5: await model(source.t5), clip: await model(source.clip), vae: await model(source.vae) }
+  const previewDecoder = await model(source.previewDecoder)
   const { tokenizers = {} } = source
-  // a T5 encoder in GGUF carries its tokenizer; beside files of this machine, theirs are looked for
-  const t5Companion = typeof parts.t5 !== 'string' && !/\.gguf$/i.test(parts.t5.files[0]!.path) ? COMPANIONS.t5Tokenizer : undefined
-  const t5 = await tokenizer(tokenizers.t5 ?? t5Companion, 'tokenizer_2', T5_TOKENIZER_FILES)
-  const clipCompanion = typeof parts.clip !== 'string' ? COMPANIONS.clipTokenizer : undefined
-  const clip = await tokenizer(tokenizers.clip ?? clipCompanion, 'tokenizer', CLIP_TOKENIZER_FILES)
-  const previewDecoder = source.previewDecoder === undefined ? {} : { previewDecoder: await model(source.previewDecoder) }
-  return { parts, tokenizers: { ...(t5 === undefined ? {} : { t5 }), ...(clip === undefined ? {} : { clip }) }, ...previewDecoder }
+  // a T5 encoder in GGUF carries its tokenizer; with files of this machine, theirs are looked for
+  const t5Companion = typeof parts.t5 === 'object' && !/\.gguf$/i.test(parts.t5.files[0]!.path) ? COMPANIONS.t5Tokenizer : undefined
+  const clipCompanion = typeof parts.clip === 'object' ? COMPANIONS.clipTokenizer : undefined
+  const t5 = await choose(tokenizers.t5 ?? t5Companion, t5TokenizerIn)
+  const clip = await choose(tokenizers.clip ?? clipCompanion, clipTokenizerIn)
+  return { parts: defined(parts), tokenizers: defined({ t5, clip }), ...defined({ previewDecoder }), problems }
+}
+
+function noted(error: unknown, problems: FluxError[]): undefined {
+  if (!(error instanceof FluxError) || error.code === 'FLUX_DOWNLOAD') throw error
+  problems.push(error)
 }
 
 export function notOnHub(text: string): FluxError {
@@ -70,47 +81,90 @@ export function notOnHub(text: string): FluxError {
 }
 
 /** One file on the hub, with its other parts where it is split. */
-export async function planFile(text: string, where: 'cache' | 'hub', requests: Requests): Promise<HubFiles> {
+export async function planFile(text: string, where: Where, requests: Requests): Promise<HubFiles> {
   const reference = presetReference(text) ?? text
   if (!isReference(reference)) throw notOnHub(text)
-  const repository = await lister(where, requests)(reference)
-  return { repository, files: selectModel(repository) }
+  return finder(where, requests)(reference, modelIn)
 }
 
-function diffusersPlan(repository: Repository): Plan {
-  const inFolder = (folder: string): HubFiles => {
+function modelIn(repository: Repository): HubFiles {
+  return inOneSnapshot({ repository, files: selectModel(repository) })
+}
+
+function t5TokenizerIn(repository: Repository): HubFiles {
+  return inOneSnapshot({ repository, files: selectTokenizer(repository, 'tokenizer_2', T5_TOKENIZER_FILES) })
+}
+
+function clipTokenizerIn(repository: Repository): HubFiles {
+  return inOneSnapshot({ repository, files: selectTokenizer(repository, 'tokenizer', CLIP_TOKENIZER_FILES) })
+}
+
+/** Files of a listing of several snapshots are taken from one that has them all; where none has, they will be linked into one. */
+function inOneSnapshot({ repository, files }: HubFiles): HubFiles {
+  const commits = files[0]?.commits
+  if (!commits) return { repository, files }
+  const commit = commits.find((commit) => files.every((file) => file.commits?.includes(commit))) ?? commits[0]!
+  return { repository: { ...repository, commit }, files }
+}
+
+/** What the hub lacks is noted; the cache may have it in another listing. */
+function diffusersPlan(repository: Repository, where: Where): Plan {
+  const problems: FluxError[] = []
+  const choose = (files: () => HubFiles) => {
+    try {
+      return files()
+    } catch (error) {
+      if (where !== 'hub') throw error
+      return noted(error, problems)
+    }
+  }
+  const inFolder = (folder: string) => choose(() => {
     const files = repository.files.filter(({ path }) => path.startsWith(`${folder}/`))
     // smaller copies beside the model are called variants
     const usual = files.filter(({ path }) => !/\.(fp16|bf16|fp8)[.-]/i.test(path))
     const index = usual.find(({ path }) => path.endsWith('.safetensors.index.json'))
     const reference = { ...repository.reference, text: `${repository.reference.text} (${folder}/)`, ...(index ? { which: index.path } : {}) }
-    return { repository, files: selectModel({ ...repository, reference, files: usual }) }
-  }
+    return inOneSnapshot({ repository, files: selectModel({ ...repository, reference, files: usual }) })
+  })
   const { transformer, t5, clip, vae } = DIFFUSERS
   return {
-    parts: { transformer: inFolder(transformer), t5: inFolder(t5), clip: inFolder(clip), vae: inFolder(vae) },
-    tokenizers: {
-      t5: { repository, files: selectTokenizer(repository, 'tokenizer_2', T5_TOKENIZER_FILES) },
-      clip: { repository, files: selectTokenizer(repository, 'tokenizer', CLIP_TOKENIZER_FILES) },
-    },
+    parts: defined({ transformer: inFolder(transformer), t5: inFolder(t5), clip: inFolder(clip), vae: inFolder(vae) }),
+    tokenizers: defined({ t5: choose(() => t5TokenizerIn(repository)), clip: choose(() => clipTokenizerIn(repository)) }),
+    problems,
   }
 }
 
-/** Lists a repository once, however many files are taken from it. */
-function lister(where: 'cache' | 'hub', requests: Requests): (text: string) => Promise<Repository> {
-  const known = new Map<string, Promise<Repository>>()
-  return async (text) => {
+/**
+ * Chooses files in the repository that a reference names; in the cache, in the first listing that has them. A repository is listed once,
+ * however many files are taken from it.
+ */
+function finder(where: Where, requests: Requests): <T>(text: string, choose: (repository: Repository) => T) => Promise<T> {
+  const known = new Map<string, Promise<Repository[]>>()
+  const warned = new Set<string>()
+  return async (text, choose) => {
     const reference = parseReference(text)
     const key = `${reference.repository}@${reference.revision}`
-    const listing = known.get(key) ?? (where === 'hub' ? listRemote(reference, requests) : fromCache())
-    known.set(key, listing)
-    return { ...(await listing), reference }
-
-    async function fromCache(): Promise<Repository> {
-      const { cacheDir } = requests.settings
-      const found = await listCached(reference, cacheDir)
-      if (found) return found
-      throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. Run \`ggflux pull ${text}\` while the hub can be reached`)
+    const listings = known.get(key) ?? (where === 'hub' ? listRemote(reference, requests).then((one) => [one]) : listCached(reference, requests.settings.cacheDir, where === 'any revision'))
+    known.set(key, listings)
+    let failure: FluxError | undefined
+    for (const repository of await listings) {
+      try {
+        const chosen = choose({ ...repository, reference })
+        if (repository.older && !warned.has(key)) requests.warn(olderRevision(text, repository.commit))
+        if (repository.older) warned.add(key)
+        return chosen
+      } catch (error) {
+        if (!(error instanceof FluxError)) throw error
+        failure ??= error
+      }
     }
+    if (failure && (where === 'hub' || failure.code !== 'FLUX_NOT_FOUND')) throw failure
+    const { cacheDir } = requests.settings
+    const missing = `${text} is not in the cache ${cacheDir}. Run \`ggflux pull ${text}\` while the hub can be reached`
+    throw new FluxError('FLUX_NOT_FOUND', missing, { cause: failure })
   }
+}
+
+function olderRevision(text: string, commit: string): string {
+  return `${text}: the cache does not have the files of the newest revision it knows; those of revision ${commit} are used. Run \`ggflux pull\` to update it`
 }

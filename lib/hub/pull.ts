@@ -1,24 +1,29 @@
-import { stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { readlink } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { defined } from '../defined.js'
 import { FluxError } from '../errors.js'
 import { checkModelFiles, type ModelFiles } from '../models/locate.js'
 import { openModelFile, type ModelFile } from '../models/model-file.js'
 import { networkOf, type Networks } from '../models/network-file.js'
 import { KIND_OF_PART, PARTS, type Part } from '../models/parts.js'
+import { withSource } from '../models/source.js'
 import { joinParts } from '../models/split.js'
 import { badOption, requireSignal } from '../option-checks.js'
-import { download } from './download.js'
-import { isOnHub, notOnHub, planFile, planModel, type HubFiles, type Plan } from './plan.js'
-import { isReference } from './reference.js'
+import { warnProcess } from '../warn.js'
+import { download, isThere, linkTo } from './download.js'
+import { isOnHub, notOnHub, planFile, planModel, type HubFiles, type Plan, type Where } from './plan.js'
+import { COMPANIONS } from './presets.js'
 import { remoteFile } from './remote-file.js'
-import { snapshotPath } from './repository.js'
-import type { Requests } from './requests.js'
+import { cacheError, isFileError, noteRevision, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
+import { isOffline, type Requests } from './requests.js'
 import { hubSettings, type HubOptions } from './settings.js'
 
 export interface PullOptions extends HubOptions {
   signal?: AbortSignal
   /** bytes that are in the cache, and in all */
   onProgress?: (done: number, total: number) => void
+  /** takes what is no error but should be known, such as that an older revision had to be used @default process.emitWarning */
+  onWarning?: (message: string) => void
 }
 
 /**
@@ -33,51 +38,99 @@ export async function pull(source: string | ModelFiles, options: PullOptions = {
   if (typeof source !== 'string') checkModelFiles(source)
   else if (!isOnHub(source)) throw notOnHub(source)
   const requests = await requestsOf(options)
-  return take(await planModel(source, requests.settings.offline ? 'cache' : 'hub', requests), requests, options)
+  return take(await planModel(source, newest(requests), requests), requests, options)
 }
 
 /** Takes one file from the hub into the cache. @returns its path; of a split model the path of the part or index to open */
 export async function pullFile(reference: string, options: PullOptions = {}): Promise<string> {
   const requests = await requestsOf(options)
-  const found = await planFile(reference, requests.settings.offline ? 'cache' : 'hub', requests)
+  const found = await planFile(reference, newest(requests), requests)
   await takeAll([found], requests, options)
   return firstPath(found)
 }
 
 /**
- * As {@link pull}, but a model that is wholly in the cache is taken as it is, and nobody is asked.
+ * As {@link pull}, but a model that is wholly in the cache is taken as it is, and nobody is asked. Where the hub cannot be asked, an older
+ * revision of it will do.
  *
  * @param check may refuse what the headers of the files tell
  */
-export async function fromHub(source: string | ModelFiles, options: PullOptions, check: (networks: Networks) => void): Promise<ModelFiles> {
+export async function fromHub(source: string | ModelFiles, options: PullOptions, check: Check): Promise<ModelFiles> {
   const requests = await requestsOf(options)
-  const cached = await planModel(source, 'cache', requests).catch((error: unknown) => {
-    if (requests.settings.offline || !(error instanceof FluxError) || error.code !== 'FLUX_NOT_FOUND') throw error
+  return take(await findModel(source, requests), requests, options, check)
+}
+
+/** What is known of a model on the hub without a download. */
+export interface HubModel {
+  /** where its files are, if all are in the cache */
+  files?: ModelFiles
+  /** of the model files that can be read; of a checkpoint with several networks once */
+  headers: ModelFile[]
+  networks: Partial<Networks>
+  /** tokenizers that were given as paths of this machine, and encoders that have theirs beside them */
+  named: Partial<Pick<ModelFiles, 't5' | 'clip' | 'tokenizers'>>
+  /** why it cannot be loaded, as far as one network or tokenizer tells */
+  problems: FluxError[]
+}
+
+/** The headers of the files that `load` would take, read where the files are. */
+export async function readHubModel(source: string | ModelFiles, options: PullOptions = {}): Promise<HubModel> {
+  const requests = await requestsOf(options)
+  const plan = await findModel(source, requests)
+  const model = await readHeaders(plan, requests)
+  return plan.problems.length === 0 && (await isAllCached(plan)) ? { ...model, files: await take(plan, requests, options, () => undefined) } : model
+}
+
+/** The header of one file on the hub, read where the file is. */
+export async function readHubFile(reference: string, options: PullOptions = {}): Promise<ModelFile> {
+  const requests = await requestsOf(options)
+  return openHeader(await planFile(reference, newest(requests), requests), requests)
+}
+
+type Check = (networks: Partial<Networks>, problems: FluxError[]) => void
+
+function throwFirst(_: unknown, [problem]: FluxError[]): void {
+  if (problem) throw problem
+}
+
+/** Where `pull` looks: what the hub has now, as far as it may be asked. */
+function newest({ settings: { offline } }: Requests): Where {
+  return offline ? 'any revision' : 'hub'
+}
+
+/** The files that `load` takes: from the cache if all are there, else from the hub, else, where it cannot be asked, of an older revision. */
+async function findModel(source: string | ModelFiles, requests: Requests): Promise<Plan> {
+  const plan = await planModel(source, 'cache', requests).catch((error: unknown) => {
+    if (!isMissing(error)) throw error
   })
-  return take(cached ?? (await planModel(source, 'hub', requests)), requests, options, check)
+  if (plan && !plan.problems.some(isMissing)) return plan
+  if (requests.settings.offline) return planModel(source, 'any revision', requests)
+  try {
+    return await planModel(source, 'hub', requests)
+  } catch (error) {
+    if (!isOffline(error)) throw error
+    const older = await planModel(source, 'any revision', requests).catch(() => undefined)
+    if (!older || older.problems.some(isMissing)) throw error
+    return older
+  }
 }
 
-/** The headers of a model on the hub, or of one file there; what is in the cache is read there. Nothing is downloaded. */
-export async function headersFromHub(source: string | ModelFiles, options: PullOptions = {}): Promise<ModelFile[]> {
-  const requests = await requestsOf(options)
-  const where = requests.settings.offline ? 'cache' : 'hub'
-  const isFile = typeof source === 'string' && isReference(source)
-  const places = isFile ? [await planFile(source, where, requests)] : Object.values((await planModel(source, where, requests)).parts)
-  return Promise.all(places.map((place) => openHeader(place, requests)))
+function isMissing(error: unknown): boolean {
+  return error instanceof FluxError && error.code === 'FLUX_NOT_FOUND'
 }
 
-async function requestsOf({ signal, onProgress, ...hub }: PullOptions): Promise<Requests> {
+async function requestsOf({ signal, onProgress, onWarning, ...hub }: PullOptions): Promise<Requests> {
   requireSignal(signal)
   if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
-  return { settings: await hubSettings(hub), signal }
+  if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
+  return { settings: await hubSettings(hub), signal, warn: onWarning ?? warnProcess }
 }
 
-async function take({ parts, tokenizers, previewDecoder }: Plan, requests: Requests, options: PullOptions, check?: (networks: Networks) => void): Promise<ModelFiles> {
-  const header = async <P extends Part>(part: P) => networkOf<(typeof KIND_OF_PART)[P]>(KIND_OF_PART[part], await openHeader(parts[part], requests))
-  const networks = { transformer: await header('transformer'), t5: await header('t5'), clip: await header('clip'), vae: await header('vae') }
-  check?.(networks)
-  const places = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip, previewDecoder]
-  await takeAll(places.filter((place) => typeof place === 'object'), requests, options)
+async function take(plan: Plan, requests: Requests, options: PullOptions, check: Check = throwFirst): Promise<ModelFiles> {
+  const { networks, problems } = await readHeaders(plan, requests)
+  check(networks, problems)
+  await takeAll(placesOf(plan), requests, options)
+  const { parts, tokenizers, previewDecoder } = plan as Plan & { parts: Record<Part, string | HubFiles> }
   const path = (place: string | HubFiles) => (typeof place === 'string' ? place : firstPath(place))
   // of a tokenizer the folder is given
   const folder = (place: string | HubFiles) => (typeof place === 'string' ? place : dirname(firstPath(place)))
@@ -91,28 +144,97 @@ async function take({ parts, tokenizers, previewDecoder }: Plan, requests: Reque
   }
 }
 
-/** The header of a model file, read where the file lies. */
+/** The files of a plan that are on the hub. */
+function placesOf({ parts, tokenizers, previewDecoder }: Plan): HubFiles[] {
+  const places = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip, previewDecoder]
+  return places.filter((place) => typeof place === 'object')
+}
+
+async function isAllCached(plan: Plan): Promise<boolean> {
+  return (await Promise.all(placesOf(plan).map(isCached))).every(Boolean)
+}
+
+async function readHeaders({ parts, tokenizers, previewDecoder, ...plan }: Plan, requests: Requests): Promise<Omit<HubModel, 'files'>> {
+  const headers = new Map<string, ModelFile>()
+  const networks: Partial<Networks> = {}
+  const problems = [...plan.problems]
+  const read = async (part: keyof Networks, place: string | HubFiles | undefined) => {
+    if (place === undefined) return
+    try {
+      const file = await openHeader(place, requests)
+      headers.set(file.path, file)
+      Object.assign(networks, { [part]: networkOf(part === 'previewDecoder' ? 'tiny-decoder' : KIND_OF_PART[part], file) })
+    } catch (error) {
+      if (!(error instanceof FluxError) || error.code === 'FLUX_DOWNLOAD') throw error
+      problems.push(error)
+    }
+  }
+  for (const part of PARTS) await read(part, parts[part])
+  await read('previewDecoder', previewDecoder)
+  // the tokenizer of a GGUF file on the hub is inside of it, or nowhere
+  const isAlone = networks.t5?.file.format === 'gguf' && typeof parts.t5 === 'object' && !tokenizers.t5
+  if (isAlone && !networks.t5!.file.metadata.has('tokenizer.ggml.tokens')) {
+    const remedy = `give its path, or ${COMPANIONS.t5Tokenizer}, as tokenizers.t5`
+    problems.push(new FluxError('FLUX_NOT_FOUND', `${networks.t5!.file.path}: the file carries no tokenizer; ${remedy}`))
+  }
+  const local = (place: string | HubFiles | undefined) => (typeof place === 'string' ? place : undefined)
+  const encoder = (place: string | HubFiles | undefined, tokenizer: string | HubFiles | undefined) => (typeof tokenizer === 'object' ? undefined : local(place))
+  const [t5, clip] = [encoder(parts.t5, tokenizers.t5), encoder(parts.clip, tokenizers.clip)]
+  const named = defined({ t5, clip, tokenizers: defined({ t5: local(tokenizers.t5), clip: local(tokenizers.clip) }) })
+  return { headers: [...headers.values()], networks, named, problems }
+}
+
+/** The header of a model file, read where the file is. */
 async function openHeader(place: string | HubFiles, requests: Requests): Promise<ModelFile> {
   if (typeof place === 'string') return openModelFile(place)
   const { repository, files } = place
-  if (await isCached(place)) return openModelFile(firstPath(place))
   const models = files.filter(({ path }) => !path.endsWith('.json'))
+  if (await isCached(place)) {
+    if (files.every((file) => sourcePath(repository, file) === snapshotPath(repository, file.path))) return openModelFile(firstPath(place))
+    const opened = await Promise.all(models.map((file) => withSource(sourcePath(repository, file), openModelFile)))
+    return joinParts(firstPath(place), opened)
+  }
   const opened = await Promise.all(models.map((file) => openModelFile(remoteFile(repository, file, requests))))
   return opened.length === 1 ? opened[0]! : joinParts(`${repository.reference.text} (${files[0]!.path})`, opened)
 }
 
 async function isCached({ repository, files }: HubFiles): Promise<boolean> {
-  const there = await Promise.all(files.map(({ path, size }) => stat(snapshotPath(repository, path)).then((found) => found.size === size, () => false)))
+  const there = await Promise.all(files.map((file) => isThere(sourcePath(repository, file), file)))
   return there.every(Boolean)
 }
 
-/** Downloads one after the other; nothing is told where all is there. */
+/** Where the cache has a file: in the repository's snapshot, or in another one. */
+function sourcePath({ folder, commit }: Repository, { path, commits = [] }: RepositoryFile): string {
+  return snapshotPath({ folder, commit: commits.includes(commit) ? commit : (commits[0] ?? commit) }, path)
+}
+
+/** Links files that belong together, but are in several snapshots, into one: whoever opens the first looks for the others in its folder. */
+async function gather({ repository, files }: HubFiles, { settings: { cacheDir } }: Requests): Promise<void> {
+  for (const file of files) {
+    const [from, to] = [sourcePath(repository, file), snapshotPath(repository, file.path)]
+    if (from === to) continue
+    const blob = await readlink(from).then((target) => resolve(dirname(from), target), () => from)
+    await linkTo(repository, blob, to).catch((error: Error) => {
+      throw isFileError(error) ? cacheError(cacheDir, error) : error
+    })
+  }
+}
+
+/** Downloads one after the other; no progress is reported where all is there. Then the cache learns which commits these are. */
 async function takeAll(places: HubFiles[], requests: Requests, { onProgress }: PullOptions): Promise<void> {
-  if ((await Promise.all(places.map(isCached))).every(Boolean)) return
-  const total = places.reduce((sum, { files }) => sum + files.reduce((bytes, { size }) => bytes + size, 0), 0)
-  let done = 0
+  for (const place of places) await gather(place, requests)
+  if (!(await Promise.all(places.map(isCached))).every(Boolean)) {
+    const total = places.reduce((sum, { files }) => sum + files.reduce((bytes, { size }) => bytes + size, 0), 0)
+    let done = 0
+    for (const { repository, files } of places) {
+      for (const file of files) await download(repository, file, requests, (bytes) => onProgress?.((done += bytes), total))
+    }
+  }
   for (const { repository, files } of places) {
-    for (const file of files) await download(repository, file, requests, (bytes) => onProgress?.((done += bytes), total))
+    if (files.some(({ hash }) => hash === undefined)) continue
+    await noteRevision(repository).catch((error: Error) => {
+      throw isFileError(error) ? cacheError(requests.settings.cacheDir, error) : error
+    })
   }
 }
 

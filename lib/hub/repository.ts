@@ -12,6 +12,8 @@ export interface Repository {
   files: RepositoryFile[]
   /** its folder in the cache */
   folder: string
+  /** the cache knows a newer commit, and does not have it whole */
+  older?: true
 }
 
 export interface RepositoryFile {
@@ -21,6 +23,8 @@ export interface RepositoryFile {
   size: number
   /** sha256 of files in large-file storage, git's sha1 of the others; absent where the listing is the cache's */
   hash?: string
+  /** in a listing of several snapshots: those that have the file, the newest first */
+  commits?: string[]
 }
 
 const COMMIT = /^[0-9a-f]{40}$/
@@ -38,13 +42,13 @@ export function lockPath(folder: string, hash: string): string {
   return join(dirname(folder), '.locks', basename(folder), `${hash}.lock`)
 }
 
-/** Where a file of a repository lies, or will lie, in the cache. */
-export function snapshotPath({ folder, commit }: Repository, path = ''): string {
+/** Where a file of a repository is, or will be, in the cache. */
+export function snapshotPath({ folder, commit }: Pick<Repository, 'folder' | 'commit'>, path = ''): string {
   return join(folder, 'snapshots', commit, ...path.split('/'))
 }
 
 /**
- * Asks the hub what a repository holds, and notes in the cache which commit the revision is now.
+ * Asks the hub what a repository holds. The cache is not touched: {@link noteRevision} follows when the files are there.
  *
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD
  */
@@ -70,13 +74,10 @@ export async function listRemote(reference: Reference, requests: Requests): Prom
       files.push({ path, size, hash })
       if (files.length > MOST_FILES) throw strange(`more than ${MOST_FILES} files`)
     }
-    const folder = repositoryFolder(cacheDir, name)
-    if (revision !== commit) await noteRevision(join(folder, 'refs', ...revision.split('/')), commit)
-    return { reference, commit, files, folder }
+    return { reference, commit, files, folder: repositoryFolder(cacheDir, name) }
   } catch (error) {
     requests.signal?.throwIfAborted()
     if (error instanceof FluxError) throw error
-    if (isFileError(error)) throw cacheError(cacheDir, error)
     throw new FluxError('FLUX_DOWNLOAD', `${text}: ${hubUrl} gives no listing (${(error as Error).message}). Is it a model hub?`, { cause: error })
   }
 }
@@ -90,22 +91,74 @@ export function cacheError(folder: string, cause: Error): FluxError {
   return new FluxError('FLUX_DOWNLOAD', `${folder} cannot be written to (${cause.message}). Change its permissions, or set HF_HUB_CACHE to another folder`, { cause })
 }
 
-async function noteRevision(path: string, commit: string): Promise<void> {
-  const partial = `${path}.${randomUUID()}.partial`
+/**
+ * Notes in the cache which commit a revision is now, in `refs/`. Only a commit whose files are there is noted: offline, the revision is what
+ * the ref says. Everything in `refs/` is a ref to Python's tools, so the partial file is written outside of it.
+ */
+export async function noteRevision({ folder, commit, reference: { revision } }: Repository): Promise<void> {
+  if (revision === commit || (await notedCommit(folder, revision)) === commit) return
+  const path = join(folder, 'refs', ...revision.split('/'))
+  const partial = partialPath(folder)
   await mkdir(dirname(path), { recursive: true })
   await writeFile(partial, commit)
   await rename(partial, path)
 }
 
-/** What the cache holds of a repository; undefined where it has never seen the revision. */
-export async function listCached(reference: Reference, cacheDir: string): Promise<Repository | undefined> {
+/** A new file that gets its name later: in the repository's own folder, whose files no tool reads. */
+export function partialPath(folder: string): string {
+  return join(folder, `${randomUUID()}.partial`)
+}
+
+/** The commit that the cache has noted for a branch or tag. */
+export async function notedCommit(folder: string, revision: string): Promise<string | undefined> {
+  return readFile(join(folder, 'refs', ...revision.split('/')), 'utf8').then((text) => text.trim(), () => undefined)
+}
+
+/**
+ * What the cache holds of a repository that a reference may mean: the commit that is noted for the revision. Where none is noted for `main`,
+ * all snapshots as one listing: @huggingface/hub notes none, and puts each file under the commit that last changed it.
+ *
+ * @param anyRevision where a commit is noted for `main`, the other snapshots follow, the newest first
+ */
+export async function listCached(reference: Reference, cacheDir: string, anyRevision: boolean): Promise<Repository[]> {
   const folder = repositoryFolder(cacheDir, reference.repository)
   const { revision } = reference
-  const noted = (await readFile(join(folder, 'refs', ...revision.split('/')), 'utf8').catch(() => revision)).trim()
-  if (!COMMIT.test(noted)) return undefined
-  const repository: Repository = { reference, commit: noted, files: [], folder }
-  repository.files = await filesBelow(snapshotPath(repository))
-  return repository.files.length > 0 ? repository : undefined
+  const noted = (await notedCommit(folder, revision)) ?? (COMMIT.test(revision) ? revision : undefined)
+  if (noted === undefined && revision !== 'main') return []
+  const snapshots = (await snapshotsIn(folder)).map((snapshot) => ({ ...snapshot, reference }))
+  if (noted === undefined) return merged(snapshots)
+  const current = snapshots.filter(({ commit }) => commit === noted)
+  if (!anyRevision || revision !== 'main') return current
+  return [...current, ...snapshots.filter(({ commit }) => commit !== noted).map((snapshot) => ({ ...snapshot, older: true as const }))]
+}
+
+/** The snapshots of a repository that hold files, the newest first: the one to which something was added last. */
+export async function snapshotsIn(folder: string): Promise<Omit<Repository, 'reference'>[]> {
+  const commits = await readdir(join(folder, 'snapshots')).catch(() => [])
+  const snapshots = await Promise.all(
+    commits.sort().map(async (commit) => {
+      const files = await filesBelow(snapshotPath({ folder, commit }))
+      const times = await Promise.all(files.map(({ path }) => lstat(snapshotPath({ folder, commit }, path)).then(({ mtimeMs }) => mtimeMs, () => 0)))
+      return { commit, files, folder, time: times.reduce((newest, time) => Math.max(newest, time), 0) }
+    }),
+  )
+  const filled = snapshots.filter(({ files }) => files.length > 0).sort((a, b) => b.time - a.time)
+  return filled.map(({ commit, files }) => ({ commit, files, folder }))
+}
+
+/** One listing of several snapshots; none of none. Of a file that several have, the newest counts. */
+export function merged(snapshots: Repository[]): Repository[] {
+  const [newest] = snapshots
+  if (!newest) return []
+  const files = new Map<string, RepositoryFile & { commits: string[] }>()
+  for (const snapshot of snapshots) {
+    for (const file of snapshot.files) {
+      const known = files.get(file.path)
+      if (known) known.commits.push(snapshot.commit)
+      else files.set(file.path, { ...file, commits: [snapshot.commit] })
+    }
+  }
+  return [{ ...newest, files: [...files.values()] }]
 }
 
 /** All files below a folder, links to files included; those whose bytes are gone are left out. */

@@ -5,6 +5,8 @@ import type { HubSettings } from './settings.js'
 export interface Requests {
   settings: HubSettings
   signal: AbortSignal | undefined
+  /** takes a sentence that is no reason to stop */
+  warn: (message: string) => void
 }
 
 /** Seconds before a request that failed is made again; a server that is overloaded may ask for more. */

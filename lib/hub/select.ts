@@ -1,10 +1,9 @@
 import { posix } from 'node:path'
 import { FluxError } from '../errors.js'
-import { isLaterPart } from '../models/split.js'
+import { isModelName } from '../models/locate.js'
 import { USUAL_TYPES } from './presets.js'
 import type { Repository, RepositoryFile } from './repository.js'
 
-const MODEL = /\.(gguf|safetensors)$/i
 const INDEX = /\.safetensors\.index\.json$/i
 const LISTED = 12
 
@@ -16,7 +15,7 @@ const LISTED = 12
 export function selectModel({ reference: { text, which }, files }: Repository): RepositoryFile[] {
   const exact = files.filter(({ path }) => path === which)
   if (exact[0]) return withParts(text, exact[0], files)
-  const models = files.filter(({ path }) => MODEL.test(path) && !isLaterPart(path))
+  const models = files.filter(({ path }) => isModelName(path))
   const named = (name: string) => models.filter(({ path }) => posix.basename(path) === name || holdsWord(posix.basename(path), name))
   let found = which === undefined ? models : named(which)
   if (which === undefined && found.length > 1) found = USUAL_TYPES.map(named).find((some) => some.length > 0) ?? found

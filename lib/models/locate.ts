@@ -27,7 +27,13 @@ export interface ModelFiles {
   tokenizers?: { t5?: string; clip?: string }
 }
 
-const MODEL_SUFFIXES = ['.gguf', '.safetensors']
+/** `.sft` is what the official files were called at first. */
+const MODEL_SUFFIXES = ['.gguf', '.safetensors', '.sft']
+
+/** Whether a file is a model by its name; what it holds, its header tells. */
+export function isModelName(path: string): boolean {
+  return MODEL_SUFFIXES.includes(extname(path).toLowerCase()) && !isLaterPart(path)
+}
 
 /** @throws {FluxError} FLUX_BAD_OPTION naming the field that is missing or of the wrong type */
 export function checkModelFiles(files: ModelFiles): void {
@@ -44,74 +50,115 @@ function requirePath(name: string, path: unknown, wanted: string): void {
   if (typeof path !== 'string' || path === '') throw badOption(name, path, wanted)
 }
 
-/** Where the parts of a model lie in a folder: side by side, as diffusers lays them out, or as ComfyUI does. */
-const FOLDERS = ['', 'transformer', 'text_encoder', 'text_encoder_2', 'vae', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints', 'vae_approx']
+const DIFFUSERS_FOLDERS = ['transformer', 'text_encoder', 'text_encoder_2', 'vae']
+/** Where the parts of a model are in a folder: side by side, as diffusers lays them out, or as ComfyUI does. */
+const FOLDERS = ['', ...DIFFUSERS_FOLDERS, 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints', 'vae_approx']
+
+/** What the usual places of a folder hold. */
+export interface Survey {
+  files: ModelFile[]
+  /** why other files there, which have the name of a model, are left out */
+  strays: string[]
+}
 
 /**
- * The parts of a model in a folder or in one file, told by their tensors and not by their names. Of several encoders and autoencoders those
- * are taken that fit the transformer.
+ * The parts of a model in a folder or in one file, told by their tensors and not by their names.
  *
  * @throws {FluxError} FLUX_NOT_FOUND when the folder or a part of the model is not there; FLUX_BAD_OPTION when a part is there twice
  */
 export async function locateModelFiles(place: string): Promise<ModelFiles> {
-  const found = await candidates(await modelFilesIn(place))
-  const config = found.flux.length === 1 ? configOf('flux', found.flux[0]!) : undefined
-  if (config) {
-    const keep = <K extends NetworkKind>(kind: K, fits: (config: NetworkConfigs[K]) => boolean) => {
-      if (found[kind].length < 2) return
-      const fitting = found[kind].filter((file) => {
-        const own = configOf(kind, file)
-        return own && fits(own)
-      })
-      if (fitting.length > 0) found[kind] = fitting
-    }
-    keep('t5', ({ dModel }) => dModel === config.contextInDim)
-    keep('clip', ({ hiddenSize }) => hiddenSize === config.vecInDim)
-    keep('autoencoder', ({ zChannels }) => 4 * zChannels === config.outChannels)
-    keep('tiny-decoder', ({ zChannels }) => 4 * zChannels === config.outChannels)
+  return chooseModelFiles(place, await surveyFolder(place))
+}
+
+/**
+ * Of several files that are the same part those are taken that can be loaded, of encoders and autoencoders those that fit the transformer,
+ * and in a clone of an official repository the files of the folder itself, not those of the folders of diffusers: these hold the same, cut
+ * in another way.
+ *
+ * @throws {FluxError} as {@link locateModelFiles}; strays are named only where a part is not there
+ */
+export async function chooseModelFiles(place: string, { files, strays }: Survey): Promise<ModelFiles> {
+  const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [], 'tiny-decoder': [] }
+  for (const file of files) for (const kind of networksIn(file)) found[kind].push(file)
+  const keep = <K extends NetworkKind>(kind: K, fits: (file: ModelFile, config: NetworkConfigs[K] | undefined) => boolean) => {
+    if (found[kind].length < 2) return
+    const fitting = found[kind].filter((file) => fits(file, configOf(kind, file)))
+    if (fitting.length > 0) found[kind] = fitting
   }
-  const files: Partial<Record<Part | 'previewDecoder', string>> = {}
-  for (const [kind, [first, second]] of Object.entries(found) as [NetworkKind, ModelFile[]][]) {
+  const keepOfficial = (kind: NetworkKind) => keep(kind, ({ path }) => !isOfDiffusers(place, path))
+  keep('flux', (_, config) => config !== undefined)
+  keepOfficial('flux')
+  const transformer = found.flux.length === 1 ? configOf('flux', found.flux[0]!) : undefined
+  if (transformer) {
+    keep('t5', (_, config) => config?.dModel === transformer.contextInDim)
+    keep('clip', (_, config) => config?.hiddenSize === transformer.vecInDim)
+    keep('autoencoder', (_, config) => 4 * (config?.zChannels ?? 0) === transformer.outChannels)
+    keep('tiny-decoder', (_, config) => 4 * (config?.zChannels ?? 0) === transformer.outChannels)
+  }
+  const located: Partial<Record<Part | 'previewDecoder', string>> = {}
+  for (const kind of Object.keys(found) as NetworkKind[]) {
+    keepOfficial(kind)
+    const [first, second] = found[kind]
     const part = PART_OF_KIND[kind] ?? 'previewDecoder'
     if (second) {
       const both = `${first!.path} and ${second.path} are both a ${part}`
       throw new FluxError('FLUX_BAD_OPTION', `${both}; give { transformer, t5, clip, vae } to say which`)
     }
-    if (first) files[part] = first.path
+    if (first) located[part] = first.path
   }
-  const missing = PARTS.filter((part) => !files[part])
+  const missing = PARTS.filter((part) => !located[part])
   if (missing.length > 0) {
     const remedy = 'put the files into it, or give { transformer, t5, clip, vae }'
-    throw new FluxError('FLUX_NOT_FOUND', `${place} holds no ${missing.join(', no ')}; ${remedy}`)
+    const unread = strays.length > 0 ? `. Left out there:${strays.map((stray) => `\n- ${stray}`).join('')}` : ''
+    throw new FluxError('FLUX_NOT_FOUND', `${place} holds no ${missing.join(', no ')}; ${remedy}${unread}`)
   }
-  return files as Record<Part, string>
+  return located as Record<Part, string>
 }
 
-/** The model files at the usual places of a folder. @throws {FluxError} FLUX_NOT_FOUND when there is no such folder */
-export async function modelFilesIn(place: string): Promise<string[]> {
-  const isModel = (name: string) => MODEL_SUFFIXES.includes(extname(name).toLowerCase()) && !isLaterPart(name)
-  if (isModel(place) && (await stat(place).then((entry) => entry.isFile(), () => false))) return [place]
-  const lists = await Promise.all(
-    FOLDERS.map(async (name) => {
-      const folder = name === '' ? place : join(place, name)
-      const entries = await readdir(folder).catch((cause: unknown) => {
-        if (name !== '') return []
+function isOfDiffusers(place: string, path: string): boolean {
+  return DIFFUSERS_FOLDERS.some((name) => resolve(place, name) === dirname(resolve(path)))
+}
+
+/**
+ * Opens the model files at the usual places of a folder, or one file. What cannot be read there is often no part of the model: companions
+ * that macOS writes (`._x.safetensors`), a download that was stopped, a link to nowhere.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND when there is no such folder; what is wrong with the file, where `place` is one
+ */
+export async function surveyFolder(place: string): Promise<Survey> {
+  if (isModelName(place) && (await isFile(place))) return { files: [await openModelFile(place)], strays: [] }
+  const strays: string[] = []
+  const files: ModelFile[] = []
+  for (const name of FOLDERS) {
+    const folder = name === '' ? place : join(place, name)
+    const entries = await readdir(folder).catch((cause: unknown) => {
+      if (name === '') {
         const wanted = "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or { transformer, t5, clip, vae }"
         throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, { cause })
-      })
-      return entries.filter(isModel).sort().map((entry) => join(folder, entry))
-    }),
-  )
-  return lists.flat()
+      }
+      const { code = '' } = cause as NodeJS.ErrnoException
+      if (!['ENOENT', 'ENOTDIR'].includes(code)) strays.push(`${folder}: the folder cannot be read (${code})`)
+      return []
+    })
+    for (const entry of entries.filter(isModelName).sort()) {
+      const path = join(folder, entry)
+      // opening a pipe would wait for its writer
+      if (entry.startsWith('.') || !(await isFile(path))) strays.push(`${path}: ${entry.startsWith('.') ? 'hidden' : 'this is no file, or a link to none'}`)
+      else {
+        const file = await openModelFile(path).catch((error: unknown) => {
+          if (!(error instanceof FluxError)) throw error
+          // of a split file, another part may be what is missing
+          strays.push(error.message.startsWith(path) ? error.message : `${path}: ${error.message}`)
+        })
+        if (file) files.push(file)
+      }
+    }
+  }
+  return { files, strays }
 }
 
-async function candidates(paths: string[]): Promise<Record<NetworkKind, ModelFile[]>> {
-  const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [], 'tiny-decoder': [] }
-  for (const path of paths) {
-    const file = await openModelFile(path)
-    for (const kind of networksIn(file)) found[kind].push(file)
-  }
-  return found
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then((entry) => entry.isFile(), () => false)
 }
 
 /** undefined where the file is none that can be loaded; whoever opens it then tells why */
@@ -134,8 +181,7 @@ export async function locateTokenizer(
   const places = [beside, join(beside, folder), join(dirname(beside), folder)]
   for (const place of places) {
     for (const names of alternatives) {
-      const isFile = (name: string) => stat(join(place, name)).then((entry) => entry.isFile(), () => false)
-      const found = await Promise.all(names.map(isFile))
+      const found = await Promise.all(names.map((name) => isFile(join(place, name))))
       if (found.every(Boolean)) return place
     }
   }

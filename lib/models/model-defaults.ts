@@ -51,6 +51,20 @@ export function modelDefaults(file: ModelFile, { guidanceEmbed }: Pick<FluxConfi
   return { ...defaults, latentRgb: readLatentRgb(file) }
 }
 
+/** What GGUF and safetensors files call the model that they hold. */
+const TITLES = ['general.name', 'general.basename', 'general.finetune', 'modelspec.title']
+
+/**
+ * The title of a model that has schnell's structure but is none: one whose guidance was trained out again ("de-distilled"), which needs more
+ * steps and a shifted schedule. Nothing but its title tells them apart; a file that sets its own steps needs no advice.
+ */
+export function deDistilledTitle({ metadata }: ModelFile, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>): string | undefined {
+  if (guidanceEmbed || metadata.has(KEYS.steps)) return undefined
+  const titles = TITLES.map((key) => metadata.get(key)).filter((title) => typeof title === 'string')
+  const title = titles.find((title) => /(de|un)[-_ ]?distill|openflux|libreflux|(^|[^a-z])dev([^a-z]|$)/i.test(title))
+  return title?.slice(0, 80)
+}
+
 /** [17, 3]: red, green and blue for each channel, then for none. */
 function readLatentRgb(file: ModelFile): LatentRgb | undefined {
   const value = file.metadata.get(LATENT_RGB)

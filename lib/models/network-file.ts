@@ -25,7 +25,7 @@ export interface NetworkConfigs {
   'tiny-decoder': TinyDecoderConfig
 }
 
-/** The four networks of a model. */
+/** The networks of a model: four, and a decoder for previews. */
 export interface Networks {
   transformer: NetworkFile<FluxConfig>
   t5: NetworkFile<T5Config>

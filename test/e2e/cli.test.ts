@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { BenchResult } from '../../lib/cli/bench.js'
+import { writeModelFile } from '../../lib/models/write.js'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
@@ -379,6 +380,13 @@ describe('synth and inspect', () => {
     expect(status).toBe(1)
     expect(JSON.parse(stdout.toString())).toMatchObject([{ path: 'missing.gguf', error: { code: 'FLUX_NOT_FOUND' } }, { role: 'clip' }])
     expect(stderr).toMatch(/^ggflux: missing\.gguf: there is no such file[^\n]*\n$/)
+  })
+
+  test('a file that cannot be loaded: exit code 1, as for a folder', async () => {
+    await writeModelFile(join(folder, 'strange.safetensors'), [{ name: 'x', shape: [1], type: 'F32', data: new Uint8Array(4) }])
+    expect(ggflux('inspect', 'strange.safetensors').status).toBe(1)
+    expect(ggflux('inspect', tiny('clip.gguf')).status).toBe(0)
+    expect(ggflux('inspect', tiny('')).status).toBe(0)
   })
 
   test('--list has the published sizes', () => {

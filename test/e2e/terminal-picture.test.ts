@@ -83,6 +83,13 @@ describe.skipIf(reason)('a terminal', () => {
     expect(await sharp(shown).raw().toBuffer()).toEqual(await sharp(file).raw().toBuffer())
   })
 
+  test('how previews are made can be said where the terminal alone shows them', () => {
+    const { status, terminal } = inTerminal({ TERM: 'xterm-kitty' }, ['--preview-method', 'linear', '--preview-every', '3'])
+    expect(status).toBe(0)
+    expect(terminal.shown).toHaveLength(2)
+    expect(inTerminal({ TERM: 'xterm-kitty' }, ['--preview-every', '3', '--show', 'none']).status).toBe(2)
+  })
+
   test('--show says how, and --show none leaves it', () => {
     expect(inTerminal({ TERM: 'xterm', CI: '1' }, ['--show', 'iterm2']).terminal.shown.at(-1)?.protocol).toBe('iterm2')
     expect(inTerminal({ TERM: 'xterm-kitty' }, ['--show', 'none']).terminal.shown).toEqual([])

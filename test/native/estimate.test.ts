@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
@@ -151,4 +151,14 @@ test('a model is inspected as a whole: its files, what a picture costs, and ever
   expect(lacking.files.map(({ path }) => path)).toEqual([transformer])
   expect(lacking.problems).toHaveLength(3)
   expect(lacking).not.toHaveProperty('picture')
+})
+
+test('a file in a folder that is no part of the model is a problem only where a part is missing', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ggflux-stray-'))
+  cpSync(dirname(tinyModelFiles().t5), folder, { recursive: true, filter: (path) => !path.endsWith('train') })
+  writeFileSync(join(folder, 'other.safetensors'), '')
+  expect((await inspectModel(folder)).problems).toEqual([])
+  rmSync(join(folder, 'vae.safetensors'))
+  expect((await inspectModel(folder)).problems).toEqual([expect.stringMatching(/holds no vae.*other.safetensors: the file is empty/s)])
+  rmSync(folder, { recursive: true })
 })

@@ -1,17 +1,20 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { downloadFileToCacheDir } from '@huggingface/hub'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { withFileLock } from '../../lib/hub/file-lock.js'
-import { headersFromHub } from '../../lib/hub/pull.js'
-import { cachedModels, FluxPipeline, pull, pullFile, removeCached } from '../../lib/index.js'
+import { readHubFile, readHubModel } from '../../lib/hub/pull.js'
+import { cachedModels, FluxPipeline, inspectModel, pull, pullFile, removeCached } from '../../lib/index.js'
 import { describeFile } from '../../lib/inspect.js'
-import { FakeHub } from '../support/hub.js'
+import type { ArchitectureName } from '../../lib/models/architectures.js'
+import { synthesize, type SynthOptions } from '../../lib/models/synth.js'
+import { FakeHub, lastChange } from '../support/hub.js'
 import { freePort } from '../support/rpc-server.js'
 import { loadTiny, ONE_THREAD, SMALL } from '../support/tiny.js'
 
@@ -103,9 +106,11 @@ describe('a model', () => {
   })
 
   test('is inspected where it lies', async () => {
-    const headers = await headersFromHub(`hf:${SCHNELL}:Q4_K_S`, options())
-    expect(headers.map(({ path, size }) => [path, size])).toEqual([[`hf:${SCHNELL}:Q4_K_S (flux1-schnell-Q4_K_S.gguf)`, tiny('transformer.gguf').length]])
-    const kinds = (await headersFromHub('flux.1-schnell', options())).map((file) => describeFile(file))
+    const { path, size } = await readHubFile(`hf:${SCHNELL}:Q4_K_S`, options())
+    expect([path, size]).toEqual([`hf:${SCHNELL}:Q4_K_S (flux1-schnell-Q4_K_S.gguf)`, tiny('transformer.gguf').length])
+    const { headers, files } = await readHubModel('flux.1-schnell', options())
+    expect(files).toBeUndefined()
+    const kinds = headers.map((file) => describeFile(file))
     expect(kinds.map(({ role, problems }) => [role, problems])).toEqual([['transformer', []], ['t5', []], ['clip', []], ['autoencoder', []]])
     expect(bytesRequests().every(({ range }) => range !== undefined)).toBe(true)
     expect(readdirSync(cacheDir).some((name) => existsSync(join(cacheDir, name, 'blobs')))).toBe(false)
@@ -268,6 +273,199 @@ describe('refusals', () => {
   })
 })
 
+describe('a model on the hub is inspected as load would take it', () => {
+  let folder: string
+  beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'ggflux-hub-inspect-'))))
+  afterAll(() => rmSync(folder, { recursive: true }))
+  const inspected = (source: Parameters<typeof inspectModel>[0]) => inspectModel(source, { ...ONE_THREAD, hub: options() })
+  const made = async (architecture: ArchitectureName, config: SynthOptions['config']) => {
+    const path = join(folder, `${architecture}.safetensors`)
+    await synthesize({ architecture, path, ...(config ? { config } : {}) })
+    return readFileSync(path)
+  }
+  const WHOLE = {
+    'transformer/diffusion_pytorch_model.safetensors': tiny('transformer.gguf'),
+    'text_encoder/model.safetensors': tiny('clip.gguf'),
+    'text_encoder_2/model.gguf': tiny('t5.gguf'),
+    'vae/diffusion_pytorch_model.safetensors': tiny('vae.safetensors'),
+    'tokenizer/vocab.json': tiny('vocab.json'),
+    'tokenizer/merges.txt': tiny('merges.txt'),
+  }
+
+  test('a preset, and one file with its companions; with what a picture costs once it is in the cache', async () => {
+    for (const source of ['flux.1-schnell', `hf:${SCHNELL}:Q4_K_S`]) {
+      const { files, problems, picture } = await inspected(source)
+      expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
+      expect([problems, picture]).toEqual([[], undefined])
+    }
+    expect(readdirSync(cacheDir)).toEqual([])
+    await pull('flux.1-schnell', options())
+    hub.requests.length = 0
+    expect(await inspected('flux.1-schnell')).toMatchObject({ problems: [], picture: { width: 128, steps: 8 } })
+    expect(hub.requests).toEqual([])
+  })
+
+  test('networks that do not fit each other, on the hub and in the cache', async () => {
+    const fill = await made('flux-tiny', { inChannels: 384, contextInDim: 128, depth: 1, depthSingleBlocks: 1 })
+    hub.add('YarvixPA/FLUX.1-Fill-dev-GGUF', { 'flux1-fill-dev-Q4_K_S.gguf': fill })
+    const wrong = [expect.stringMatching(/takes 384 channels.*Fill, Canny or Depth/)]
+    expect((await inspected('flux.1-fill-dev')).problems).toEqual(wrong)
+    await pull('flux.1-fill-dev', options())
+    const { problems, picture } = await inspectModel('flux.1-fill-dev', { hub: { cacheDir, offline: true } })
+    expect([problems, picture]).toEqual([wrong, undefined])
+  })
+
+  test('a decoder for previews of other channels', async () => {
+    hub.add('a/preview', { 'taef1.safetensors': await made('taef1', { zChannels: 4 }) })
+    const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
+    const parts = { transformer: local('transformer.gguf'), t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: local('') } }
+    const { files, problems } = await inspected({ ...parts, previewDecoder: 'hf:a/preview' })
+    expect(files.map(({ role }) => role)).toContain('preview decoder')
+    expect(problems).toEqual([expect.stringMatching(/takes 4 channels, and the transformer gives 16/)])
+    // load tells it before the download
+    await expect(FluxPipeline.load({ ...parts, previewDecoder: 'hf:a/preview' }, { hub: options() })).rejects.toThrow(/takes 4 channels/)
+    expect(readdirSync(cacheDir)).toEqual([])
+  })
+
+  test('a repository as diffusers lays it out, named as a whole', async () => {
+    hub.add('maker/whole', { ...WHOLE, 'tokenizer_2/spiece.model': Buffer.from('a vocabulary') })
+    const { files, problems } = await inspected('hf:maker/whole')
+    expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
+    expect(problems).toEqual([])
+  })
+
+  test('all that a repository lacks is told at once, by load as well', async () => {
+    const { 'vae/diffusion_pytorch_model.safetensors': _, 'tokenizer/merges.txt': __, ...left } = WHOLE
+    hub.add('maker/half', left)
+    const { files, problems } = await inspected('hf:maker/half')
+    expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip'])
+    const wanted = [/\(vae\/\).*has no .gguf or .safetensors/, /no tokenizer \(spiece.model, or tokenizer.json\)/, /no tokenizer \(vocab.json and merges.txt/]
+    expect(problems).toEqual(wanted.map((message) => expect.stringMatching(message)))
+    await expect(FluxPipeline.load('hf:maker/half', { hub: options() })).rejects.toThrow(/cannot be loaded, for 3 reasons/)
+  })
+
+  test('a tokenizer of this machine that is missing', async () => {
+    const parts = { transformer: `hf:${SCHNELL}:Q4_K_S`, t5: `hf:${T5}:Q8_0`, clip: 'hf:comfyanonymous/flux_text_encoders', vae: 'hf:Comfy-Org/Lumina_Image_2.0_Repackaged' }
+    const { problems } = await inspected({ ...parts, tokenizers: { clip: join(folder, 'nowhere') } })
+    expect(problems).toEqual([expect.stringMatching(/no tokenizer at .*nowhere/)])
+  })
+
+  test('options: those of load; an aborted signal ends it', async () => {
+    await expect(inspectModel('flux.1-schnell', { hub: { cacheDir, offline: true } })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    expect(hub.requests).toEqual([])
+    const stop = new AbortController()
+    const stopped = inspectModel('flux.1-schnell', { hub: options(), signal: stop.signal })
+    stop.abort(new Error('enough'))
+    await expect(stopped).rejects.toThrow('enough')
+    await expect(inspectModel('tiny', { threads: 0 })).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+  })
+})
+
+describe('revisions in the cache', () => {
+  const ref = (repository: string) => readFileSync(join(cacheDir, `models--${repository.replace('/', '--')}/refs/main`), 'utf8')
+  const offline = (onWarning: (message: string) => void = () => {}) => ({ cacheDir, offline: true, onWarning })
+
+  test('a revision is noted when its files are there, not when somebody looks at it or stops', async () => {
+    hub.add('a/moving', { 'm.gguf': tiny('transformer.gguf') })
+    const [before, old] = [await pullFile('hf:a/moving', options()), hub.commit('a/moving')]
+    hub.add('a/moving', { 'm.gguf': Buffer.concat([tiny('transformer.gguf'), Buffer.alloc(1000)]) })
+    const began = performance.now()
+    await expect(pullFile('hf:a/moving', { ...options(), onProgress: () => { throw new Error('stopped') } })).rejects.toThrow('stopped')
+    // what the caller throws is no cut connection, after which it would be tried again
+    expect(performance.now() - began).toBeLessThan(900)
+    expect(ref('a/moving')).toBe(old)
+    expect(await pullFile('hf:a/moving', offline())).toBe(before)
+    const after = await pullFile('hf:a/moving', options())
+    expect(ref('a/moving')).toBe(hub.commit('a/moving'))
+    expect(await pullFile('hf:a/moving', offline())).toBe(after)
+  })
+
+  test('where the noted one is not whole, the newest that is does offline, with a warning', async () => {
+    hub.add('a/half', { 'm.gguf': tiny('transformer.gguf') })
+    const older = await pullFile('hf:a/half', options())
+    const aged = hub.commit('a/half')
+    hub.add('a/half', { 'm.gguf': Buffer.concat([tiny('transformer.gguf'), Buffer.alloc(32)]) })
+    const newer = await pullFile('hf:a/half', options())
+    utimesSync(join(cacheDir, 'models--a--half/snapshots', aged), 1, 1)
+    // Python notes the commit before the files are there; a stop then leaves this
+    const noted = 'c'.repeat(40)
+    const root = join(cacheDir, 'models--a--half')
+    mkdirSync(join(root, 'snapshots', noted))
+    writeFileSync(join(root, 'refs/main'), noted)
+    writeFileSync(join(root, 'snapshots', noted, 'README.md'), 'a model')
+    const warnings: string[] = []
+    expect(await pullFile('hf:a/half', offline((message) => warnings.push(message)))).toBe(newer)
+    expect(warnings).toEqual([expect.stringContaining(`those of revision ${hub.commit('a/half')} are used`)])
+    // a commit that is named is that commit
+    expect(await pullFile(`hf:a/half@${aged}`, offline())).toBe(older)
+    await expect(pullFile(`hf:a/half@${noted}`, offline())).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    // a hub that cannot be reached is as good as none; one that can be reached is asked
+    const unreachable = { cacheDir, endpoint: `http://127.0.0.1:${await freePort()}`, onWarning: () => {} }
+    const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
+    const files = { transformer: 'hf:a/half', t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: local('') } }
+    expect((await readHubModel(files, unreachable)).files?.transformer).toBe(newer)
+    hub.requests.length = 0
+    await readHubModel(files, options())
+    expect(hub.requests).not.toEqual([])
+  })
+
+  test('by default the warning is one of the process', async () => {
+    hub.add('a/warned', { 'm.gguf': BYTES })
+    await pullFile('hf:a/warned', options())
+    writeFileSync(join(cacheDir, 'models--a--warned/refs/main'), 'c'.repeat(40))
+    const warned = once(process, 'warning')
+    await pullFile('hf:a/warned', { cacheDir, offline: true })
+    expect((await warned)[0]).toMatchObject({ name: 'FluxWarning', message: expect.stringContaining('hf:a/warned') })
+  })
+
+  test('whatever stops the writing of a ref, refs holds nothing else', async () => {
+    hub.add('a/refs', { 'm.gguf': BYTES })
+    // a folder in the ref's place makes the last step fail, as a kill would
+    const refs = join(cacheDir, 'models--a--refs/refs')
+    mkdirSync(join(refs, 'main/x'), { recursive: true })
+    await expect(pullFile('hf:a/refs', options())).rejects.toMatchObject({ code: 'FLUX_DOWNLOAD' })
+    expect(readdirSync(refs)).toEqual(['main'])
+  })
+
+  test('what @huggingface/hub has put there is found: each file in a snapshot of its own, and no ref', async () => {
+    const debug = vi.spyOn(console, 'debug').mockImplementation(() => {})
+    const places = { transformer: 'transformer.gguf', t5: 't5.gguf', clip: 'clip.gguf', vae: 'vae.safetensors' }
+    const names = [...Object.values(places), 'vocab.json', 'merges.txt']
+    hub.add('a/spread', Object.fromEntries(names.map((name) => [name, tiny(name)])))
+    for (const path of names) await downloadFileToCacheDir({ repo: 'a/spread', path, cacheDir, hubUrl: hub.endpoint })
+    debug.mockRestore()
+    const root = join(cacheDir, 'models--a--spread')
+    expect(readdirSync(join(root, 'snapshots')).sort()).toEqual(names.map((name) => lastChange(name, tiny(name))).sort())
+    expect(existsSync(join(root, 'refs'))).toBe(false)
+
+    const source = { ...Object.fromEntries(Object.entries(places).map(([part, name]) => [part, `hf:a/spread:${name}`])), tokenizers: { clip: 'hf:a/spread' } }
+    const pipe = await FluxPipeline.load(source as never, { ...ONE_THREAD, hub: { cacheDir, offline: true } })
+    await pipe.close()
+    hub.requests.length = 0
+    const { problems, picture } = await inspectModel(source as never, { ...ONE_THREAD, hub: options() })
+    expect([problems, picture?.width, hub.requests]).toEqual([[], 128, []])
+    expect((await cachedModels({ cacheDir })).map(({ reference }) => reference).sort()).toEqual(Object.values(source).filter((reference) => typeof reference === 'string').sort())
+    expect(await removeCached('hf:a/spread:t5.gguf', { cacheDir })).toBe(tiny('t5.gguf').length)
+  }, 30_000)
+
+  test('files of a listing that reads as one are taken from one snapshot that has them all', async () => {
+    const root = join(cacheDir, 'models--a--mixed/snapshots')
+    const put = (commit: string, name: string, time: number) => {
+      const path = join(root, commit.repeat(40), name)
+      mkdirSync(join(path, '..'), { recursive: true })
+      writeFileSync(path, tiny(name))
+      utimesSync(path, time, time)
+    }
+    put('a', 'vocab.json', 100)
+    put('a', 'merges.txt', 100)
+    put('b', 'vocab.json', 200)
+    const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
+    const files = { transformer: local('transformer.gguf'), t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: 'hf:a/mixed' } }
+    expect((await pull(files, offline())).tokenizers).toEqual({ clip: join(root, 'a'.repeat(40)) })
+    expect(readdirSync(join(root, 'b'.repeat(40)))).toEqual(['vocab.json'])
+  })
+})
+
 describe('the cache', () => {
   test('is listed and emptied', async () => {
     await pull('flux.1-schnell', options())
@@ -296,6 +494,52 @@ describe('the cache', () => {
     const two = await pullFile('hf:a/twice:two.gguf', options())
     expect(await removeCached('hf:a/twice:one.gguf', { cacheDir })).toBe(0)
     expect(readFileSync(two).equals(BYTES)).toBe(true)
+  })
+
+  test('of a preset its own file is removed; other quantisations and what other programs put there stay', async () => {
+    const [usual, other, notes] = await Promise.all(['Q4_K_S', 'Q8_0', 'README.md'].map((which) => pullFile(`hf:${SCHNELL}:${which}`, options())))
+    const stranger = join(cacheDir, FOLDER, 'blobs/bytes that somebody is about to link')
+    writeFileSync(stranger, 'bytes')
+    expect(await removeCached('flux.1-schnell', { cacheDir })).toBe(tiny('transformer.gguf').length)
+    expect([usual!, other!, notes!, stranger].map((path) => existsSync(path))).toEqual([false, true, true, true])
+    expect(await removeCached('flux.1-schnell:Q8_0', { cacheDir })).toBe(tiny('clip.gguf').length)
+    expect([other!, notes!].map((path) => existsSync(path))).toEqual([false, true])
+    await expect(removeCached('flux.1-schnell', { cacheDir })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    expect(await removeCached(`hf:${SCHNELL}`, { cacheDir })).toBeGreaterThan(0)
+    expect(existsSync(join(cacheDir, FOLDER))).toBe(false)
+  })
+
+  test('a file is removed from all revisions, or from the one that is named', async () => {
+    const name = 'm-Q4_K_S.gguf'
+    hub.add('a/revisions', { [name]: BYTES, 'other.gguf': Buffer.from('1') })
+    const take = async () => {
+      await pullFile('hf:a/revisions:other.gguf', options())
+      return pullFile(`hf:a/revisions:${name}`, options())
+    }
+    const [first, commit] = [await take(), hub.commit('a/revisions')]
+    hub.add('a/revisions', { 'other.gguf': Buffer.from('22') })
+    const second = await take()
+    // the other one needs the bytes
+    expect(await removeCached(`hf:a/revisions@${commit}:${name}`, { cacheDir })).toBe(0)
+    expect([first, second].map((path) => existsSync(path))).toEqual([false, true])
+    await take()
+    expect(await removeCached(`hf:a/revisions@${commit}`, { cacheDir })).toBe(1)
+    expect(existsSync(second)).toBe(true)
+    hub.add('a/revisions', { 'other.gguf': Buffer.from('333') })
+    const third = await take()
+    expect(await removeCached('hf:a/revisions:Q4_K_S', { cacheDir })).toBe(BYTES.length)
+    expect([second, third].map((path) => existsSync(path))).toEqual([false, false])
+    expect(readdirSync(join(cacheDir, 'models--a--revisions/blobs'))).toHaveLength(2)
+  })
+
+  test('an older revision is listed under its commit', async () => {
+    hub.add('a/listed', { 'm.gguf': tiny('transformer.gguf'), 'README.md': Buffer.from('1') })
+    await pullFile('hf:a/listed', options())
+    const commit = hub.commit('a/listed')
+    hub.add('a/listed', { 'README.md': Buffer.from('2') })
+    await pullFile('hf:a/listed', options())
+    const references = (await cachedModels({ cacheDir })).map(({ reference }) => reference)
+    expect(references.sort()).toEqual(['hf:a/listed:m.gguf', `hf:a/listed@${commit}:m.gguf`])
   })
 
   test('nothing is removed below a download', async () => {
@@ -330,9 +574,16 @@ describe('the commands', () => {
     expect((await ggflux('inspect', 'flux.1-schnell')).stdout).toMatch(/flux1-schnell-Q4_K_S.gguf$/m)
     await ggflux('generate', 'a red circle', '--model', 'flux.1-schnell', '--steps', '1', '--width', '64', '--height', '64', '-o', 'out.png')
     expect(readFileSync(join(cacheDir, 'out.png')).subarray(1, 4).toString()).toBe('PNG')
-    expect((await ggflux('rm', 'flux.1-schnell')).stdout).toMatch(/are free again/)
+    expect((await ggflux('rm', 'flux.1-schnell')).stdout).toMatch(/^removed hf:city96\/FLUX.1-schnell-gguf:flux1-schnell-Q4_K_S.gguf\nflux.1-schnell: [\d.]+ MB are free again$/m)
     await expect(ggflux('rm', 'flux.1-schnell')).rejects.toMatchObject({ code: 1, stderr: expect.stringMatching(/is not in the cache/) })
   }, 60_000)
+
+  test('inspect: a repository is a model, one file in it a file', async () => {
+    const model = (await ggflux('inspect', `hf:${SCHNELL}`)).stdout
+    for (const role of ['transformer', 't5', 'clip', 'autoencoder']) expect(model).toMatch(new RegExp(`role +${role}$`, 'm'))
+    const file = (await ggflux('inspect', `hf:${T5}:Q8_0`)).stdout
+    expect(file.match(/role +\w+$/gm)).toEqual([expect.stringMatching(/t5$/)])
+  })
 
   test('one file, and its path for scripts', async () => {
     const { stdout } = await ggflux('pull', 'hf:a/bytes:bytes.gguf', '--only', '--json')

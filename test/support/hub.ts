@@ -76,7 +76,7 @@ export class FakeHub {
     this.#note('hub', request)
     const url = new URL(request.url!, this.endpoint)
     const [, api, repository, route, rest] =
-      /^\/(api\/models\/)?([^/]+\/[^/]+)\/(revision|tree|resolve)\/(.+)$/.exec(decodeURIComponent(url.pathname)) ?? []
+      /^\/(api\/models\/)?([^/]+\/[^/]+)\/(revision|tree|resolve|paths-info)\/(.+)$/.exec(decodeURIComponent(url.pathname)) ?? []
     const files = this.#repositories.get(repository ?? '')
     if (!repository || !files) return fail(response, 404, 'RepoNotFound')
     const token = this.gated.get(repository)
@@ -91,6 +91,7 @@ export class FakeHub {
       const info = { _id: '1', id: repository, sha: commit, private: false, gated: false, downloads: 0, likes: 0, lastModified: new Date(0).toISOString() }
       return json(response, info)
     }
+    if (api && route === 'paths-info') return void this.#pathsInfo(files, request, response)
     if (api && route === 'tree') return this.#listing(url, files, response)
     const path = parts.join('/')
     const bytes = files.get(path)
@@ -101,6 +102,17 @@ export class FakeHub {
     response.setHeader('x-linked-size', bytes.length)
     response.setHeader('x-linked-etag', `"${lfs.oid}"`)
     response.writeHead(302, { location: `${address(this.#storage)}/${repository}/${encodeURIComponent(path)}` }).end()
+  }
+
+  /** Of the paths that are asked for, what the listing says, and the commit that last changed each: another one for every file. */
+  async #pathsInfo(files: Map<string, Buffer>, request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const asked: Buffer[] = []
+    for await (const bytes of request) asked.push(bytes as Buffer)
+    const { paths } = JSON.parse(Buffer.concat(asked).toString()) as { paths: string[] }
+    json(response, paths.map((path) => {
+      const lastCommit = { id: lastChange(path, files.get(path)!), title: 'a change', date: new Date(0).toISOString() }
+      return { ...entry(path, files.get(path)!), lastCommit }
+    }))
   }
 
   #listing(url: URL, files: Map<string, Buffer>, response: ServerResponse): void {
@@ -136,6 +148,10 @@ export class FakeHub {
     if (mishap && 'cutAfter' in mishap) response.write(body.subarray(0, mishap.cutAfter), () => response.destroy())
     else response.end(body)
   }
+}
+
+export function lastChange(path: string, bytes: Buffer): string {
+  return createHash('sha1').update(path).update(bytes).digest('hex')
 }
 
 function entry(path: string, bytes: Buffer): { type: 'file'; oid: string; size: number; path: string; lfs?: { oid: string; size: number; pointerSize: number } } {

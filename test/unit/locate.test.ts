@@ -1,4 +1,5 @@
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -14,6 +15,8 @@ import { syntheticClipVocabulary } from '../../lib/tokenizers/synthetic.js'
 let root: string
 /** a sound model: transformer.safetensors, t5.gguf with its tokenizer, clip.safetensors, vae.safetensors, vocab.json, merges.txt */
 let model: string
+/** a transformer of which one tensor is missing */
+let lacking: string
 
 async function make(architecture: ArchitectureName, path: string, config?: SynthOptions['config']): Promise<string> {
   return (await synthesize({ architecture, path, ...(config ? { config } : {}) })).path
@@ -27,6 +30,9 @@ beforeAll(async () => {
   await make('t5-tiny', join(model, 't5.gguf'))
   await make('clip-tiny', join(model, 'clip.safetensors'))
   await make('autoencoder-tiny', join(model, 'vae.safetensors'))
+  lacking = join(root, 'lacking.safetensors')
+  const tensors = [...(await openModelFile(filesIn(model).transformer)).tensors.values()].slice(1)
+  await writeModelFile(lacking, tensors.map(({ name, type, shape, byteLength }) => ({ name, type, shape, data: new Uint8Array(byteLength) })))
   const { vocab, merges } = syntheticClipVocabulary(600)
   writeFileSync(join(model, 'vocab.json'), JSON.stringify(vocab))
   writeFileSync(join(model, 'merges.txt'), merges.join('\n'))
@@ -141,10 +147,67 @@ describe('a folder', () => {
     await expect(openModel(join(model, 'vocab.json'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 'vocab.json', 'no folder that can be read'))
   })
 
-  test('with a damaged model file: it is named', async () => {
-    const folder = copyWithout('damaged')
-    writeFileSync(join(folder, 'broken.gguf'), 'GGUF')
-    await expect(openModel(folder)).rejects.toThrow(fails('FLUX_BAD_FILE', 'broken.gguf'))
+  test.each<[string, string, (path: string) => void]>([
+    ['a companion that macOS writes', '._vae.safetensors', (path) => writeFileSync(path, Buffer.concat([Buffer.from('0005160700020000', 'hex'), Buffer.alloc(4072)]))],
+    ['a hidden copy', '.transformer.safetensors', (path) => cpSync(filesIn(model).transformer, path)],
+    ['an empty file', 'other.safetensors', (path) => writeFileSync(path, '')],
+    ['a Git LFS pointer', 'other.safetensors', (path) => writeFileSync(path, `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 1\n`)],
+    ['a link to nowhere', 'other.gguf', (path) => symlinkSync('/nowhere/model.gguf', path)],
+    ['a link to itself', 'other.gguf', (path) => symlinkSync(path, path)],
+    ['a folder named like a model', 'old.safetensors', (path) => mkdirSync(path)],
+    ['a file that was copied half', 'copy.safetensors', (path) => writeFileSync(path, readFileSync(filesIn(model).vae).subarray(0, 100_000))],
+    ['one part of a split file', 'split-00001-of-00002.gguf', (path) => cpSync(filesIn(model).t5, path)],
+    ['a pipe', 'pipe.gguf', (path) => void execFileSync('mkfifo', [path])],
+    ['a transformer that lacks tensors', 'a.gguf', (path) => cpSync(lacking, path)],
+  ])('%s is no hindrance, and named where a part is missing', async (name, stray, put) => {
+    const folder = copyWithout(`with ${name}`)
+    put(join(folder, stray))
+    expect(await locateModelFiles(folder)).toEqual(filesIn(folder))
+    if (stray === 'a.gguf') return
+    rmSync(join(folder, 'vae.safetensors'))
+    const named = fails('FLUX_NOT_FOUND', 'holds no vae', 'put the files into it', join(folder, stray))
+    await expect(openModel(folder)).rejects.toThrow(named)
+  })
+
+  test('a model without guidance that is no schnell by its title: a warning, once it is opened', async () => {
+    const folder = copyWithout('de-distilled', 'transformer.safetensors')
+    const file = await openModelFile(filesIn(model).transformer)
+    const tensors = [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({ name, type, shape, data: new Uint8Array(byteLength) }))
+    const without = tensors.filter(({ name }) => !name.startsWith('guidance_in'))
+    await writeModelFile(join(folder, 'transformer.safetensors'), without, { 'modelspec.title': 'flux dev de-distill' })
+    const warnings: string[] = []
+    await openModel(folder, { onWarning: (message) => warnings.push(message) })
+    expect(warnings).toEqual([expect.stringMatching(/transformer.safetensors: the model has no guidance.*'flux dev de-distill'.*shift: true/)])
+    await openModel(model, { onWarning: (message) => warnings.push(message) })
+    expect(warnings).toHaveLength(1)
+  })
+
+  test('.sft is safetensors', async () => {
+    const folder = copyWithout('sft', 'vae.safetensors')
+    cpSync(filesIn(model).vae, join(folder, 'ae.sft'))
+    expect(await locateModelFiles(folder)).toEqual({ ...filesIn(folder), vae: join(folder, 'ae.sft') })
+  })
+
+  test("a clone of an official repository: the folder's own files go before those in the folders of diffusers", async () => {
+    const folder = join(root, 'clone')
+    const { transformer, t5, clip, vae } = filesIn(model)
+    cpSync(transformer, join(folder, 'transformer/diffusion_pytorch_model.safetensors'))
+    cpSync(clip, join(folder, 'text_encoder/model.safetensors'))
+    cpSync(t5, join(folder, 'text_encoder_2/model.gguf'))
+    cpSync(vae, join(folder, 'vae/diffusion_pytorch_model.safetensors'))
+    const of = (path: string) => join(folder, path)
+    const diffusers = { transformer: of('transformer/diffusion_pytorch_model.safetensors'), t5: of('text_encoder_2/model.gguf'), clip: of('text_encoder/model.safetensors'), vae: of('vae/diffusion_pytorch_model.safetensors') }
+    expect(await locateModelFiles(folder)).toEqual(diffusers)
+    cpSync(transformer, of('flux1-dev.safetensors'))
+    expect(await locateModelFiles(folder)).toEqual({ ...diffusers, transformer: of('flux1-dev.safetensors') })
+    cpSync(vae, of('ae.safetensors'))
+    expect(await locateModelFiles(`${folder}/`)).toEqual({ ...diffusers, transformer: of('flux1-dev.safetensors'), vae: of('ae.safetensors') })
+    // what ComfyUI's folders hold is another model, and two of the folder's own are two
+    cpSync(transformer, of('unet/other.safetensors'))
+    await expect(locateModelFiles(folder)).rejects.toThrow(fails('FLUX_BAD_OPTION', 'flux1-dev.safetensors', 'unet/other.safetensors', 'are both a transformer'))
+    rmSync(of('unet'), { recursive: true })
+    cpSync(transformer, of('flux1-schnell.safetensors'))
+    await expect(locateModelFiles(folder)).rejects.toThrow(fails('FLUX_BAD_OPTION', 'are both a transformer'))
   })
 })
 

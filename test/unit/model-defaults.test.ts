@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { modelDefaults } from '../../lib/models/model-defaults.js'
+import { deDistilledTitle, modelDefaults } from '../../lib/models/model-defaults.js'
 import type { MetadataValue, ModelFile } from '../../lib/models/model-file.js'
 
 const dev = { guidanceEmbed: true }
@@ -21,6 +21,19 @@ test('what a file says of itself goes before them, one by one', () => {
   expect(modelDefaults(file(metadata), dev)).toEqual(said)
   expect(modelDefaults(file(metadata), schnell).guidance, 'a model without guidance takes none').toBeUndefined()
   expect(modelDefaults(file({ 'ggflux.steps': 5 }), dev)).toMatchObject({ width: 1024, steps: 5, guidance: 3.5 })
+})
+
+test.each<[string, string | undefined, Record<string, MetadataValue>]>([
+  ['dev by its name', 'FLUX.1 dev de-distilled', { 'general.name': 'FLUX.1 dev de-distilled' }],
+  ['a title in safetensors', 'OpenFLUX.1', { 'modelspec.title': 'OpenFLUX.1' }],
+  ['another spelling', 'flux undistilled v2', { 'general.name': 'flux', 'general.finetune': 'flux undistilled v2' }],
+  ['schnell', undefined, { 'general.name': 'FLUX.1 schnell', 'general.architecture': 'flux' }],
+  ['a word with dev in it', undefined, { 'general.name': 'Devon developed' }],
+  ['no title', undefined, {}],
+  ['a file with steps of its own', undefined, { 'general.name': 'flux1-dev', 'ggflux.steps': 20 }],
+])('no guidance, and no schnell: %s', (_, title, metadata) => {
+  expect(deDistilledTitle(file(metadata), schnell)).toBe(title)
+  expect(deDistilledTitle(file(metadata), dev)).toBeUndefined()
 })
 
 test('colours of the preview: 16 channels, then the bias', () => {
