@@ -6,10 +6,10 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { measureRoof, type Roof } from '../lib/index.js'
-import { ARCHITECTURES } from '../lib/models/architectures.js'
-import { synthesize, type SynthOptions } from '../lib/models/synth.js'
-import { nativeQuantize as quantize } from '../lib/native.js'
-import { transformerOperations } from '../lib/operations.js'
+import { ARCHITECTURES } from '../lib/networks/architectures.js'
+import { synthesize, type SynthOptions } from '../lib/tools/synth/synth.js'
+import { nativeQuantize as quantize } from '../lib/native/addon.js'
+import { transformerOperations } from '../lib/cost/flops.js'
 
 const [SIDE, TEXT] = [512, 256]
 const CONFIG = { depth: 2, depthSingleBlocks: 4 }

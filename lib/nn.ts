@@ -5,22 +5,22 @@
  * Each evaluates off the JavaScript thread, one call at a time; a second call meanwhile is refused with FLUX_BUSY.
  */
 import { FluxError } from './errors.js'
-import { timestepEmbedding } from './latents.js'
-import type { AdaptableNetwork } from './models/lora-layers.js'
-import { openLora } from './models/lora-file.js'
-import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from './models/lora.js'
-import { openNetworkFile, type NetworkConfigs, type NetworkSource } from './models/network-file.js'
-import { LoadedNetwork, type NetworkOptions } from './network.js'
-import { relativePositionBuckets } from './t5-buckets.js'
+import { timestepEmbedding } from './families/flux1/tokens.js'
+import type { AdaptableNetwork } from './networks/lora/layer-names.js'
+import { openLora } from './networks/lora/lora-file.js'
+import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from './networks/lora/assignment.js'
+import { openNetworkFile, type NetworkConfigs, type NetworkSource } from './networks/network-file.js'
+import { LoadedNetwork, type NetworkOptions } from './networks/network.js'
+import { relativePositionBuckets } from './networks/t5/buckets.js'
 
-export type { NetworkOptions, Operation } from './network.js'
-export type { LoraOptions } from './models/lora.js'
-export type { NetworkSource } from './models/network-file.js'
-export type { FluxConfig } from './models/layouts/flux.js'
-export type { T5Config } from './models/layouts/t5.js'
-export type { ClipConfig } from './models/layouts/clip.js'
-export type { AutoencoderConfig } from './models/layouts/autoencoder.js'
-export type { TinyDecoderConfig } from './models/layouts/tiny-decoder.js'
+export type { NetworkOptions, Operation } from './networks/network.js'
+export type { LoraOptions } from './networks/lora/assignment.js'
+export type { NetworkSource } from './networks/network-file.js'
+export type { FluxConfig } from './networks/flux/layout.js'
+export type { T5Config } from './networks/t5/layout.js'
+export type { ClipConfig } from './networks/clip/layout.js'
+export type { AutoencoderConfig } from './networks/autoencoder/layout.js'
+export type { TinyDecoderConfig } from './networks/taesd/layout.js'
 
 /** Inputs of {@link FluxTransformer.predict}: L image tokens, T text tokens. Arrays are row-major. */
 export interface PredictInput {

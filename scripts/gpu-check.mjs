@@ -222,8 +222,8 @@ async function golden(precision) {
 // ---- helpers of the sections ----
 
 async function synthesized(network, type) {
-  const { synthesize } = await import('../dist/models/synth.js')
-  const { nativeQuantize } = await import('../dist/native.js')
+  const { synthesize } = await import('../dist/tools/synth/synth.js')
+  const { nativeQuantize } = await import('../dist/native/addon.js')
   const file = path.join(folder, `${architectures[network]}-${type}.gguf`)
   mkdirSync(folder, { recursive: true })
   if (!existsSync(file)) {

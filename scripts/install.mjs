@@ -1,5 +1,5 @@
 // `npm install`: takes the shipped binary when one fits this platform, otherwise compiles (in a clone, only what changed). A package
-// installed with scripts disabled works as well, from the shipped binary; lib/native.ts finds it.
+// installed with scripts disabled works as well, from the shipped binary; lib/native/addon.ts finds it.
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { build } from './build.mjs'

@@ -1,5 +1,5 @@
 import type { Operation } from '../nn.js'
-import type { Roof } from '../speed.js'
+import type { Roof } from '../cost/cost-model.js'
 import type { BenchResult, BenchRow } from './bench.js'
 import { formatBytes, formatSeconds, table } from './format.js'
 

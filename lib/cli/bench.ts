@@ -85,11 +85,11 @@ async function bench(options: Options): Promise<void> {
 
 async function measure(source: string | ModelFiles, options: Options, signal: AbortSignal): Promise<BenchResult> {
   const [{ FluxPipeline }, { chooseDevice }, { deviceRoof }, { openModel }, { modelDefaults }] = await Promise.all([
-    import('../pipeline.js'),
-    import('../devices.js'),
-    import('../speed.js'),
-    import('../open-model.js'),
-    import('../models/model-defaults.js'),
+    import('../pipeline/pipeline.js'),
+    import('../native/devices.js'),
+    import('../cost/cost-model.js'),
+    import('../pipeline/open-model.js'),
+    import('../families/flux1/variants.js'),
   ])
   const { threads = os.availableParallelism(), steps } = options
   const device = chooseDevice(options.backend)
@@ -168,7 +168,7 @@ async function profileStep(
   options: MachineOptions & { signal: AbortSignal },
 ): Promise<Operation[]> {
   const { FluxTransformer } = await import('../nn.js')
-  const { imageIds } = await import('../latents.js')
+  const { imageIds } = await import('../families/flux1/tokens.js')
   await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'precision', 'deviceMemory', 'signal']))
   const { inChannels, contextInDim, vecInDim, guidanceEmbed } = flux.config
   const [rows, columns] = [height / 16, width / 16]

@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { ConvertOptions, LoraOptions } from '../index.js'
-import type { FileType } from '../models/gguf-metadata.js'
+import type { FileType } from '../tools/synth/gguf-metadata.js'
 import { addLora } from './arguments.js'
 import { formatBytes, formatSeconds } from './format.js'
 import { checkTarget } from './output.js'
@@ -46,7 +46,7 @@ Examples:
 
 async function convertFile(input: string, { output, type, tensorType, quiet, network, lora, tokenizer }: Options): Promise<void> {
   await checkTarget(output)
-  const { convert } = await import('../convert.js')
+  const { convert } = await import('../tools/convert.js')
   const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
     convert(input, output, {
       type: type.toUpperCase() as FileType,

@@ -11,7 +11,7 @@ export function devicesCommand(program: Command): void {
 }
 
 async function listDevices({ json }: { json?: true }): Promise<void> {
-  const { chooseDevice, devices } = await import('../devices.js')
+  const { chooseDevice, devices } = await import('../native/devices.js')
   const auto = chooseDevice('auto')
   const found = devices().map((device) => ({ ...device, auto: device.name === auto }))
   if (json) return console.log(JSON.stringify(found, null, 2))

@@ -110,8 +110,8 @@ async function makePicture(
   began: number,
 ): Promise<Picture> {
   const { signal } = settings
-  const { FluxPipeline } = await import('../pipeline.js')
-  const { chooseDevice } = await import('../devices.js')
+  const { FluxPipeline } = await import('../pipeline/pipeline.js')
+  const { chooseDevice } = await import('../native/devices.js')
   // the pipeline finds out whether there is such a device when it loads its first network
   chooseDevice(options.backend)
   const onProgress = (share: number) => report.load(share)
@@ -175,7 +175,7 @@ function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefi
 }
 
 async function writePreview({ data, width, height }: LatentPreview, path: string): Promise<void> {
-  const { encodeImage } = await import('../image.js')
+  const { encodeImage } = await import('../images/encode.js')
   await replaceFile(path, await encodeImage(data, width, height, { format: pictureFormat(path) }))
 }
 

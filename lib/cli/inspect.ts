@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import type { Command } from 'commander'
-import { totalMemory } from '../free-memory.js'
+import { totalMemory } from '../native/free-memory.js'
 import type { Inspection, ModelInspection } from '../index.js'
 import { formatBytes, formatCount, formatSeconds, printable, table } from './format.js'
 
@@ -59,12 +59,12 @@ async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
   const { isOnHub } = await import('../hub/plan.js')
   const { isReference, parseReference } = await import('../hub/reference.js')
   const isFolder = await stat(name).then((entry) => entry.isDirectory(), () => false)
-  const { inspect, inspectFile } = await import('../inspect.js')
+  const { inspect, inspectFile } = await import('../inspect/file.js')
   if (!isFolder && !isOnHub(name)) return inspect(name)
   if (!isFolder && isReference(name) && parseReference(name).which !== undefined) {
     return inspectFile(await (await import('../hub/pull.js')).readHubFile(name))
   }
-  return (await import('../inspect-model.js')).inspectModel(name)
+  return (await import('../inspect/model.js')).inspectModel(name)
 }
 
 function describeModel({ files, problems, picture, memory }: ModelInspection): string {

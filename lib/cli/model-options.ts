@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { LoadOptions, ModelFiles } from '../index.js'
-import { PARTS, type Part } from '../models/parts.js'
+import { PARTS, type Part } from '../model/components.js'
 import { parseNumber } from './arguments.js'
 import { printWarning } from './failure.js'
 import { withProgress } from './write-progress.js'
@@ -58,14 +58,14 @@ export async function resolveModel(options: ModelOptions & { quiet?: true }): Pr
   if (Object.keys(more).length === 0) return onThisMachine(model, quiet)
   if (model === 'tiny' && more.tokenizers) throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
   const files = await onThisMachine(model, quiet)
-  const { resolveSource } = await import('../open-model.js')
+  const { resolveSource } = await import('../pipeline/open-model.js')
   return { ...(await resolveSource(files)), ...more }
 }
 
 async function onThisMachine(source: string | ModelFiles, quiet: true | undefined): Promise<string | ModelFiles> {
   const { isOnHub } = await import('../hub/plan.js')
   if (!isOnHub(source)) return source
-  const { resolveSource } = await import('../open-model.js')
+  const { resolveSource } = await import('../pipeline/open-model.js')
   const { result } = await withProgress(quiet, (signal, onProgress) => resolveSource(source, { signal, onProgress, onWarning: quiet ? () => {} : printWarning }), 'asking the hub')
   return result
 }

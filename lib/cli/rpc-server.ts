@@ -32,9 +32,9 @@ Examples:
 
 async function serve({ host, port, backend, threads }: Options): Promise<void> {
   const { availableParallelism } = await import('node:os')
-  const { chooseDevice } = await import('../devices.js')
-  const { nativeServeRpc } = await import('../native.js')
-  const { badOption, requireWhole } = await import('../option-checks.js')
+  const { chooseDevice } = await import('../native/devices.js')
+  const { nativeServeRpc } = await import('../native/addon.js')
+  const { badOption, requireWhole } = await import('../options/checks.js')
   if (!/^[\w.-]{1,253}$/.test(host)) throw badOption('--host', host, 'a name or an IPv4 address')
   requireWhole('--port', port, 1, 65535)
   if (threads !== undefined) requireWhole('--threads', threads, 1, 512)

@@ -2,9 +2,9 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
-import { MODELS, type ArchitectureName } from '../models/architectures.js'
-import type { SynthOptions } from '../models/synth.js'
-import type { FileType } from '../models/gguf-metadata.js'
+import { MODELS, type ArchitectureName } from '../networks/architectures.js'
+import type { SynthOptions } from '../tools/synth/synth.js'
+import type { FileType } from '../tools/synth/gguf-metadata.js'
 import { parseNumber } from './arguments.js'
 import { formatBytes, formatCount, formatSeconds, table } from './format.js'
 import { checkTarget } from './output.js'
@@ -67,8 +67,8 @@ async function synth(options: Options): Promise<void> {
 
 async function synthFile({ arch, type, output, seed, set, quiet }: Options & { arch: string; output: string }): Promise<void> {
   await checkTarget(output)
-  const { synthesize } = await import('../models/synth.js')
-  const { nativeQuantize } = await import('../native.js')
+  const { synthesize } = await import('../tools/synth/synth.js')
+  const { nativeQuantize } = await import('../native/addon.js')
   const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
     synthesize({
       architecture: arch as ArchitectureName,
@@ -86,10 +86,10 @@ async function synthFile({ arch, type, output, seed, set, quiet }: Options & { a
 }
 
 async function listArchitectures(): Promise<void> {
-  const { ARCHITECTURES } = await import('../models/architectures.js')
-  const { layoutOf } = await import('../models/layouts.js')
-  const { storedType } = await import('../models/precision.js')
-  const { elementCount, tensorBytes } = await import('../models/types.js')
+  const { ARCHITECTURES } = await import('../networks/architectures.js')
+  const { layoutOf } = await import('../networks/layouts.js')
+  const { storedType } = await import('../tools/quantisation-rules.js')
+  const { elementCount, tensorBytes } = await import('../formats/tensor-types.js')
   const rows = Object.entries(ARCHITECTURES).map(([name, architecture]) => {
     const layout = layoutOf(architecture)
     const parameters = layout.reduce((sum, { shape }) => sum + elementCount(shape), 0)

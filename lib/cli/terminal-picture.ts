@@ -142,7 +142,7 @@ export class TerminalPicture {
     const { data, width, height } = preview
     const cells = this.#reserve(scale * width, scale * height)
     if (this.#drawing === 'blocks') return this.#draw(blockPicture(preview, cells))
-    const { encodeImage } = await import('../image.js')
+    const { encodeImage } = await import('../images/encode.js')
     this.#drawPng(await encodeImage(data, width, height), cells)
   }
 

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import type { Source } from '../models/source.js'
+import type { Source } from '../formats/byte-source.js'
 import type { Repository, RepositoryFile } from './repository.js'
 import { hubFetch, type Requests } from './requests.js'
 

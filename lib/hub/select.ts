@@ -1,6 +1,6 @@
 import { posix } from 'node:path'
 import { FluxError } from '../errors.js'
-import { isModelName } from '../models/locate.js'
+import { isModelName } from '../model/locate.js'
 import { USUAL_TYPES } from './presets.js'
 import type { Repository, RepositoryFile } from './repository.js'
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { badOption, requireOptions } from '../option-checks.js'
+import { badOption, requireOptions } from '../options/checks.js'
 
 /** How models are taken from the hub. What is left out comes from the environment, with the names that all of Hugging Face's tools use. */
 export interface HubOptions {

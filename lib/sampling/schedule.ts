@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { badOption, requireOptions } from '../option-checks.js'
+import { badOption, requireOptions } from '../options/checks.js'
 
 /** Makes `steps + 1` sigmas that fall from 1 to 0; `mu` is the logarithm of the shift, 0 for none. */
 export type Scheduler = (steps: number, mu: number) => number[]

@@ -9,7 +9,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import type { BenchResult } from '../../lib/cli/bench.js'
-import { writeModelFile } from '../../lib/models/write.js'
+import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { GenerateOptions } from '../../lib/generate-options.js'
-import type { FluxPipeline, GenerateEvent, Stage } from '../../lib/pipeline.js'
+import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
+import type { FluxPipeline, GenerateEvent, Stage } from '../../lib/pipeline/pipeline.js'
 import { patience } from '../support/patience.js'
 import { collect, loadTiny, SMALL } from '../support/tiny.js'
 

@@ -2,9 +2,9 @@ import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
-import { writeModelFile } from '../../lib/models/write.js'
+import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { T5Encoder } from '../../lib/nn.js'
-import type { FluxPipeline } from '../../lib/pipeline.js'
+import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { goldenValues } from '../support/golden.js'
 import { collect, loadTiny, SMALL, streamed } from '../support/tiny.js'
 

@@ -2,9 +2,9 @@ import { mkdirSync, mkdtempSync, copyFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { locateModelFiles } from '../../lib/models/locate.js'
-import { synthesize } from '../../lib/models/synth.js'
-import { tinyModelFiles } from '../../lib/models/tiny-model.js'
+import { locateModelFiles } from '../../lib/model/locate.js'
+import { synthesize } from '../../lib/tools/synth/synth.js'
+import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import { TinyDecoder } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
 import { rewrite } from '../support/dialects.js'
@@ -103,7 +103,7 @@ test('previews of a pipeline, which change nothing of the picture', { timeout: 6
   const preview = { method: 'taef1' } as const
   await using pipe = await loadTiny()
   await expect(collect(pipe.stream({ ...SMALL, preview }))).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/no previewDecoder/) as string })
-  const { FluxPipeline } = await import('../../lib/pipeline.js')
+  const { FluxPipeline } = await import('../../lib/pipeline/pipeline.js')
   await using shown = await FluxPipeline.load({ ...tinyModelFiles(), previewDecoder: path, ...onTestBackend, threads: 1 })
   const events = await collect(shown.stream({ ...SMALL, preview }))
   const step = events.find((event) => event.type === 'step')!
@@ -121,6 +121,6 @@ test('is found in the folder where ComfyUI has it; one of another model is refus
   expect(await locateModelFiles(place)).toMatchObject({ previewDecoder: join(place, 'vae_approx/taef1_decoder.safetensors') })
   const other = join(folder, 'taesd.safetensors')
   await synthesize({ architecture: 'taef1', config: { width: WIDTH, zChannels: 4 }, type: 'F32', seed: 5, path: other })
-  const { openModel } = await import('../../lib/open-model.js')
+  const { openModel } = await import('../../lib/pipeline/open-model.js')
   await expect(openModel({ ...tinyModelFiles(), previewDecoder: other })).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringMatching(/takes 4 channels, and the transformer gives 16/) as string })
 })

@@ -1,6 +1,6 @@
 // The golden weights as other programs name and cut them, made from what those programs' converters do (huggingface/diffusers,
-// `scripts/convert_flux_to_diffusers.py` and `loaders/single_file_utils.py`; openai/CLIP, `clip/model.py`): the opposite direction of lib/models/names.
-import { writeModelFile } from '../../lib/models/write.js'
+// `scripts/convert_flux_to_diffusers.py` and `loaders/single_file_utils.py`; openai/CLIP, `clip/model.py`): the opposite direction of the tables of names in lib/networks.
+import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { readTensors, type Tensor } from './safetensors.js'
 
 type Tensors = Map<string, Tensor>

@@ -1,8 +1,8 @@
 // LoRAs written in the names of many programs, and the weights that they are to act as: changed in F32, apart from the library's own code.
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import { convert } from '../../lib/convert.js'
-import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { convert } from '../../lib/tools/convert.js'
+import { writeModelFile, type TensorSource } from '../../lib/formats/write-model-file.js'
 import { FluxTransformer, type LoraOptions } from '../../lib/nn.js'
 import { onTestBackend } from './backend.js'
 import { devCase } from './cases.js'

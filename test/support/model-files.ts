@@ -1,7 +1,7 @@
-import type { LayoutTensor } from '../../lib/models/layouts/layout.js'
-import type { ModelFile } from '../../lib/models/model-file.js'
-import type { Source } from '../../lib/models/source.js'
-import { tensorBytes, type TensorType } from '../../lib/models/types.js'
+import type { LayoutTensor } from '../../lib/networks/layout.js'
+import type { ModelFile } from '../../lib/formats/model-file.js'
+import type { Source } from '../../lib/formats/byte-source.js'
+import { tensorBytes, type TensorType } from '../../lib/formats/tensor-types.js'
 
 /** A file that is only in memory. */
 export function bytesSource(bytes: Uint8Array, path = 'memory'): Source {

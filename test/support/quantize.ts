@@ -1,5 +1,5 @@
-import { toFloat16 } from '../../lib/models/half.js'
-import { TENSOR_TYPES } from '../../lib/models/types.js'
+import { toFloat16 } from '../../lib/formats/float16.js'
+import { TENSOR_TYPES } from '../../lib/formats/tensor-types.js'
 
 const { id: Q8_0, blockSize, blockBytes } = TENSOR_TYPES.Q8_0
 

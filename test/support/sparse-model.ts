@@ -1,6 +1,6 @@
 import { truncateSync, writeFileSync } from 'node:fs'
-import { fluxLayout, type FluxConfig } from '../../lib/models/layouts/flux.js'
-import { tensorBytes } from '../../lib/models/types.js'
+import { fluxLayout, type FluxConfig } from '../../lib/networks/flux/layout.js'
+import { tensorBytes } from '../../lib/formats/tensor-types.js'
 
 const CONFIG: FluxConfig = {
   inChannels: 64,

@@ -1,9 +1,9 @@
 import { join } from 'node:path'
-import type { ModelFiles } from '../../lib/models/locate.js'
-import { synthesize } from '../../lib/models/synth.js'
-import { nativeQuantize } from '../../lib/native.js'
-import type { GenerateOptions } from '../../lib/generate-options.js'
-import { FluxPipeline, type GenerateEvent, type ImageEvent, type LoadOptions } from '../../lib/pipeline.js'
+import type { ModelFiles } from '../../lib/model/locate.js'
+import { synthesize } from '../../lib/tools/synth/synth.js'
+import { nativeQuantize } from '../../lib/native/addon.js'
+import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
+import { FluxPipeline, type GenerateEvent, type ImageEvent, type LoadOptions } from '../../lib/pipeline/pipeline.js'
 import { onTestBackend } from './backend.js'
 
 /** ggml's threads wait for each other without sleeping, so on a busy machine one thread is the fastest and the steadiest. */

@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { freemem, tmpdir, totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
-import { cachedFiles, freeMemory, totalMemory } from '../../lib/free-memory.js'
+import { cachedFiles, freeMemory, totalMemory } from '../../lib/native/free-memory.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-free-memory-'))
 afterAll(() => rmSync(folder, { recursive: true }))

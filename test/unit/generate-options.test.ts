@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import { completeOptions, type GenerateOptions } from '../../lib/generate-options.js'
-import { completeLoadOptions } from '../../lib/load-options.js'
-import { modelDefaults } from '../../lib/models/model-defaults.js'
-import type { ModelFile } from '../../lib/models/model-file.js'
-import { FluxPipeline } from '../../lib/pipeline.js'
+import { completeOptions, type GenerateOptions } from '../../lib/pipeline/generate-options.js'
+import { completeLoadOptions } from '../../lib/pipeline/load-options.js'
+import { modelDefaults } from '../../lib/families/flux1/variants.js'
+import type { ModelFile } from '../../lib/formats/model-file.js'
+import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 
 const dev = { guidanceEmbed: true }
 const schnell = { guidanceEmbed: false }

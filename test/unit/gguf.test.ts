@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { readGguf } from '../../lib/models/gguf.js'
+import { readGguf } from '../../lib/formats/gguf/read.js'
 import { bytesSource, GgufBuilder } from '../support/model-files.js'
 
 const reference = fileURLToPath(new URL('../fixtures/reference.gguf', import.meta.url))

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { toBFloat16, toFloat16 } from '../../lib/models/half.js'
+import { toBFloat16, toFloat16 } from '../../lib/formats/float16.js'
 import { dequantize } from '../support/dequantize.js'
 
 // patterns from the examples and limits of IEEE 754 binary16

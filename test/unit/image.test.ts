@@ -7,7 +7,7 @@ import { promisify } from 'node:util'
 import { crc32 } from 'node:zlib'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
-import { encodeImage, toByte, toBytes, type EncodeOptions } from '../../lib/image.js'
+import { encodeImage, toByte, toBytes, type EncodeOptions } from '../../lib/images/encode.js'
 import { readTensors } from '../support/safetensors.js'
 
 const run = promisify(execFile)
@@ -177,7 +177,7 @@ test('sizes that do not fit are refused', async () => {
 
 /** runs a module in its own process, from the compiled files */
 const child = (directory: string, body: string) => {
-  const code = `import { encodeImage } from ${JSON.stringify(pathToFileURL(join(directory, 'image.js')))}\n${body}`
+  const code = `import { encodeImage } from ${JSON.stringify(pathToFileURL(join(directory, 'images/encode.js')))}\n${body}`
   return run(process.execPath, ['--input-type=module', '-e', code], { timeout: 8000 })
 }
 

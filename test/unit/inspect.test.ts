@@ -2,13 +2,13 @@ import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { inspect, isCoarse } from '../../lib/inspect.js'
-import { fluxLayout } from '../../lib/models/layouts/flux.js'
-import { networkOf } from '../../lib/models/network-file.js'
-import { writeModelFile, type TensorSource } from '../../lib/models/write.js'
+import { inspect, isCoarse } from '../../lib/inspect/file.js'
+import { fluxLayout } from '../../lib/networks/flux/layout.js'
+import { networkOf } from '../../lib/networks/network-file.js'
+import { writeModelFile, type TensorSource } from '../../lib/formats/write-model-file.js'
 import { goldenRecipe, type GoldenModel } from '../support/golden.js'
 import { modelFileOf } from '../support/model-files.js'
-import type { MetadataValue } from '../../lib/models/model-file.js'
+import type { MetadataValue } from '../../lib/formats/model-file.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-inspect-'))
 afterAll(() => rmSync(folder, { recursive: true }))

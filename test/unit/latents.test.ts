@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { imageIds, packLatents, textIds, timestepEmbedding, unpackLatents } from '../../lib/latents.js'
+import { imageIds, packLatents, textIds, timestepEmbedding, unpackLatents } from '../../lib/families/flux1/tokens.js'
 import { readTensors } from '../support/safetensors.js'
 
 const tensors = (name: string) => readTensors(fileURLToPath(new URL(`../golden/${name}.io.safetensors`, import.meta.url)))

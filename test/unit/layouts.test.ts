@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { autoencoderConfig, autoencoderLayout } from '../../lib/models/layouts/autoencoder.js'
-import { clipConfig, clipLayout } from '../../lib/models/layouts/clip.js'
-import { fluxConfig, fluxLayout, type FluxConfig } from '../../lib/models/layouts/flux.js'
-import { t5Config, t5Layout } from '../../lib/models/layouts/t5.js'
+import { autoencoderConfig, autoencoderLayout } from '../../lib/networks/autoencoder/layout.js'
+import { clipConfig, clipLayout } from '../../lib/networks/clip/layout.js'
+import { fluxConfig, fluxLayout, type FluxConfig } from '../../lib/networks/flux/layout.js'
+import { t5Config, t5Layout } from '../../lib/networks/t5/layout.js'
 import { goldenRecipe } from '../support/golden.js'
 import { modelFileOf, parameters } from '../support/model-files.js'
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { deDistilledTitle, modelDefaults } from '../../lib/models/model-defaults.js'
-import type { MetadataValue, ModelFile } from '../../lib/models/model-file.js'
+import { deDistilledTitle, modelDefaults } from '../../lib/families/flux1/variants.js'
+import type { MetadataValue, ModelFile } from '../../lib/formats/model-file.js'
 
 const dev = { guidanceEmbed: true }
 const schnell = { guidanceEmbed: false }

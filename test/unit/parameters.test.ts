@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module'
 import { expect, test } from 'vitest'
-import { formatParameters } from '../../lib/parameters.js'
+import { formatParameters } from '../../lib/images/infotext.js'
 
 const { version } = createRequire(import.meta.url)('../../package.json')
 

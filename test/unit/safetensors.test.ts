@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { readSafetensors } from '../../lib/models/safetensors.js'
+import { readSafetensors } from '../../lib/formats/safetensors/read.js'
 import { bytesSource, safetensorsSource } from '../support/model-files.js'
 
 const golden = fileURLToPath(new URL('../golden/clip-tiny.io.safetensors', import.meta.url))

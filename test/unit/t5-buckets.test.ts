@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { relativePositionBuckets } from '../../lib/t5-buckets.js'
+import { relativePositionBuckets } from '../../lib/networks/t5/buckets.js'
 import { readTensors } from '../support/safetensors.js'
 
 const golden = readTensors(fileURLToPath(new URL('../golden/t5-tiny.io.safetensors', import.meta.url)))

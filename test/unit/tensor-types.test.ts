@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { TENSOR_TYPES, tensorBytes } from '../../lib/models/types.js'
+import { TENSOR_TYPES, tensorBytes } from '../../lib/formats/tensor-types.js'
 
 /** number, block size, bytes of a block: `GGML_QUANT_SIZES` of llama.cpp's gguf-py/gguf/constants.py */
 const GGML = {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { FluxError } from '../../lib/errors.js'
-import { decodeTiles, decodeWithin, type Decode } from '../../lib/tiled-decode.js'
+import { decodeTiles, decodeWithin, type Decode } from '../../lib/pipeline/tiled-decode.js'
 
 /** A decoder that looks at one latent only: 8 x 8 pixels, each channel with a pattern inside. */
 const pointwise: Decode = async (latents, rows, columns) => {

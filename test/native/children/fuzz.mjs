@@ -1,6 +1,6 @@
 // Random damage to tables, configurations and calls of all networks: node fuzz.mjs <seed> <rounds> <flux> <t5> <clip> <autoencoder>
-import { openNetworkFile } from '../../../dist/models/network-file.js'
-import { nativeAddon } from '../../../dist/native.js'
+import { openNetworkFile } from '../../../dist/networks/network-file.js'
+import { nativeAddon } from '../../../dist/native/addon.js'
 
 const [seed, rounds, ...models] = process.argv.slice(2)
 let state = Number(seed)

@@ -1,6 +1,6 @@
 // What a program meets that goes on after the native part was shut down: shutdown.mjs WEIGHTS
 import { T5Encoder } from '../../../dist/nn.js'
-import { nativeAddon } from '../../../dist/native.js'
+import { nativeAddon } from '../../../dist/native/addon.js'
 
 const code = (work) => work.then(() => 'done', (error) => `${error.name} ${error.code}`)
 const [weights] = process.argv.slice(2)

@@ -1,0 +1,83 @@
+import { FluxError } from '../../errors.js'
+import { inWords, isWithin, RANGES } from '../../options/ranges.js'
+import type { LatentRgb } from '../../images/latent-preview.js'
+import type { FluxConfig } from '../../networks/flux/layout.js'
+import type { ModelFile } from '../../formats/model-file.js'
+
+/** What a picture is made with where the caller says nothing. */
+export interface ModelDefaults {
+  /** pixels */
+  width: number
+  height: number
+  steps: number
+  /** undefined for a model without guidance */
+  guidance: number | undefined
+  /** tokens of the prompt that T5 sees */
+  maxSequenceLength: number
+  /** of previews; undefined for those of FLUX.1's autoencoder */
+  latentRgb: LatentRgb | undefined
+}
+
+/** Those of the official program, `src/flux/cli.py` and `src/flux/util.py` of black-forest-labs/flux. */
+const DEV = { width: 1024, height: 1024, steps: 28, guidance: 3.5, maxSequenceLength: 512, latentRgb: undefined }
+const SCHNELL = { ...DEV, steps: 4, guidance: undefined, maxSequenceLength: 256 }
+
+const LATENT_CHANNELS = 16
+
+/** Metadata of a transformer's GGUF file that takes the place of a default. */
+const KEYS = {
+  width: 'ggflux.width',
+  height: 'ggflux.height',
+  steps: 'ggflux.steps',
+  guidance: 'ggflux.guidance',
+  maxSequenceLength: 'ggflux.max_sequence_length',
+} as const satisfies Partial<Record<keyof typeof RANGES, string>>
+const LATENT_RGB = 'ggflux.latent_rgb'
+
+/**
+ * The defaults of a model: those of FLUX.1 dev or schnell, and what the transformer's file says of itself in its metadata (`ggflux.width`,
+ * `.height`, `.steps`, `.guidance`, `.max_sequence_length`, `.latent_rgb`), which a model of another size or training needs.
+ *
+ * @throws {FluxError} FLUX_BAD_FILE for a value out of range
+ */
+export function modelDefaults(file: ModelFile, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>): ModelDefaults {
+  const defaults: ModelDefaults = { ...(guidanceEmbed ? DEV : SCHNELL) }
+  for (const name of Object.keys(KEYS) as (keyof typeof KEYS)[]) {
+    const value = file.metadata.get(KEYS[name])
+    if (value === undefined || (name === 'guidance' && !guidanceEmbed)) continue
+    if (!isWithin(value, RANGES[name])) throw damaged(file, KEYS[name], String(value), inWords(RANGES[name]))
+    defaults[name] = value
+  }
+  return { ...defaults, latentRgb: readLatentRgb(file) }
+}
+
+/** What GGUF and safetensors files call the model that they hold. */
+const TITLES = ['general.name', 'general.basename', 'general.finetune', 'modelspec.title']
+
+/**
+ * The title of a model that has schnell's structure but is none: one whose guidance was trained out again ("de-distilled"), which needs more
+ * steps and a shifted schedule. Nothing but its title tells them apart; a file that sets its own steps needs no advice.
+ */
+export function deDistilledTitle({ metadata }: ModelFile, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>): string | undefined {
+  if (guidanceEmbed || metadata.has(KEYS.steps)) return undefined
+  const titles = TITLES.map((key) => metadata.get(key)).filter((title) => typeof title === 'string')
+  const title = titles.find((title) => /(de|un)[-_ ]?distill|openflux|libreflux|(^|[^a-z])dev([^a-z]|$)/i.test(title))
+  return title?.slice(0, 80)
+}
+
+/** [17, 3]: red, green and blue for each channel, then for none. */
+function readLatentRgb(file: ModelFile): LatentRgb | undefined {
+  const value = file.metadata.get(LATENT_RGB)
+  if (value === undefined) return undefined
+  const count = 3 * (LATENT_CHANNELS + 1)
+  if (!(value instanceof Float32Array) || value.length !== count || !value.every(Number.isFinite)) {
+    throw damaged(file, LATENT_RGB, 'something else', `${count} finite numbers of type FLOAT32`)
+  }
+  const rows = Array.from({ length: LATENT_CHANNELS + 1 }, (_, row) => [value[3 * row]!, value[3 * row + 1]!, value[3 * row + 2]!] as const)
+  return { factors: rows.slice(0, LATENT_CHANNELS), bias: rows[LATENT_CHANNELS]! }
+}
+
+function damaged({ path }: ModelFile, key: string, value: string, wanted: string): FluxError {
+  const shown = value.length > 40 ? `${value.slice(0, 40)}…` : value
+  return new FluxError('FLUX_BAD_FILE', `${path}: metadata ${key} is ${shown}, it has to be ${wanted}. Use another copy of the model`)
+}

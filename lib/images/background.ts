@@ -1,0 +1,68 @@
+import { Worker } from 'node:worker_threads'
+import type { Answer, Jobs, Request } from './background-worker.js'
+import { FluxError } from '../errors.js'
+
+const IDLE_MS = 10_000
+
+let thread: BackgroundThread | undefined
+
+/**
+ * Computes in a worker thread, so that the event loop goes on. The thread is started by the first call, shared, keeps the process alive only
+ * while it works, and ends after 10 idle seconds.
+ *
+ * @param moved buffers among the arguments that are moved instead of copied, and unusable afterwards
+ */
+export function inBackground<Job extends keyof Jobs>(job: Job, args: Parameters<Jobs[Job]>, moved: ArrayBuffer[] = []): Promise<ReturnType<Jobs[Job]>> {
+  thread ??= new BackgroundThread()
+  return thread.run(job, args, moved)
+}
+
+class BackgroundThread {
+  readonly #worker: Worker
+  readonly #pending = new Map<number, { resolve: (result: never) => void, reject: (reason: unknown) => void }>()
+  #nextId = 0
+  #idle: NodeJS.Timeout | undefined
+
+  constructor() {
+    // the program's own flags are not for this thread; some, like --input-type, would keep it from starting
+    this.#worker = new Worker(new URL('./background-worker.js', import.meta.url), { name: 'ggflux-background', execArgv: [] })
+    this.#worker.on('message', (answer: Answer) => this.#settle(answer))
+    this.#worker.on('error', (cause) => this.#fail(cause))
+    this.#worker.on('exit', () => this.#fail())
+  }
+
+  run<Job extends keyof Jobs>(job: Job, args: Parameters<Jobs[Job]>, moved: ArrayBuffer[]): Promise<ReturnType<Jobs[Job]>> {
+    clearTimeout(this.#idle)
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject })
+      this.#worker.ref()
+      this.#worker.postMessage({ id, job, args, moved } satisfies Request<Job>, moved)
+    })
+  }
+
+  #settle(answer: Answer): void {
+    const { resolve, reject } = this.#pending.get(answer.id)!
+    this.#pending.delete(answer.id)
+    if ('result' in answer) resolve(answer.result as never)
+    else reject(answer.error)
+    if (this.#pending.size > 0) return
+    this.#worker.unref()
+    this.#idle = setTimeout(() => {
+      this.#retire()
+      void this.#worker.terminate()
+    }, IDLE_MS).unref()
+  }
+
+  /** the next call starts another thread */
+  #retire(): void {
+    if (thread === this) thread = undefined
+  }
+
+  #fail(cause?: unknown): void {
+    this.#retire()
+    const error = new FluxError('FLUX_CRASHED', 'the thread that encodes pictures ended: try again, or with a smaller picture', { cause })
+    for (const { reject } of this.#pending.values()) reject(error)
+    this.#pending.clear()
+  }
+}

@@ -1,0 +1,127 @@
+import { FluxError } from '../errors.js'
+import { inBackground } from './background.js'
+import { requireOneOf, requireWhole } from '../options/checks.js'
+import type { PngInput } from './png.js'
+import { checkUserComment, reserveUserComment, writeUserComment } from './exif-user-comment.js'
+
+/** `raw` is the RGB bytes themselves; JPEG, WebP and AVIF need the optional package sharp. */
+export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'avif' | 'raw'
+
+/** quality where the caller gives none, for the formats that have one */
+const DEFAULT_QUALITY = { jpeg: 90, webp: 90, avif: 60 }
+
+const FORMATS: readonly string[] = ['png', ...Object.keys(DEFAULT_QUALITY), 'raw']
+
+export interface EncodeOptions {
+  /** @default 'png' */
+  format?: ImageFormat
+  /** 1 to 100; JPEG, WebP and AVIF only. @default 90, AVIF 60 */
+  quality?: number
+  /** zlib level, 0 (none) to 9; PNG only. @default 3 */
+  compression?: PngInput['compression']
+  /**
+   * how the picture was made, see `formatParameters`: a PNG carries it as text chunk `parameters` (tEXt, or iTXt where the text is not
+   * ASCII), JPEG, WebP and AVIF as EXIF UserComment (UTF-16, beyond 32,500 characters ASCII, up to 65,000), `raw` not at all
+   */
+  parameters?: string
+}
+
+/** A value in [-1, 1] as byte: 127.5 * (x + 1) in float32, cut off (not rounded); values beyond are clamped, NaN is 0. */
+export function toByte(x: number): number {
+  const value = Math.fround(127.5 * Math.fround(x + 1))
+  return value >= 255 ? 255 : value > 0 ? Math.trunc(value) : 0
+}
+
+/**
+ * Planes of the autoencoder to RGB bytes, as the official program makes them (see {@link toByte}).
+ *
+ * @param image [3, height, width] in [-1, 1]
+ * @returns [height, width, 3]
+ * @throws FluxError FLUX_BAD_SHAPE
+ * Source: black-forest-labs/flux `src/flux/util.py` (`save_image`).
+ */
+export function toBytes(image: Float32Array, width: number, height: number): Uint8Array<ArrayBuffer> {
+  requireLength(image.length, width, height)
+  const plane = width * height
+  const rgb = new Uint8Array(plane * 3)
+  for (let i = 0, o = 0; i < plane; i++) {
+    rgb[o++] = toByte(image[i]!)
+    rgb[o++] = toByte(image[plane + i]!)
+    rgb[o++] = toByte(image[2 * plane + i]!)
+  }
+  return rgb
+}
+
+/**
+ * Encodes RGB bytes as a picture file, off the main thread.
+ *
+ * @param rgb [height, width, 3]; copied, so the caller may go on to use it
+ * @throws FluxError FLUX_BAD_SHAPE; FLUX_BAD_OPTION for an unknown format or an option that is out of range or not one of the format;
+ *   FLUX_UNSUPPORTED where the format needs sharp and it is not installed
+ */
+export async function encodeImage(rgb: Uint8Array, width: number, height: number, options: EncodeOptions = {}): Promise<Buffer> {
+  const { format = 'png', quality, compression, parameters } = options
+  requireLength(rgb.length, width, height)
+  checkEncodeOptions(options)
+  switch (format) {
+    case 'raw':
+      return Buffer.from(rgb)
+    case 'png': {
+      const copy = new Uint8Array(rgb)
+      return Buffer.from((await inBackground('encodePng', [{ rgb: copy, width, height, compression: compression ?? 3, parameters }], [copy.buffer])).buffer)
+    }
+    default:
+      return encodeWithSharp(rgb, width, height, format, quality ?? DEFAULT_QUALITY[format], parameters)
+  }
+}
+
+/** Refuses wrong options as {@link encodeImage} does; for callers that have much to do before they encode. */
+export function checkEncodeOptions({ format = 'png', quality, compression, parameters = '' }: EncodeOptions): void {
+  requireOneOf('format', format, FORMATS)
+  if (quality !== undefined) requireLevel('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
+  if (compression !== undefined) requireLevel('compression', compression, 0, 9, format === 'png', format)
+  if (format in DEFAULT_QUALITY) checkUserComment(parameters, format)
+}
+
+/** Loads sharp where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
+export async function loadEncoder(format: ImageFormat): Promise<void> {
+  if (format in DEFAULT_QUALITY) await loadSharp(format)
+}
+
+/** Not exported: a declaration that names sharp does not compile where the optional package is absent. */
+async function loadSharp(format: ImageFormat): Promise<typeof import('sharp').default> {
+  const { default: sharp } = await import('sharp').catch((cause: unknown) => {
+    const remedy = 'run npm install sharp, or choose the format png'
+    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: ${remedy}`, { cause })
+  })
+  return sharp
+}
+
+async function encodeWithSharp(
+  rgb: Uint8Array,
+  width: number,
+  height: number,
+  format: keyof typeof DEFAULT_QUALITY,
+  quality: number,
+  parameters: string | undefined,
+): Promise<Buffer> {
+  const sharp = await loadSharp(format)
+  // sharp reads the pixels later, in a thread of its own: hence the copy
+  const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
+  if (!parameters) return picture.toBuffer()
+  return writeUserComment(await picture.withExif(reserveUserComment(parameters)).toBuffer(), parameters)
+}
+
+function requireLength(length: number, width: number, height: number): void {
+  const sized = [width, height].every((side) => Number.isSafeInteger(side) && side > 0)
+  if (!sized) throw new FluxError('FLUX_BAD_SHAPE', `the picture is ${width} wide and ${height} high: give whole numbers from 1`)
+  if (length !== width * height * 3) {
+    const needed = width * height * 3
+    throw new FluxError('FLUX_BAD_SHAPE', `the picture has ${length} values: ${width} x ${height} with 3 channels needs ${needed}`)
+  }
+}
+
+function requireLevel(name: string, value: number, least: number, most: number, applies: boolean, format: string): void {
+  requireWhole(name, value, least, most)
+  if (!applies) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out`)
+}

@@ -1,0 +1,88 @@
+import { defined } from '../options/defined.js'
+import { FluxError, type FluxErrorCode } from '../errors.js'
+import { Estimator, type Estimate } from '../cost/estimate.js'
+import { totalMemory } from '../native/free-memory.js'
+import { isOnHub } from '../hub/plan.js'
+import { readHubModel } from '../hub/pull.js'
+import { inspectFile, type Inspection } from './file.js'
+import { completeLoadOptions, type LoadOptions } from '../pipeline/load-options.js'
+import { checkModelFiles, chooseModelFiles, surveyFolder, type ModelFiles } from '../model/locate.js'
+import { modelDefaults } from '../families/flux1/variants.js'
+import { openModelFile, type ModelFile } from '../formats/model-file.js'
+import { tinyModelFiles } from '../model/bundled-model.js'
+import { checkModel, misfits, openClipTokenizer, openT5Tokenizer, type OpenModel } from '../pipeline/open-model.js'
+
+/** What a model is, as far as the headers of its files tell, and what it would cost to use it here. */
+export interface ModelInspection {
+  /** the model files that were found */
+  files: Inspection[]
+  /** everything that stands against loading it, each with its remedy; empty when it can be loaded */
+  problems: string[]
+  /** a picture with the model's defaults, where it can be loaded and its files are on this machine */
+  picture?: Estimate & { width: number; height: number; steps: number }
+  /** bytes of this machine's memory, or of its container's */
+  memory: number
+}
+
+/**
+ * Tells what a model is and whether it can be used here, without loading or downloading it. A reference to the hub is the model that `load`
+ * would take by it, with its encoders and autoencoder.
+ *
+ * @param source a folder, a preset or a place on the hub, 'tiny', or the files
+ * @param options those of `load`; `signal` stops the requests
+ * @throws {FluxError} FLUX_BAD_OPTION; FLUX_NOT_FOUND where there is nothing of that name; FLUX_DOWNLOAD; the signal's reason when aborted
+ */
+export async function inspectModel(source: string | ModelFiles, options: LoadOptions = {}): Promise<ModelInspection> {
+  const { model, ...given } = completeLoadOptions(source, options)
+  const { hub, signal } = given
+  if (typeof model !== 'string') checkModelFiles(model)
+  signal?.throwIfAborted()
+  if (!isOnHub(model)) return inspectLocal(model, given)
+  const { files, headers, networks, named, problems } = await readHubModel(model, { ...hub, ...(signal ? { signal } : {}) })
+  if (files) return inspectLocal(files, given)
+  const { t5, clip, tokenizers } = named
+  const opened = await Promise.allSettled([
+    networks.t5 && (t5 ?? tokenizers?.t5) ? openT5Tokenizer(networks.t5, { t5: t5 ?? '', ...defined({ tokenizers }) }) : undefined,
+    networks.clip && (clip ?? tokenizers?.clip) ? openClipTokenizer(networks.clip, { clip: clip ?? '', ...defined({ tokenizers }) }) : undefined,
+  ])
+  for (const { reason } of opened.filter((result) => result.status === 'rejected')) {
+    if (!(reason instanceof FluxError)) throw reason
+    problems.push(reason)
+  }
+  return inspection(headers, [...problems, ...misfits(networks)])
+}
+
+async function inspectLocal(source: string | ModelFiles, options: LoadOptions): Promise<ModelInspection> {
+  const problems: FluxError[] = []
+  const noteUnless = (code?: FluxErrorCode) => (error: unknown): undefined => {
+    if (!(error instanceof FluxError) || error.code === code) throw error
+    problems.push(error)
+  }
+  const isPlace = typeof source === 'string' && source !== 'tiny'
+  const survey = isPlace ? await surveyFolder(source).catch(noteUnless('FLUX_NOT_FOUND')) : undefined
+  const named = typeof source === 'string' ? tinyModelFiles() : source
+  const located = isPlace ? survey && (await chooseModelFiles(source, survey).catch(noteUnless())) : named
+  const opened = isPlace ? (survey?.files ?? []) : await openAll(named)
+  const checked = located && (await checkModel(located))
+  options.signal?.throwIfAborted()
+  problems.push(...(checked?.problems ?? []))
+  const told = await inspection(opened, problems)
+  options.signal?.throwIfAborted()
+  return checked && problems.length === 0 ? { ...told, picture: await costOf(checked.model as OpenModel, options) } : told
+}
+
+async function inspection(files: ModelFile[], problems: FluxError[]): Promise<ModelInspection> {
+  return { files: await Promise.all(files.map(inspectFile)), problems: problems.map(({ message }) => message), memory: totalMemory() }
+}
+
+/** Those that can be opened; what is wrong with the others is found when they are checked. */
+async function openAll({ tokenizers: _, ...parts }: ModelFiles): Promise<ModelFile[]> {
+  const opened = await Promise.all([...new Set(Object.values(parts))].map((path) => openModelFile(path).catch(() => undefined)))
+  return opened.filter((file) => file !== undefined)
+}
+
+async function costOf(model: OpenModel, options: LoadOptions): Promise<NonNullable<ModelInspection['picture']>> {
+  const { width, height, steps, maxSequenceLength } = modelDefaults(model.transformer.file, model.transformer.config)
+  const estimate = await new Estimator(model, options, options.textEncoders === 'keep').estimate({ width, height, sigmas: new Array<number>(steps + 1).fill(0), maxSequenceLength })
+  return { width, height, steps, ...estimate }
+}

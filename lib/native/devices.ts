@@ -1,0 +1,32 @@
+import { FluxError } from '../errors.js'
+import { freeMemory } from './free-memory.js'
+import { nativeAddon, type NativeDevice } from './addon.js'
+import { parseRpcAddress } from './rpc-client.js'
+
+export type Device = NativeDevice
+
+/** The devices that ggml can compute on here, as found at run time; the CPU is always among them. */
+export function devices(): Device[] {
+  return nativeAddon().devices().map((device) => (device.kind === 'cpu' ? { ...device, memoryFree: freeMemory() } : device))
+}
+
+/**
+ * The name of the device that `backend` means; the address of a server as it is.
+ *
+ * @throws {FluxError} FLUX_DEVICE when there is no such device; the message tells which there are; FLUX_BAD_OPTION for a wrong address
+ */
+export function chooseDevice(backend: string = 'auto'): string {
+  if (parseRpcAddress(String(backend))) return backend
+  const all = devices()
+  const gpus = all.filter(({ kind }) => kind === 'gpu').sort((a, b) => b.memoryFree - a.memoryFree)
+  const cpu = all.find(({ kind }) => kind === 'cpu')
+  const wanted = String(backend).toLowerCase()
+  const found =
+    wanted === 'auto' ? (gpus[0] ?? cpu)
+    : wanted === 'gpu' ? gpus[0]
+    : wanted === 'cpu' ? cpu
+    : all.find(({ name }) => name.toLowerCase() === wanted)
+  if (found) return found.name
+  const names = all.map(({ name }) => name).join(', ')
+  throw new FluxError('FLUX_DEVICE', `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu', 'rpc://host:port' or one of these is possible: ${names}`)
+}

@@ -1,0 +1,71 @@
+import { FluxError } from '../../errors.js'
+import { completeConfig, type ConfigRules } from '../config-rules.js'
+import { affineNorm, countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
+
+/** The CLIP text encoder's numbers; names as in `CLIPTextConfig` of huggingface/transformers. */
+export interface ClipConfig {
+  hiddenSize: number
+  /** @default hiddenSize / 64 */
+  numHeads: number
+  numLayers: number
+  intermediateSize: number
+  vocabSize: number
+  maxPositions: number
+}
+
+const HEAD_DIM = 64
+
+const RULES: ConfigRules<ClipConfig> = {
+  hiddenSize: { kind: 'integer', min: 64, max: 8192 },
+  numHeads: { kind: 'integer', min: 1, max: 256, free: true },
+  numLayers: { kind: 'integer', min: 1, max: 256 },
+  intermediateSize: { kind: 'integer', min: 8, max: 65536 },
+  vocabSize: { kind: 'integer', min: 4, max: 1_000_000 },
+  maxPositions: { kind: 'integer', min: 2, max: 4096 },
+}
+
+/** Every tensor of the text encoder, in the order of the official files. */
+export function clipLayout(config: ClipConfig): LayoutTensor[] {
+  const { hiddenSize: hidden } = config
+  const embeddings = 'text_model.embeddings'
+  return [
+    { name: `${embeddings}.token_embedding.weight`, shape: [config.vocabSize, hidden], role: 'embedding' },
+    { name: `${embeddings}.position_embedding.weight`, shape: [config.maxPositions, hidden], role: 'embedding' },
+    ...range(config.numLayers).flatMap((i) => layer(`text_model.encoder.layers.${i}`, config)),
+    ...affineNorm('text_model.final_layer_norm', hidden),
+  ]
+}
+
+function layer(name: string, { hiddenSize: hidden, intermediateSize }: ClipConfig): LayoutTensor[] {
+  return [
+    ...['k_proj', 'v_proj', 'q_proj', 'out_proj'].flatMap((part) => linear(`${name}.self_attn.${part}`, hidden, hidden)),
+    ...affineNorm(`${name}.layer_norm1`, hidden),
+    ...linear(`${name}.mlp.fc1`, intermediateSize, hidden),
+    ...linear(`${name}.mlp.fc2`, hidden, intermediateSize),
+    ...affineNorm(`${name}.layer_norm2`, hidden),
+  ]
+}
+
+/**
+ * The configuration from canonical names and shapes.
+ *
+ * @param overrides what shapes cannot tell: `numHeads`, a divisor of the hidden size
+ * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
+ */
+export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partial<ClipConfig>): ClipConfig {
+  const [vocabSize, hiddenSize] = shapeOf(tensors, 'text_model.embeddings.token_embedding.weight', 2) as [number, number]
+  const config = completeConfig<ClipConfig>(
+    {
+      hiddenSize,
+      ...(hiddenSize % HEAD_DIM === 0 ? { numHeads: hiddenSize / HEAD_DIM } : {}),
+      numLayers: countBlocks(tensors.keys(), 'text_model.encoder.layers.', 'self_attn.q_proj.weight'),
+      intermediateSize: shapeOf(tensors, 'text_model.encoder.layers.0.mlp.fc1.weight', 2)[0]!,
+      vocabSize,
+      maxPositions: shapeOf(tensors, 'text_model.embeddings.position_embedding.weight', 2)[0]!,
+    },
+    RULES,
+    overrides,
+  )
+  if (hiddenSize % config.numHeads === 0) return config
+  throw new FluxError('FLUX_BAD_OPTION', `config.numHeads is ${config.numHeads}; it has to divide the hidden size, ${hiddenSize}`)
+}

@@ -1,0 +1,58 @@
+import type { NameTable, Rename } from '../name-table.js'
+
+/** The names of diffusers (`src/diffusers/models/transformers/transformer_flux.py`); its converter to them is `scripts/convert_flux_to_diffusers.py`. */
+const DIFFUSERS: readonly Rename[] = [
+  [/^x_embedder\./, 'img_in.'],
+  [/^context_embedder\./, 'txt_in.'],
+  [/^time_text_embed\.timestep_embedder\.linear_1\./, 'time_in.in_layer.'],
+  [/^time_text_embed\.timestep_embedder\.linear_2\./, 'time_in.out_layer.'],
+  [/^time_text_embed\.guidance_embedder\.linear_1\./, 'guidance_in.in_layer.'],
+  [/^time_text_embed\.guidance_embedder\.linear_2\./, 'guidance_in.out_layer.'],
+  [/^time_text_embed\.text_embedder\.linear_1\./, 'vector_in.in_layer.'],
+  [/^time_text_embed\.text_embedder\.linear_2\./, 'vector_in.out_layer.'],
+
+  [/^transformer_blocks\.(\d+)\.norm1\.linear\./, 'double_blocks.$1.img_mod.lin.'],
+  [/^transformer_blocks\.(\d+)\.norm1_context\.linear\./, 'double_blocks.$1.txt_mod.lin.'],
+  ...['to_q', 'to_k', 'to_v'].map((name, part): Rename => [block(name), 'double_blocks.$1.img_attn.qkv.', { part, of: 3 }]),
+  ...['add_q_proj', 'add_k_proj', 'add_v_proj'].map((name, part): Rename => [block(name), 'double_blocks.$1.txt_attn.qkv.', { part, of: 3 }]),
+  [/^transformer_blocks\.(\d+)\.attn\.norm_q\.weight$/, 'double_blocks.$1.img_attn.norm.query_norm.scale'],
+  [/^transformer_blocks\.(\d+)\.attn\.norm_k\.weight$/, 'double_blocks.$1.img_attn.norm.key_norm.scale'],
+  [/^transformer_blocks\.(\d+)\.attn\.norm_added_q\.weight$/, 'double_blocks.$1.txt_attn.norm.query_norm.scale'],
+  [/^transformer_blocks\.(\d+)\.attn\.norm_added_k\.weight$/, 'double_blocks.$1.txt_attn.norm.key_norm.scale'],
+  [/^transformer_blocks\.(\d+)\.attn\.to_out\.0\./, 'double_blocks.$1.img_attn.proj.'],
+  [/^transformer_blocks\.(\d+)\.attn\.to_add_out\./, 'double_blocks.$1.txt_attn.proj.'],
+  [/^transformer_blocks\.(\d+)\.ff\.net\.0\.proj\./, 'double_blocks.$1.img_mlp.0.'],
+  [/^transformer_blocks\.(\d+)\.ff\.net\.2\./, 'double_blocks.$1.img_mlp.2.'],
+  [/^transformer_blocks\.(\d+)\.ff_context\.net\.0\.proj\./, 'double_blocks.$1.txt_mlp.0.'],
+  [/^transformer_blocks\.(\d+)\.ff_context\.net\.2\./, 'double_blocks.$1.txt_mlp.2.'],
+
+  [/^single_transformer_blocks\.(\d+)\.norm\.linear\./, 'single_blocks.$1.modulation.lin.'],
+  ...['attn.to_q', 'attn.to_k', 'attn.to_v', 'proj_mlp'].map((name, part): Rename => [
+    new RegExp(`^single_transformer_blocks\\.(\\d+)\\.${name.replace('.', '\\.')}\\.`),
+    'single_blocks.$1.linear1.',
+    { part, of: 4 },
+  ]),
+  [/^single_transformer_blocks\.(\d+)\.proj_out\./, 'single_blocks.$1.linear2.'],
+  [/^single_transformer_blocks\.(\d+)\.attn\.norm_q\.weight$/, 'single_blocks.$1.norm.query_norm.scale'],
+  [/^single_transformer_blocks\.(\d+)\.attn\.norm_k\.weight$/, 'single_blocks.$1.norm.key_norm.scale'],
+
+  [/^proj_out\./, 'final_layer.linear.'],
+  // diffusers takes the scale before the shift
+  [/^norm_out\.linear\./, 'final_layer.adaLN_modulation.1.', 'halves swapped'],
+]
+
+function block(name: string): RegExp {
+  return new RegExp(`^transformer_blocks\\.(\\d+)\\.attn\\.${name}\\.`)
+}
+
+/** What transformers' files have called the norms' scales since 2026. */
+const NORM_WEIGHTS: Rename = [/^((?:double|single)_blocks\.\d+\..*\b(?:query|key)_norm)\.weight$/, '$1.scale']
+
+/** FLUX transformers in the official names of black-forest-labs/flux or those of diffusers, alone or inside a checkpoint of ComfyUI's kind. */
+export const FLUX_NAMES: NameTable = {
+  prefixes: ['model.diffusion_model.', 'diffusion_model.', 'transformer.', ''],
+  renames: [...DIFFUSERS, NORM_WEIGHTS],
+  aliases: {},
+  ignored: [],
+  marks: ['img_in.weight', 'double_blocks.0.img_mod.lin.weight', 'single_blocks.0.linear2.weight'],
+}

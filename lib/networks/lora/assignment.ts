@@ -1,0 +1,90 @@
+import { FluxError } from '../../errors.js'
+import { badOption, requireOptions } from '../../options/checks.js'
+import type { NativeAddition, NativeFactor, NativeTensor } from '../../native/addon.js'
+import type { ClipConfig } from '../clip/layout.js'
+import type { FluxConfig } from '../flux/layout.js'
+import type { T5Config } from '../t5/layout.js'
+import { loraOf, openLoraFile, sizeOf, type Factor, type Lora } from './lora-file.js'
+import type { TensorInfo } from '../../formats/model-file.js'
+import { placed } from '../tensor-slices.js'
+import { TENSOR_TYPES } from '../../formats/tensor-types.js'
+
+/** A LoRA and how strongly it acts. */
+export interface LoraOptions {
+  /** `.safetensors` */
+  path: string
+  /** -100 to 100, beside the file's own alpha / rank; 0 is as if it were not there. @default 1 */
+  scale?: number
+}
+
+const MAX_SCALE = 100
+const MAX_LORAS = 64
+
+/** @throws {FluxError} FLUX_BAD_OPTION */
+export function checkLoras(loras: readonly LoraOptions[]): void {
+  if (!Array.isArray(loras) || loras.length > MAX_LORAS) throw badOption('loras', loras, `an array of at most ${MAX_LORAS}, each { path, scale? }`)
+  for (const [i, lora] of (loras as LoraOptions[]).entries()) {
+    requireOptions(`loras[${i}]`, lora, ['path', 'scale'])
+    const { path, scale = 1 } = lora
+    if (typeof path !== 'string' || path === '') throw badOption(`loras[${i}].path`, path, 'the path of its file')
+    const within = typeof scale === 'number' && Math.abs(scale) <= MAX_SCALE
+    if (!within) throw badOption(`loras[${i}].scale`, scale, `a number from ${-MAX_SCALE} to ${MAX_SCALE}`)
+  }
+}
+
+/** The error for a LoRA of which nothing belongs to `what`. */
+export function nothingBelongs({ path, left }: Lora, what: string): FluxError {
+  return new FluxError('FLUX_UNSUPPORTED', `${path}: none of its ${left.length} tensors belongs to a layer of this ${what} (${left.slice(0, 3).join(', ')}). Give a LoRA for FLUX.1`)
+}
+
+/** Which networks of a model each LoRA has something for. */
+export interface LoraPlan {
+  flux: LoraOptions[]
+  t5: LoraOptions[]
+  clip: LoraOptions[]
+  /** of each LoRA the names that belong nowhere */
+  left: string[][]
+}
+
+/** @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model */
+export async function planLoras(loras: readonly LoraOptions[], model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig }): Promise<LoraPlan> {
+  const plan: LoraPlan = { flux: [], t5: [], clip: [], left: [] }
+  for (const lora of loras) {
+    const file = await openLoraFile(lora.path)
+    const flux = await loraOf(file, { kind: 'flux', config: model.flux })
+    const t5 = await loraOf(file, { kind: 't5', config: model.t5 })
+    const clip = await loraOf(file, { kind: 'clip', config: model.clip })
+    if (![flux, t5, clip].some(({ layers }) => layers.length > 0)) throw nothingBelongs(flux, 'model')
+    if (flux.channels !== undefined) {
+      const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${flux.channels} channels of each token, the model has ${model.flux.inChannels}. `
+      throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
+    }
+    for (const [kind, { layers }] of Object.entries({ flux, t5, clip })) if (layers.length > 0) plan[kind as 'flux'].push(lora)
+    plan.left.push(flux.left.filter((name) => t5.left.includes(name) && clip.left.includes(name)))
+  }
+  return plan
+}
+
+/** What the native side is told: all LoRAs' files, tensors and additions, each multiplied with its own strength. */
+export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [files: string[], tensors: NativeTensor[], additions: NativeAddition[]] {
+  const [tensors, additions]: [NativeTensor[], NativeAddition[]] = [[], []]
+  const add = (tensor: TensorInfo, file: number): string => {
+    const { type, shape, pieces } = placed({ ...tensor, file })
+    const name = `${tensors.length}`
+    tensors.push({ name, type: TENSOR_TYPES[type].id, shape: shape.toReversed(), pieces })
+    return name
+  }
+  const factor = (matrix: Factor, file: number): NativeFactor => {
+    const { down, up } = matrix
+    return { ...sizeOf(matrix), down: add(down, file), ...(up ? { up: add(up, file), rank: down.shape[0]! } : {}) }
+  }
+  for (const [file, { lora, scale }] of loras.entries()) {
+    for (const { weight, first, kind, one, two, scale: own, halvesSwapped = false } of lora.layers) {
+      const outer = factor(one, file)
+      const inner = two && factor(two, file)
+      const rows = inner && kind === 'kronecker' ? outer.out * inner.out : outer.out
+      additions.push({ weight, first, rows, kind, one: outer, ...(inner ? { two: inner } : {}), scale: own * scale, halvesSwapped })
+    }
+  }
+  return [loras.map(({ lora }) => lora.path), tensors, additions]
+}

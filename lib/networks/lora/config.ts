@@ -1,0 +1,111 @@
+import { FluxError } from '../../errors.js'
+import type { AdaptableNetwork } from './layer-names.js'
+import type { ModelFile } from '../../formats/model-file.js'
+import { LORA_PREFIXES } from './names.js'
+import { quoted } from '../../formats/tensor-table.js'
+
+/** What diffusers puts before the fields of each network. */
+const COMPONENTS = { flux: 'transformer', clip: 'text_encoder', t5: 'text_encoder_2' } as const
+/** The fields of PEFT's `LoraConfig` that decide how a LoRA acts. Ranks are those of the tensors, so `r` and `rank_pattern` tell nothing more. */
+const FIELD = /^((transformer|text_encoder|text_encoder_2)\.)?(lora_alpha|alpha_pattern|use_rslora|use_dora)$/
+const MAX_PATTERNS = 4096
+const MAX_EXPRESSIONS = 32
+/** Expressions that take no long time: at most two repetitions, none of a group. */
+const EXPRESSION = /^\^?(?:[\w.-]|\\[.d]|\[0-9\]|\([\w.|-]+\)(?![*+])|[*+](?![*+]))*\$?$/
+
+/** What the metadata of a LoRA's file says of how it was trained: PEFT's configuration, as JSON under one key (diffusers), or a key for each field. */
+export type LoraConfig = ReadonlyMap<string, unknown>
+
+/** @throws {FluxError} FLUX_BAD_FILE when it cannot be parsed */
+export function loraConfig({ path, metadata }: ModelFile): LoraConfig {
+  const fields = new Map<string, unknown>()
+  for (const [key, text] of metadata) if (FIELD.test(key) && typeof text === 'string') fields.set(key, parsed(path, key, text))
+  const nested = metadata.get('lora_adapter_metadata')
+  if (typeof nested !== 'string') return fields
+  const config = parsed(path, 'lora_adapter_metadata', nested)
+  if (!isObject(config)) throw bad(path, 'lora_adapter_metadata', 'is no JSON object')
+  for (const [key, value] of Object.entries(config)) if (FIELD.test(key)) fields.set(key, value)
+  return fields
+}
+
+/** The field by which a file says that it is a DoRA. */
+export function doraField(config: LoraConfig): string | undefined {
+  return [...config].find(([key, value]) => key.endsWith('use_dora') && value === true)?.[0]
+}
+
+/**
+ * The scales of layers without an alpha of their own.
+ *
+ * @throws {FluxError} FLUX_BAD_FILE for what is no number; FLUX_UNSUPPORTED for a pattern that is not read
+ */
+export function scaleFinder(path: string, config: LoraConfig, kind: AdaptableNetwork['kind']): (layer: string, rank: number) => number {
+  const field = (name: string): [key: string, value: unknown] => {
+    const key = `${COMPONENTS[kind]}.${name}`
+    return config.has(key) ? [key, config.get(key)] : [name, config.get(name)]
+  }
+  const [alphaKey, alpha] = field('lora_alpha')
+  const common = alpha === undefined || alpha === null ? undefined : numberOf(path, alphaKey, alpha)
+  const [patternKey, pattern] = field('alpha_pattern')
+  const own = patternsOf(path, patternKey, pattern ?? {})
+  const stabilised = field('use_rslora')[1] === true
+  return (layer, rank) => {
+    const bare = layer.replace(LORA_PREFIXES[kind], '')
+    const value = own.find(({ fits }) => fits(bare))?.value ?? common
+    return value === undefined ? 1 : value / (stabilised ? Math.sqrt(rank) : rank)
+  }
+}
+
+/** As PEFT takes them: each key is a layer's name, or the end of it behind a dot, or a regular expression for that; the first that fits counts. */
+function patternsOf(path: string, key: string, patterns: unknown): { fits: (layer: string) => boolean; value: number }[] {
+  if (!isObject(patterns)) throw bad(path, key, 'is no JSON object')
+  const entries = Object.entries(patterns)
+  const expressions = entries.filter(([pattern]) => !isName(pattern)).length
+  if (entries.length > MAX_PATTERNS || expressions > MAX_EXPRESSIONS) {
+    const counts = `${entries.length} patterns, ${expressions} of them regular expressions; ${MAX_PATTERNS} and ${MAX_EXPRESSIONS} are possible`
+    throw bad(path, key, `has ${counts}`)
+  }
+  return entries.map(([pattern, value]) => ({ fits: matcher(path, key, pattern), value: numberOf(path, `${key}, ${quoted(pattern)}`, value) }))
+}
+
+const isName = (pattern: string): boolean => /^[\w.-]+$/.test(pattern)
+
+function matcher(path: string, key: string, pattern: string): (layer: string) => boolean {
+  if (isName(pattern)) return (layer) => layer === pattern || layer.endsWith(`.${pattern}`)
+  try {
+    if (EXPRESSION.test(pattern) && pattern.split(/[*+]/).length <= 3) {
+      const expression = new RegExp(`^(.*\\.)?(${pattern})$`)
+      return (layer) => expression.test(layer)
+    }
+  } catch {
+    // no regular expression
+  }
+  const message = `${path}: metadata ${key} has the pattern ${quoted(pattern)}, which is not read`
+  throw new FluxError('FLUX_UNSUPPORTED', `${message}. Save the LoRA with the names of layers in its place`)
+}
+
+/** JSON, or what Python prints in its place. */
+function parsed(path: string, key: string, text: string): unknown {
+  const json = [text, text.replaceAll("'", '"').replaceAll('True', 'true').replaceAll('False', 'false').replaceAll('None', 'null')]
+  for (const one of json) {
+    try {
+      return JSON.parse(one)
+    } catch {
+      // the other, or neither
+    }
+  }
+  throw bad(path, key, `is ${quoted(text.slice(0, 64))}, which is no JSON`)
+}
+
+function numberOf(path: string, key: string, value: unknown): number {
+  const number = typeof value === 'string' ? Number(value) : value
+  if (typeof number === 'number' && Number.isFinite(number)) return number
+  throw bad(path, key, `is ${JSON.stringify(value)}; a number is expected`)
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function bad(path: string, key: string, message: string): FluxError {
+  return new FluxError('FLUX_BAD_FILE', `${path}: metadata ${key} ${message}. Use another copy of the LoRA`)
+}

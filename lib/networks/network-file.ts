@@ -1,0 +1,217 @@
+import { FluxError } from '../errors.js'
+import type { NativeTensor, NetworkKind } from '../native/addon.js'
+import { autoencoderConfig, autoencoderLayout, type AutoencoderConfig } from './autoencoder/layout.js'
+import { clipConfig, clipLayout, type ClipConfig } from './clip/layout.js'
+import { fluxConfig, fluxLayout, type FluxConfig } from './flux/layout.js'
+import type { LayoutTensor, TensorRole } from './layout.js'
+import { t5Config, t5Layout, type T5Config } from './t5/layout.js'
+import { tinyDecoderConfig, tinyDecoderLayout, type TinyDecoderConfig } from './taesd/layout.js'
+import { openModelFile, type ModelFile } from '../formats/model-file.js'
+import { AUTOENCODER_NAMES } from './autoencoder/names.js'
+import { CLIP_NAMES } from './clip/names.js'
+import { FLUX_NAMES } from './flux/names.js'
+import { FOREIGN_NAMES } from './unsupported.js'
+import { T5_NAMES } from './t5/names.js'
+import { TINY_DECODER_NAMES } from './taesd/names.js'
+import type { PlacedTensor } from './tensor-slices.js'
+import { canonicalTensors, holdsNetwork, type NameTable } from './name-table.js'
+import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
+
+export interface NetworkConfigs {
+  flux: FluxConfig
+  t5: T5Config
+  clip: ClipConfig
+  autoencoder: AutoencoderConfig
+  'tiny-decoder': TinyDecoderConfig
+}
+
+/** The networks of a model: four, and a decoder for previews. */
+export interface Networks {
+  transformer: NetworkFile<FluxConfig>
+  t5: NetworkFile<T5Config>
+  clip: NetworkFile<ClipConfig>
+  vae: NetworkFile<AutoencoderConfig>
+  /** only some models have one */
+  previewDecoder?: NetworkFile<TinyDecoderConfig>
+}
+
+/** A path, or a path with what the tensors' shapes cannot tell. */
+export type NetworkSource<C> = string | { path: string; config?: Partial<C> }
+
+/** A model file whose tensors are exactly those of one network. */
+export interface NetworkFile<C> {
+  kind: NetworkKind
+  file: ModelFile
+  config: C
+  /** in the order of the layout */
+  tensors: NativeTensor[]
+  /** that its weights take in memory: of its own tensors alone, in the types that they are held in */
+  bytes: number
+}
+
+interface Network<C> {
+  what: string
+  names: NameTable
+  config: (tensors: Map<string, PlacedTensor>, overrides?: Partial<C>) => C
+  layout: (config: C) => LayoutTensor[]
+}
+
+const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
+  flux: { what: 'a FLUX transformer', names: FLUX_NAMES, config: fluxConfig, layout: fluxLayout },
+  t5: { what: 'a T5 text encoder', names: T5_NAMES, config: t5Config, layout: t5Layout },
+  clip: { what: 'a CLIP text encoder', names: CLIP_NAMES, config: clipConfig, layout: clipLayout },
+  autoencoder: { what: 'an autoencoder', names: AUTOENCODER_NAMES, config: autoencoderConfig, layout: autoencoderLayout },
+  'tiny-decoder': { what: 'a decoder for previews (TAEF1)', names: TINY_DECODER_NAMES, config: tinyDecoderConfig, layout: tinyDecoderLayout },
+}
+
+const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2']
+const QUANTISED: readonly TensorType[] = [
+  'Q4_0',
+  'Q4_1',
+  'Q5_0',
+  'Q5_1',
+  'Q8_0',
+  'Q2_K',
+  'Q3_K',
+  'Q4_K',
+  'Q5_K',
+  'Q6_K',
+  'IQ4_NL',
+  'IQ4_XS',
+  'IQ3_XXS',
+  'IQ3_S',
+  'IQ2_XXS',
+  'IQ2_XS',
+  'IQ2_S',
+  'IQ1_S',
+  'IQ1_M',
+]
+const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
+  matrix: [...FLOATS, ...QUANTISED],
+  embedding: [...FLOATS, ...QUANTISED],
+  convolution: FLOATS,
+  bias: FLOATS,
+  norm: FLOATS,
+}
+
+/** The networks that a file holds, whole or in part; more than one in a checkpoint. None in a file of a known other kind. */
+export function networksIn(file: ModelFile): NetworkKind[] {
+  if (foreignMark(file)) return []
+  return (Object.keys(NETWORKS) as NetworkKind[]).filter((kind) => holdsNetwork(file.tensors, NETWORKS[kind].names))
+}
+
+function foreignMark(file: ModelFile): string | undefined {
+  const names = [...file.tensors.keys()]
+  const has = (mark: RegExp) => names.some((name) => mark.test(name))
+  return FOREIGN_NAMES.find(([mark, , unless]) => has(mark) && !(unless && has(unless)))?.[1]
+}
+
+/** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
+export function identify(file: ModelFile): { kind?: NetworkKind; what: string; foreign: boolean } | undefined {
+  const foreign = foreignMark(file)
+  if (foreign !== undefined) return { what: foreign, foreign: true }
+  const [kind] = networksIn(file)
+  return kind && { kind, what: NETWORKS[kind].what, foreign: false }
+}
+
+/**
+ * Opens a model file as one network: names become canonical, the configuration is read from shapes, and every tensor of the layout is
+ * checked for presence, shape and type.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for a damaged or incomplete file or one of another network; FLUX_UNSUPPORTED for names,
+ *   types or numbers that are not supported; FLUX_BAD_OPTION for a wrong source or override
+ */
+export async function openNetworkFile<K extends NetworkKind>(
+  kind: K,
+  source: NetworkSource<NetworkConfigs[K]>,
+): Promise<NetworkFile<NetworkConfigs[K]>> {
+  const { path, config } = typeof source === 'string' ? { path: source } : (source ?? {})
+  if (typeof path !== 'string' || path === '') {
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `the source of ${NETWORKS[kind].what} has to be a path or { path, config? }, not ${JSON.stringify(source)}`,
+    )
+  }
+  return networkOf(kind, await openModelFile(path), config)
+}
+
+/** {@link openNetworkFile} for a file that is open already. */
+export function networkOf<K extends NetworkKind>(
+  kind: K,
+  file: ModelFile,
+  overrides?: Partial<NetworkConfigs[K]>,
+): NetworkFile<NetworkConfigs[K]> {
+  try {
+    const network: Network<NetworkConfigs[K]> = NETWORKS[kind]
+    const named = namedTensors(kind, file)
+    const config = network.config(named, overrides)
+    const layout = network.layout(config)
+    checkTensors(layout, named)
+    const tensors = layout.map(({ name }) => nativeTensor(name, named.get(name)!))
+    const bytes = layout.reduce((sum, tensor) => sum + tensorBytes(heldType(tensor, named.get(tensor.name)!), tensor.shape), 0)
+    return { kind, file, config, tensors, bytes }
+  } catch (error) {
+    throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`) : error
+  }
+}
+
+function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, PlacedTensor> {
+  const { what } = NETWORKS[kind]
+  const parts = file.metadata.get('split.count')
+  if (typeof parts === 'number' && parts > 1 && !file.parts) {
+    const remedy = 'Give all parts the names that they had, ending with -00001-of-0000N.gguf, or join them with llama-gguf-split --merge'
+    throw new FluxError('FLUX_UNSUPPORTED', `this is one of ${parts} parts of a split GGUF file. ${remedy}`)
+  }
+  const identity = identify(file)
+  if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.what}; ${what} is needed`)
+  const named = canonicalTensors(file.tensors, NETWORKS[kind].names)
+  if (named) return named
+  const seems = identity ? `this seems to be ${identity.what}` : `none of its ${file.tensors.size} tensors has a known name`
+  throw new FluxError('FLUX_BAD_FILE', `${seems}, not ${what}. Give the file that belongs here`)
+}
+
+function checkTensors(layout: LayoutTensor[], tensors: Map<string, PlacedTensor>): void {
+  const missing = layout.filter(({ name }) => !tensors.has(name))
+  if (missing.length > 0) throw new FluxError('FLUX_BAD_FILE', `${listed(missing)} missing. Use a complete copy of the model`)
+  const known = new Set(layout.map(({ name }) => name))
+  const unknown = [...tensors].filter(([name]) => !known.has(name)).map(([, tensor]) => tensor)
+  if (unknown.length > 0) {
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${listed(unknown)} unknown here, so the file is a variant that is not supported. Use the official structure`,
+    )
+  }
+  for (const { name, shape, role } of layout) {
+    const tensor = tensors.get(name)!
+    if (tensor.shape.length !== shape.length || tensor.shape.some((dimension, i) => dimension !== shape[i])) {
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `tensor ${tensor.name} has shape [${tensor.shape.join(', ')}], but the others ask for [${shape.join(', ')}]. Use another copy`,
+      )
+    }
+    if (!ROLE_TYPES[role].includes(tensor.type)) {
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `tensor ${tensor.name} has type ${tensor.type}; tensors of the role ${role} may be ${ROLE_TYPES[role].join(', ')}. Use a version in one of these`,
+      )
+    }
+  }
+}
+
+function listed(tensors: { name: string }[]): string {
+  const first = tensors[0]!.name
+  return tensors.length === 1 ? `tensor ${first} is` : `tensor ${first} and ${tensors.length - 1} more are`
+}
+
+/** Matrices and embeddings are used as they are in the file, or widened from float8; all else becomes F32. */
+function heldType({ role }: LayoutTensor, { type }: PlacedTensor): TensorType {
+  if (role !== 'matrix' && role !== 'embedding') return 'F32'
+  return FLOAT8[type] ? 'BF16' : type
+}
+
+const FLOAT8: Partial<Record<TensorType, NonNullable<NativeTensor['float8']>>> = { F8_E4M3: 'e4m3fn', F8_E5M2: 'e5m2' }
+
+function nativeTensor(name: string, { type, shape, pieces }: PlacedTensor): NativeTensor {
+  const float8 = FLOAT8[type]
+  return { name, type: TENSOR_TYPES[float8 ? 'BF16' : type].id, shape: shape.toReversed(), pieces, ...(float8 ? { float8 } : {}) }
+}

@@ -1,0 +1,218 @@
+import { availableParallelism } from 'node:os'
+import { onAbort } from '../options/abort.js'
+import { chooseDevice } from '../native/devices.js'
+import { FluxError } from '../errors.js'
+import { freeMemory } from '../native/free-memory.js'
+import type { NetworkFile } from './network-file.js'
+import { fluxError, nativeAddon, type NativeAddition, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type NativeTensor, type Precision } from '../native/addon.js'
+import { requireDeviceMemory, requireOneOf, requireWhole } from '../options/checks.js'
+import { parseRpcAddress, useRpcServer } from '../native/rpc-client.js'
+
+export interface NetworkOptions {
+  /**
+   * 'auto': the GPU with most free memory, else the CPU; 'cpu'; 'gpu'; a device's name as `devices()` tells it; or 'rpc://host:port' for the
+   * first device of a machine where `ggflux rpc-server` runs ('rpc://host:port/1' for its second). @default 'auto'
+   */
+  backend?: string
+  /** threads for the CPU's part, 1 to 512. @default the number of processors */
+  threads?: number
+  /**
+   * What is rounded while computing. 'auto': activations, to bfloat16 or 8 bits, beside weights of other types than F32 and F16. 'bf16': all
+   * that is multiplied, convolutions as well; faster on processors with BF16 products, not noticed on others. 'f32': nothing, whatever the
+   * type of the weights; many times slower, to judge what rounding does. @default 'auto'
+   */
+  precision?: Precision
+  /**
+   * Bytes that the weights of each network may take on a GPU or an RPC server. What finds no room stays in this machine's memory; GPUs get it
+   * copied at each step, an RPC server leaves it to this CPU. 0 or more. @default what is free there less 1.5 GiB for activations
+   */
+  deviceMemory?: number
+  signal?: AbortSignal
+  /** share of the weights that is loaded, 0 to 1 */
+  onProgress?: (progress: number) => void
+}
+
+/** What one kind of operation cost, see {@link LoadedNetwork.profile}. */
+export type Operation = NativeOperation
+
+export const PRECISIONS = ['auto', 'f32', 'bf16'] as const satisfies Precision[]
+
+const PROGRESS_INTERVAL_MS = 100
+
+/** What all networks have in common: a file, its configuration, its native part, and the end of it. */
+export abstract class LoadedNetwork<C> {
+  readonly config: C
+  /** the file that the weights came from */
+  readonly path: string
+  readonly #native: NativeNetwork
+  #running: Promise<unknown> | undefined
+  #profile: Operation[] | undefined
+  #closing: Promise<void> | undefined
+
+  constructor(file: NetworkFile<C>, native: NativeNetwork) {
+    this.config = file.config
+    this.path = file.file.path
+    this.#native = native
+  }
+
+  /** Loads the weights of a checked file onto a device. */
+  static async start<C>(file: NetworkFile<C>, config: Record<string, number>, options: NetworkOptions): Promise<NativeNetwork> {
+    const { signal, onProgress } = options
+    const network = await create(file, config, options)
+    const failed = new AbortController()
+    const tell = () => {
+      try {
+        onProgress!(network.status().progress)
+      } catch (error) {
+        clearInterval(timer)
+        failed.abort(error)
+      }
+    }
+    const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL_MS)
+    try {
+      await cancellable(network, signal ? AbortSignal.any([signal, failed.signal]) : failed.signal, () => network.load(freeMemory()))
+      failed.signal.throwIfAborted()
+      onProgress?.(1)
+      return network
+    } catch (error) {
+      await free(network)
+      throw inFile(file, error)
+    } finally {
+      clearInterval(timer)
+    }
+  }
+
+  /** Bytes of buffers for activations that an evaluation would take; no weights are read. */
+  static async measure<C>(
+    file: NetworkFile<C>,
+    config: Record<string, number>,
+    options: NetworkOptions,
+    mode: string,
+    shape: number[],
+  ): Promise<number> {
+    const network = await create(file, config, options)
+    try {
+      return await cancellable(network, options.signal, () => network.measure(mode, shape))
+    } catch (error) {
+      throw inFile(file, error)
+    } finally {
+      await free(network)
+    }
+  }
+
+  protected async run(mode: string, shape: number[], inputs: NativeArray[], signal?: AbortSignal): Promise<Float32Array[]> {
+    signal?.throwIfAborted()
+    const profiled = this.#profile !== undefined
+    const { outputs, profile } = await this.#alone(() => this.#native.run(mode, shape, inputs, freeMemory(), profiled), signal)
+    this.#profile?.push(...profile)
+    return outputs
+  }
+
+  /**
+   * Where the time goes: what every kind of operation cost in the evaluations that `work` makes with this network. Timing them one by one
+   * makes the whole a little slower.
+   *
+   * @throws what `work` throws
+   */
+  async profile(work: () => Promise<unknown>): Promise<Operation[]> {
+    const operations: Operation[] = (this.#profile = [])
+    try {
+      await work()
+      return operations.sort((a, b) => b.ms - a.ms)
+    } finally {
+      this.#profile = undefined
+    }
+  }
+
+  /** Low-rank additions to linear layers from now on, in place of those before. */
+  protected async add(files: string[], tensors: NativeTensor[], additions: NativeAddition[]): Promise<void> {
+    await this.#alone(() => this.#native.adapt(files, tensors, additions, freeMemory()))
+  }
+
+  /** Frees the buffers for activations, which the next evaluation allocates again. Does nothing while one runs, and after `close()`. */
+  async trim(): Promise<void> {
+    if (this.#running || this.#closing) return
+    await this.#alone(() => this.#native.trim())
+  }
+
+  /** One call at a time. */
+  async #alone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
+    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    const running = cancellable(this.#native, signal, work)
+    this.#running = running
+    try {
+      return await running
+    } finally {
+      this.#running = undefined
+    }
+  }
+
+  /** Bytes in use; the figures are zero while a call runs and after `close()`. */
+  memory(): Omit<NativeStatus, 'progress'> {
+    const { weights, mapped, compute } = this.#native.status()
+    return { weights, mapped, compute }
+  }
+
+  /** Waits for the running call, then frees all memory at once. Idempotent. */
+  close(): Promise<void> {
+    return (this.#closing ??= (async () => {
+      await this.#running?.catch(() => {})
+      await free(this.#native)
+    })())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+async function create<C>(
+  { kind, file, tensors }: NetworkFile<C>,
+  config: Record<string, number>,
+  { backend, threads = availableParallelism(), precision = 'auto', deviceMemory, signal }: NetworkOptions,
+): Promise<NativeNetwork> {
+  requireWhole('threads', threads, 1, 512)
+  requireOneOf('precision', precision, PRECISIONS)
+  if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
+  signal?.throwIfAborted()
+  const addon = nativeAddon()
+  const device = chooseDevice(backend)
+  const remote = parseRpcAddress(device)
+  const leaveServer = remote && (await useRpcServer(remote, signal))
+  try {
+    const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, { device, threads, precision, deviceMemory })
+    if (leaveServer) servers.set(network, leaveServer)
+    return network
+  } catch (error) {
+    leaveServer?.()
+    throw fluxError(error)
+  }
+}
+
+function inFile({ file }: NetworkFile<unknown>, error: unknown): unknown {
+  return error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error }) : error
+}
+
+/** What to call when a network that computes on a server is freed. */
+const servers = new WeakMap<NativeNetwork, () => void>()
+
+async function free(network: NativeNetwork): Promise<void> {
+  // refused only after a shutdown, which has freed everything
+  await network.close().catch(() => {})
+  servers.get(network)?.()
+  servers.delete(network)
+}
+
+/** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */
+async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  const unlisten = signal && onAbort(signal, () => network.cancel())
+  try {
+    return await work()
+  } catch (error) {
+    if ((error as Error).message !== 'FLUX_ABORTED') throw fluxError(error)
+    throw signal?.aborted ? signal.reason : new FluxError('FLUX_CLOSED', 'ggflux was shut down')
+  } finally {
+    unlisten?.()
+  }
+}

@@ -1,0 +1,193 @@
+import { randomInt } from 'node:crypto'
+import { FluxError } from '../errors.js'
+import { checkEncodeOptions, type EncodeOptions } from '../images/encode.js'
+import type { FluxConfig } from '../networks/flux/layout.js'
+import { checkLoras, type LoraOptions } from '../networks/lora/assignment.js'
+import type { ModelDefaults } from '../families/flux1/variants.js'
+import { inWords, isWithin, RANGES } from '../options/ranges.js'
+import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
+import type { NoiseVariant } from '../sampling/noise.js'
+import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
+import { customSigmas, schedule, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
+import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
+
+export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
+  prompt: string
+  /** pixels, 64 to 4096, a multiple of 16. @default 1024; tiny 128 */
+  width?: number
+  /** as `width` */
+  height?: number
+  /** 1 to 1000. @default dev 28, schnell 4, tiny 8 */
+  steps?: number
+  /** strength of the prompt, 0 to 100; only models with guidance (dev) take it. @default 3.5; tiny 2 */
+  guidance?: number
+  /** 0 to 2^53 - 1. @default a random one, told in the result */
+  seed?: number
+  /** @default 'euler' */
+  sampler?: SamplerName
+  /** @default 'official' */
+  scheduler?: SchedulerName
+  /** noise levels of your own, falling from at most 1; takes the place of `steps`, `scheduler` and `shift` */
+  sigmas?: number[]
+  /** whether larger pictures stay longer at high noise levels. @default as the official program: with guidance */
+  shift?: boolean
+  /** which of torch's random numbers: 'float32' as ComfyUI starts from, 'bfloat16' as the official program. @default 'float32' */
+  noise?: NoiseVariant
+  /** tokens of the prompt that T5 sees, 16 to 512. @default dev 512, schnell 256, tiny 32 */
+  maxSequenceLength?: number
+  /**
+   * Saves evaluations of the model where its velocity changes smoothly: the relative error that a continued velocity may have, 0 to 1. For
+   * many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
+   */
+  stepCache?: number
+  /** LoRAs that act beside the transformer's weights, all at once; changing them takes milliseconds. @default none */
+  loras?: readonly LoraOptions[]
+  /** what each step's event shows, see {@link PreviewOptions}; `generate()` refuses it. @default none */
+  preview?: PreviewOptions
+  /** is called with every warning, see `WarningEvent`, in each call anew; what it throws ends the call */
+  onWarning?: (message: string) => void
+  signal?: AbortSignal
+}
+
+export interface PreviewOptions {
+  /** show every so many steps. @default 1 */
+  every?: number
+  /**
+   * 'linear': one pixel per latent, at once; 'taef1': full size, nearly at once, by the model's `previewDecoder`; 'autoencoder': full size, as
+   * slow as the last decoding. @default 'linear'
+   */
+  method?: 'linear' | 'taef1' | 'autoencoder'
+}
+
+/** All options, checked and complete. */
+export interface Settings {
+  prompt: string
+  width: number
+  height: number
+  sigmas: number[]
+  guidance: number | undefined
+  seed: number
+  sampler: SamplerName
+  scheduler: string
+  noise: NoiseVariant
+  maxSequenceLength: number
+  stepCache: number
+  loras: readonly LoraOptions[]
+  preview: Required<PreviewOptions> | undefined
+  encode: EncodeOptions
+  onWarning: ((message: string) => void) | undefined
+  signal: AbortSignal | undefined
+}
+
+const KNOWN = [
+  'prompt', 'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength',
+  'stepCache', 'loras', 'preview', 'onWarning', 'signal', 'format', 'quality', 'compression',
+] as const satisfies readonly (keyof GenerateOptions)[]
+
+const MAX_STEPS = RANGES.steps.most
+
+/**
+ * Checks the options of one picture and fills in what is not given.
+ *
+ * @throws {FluxError} FLUX_BAD_OPTION naming the option, its value, and what is possible
+ */
+export function completeOptions(
+  options: GenerateOptions,
+  { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>,
+  defaults: ModelDefaults,
+): Settings {
+  requireOptions('the options', options, KNOWN)
+  const {
+    prompt,
+    width = defaults.width,
+    height = defaults.height,
+    steps = defaults.steps,
+    guidance = defaults.guidance,
+    seed = randomInt(2 ** 32),
+    sampler = 'euler',
+    scheduler = 'official',
+    sigmas,
+    shift = guidanceEmbed,
+    noise = 'float32',
+    maxSequenceLength = defaults.maxSequenceLength,
+    stepCache = 0,
+    loras = [],
+    preview,
+    onWarning,
+    signal,
+    format,
+    quality,
+    compression,
+  } = options
+  if (typeof prompt !== 'string' || prompt.length > MAX_TEXT_LENGTH) {
+    throw badOption('prompt', prompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
+  }
+  requireWithin('width', width)
+  requireWithin('height', height)
+  requireWithin('steps', steps)
+  requireGuidance(guidance, guidanceEmbed)
+  requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER)
+  requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
+  requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
+  if (typeof shift !== 'boolean') throw badOption('shift', shift, 'true or false')
+  requireOneOf('noise', noise, ['float32', 'bfloat16'])
+  requireWithin('maxSequenceLength', maxSequenceLength)
+  requireWithin('stepCache', stepCache)
+  checkLoras(loras)
+  if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
+  requireSignal(signal)
+  const encode: EncodeOptions = {
+    ...(format === undefined ? {} : { format }),
+    ...(quality === undefined ? {} : { quality }),
+    ...(compression === undefined ? {} : { compression }),
+  }
+  checkEncodeOptions(encode)
+  return {
+    prompt,
+    width,
+    height,
+    sigmas: sigmas === undefined ? schedule({ steps, sequenceLength: (width / 16) * (height / 16), scheduler, shift }) : ownSigmas(sigmas),
+    guidance,
+    seed,
+    sampler,
+    scheduler: sigmas === undefined ? scheduler : 'custom',
+    noise,
+    maxSequenceLength,
+    stepCache,
+    loras,
+    preview: preview === undefined ? undefined : completePreview(preview),
+    encode,
+    onWarning,
+    signal,
+  }
+}
+
+function completePreview(preview: PreviewOptions): Required<PreviewOptions> {
+  requireOptions('preview', preview, ['every', 'method'])
+  const { every = 1, method = 'linear' } = preview
+  return {
+    every: requireWhole('preview.every', every, 1, MAX_STEPS),
+    method: requireOneOf('preview.method', method, ['linear', 'taef1', 'autoencoder']),
+  }
+}
+
+function ownSigmas(sigmas: number[]): number[] {
+  const most = MAX_STEPS + 1
+  if (!Array.isArray(sigmas) || sigmas.length > most) throw badOption('sigmas', sigmas, `an array of at most ${most} numbers`)
+  return customSigmas(sigmas)
+}
+
+function requireWithin(name: keyof typeof RANGES, value: number): void {
+  const { least, most, unit } = RANGES[name]
+  if (isWithin(value, RANGES[name])) return
+  const near = unit > 1 && Number.isFinite(value) ? `; ${Math.min(most, Math.max(least, unit * Math.round(value / unit)))} is nearest` : ''
+  throw badOption(name, value, inWords(RANGES[name]) + near)
+}
+
+function requireGuidance(guidance: number | undefined, guidanceEmbed: boolean): void {
+  if (guidance === undefined) return
+  requireWithin('guidance', guidance)
+  if (!guidanceEmbed) {
+    throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}, but this model (schnell) was made without guidance; leave it out`)
+  }
+}

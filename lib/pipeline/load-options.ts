@@ -1,0 +1,55 @@
+import { checkHubOptions, type HubOptions } from '../hub/settings.js'
+import type { ModelFiles } from '../model/locate.js'
+import { PRECISIONS, type NetworkOptions } from '../networks/network.js'
+import { badOption, requireDeviceMemory, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
+
+export interface LoadOptions extends NetworkOptions {
+  /**
+   * Whether the text encoders stay in memory between pictures. 'auto': they stay when the four model files together take at most half of
+   * this machine's memory. When they don't stay, nothing is loaded before the first picture, and there the transformer after the prompt is
+   * encoded, so that at the first picture both are never in memory together. @default 'auto'
+   */
+  textEncoders?: 'auto' | 'keep' | 'release'
+  /** how models are taken from the hub */
+  hub?: HubOptions
+  /** bytes of the model that are in the hub's cache, and in all; never where nothing has to be downloaded */
+  onDownload?: (done: number, total: number) => void
+  /** share of all four files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
+  onProgress?: (progress: number) => void
+}
+
+const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'deviceMemory', 'signal', 'onProgress', 'hub', 'onDownload'] as const satisfies readonly (keyof LoadOptions)[]
+const FILES = ['transformer', 't5', 'clip', 'vae', 'previewDecoder', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
+
+/**
+ * Checks what `FluxPipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.
+ *
+ * @throws {FluxError} FLUX_BAD_OPTION; whether there is such a device is found when the first network is loaded
+ */
+export function completeLoadOptions(
+  source: string | (ModelFiles & LoadOptions),
+  options: LoadOptions,
+): LoadOptions & { model: string | ModelFiles } {
+  requireOptions('the options of load', options, OPTIONS)
+  if (typeof source === 'string') return { model: source, ...checked(options) }
+  const wanted = "'tiny', a preset such as 'flux.1-schnell', hf:owner/name, a folder, or { transformer, t5, clip, vae }"
+  if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
+  requireOptions('the model', source, [...FILES, ...OPTIONS])
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload, ...model } = source
+  return { model, ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload }), ...checked(options) }
+}
+
+/** Only what is given. */
+function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload } = options
+  if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
+  if (threads !== undefined) requireWhole('threads', threads, 1, 512)
+  if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")
+  if (precision !== undefined) requireOneOf('precision', precision, PRECISIONS)
+  if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
+  requireSignal(signal)
+  if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
+  if (onDownload !== undefined && typeof onDownload !== 'function') throw badOption('onDownload', onDownload, 'a function')
+  if (hub !== undefined) checkHubOptions(hub)
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
+}

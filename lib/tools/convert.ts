@@ -1,0 +1,220 @@
+import { availableParallelism } from 'node:os'
+import { basename, extname, resolve } from 'node:path'
+import { FluxError } from '../errors.js'
+import type { Architecture } from '../networks/architectures.js'
+import { FILE_TYPES, ggufMetadata, type FileType } from './synth/gguf-metadata.js'
+import { layoutOf } from '../networks/layouts.js'
+import type { FluxConfig } from '../networks/flux/layout.js'
+import type { LayoutTensor } from '../networks/layout.js'
+import { locateTokenizer } from '../model/locate.js'
+import { openLora } from '../networks/lora/lora-file.js'
+import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from '../networks/lora/assignment.js'
+import { openModelFile, type MetadataValue } from '../formats/model-file.js'
+import { llamaT5Name } from '../networks/t5/names.js'
+import { networkOf, networksIn, type NetworkFile } from '../networks/network-file.js'
+import { KIND_OF_PART, PARTS, type Part } from '../model/components.js'
+import { storedType } from './quantisation-rules.js'
+import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
+import { writeModelFile, type TensorSource } from '../formats/write-model-file.js'
+import { fluxError, nativeAddon, type NativeMerged, type NativeTensor } from '../native/addon.js'
+import { badOption, requireOneOf, requireOptions, requireSignal } from '../options/checks.js'
+import { readT5Vocabulary, T5_TOKENIZER_FILES } from '../tokenizers/t5.js'
+import type { T5Vocabulary } from '../tokenizers/t5-vocabulary.js'
+
+export interface ConvertOptions {
+  /** of the matrices; what converters keep in higher precision stays so (docs/models.md). F32, F16, BF16, Q8_0 … Q2_K, IQ4_NL, IQ4_XS */
+  type: FileType
+  /**
+   * types of single matrices and embeddings: the first pattern that is found in the canonical name decides, before all rules. Biases, norms and
+   * convolutions keep their own types
+   */
+  tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
+  /** which network, of a checkpoint with several. @default the transformer */
+  network?: Part
+  /** LoRAs that are merged into a transformer's weights, before those are rounded to their type */
+  loras?: readonly LoraOptions[]
+  /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
+  tokenizer?: string
+  signal?: AbortSignal
+  /** bytes of the new file written, and in all */
+  onProgress?: (done: number, total: number) => void
+}
+
+export interface ConvertResult {
+  path: string
+  /** bytes of the new file */
+  size: number
+  /** tensors of each type */
+  types: Partial<Record<TensorType, number>>
+  /** whether T5's tokenizer is inside */
+  tokenizer: boolean
+  /** names in each of the LoRAs that belong to nothing, and are not merged */
+  left: string[][]
+}
+
+/** Numbers that are converted at a time, for each thread some 64 MB. */
+const CHUNK = 8 * 2 ** 20
+/** What a GGUF file's own metadata says of itself, and stays true when its types change. */
+const KEPT_METADATA = /^(ggflux\.|general\.(name|author|license|license\.link|source\.|base_model\.|url|description))/
+
+/**
+ * Writes a network in official names (T5 in a GGUF file: llama.cpp's) with other types, whatever layout it comes in. Memory stays below 2 GiB for any
+ * size; the file appears under its name only when it is complete.
+ *
+ * @param output `.gguf`, or `.safetensors` (F32, F16 and BF16 only)
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED for the input; FLUX_NOT_FOUND and FLUX_BAD_FILE when the output cannot
+ *   be written; FLUX_BAD_OPTION; the signal's reason when aborted
+ */
+export async function convert(input: string, output: string, options: ConvertOptions): Promise<ConvertResult> {
+  check(input, output, options)
+  const { type, signal, onProgress } = options
+  signal?.throwIfAborted()
+  const file = await openModelFile(input)
+  const kind = options.network ? KIND_OF_PART[options.network] : networksIn(file)[0]
+  const network: NetworkFile<unknown> = networkOf(kind ?? 'flux', file)
+  const gguf = extname(output).toLowerCase() === '.gguf'
+  const architecture = { kind: network.kind, config: network.config } as Architecture
+  const own = new Map(network.tensors.map((tensor) => [tensor.name, tensor]))
+  const parts = file.parts ?? [file.path]
+  const { mergedInto, left } = await openLoras(options.loras ?? [], network)
+  const types: ConvertResult['types'] = {}
+  const layout = layoutOf(architecture)
+  checkPatterns(options.tensorTypes ?? [], layout)
+  const tensors = layout.map((tensor): TensorSource => {
+    const stored = typeOf(tensor, options, gguf)
+    types[stored] = (types[stored] ?? 0) + 1
+    const name = gguf && network.kind === 't5' ? llamaT5Name(tensor.name) : tensor.name
+    const merged = mergedInto(tensor.name)
+    return { name, shape: tensor.shape, type: stored, data: () => chunks(parts, own.get(tensor.name)!, stored, merged, signal) }
+  })
+  const vocabulary = gguf && network.kind === 't5' ? await findVocabulary(input, file.metadata, options.tokenizer) : undefined
+  const kept = file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
+  const name = basename(input).replace(/\.[^.]*$/, '')
+  const metadata: Record<string, MetadataValue> = gguf ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept } : { format: 'pt' }
+  const size = await writeModelFile(output, tensors, metadata, onProgress)
+  return { path: output, size, types, tokenizer: vocabulary !== undefined, left }
+}
+
+function check(input: string, output: string, options: ConvertOptions): void {
+  requireOptions('the options of convert', options, ['type', 'tensorTypes', 'network', 'loras', 'tokenizer', 'signal', 'onProgress'])
+  const { type, tensorTypes = [], network, loras = [], signal } = options
+  checkLoras(loras)
+  if (typeof input !== 'string' || input === '') throw badOption('the input', input, 'the path of a model file')
+  if (typeof output !== 'string' || !/\.(gguf|safetensors)$/i.test(output)) throw badOption('the output', output, 'a path that ends with .gguf or .safetensors')
+  if (resolve(input) === resolve(output)) throw new FluxError('FLUX_BAD_OPTION', `${output} is the input as well: give another name`)
+  for (const [pattern] of tensorTypes) {
+    if (!(pattern instanceof RegExp) && (typeof pattern !== 'string' || pattern === '')) throw badOption('a pattern of tensorTypes', pattern, 'a part of a name or a regular expression')
+  }
+  for (const wanted of [type, ...tensorTypes.map(([, type]) => type)]) {
+    requireOneOf('type', wanted, Object.keys(FILE_TYPES))
+    if (/\.safetensors$/i.test(output) && TENSOR_TYPES[wanted].blockSize > 1) {
+      throw new FluxError('FLUX_BAD_OPTION', `${output}: safetensors cannot hold ${wanted}; give a .gguf path, or type F32, F16 or BF16`)
+    }
+  }
+  if (network !== undefined) requireOneOf('network', network, PARTS)
+  requireSignal(signal)
+}
+
+/** Whether a pattern decides on a tensor. Blocks are cut out of rows, which only matrices and embeddings have. */
+function decides(pattern: string | RegExp, { name, role }: LayoutTensor): boolean {
+  if (role !== 'matrix' && role !== 'embedding') return false
+  // `search` has no memory of the last match, unlike `test` of a global pattern
+  return typeof pattern === 'string' ? name.includes(pattern) : name.search(pattern) >= 0
+}
+
+function checkPatterns(tensorTypes: NonNullable<ConvertOptions['tensorTypes']>, layout: LayoutTensor[]): void {
+  const idle = tensorTypes.find(([pattern]) => !layout.some((tensor) => decides(pattern, tensor)))
+  if (idle) throw badOption('a pattern of tensorTypes', idle[0], 'one that is found in the canonical name of a matrix or an embedding, such as img_mlp')
+}
+
+function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions, gguf: boolean): TensorType {
+  const own = tensorTypes.find(([pattern]) => decides(pattern, tensor))?.[1]
+  if (own === undefined) return gguf ? storedType(tensor, type) : type
+  if (!Number.isNaN(tensorBytes(own, tensor.shape))) return own
+  const { blockSize } = TENSOR_TYPES[own]
+  throw new FluxError('FLUX_BAD_OPTION', `tensorTypes: ${tensor.name} has shape [${tensor.shape.join(', ')}], whose rows are not whole blocks of ${blockSize} for ${own}`)
+}
+
+/** What LoRAs add to each tensor of a transformer. */
+async function openLoras(
+  loras: readonly LoraOptions[],
+  { kind, config }: NetworkFile<unknown>,
+): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; left: string[][] }> {
+  if (loras.length === 0) return { mergedInto: () => undefined, left: [] }
+  if (kind !== 'flux') throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
+  const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, { kind, config: config as FluxConfig }), scale })))
+  for (const { lora } of opened) {
+    if (lora.layers.length === 0) throw nothingBelongs(lora, 'transformer')
+    if (lora.channels !== undefined) throw new FluxError('FLUX_UNSUPPORTED', `${lora.path} widens the model's input to ${lora.channels} channels, which cannot be merged`)
+  }
+  const [files, tensors, additions] = loraTables(opened)
+  const mergedInto = (name: string) => {
+    const own = additions.filter(({ weight }) => weight === name)
+    return own.length > 0 ? { files, tensors, additions: own } : undefined
+  }
+  return { mergedInto, left: opened.map(({ lora }) => lora.left) }
+}
+
+/** A tensor's bytes in another type, some rows at a time, as many threads at work as there are processors. */
+async function* chunks(
+  files: string[],
+  tensor: NativeTensor,
+  type: TensorType,
+  merged: Omit<NativeMerged, 'first'> | undefined,
+  signal?: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const addon = nativeAddon()
+  const converted = async (rows: NativeTensor, first: number): Promise<Uint8Array> => {
+    try {
+      return await addon.convert(files, rows, TENSOR_TYPES[type].id, merged && { ...merged, first })
+    } catch (error) {
+      const known = fluxError(error)
+      throw known instanceof FluxError ? new FluxError(known.code, `${files[0]}: ${known.message}`, { cause: error }) : error
+    }
+  }
+  const waiting: Promise<Uint8Array>[] = []
+  try {
+    for (const { rows, first } of inChunks(tensor)) {
+      signal?.throwIfAborted()
+      const next = converted(rows, first)
+      next.catch(() => {}) // told when its turn comes
+      waiting.push(next)
+      if (waiting.length >= availableParallelism() + 1) yield await waiting.shift()!
+    }
+    while (waiting.length > 0) yield await waiting.shift()!
+  } finally {
+    await Promise.allSettled(waiting)
+  }
+}
+
+/** Pieces cut so that each has at most CHUNK numbers; every one is a matrix of some of the rows. */
+function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first: number }> {
+  const { shape, pieces } = tensor
+  // of vectors, which are never blocks, each number is a row: their pieces may be parts of one
+  const [length, ...others] = (shape.length === 1 ? [1, ...shape] : shape) as [number, ...number[]]
+  const rows = others.reduce((product, dimension) => product * dimension, 1)
+  const rowBytes = pieces.reduce((sum, { bytes }) => sum + bytes, 0) / rows
+  const most = Math.max(1, Math.floor(CHUNK / length))
+  let before = 0
+  for (const piece of pieces) {
+    const all = piece.bytes / rowBytes
+    for (let first = 0; first < all; first += most) {
+      const count = Math.min(most, all - first)
+      const part = { ...piece, offset: piece.offset + first * rowBytes, bytes: count * rowBytes }
+      yield { rows: { ...tensor, shape: [length, count], pieces: [part] }, first: before + first }
+    }
+    before += all
+  }
+}
+
+/** undefined where there is none: the file can be used with a tokenizer beside it. */
+async function findVocabulary(input: string, metadata: ReadonlyMap<string, unknown>, given?: string): Promise<T5Vocabulary | undefined> {
+  if (given !== undefined) return (await readT5Vocabulary(given)).vocabulary
+  if (metadata.has('tokenizer.ggml.tokens')) return (await readT5Vocabulary(input)).vocabulary
+  try {
+    return (await readT5Vocabulary(await locateTokenizer(input, 'tokenizer_2', T5_TOKENIZER_FILES))).vocabulary
+  } catch (error) {
+    if (error instanceof FluxError && error.code === 'FLUX_NOT_FOUND') return undefined
+    throw error
+  }
+}
