@@ -1,6 +1,8 @@
+import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { chooseDevice, freeMemory } from './devices.js'
 import { FluxError } from './errors.js'
+import type { ModelFile } from './models/model-file.js'
 import type { NetworkFile } from './models/network-file.js'
 import { fluxError, nativeAddon, type NativeAddition, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type NativeTensor, type Precision } from './native.js'
 import { requireDeviceMemory, requireOneOf, requireWhole } from './option-checks.js'
@@ -167,6 +169,7 @@ async function create<C>(
   const addon = nativeAddon()
   const device = chooseDevice(backend)
   const remote = parseRpcAddress(device)
+  await requireUnchanged(file)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
     const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, { device, threads, precision, deviceMemory })
@@ -175,6 +178,16 @@ async function create<C>(
   } catch (error) {
     leaveServer?.()
     throw fluxError(error)
+  }
+}
+
+/** The places of tensors were read from the header: they are wrong where another file has come in its place. */
+async function requireUnchanged({ read = [] }: ModelFile): Promise<void> {
+  for (const { path, size, mtimeMs } of read) {
+    const now = await stat(path).catch(() => undefined) // the addon says what is wrong with it
+    if (now && (now.size !== size || now.mtimeMs !== mtimeMs)) {
+      throw new FluxError('FLUX_BAD_FILE', `${path} was changed after its header was read; load the model again`)
+    }
   }
 }
 
@@ -199,8 +212,7 @@ async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | unde
   try {
     return await work()
   } catch (error) {
-    if ((error as Error).message !== 'FLUX_ABORTED') throw fluxError(error)
-    throw signal?.aborted ? signal.reason : new FluxError('FLUX_CLOSED', 'ggflux was shut down')
+    throw (error as Error).message === 'FLUX_ABORTED' && signal?.aborted ? signal.reason : fluxError(error)
   } finally {
     signal?.removeEventListener('abort', cancel)
   }

@@ -101,6 +101,7 @@ Napi::Value roof(const Napi::CallbackInfo & info) {
     const auto cancel = std::make_shared<std::atomic<bool>>(false);
     return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
         const kernels::Roof found = kernels::measure_roof(threads, *cancel);
+        if (*cancel) throw Aborted();
         return [found](Napi::Env env) -> Napi::Value {
             const auto item = Napi::Object::New(env);
             item.Set("products", found.products);
