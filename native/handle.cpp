@@ -5,6 +5,7 @@
 #include <chrono>
 #include <new>
 #include <system_error>
+#include <thread>
 
 namespace ggflux {
 
@@ -165,7 +166,7 @@ void Environment::add(std::weak_ptr<Instance> instance) {
 // With `env` null where the environment ended before.
 void Environment::settle(napi_env env, napi_value, void *, void * data) {
     const std::unique_ptr<Task> task(static_cast<Task *>(data));
-    task->thread_.join();  // it has nothing left to do
+    pthread_join(task->thread_, nullptr);  // it has nothing left to do
     if (!env) return;
     task->environment_->settled(env);
     napi_value global = nullptr;
@@ -194,7 +195,7 @@ void Environment::shutdown() {
     if (instances->empty()) return;
     // Freeing what is on an RPC server waits for its answer, too.
     const auto flag = std::make_shared<std::atomic<bool>>(true);
-    const auto free = [self = shared_from_this(), flag, instances] {
+    const auto free_all = [self = shared_from_this(), flag, instances] {
         for (const auto & instance : *instances) instance->free_if_idle();
         instances->clear();
         self->leave(flag.get(), nullptr);
@@ -204,9 +205,9 @@ void Environment::shutdown() {
         running_.insert(flag.get());
     }
     try {
-        std::thread(free).detach();
+        std::thread(free_all).detach();
     } catch (const std::system_error &) {
-        free();
+        free_all();
     }
     if (stopped) wait_until_idle();
 }
@@ -218,6 +219,22 @@ void Environment::end() {
 }
 
 // ---- Task ----
+
+namespace {
+
+// With the stack that libuv's threads have: a graph is walked by recursion, for which macOS' half a mebibyte is too little.
+pthread_t start_thread(void * (*run)(void *), void * argument) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, size_t{8} << 20);
+    pthread_t thread;
+    const int failure = pthread_create(&thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    if (failure != 0) throw std::system_error(failure, std::generic_category());
+    return thread;
+}
+
+}  // namespace
 
 Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::shared_ptr<void> turn) {
     auto task = std::make_unique<Task>();
@@ -231,7 +248,7 @@ Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> canc
     try {
         task->environment_->enter(env, task->cancel_.get());
         entered = true;
-        task->thread_ = std::thread(&Task::run, task.get());
+        task->thread_ = start_thread(&Task::run, task.get());
         static_cast<void>(task.release());  // Environment::settle deletes it, or its thread
     } catch (...) {
         if (entered) {
@@ -244,15 +261,18 @@ Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> canc
     return Napi::Promise(env, promise);
 }
 
-void Task::run() {
+void * Task::run(void * data) {
+    auto * task = static_cast<Task *>(data);
     try {
-        finish_ = work_();
+        task->finish_ = task->work_();
     } catch (...) {
-        failure_ = std::current_exception();
+        task->failure_ = std::current_exception();
     }
-    if (environment_->leave(cancel_.get(), this)) return;
-    thread_.detach();
-    delete this;
+    if (!task->environment_->leave(task->cancel_.get(), task)) {
+        pthread_detach(pthread_self());
+        delete task;
+    }
+    return nullptr;
 }
 
 void Task::settle(napi_env env) {

@@ -4,13 +4,13 @@
 #include "network.hpp"
 
 #include <napi.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <set>
-#include <thread>
 
 namespace ggflux {
 
@@ -116,7 +116,7 @@ class Task {
 
   private:
     friend class Environment;
-    void run();
+    static void * run(void * task);
     void settle(napi_env env);
 
     napi_deferred deferred_ = nullptr;
@@ -126,7 +126,7 @@ class Task {
     std::function<Finish()> work_;
     Finish finish_;
     std::exception_ptr failure_;
-    std::thread thread_;
+    pthread_t thread_;
 };
 
 // What is said of a failure: the message of an Error, or one that begins with a code where something else was thrown.
