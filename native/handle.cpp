@@ -193,7 +193,7 @@ void Environment::shutdown() {
     }
     const bool stopped = wait_until_idle();
     if (instances->empty()) return;
-    // Freeing what is on an RPC server waits for its answer, too.
+    // On a thread: what is freed on an RPC server waits behind a call that it does not answer.
     const auto flag = std::make_shared<std::atomic<bool>>(true);
     const auto free_all = [self = shared_from_this(), flag, instances] {
         for (const auto & instance : *instances) instance->free_if_idle();

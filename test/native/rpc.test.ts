@@ -73,7 +73,7 @@ test('a server that ends in the middle costs an error, and another one at its pl
   }
 })
 
-test.each(['running', 'idle', 'in a worker'])('a server that stops answering keeps no process that wants to end: %s', { timeout: 120_000 }, async (way) => {
+test.each(['in this thread', 'in a worker'])('a server that stops answering keeps no process that wants to end: %s', { timeout: 120_000 }, async (way) => {
   const silent = await startRpcServer()
   try {
     const child = fork(fileURLToPath(new URL('children/silent-server.mjs', import.meta.url)), [way, silent.backend, await weights()])

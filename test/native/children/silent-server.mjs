@@ -9,11 +9,12 @@ import { anyInput } from '../../support/any-input.mjs'
 
 const [way, backend, weights] = isMainThread ? process.argv.slice(2) : workerData
 
+/** One network at work, and one that has to be freed behind it. */
 async function use() {
-  const flux = await FluxTransformer.load(weights, { backend })
-  if (way !== 'idle') void flux.predict(anyInput(flux, 64, 512))
+  const networks = [await FluxTransformer.load(weights, { backend }), await FluxTransformer.load(weights, { backend })]
+  void networks[0].predict(anyInput(networks[0], 64, 512))
   await sleep(200)
-  return flux
+  return networks
 }
 
 if (!isMainThread) {
@@ -27,8 +28,8 @@ if (!isMainThread) {
   await worker.terminate()
   process.exit(7)
 } else {
-  const flux = await use()
+  const networks = await use()
   process.send('ready')
   await once(process, 'message')
-  process.exit(flux ? 7 : 0)
+  process.exit(networks.length > 0 ? 7 : 0) // still held
 }
