@@ -45,9 +45,9 @@ void check(const Addition & a, int64_t in, int64_t out) {
 // A factor as numbers, one row of which is wanted at a time.
 class Rows {
   public:
-    Rows(const Addition::Part & part, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors)
-        : part_(part), down_(numbers(part.down, part.in, part.rank ? part.rank : part.out, files, tensors)), row_(static_cast<size_t>(part.in)) {
-        if (part.rank) up_ = numbers(part.up, part.rank, part.out, files, tensors);
+    Rows(const Addition::Part & part, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, const std::atomic<bool> & cancel)
+        : part_(part), down_(numbers(part.down, part.in, part.rank ? part.rank : part.out, files, tensors, cancel)), row_(static_cast<size_t>(part.in)) {
+        if (part.rank) up_ = numbers(part.up, part.rank, part.out, files, tensors, cancel);
     }
 
     const std::vector<float> & operator()(int64_t i) {
@@ -67,10 +67,10 @@ class Rows {
 
   private:
     static std::vector<float> numbers(const std::string & name, int64_t in, int64_t out, const std::vector<std::string> & files,
-                                      const std::vector<TensorEntry> & tensors) {
+                                      const std::vector<TensorEntry> & tensors, const std::atomic<bool> & cancel) {
         const auto entry = std::find_if(tensors.begin(), tensors.end(), [&](const TensorEntry & tensor) { return tensor.name == name; });
         if (entry == tensors.end() || entry->shape != std::vector<int64_t>{in, out}) throw Error("FLUX_BAD_FILE", "an addition's tensor " + name + " has another shape");
-        const std::vector<uint8_t> bytes = Weights::convert(files, *entry, GGML_TYPE_F32);
+        const std::vector<uint8_t> bytes = Weights::convert(files, *entry, GGML_TYPE_F32, cancel);
         std::vector<float> values(bytes.size() / sizeof(float));
         std::copy(bytes.begin(), bytes.end(), reinterpret_cast<uint8_t *>(values.data()));
         return values;
@@ -108,11 +108,11 @@ Adapter want_adapter(Weights & weights, const Addition & a, int64_t in, int64_t 
 }
 
 void merge(const Addition & a, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, int64_t first, int64_t count,
-           int64_t in, float * values) {
+           int64_t in, float * values, const std::atomic<bool> & cancel) {
     check(a, in, a.first + a.rows);
     const int64_t begin = std::max(first, a.first), end = std::min(first + count, a.first + a.rows);
     if (begin >= end) return;
-    Rows one(a.one, files, tensors);
+    Rows one(a.one, files, tensors, cancel);
     if (!is_hadamard(a) && !is_kronecker(a)) {
         for (int64_t i = begin; i < end; i++) {
             const auto & row = one(a.source_row(i - a.first));
@@ -121,7 +121,7 @@ void merge(const Addition & a, const std::vector<std::string> & files, const std
         }
         return;
     }
-    Rows two(a.two, files, tensors);
+    Rows two(a.two, files, tensors, cancel);
     for (int64_t i = begin; i < end; i++) {
         const int64_t row = a.source_row(i - a.first);
         float * to = values + (i - first) * in;

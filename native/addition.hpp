@@ -28,6 +28,6 @@ Adapter want_adapter(Weights & weights, const Addition & addition, int64_t in, i
 
 // Adds scale * M to the rows `first` to `first + count` of a matrix, or puts it in the place of a vector. `tensors` are in `files`.
 void merge(const Addition & addition, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, int64_t first, int64_t count,
-           int64_t in, float * values);
+           int64_t in, float * values, const std::atomic<bool> & cancel);
 
 }  // namespace ggflux

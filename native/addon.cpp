@@ -58,23 +58,20 @@ Napi::Value convert(const Napi::CallbackInfo & info) {
     one.Set(0u, info[1]);
     const TensorEntry entry = read_table(one).at(0);
     const ggml_type type = written_type(info[2]);
+    const auto cancel = std::make_shared<std::atomic<bool>>(false);
     std::function<void(float *)> change;
     if (info[3].IsObject()) {
         const auto merged = info[3].As<Napi::Object>();
         const int64_t first = merged.Get("first").ToNumber().Int64Value();
         if (entry.shape.size() != 2 || first < 0) throw Error("FLUX_BAD_SHAPE", "only rows of matrices can have something merged into them");
-        change = [first, entry, from = read_texts(merged.Get("files").As<Napi::Array>()), tensors = read_table(merged.Get("tensors").As<Napi::Array>()),
+        change = [cancel, first, entry, from = read_texts(merged.Get("files").As<Napi::Array>()), tensors = read_table(merged.Get("tensors").As<Napi::Array>()),
                   additions = read_additions(merged.Get("additions").As<Napi::Array>())](float * values) {
-            for (const Addition & a : additions) merge(a, from, tensors, first, entry.shape[1], entry.shape[0], values);
+            for (const Addition & a : additions) merge(a, from, tensors, first, entry.shape[1], entry.shape[0], values, *cancel);
         };
     }
-    return Task::start(info.Env(), std::make_shared<std::atomic<bool>>(false), [=]() -> Task::Finish {
-        const auto bytes = std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type, change));
-        return [bytes](Napi::Env env) -> Napi::Value {
-            auto array = Napi::Uint8Array::New(env, bytes->size());
-            std::copy(bytes->begin(), bytes->end(), array.Data());
-            return array;
-        };
+    return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
+        const auto bytes = std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type, *cancel, change));
+        return [bytes](Napi::Env env) -> Napi::Value { return new_array(env, *bytes); };
     });
 }
 
@@ -94,11 +91,7 @@ Napi::Value quantize(const Napi::CallbackInfo & info) {
         const int64_t rows = static_cast<int64_t>(data->size()) / row;
         auto blocks = std::make_shared<std::vector<uint8_t>>(ggml_row_size(type, row) * static_cast<size_t>(rows));
         ggml_quantize_chunk(type, data->data(), blocks->data(), 0, rows, row, nullptr);
-        return [blocks](Napi::Env env) -> Napi::Value {
-            auto array = Napi::Uint8Array::New(env, blocks->size());
-            std::copy(blocks->begin(), blocks->end(), array.Data());
-            return array;
-        };
+        return [blocks](Napi::Env env) -> Napi::Value { return new_array(env, *blocks); };
     });
 }
 
@@ -108,6 +101,7 @@ Napi::Value roof(const Napi::CallbackInfo & info) {
     const auto cancel = std::make_shared<std::atomic<bool>>(false);
     return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
         const kernels::Roof found = kernels::measure_roof(threads, *cancel);
+        if (*cancel) throw Aborted();
         return [found](Napi::Env env) -> Napi::Value {
             const auto item = Napi::Object::New(env);
             item.Set("products", found.products);
@@ -134,7 +128,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     auto * addon = new Addon(env);  // owned by the environment
     env.SetInstanceData(addon);
     // Runs when a worker thread or the process ends in an orderly way; process.exit() calls shutdown() from JavaScript.
-    env.AddCleanupHook([environment = addon->environment] { environment->shutdown(); });
+    env.AddCleanupHook([environment = addon->environment] { environment->end(); });
 
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));

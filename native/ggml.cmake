@@ -54,9 +54,13 @@ endforeach()
 
 # Some of ggml's files are compiled with a header in front of them, because what they do wrong cannot be mended from outside.
 function(put_in_front header source)
-    set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/${source}
-        DIRECTORY ggml/src PROPERTIES COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/${header}")
+    set_property(SOURCE ${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/${source}
+        DIRECTORY ggml/src APPEND PROPERTY COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/${header}")
 endfunction()
+
+if (NOT WIN32)
+    put_in_front(fewer-threads.h ggml-cpu.c)          # where the system refuses threads
+endif()
 
 if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
     put_in_front(cpu-relax.h ggml-cpu.c)              # threads that wait give the processor away

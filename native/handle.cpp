@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <system_error>
+#include <thread>
 
 namespace ggflux {
 
@@ -53,11 +55,7 @@ Napi::Value objects_of(Napi::Env env, const std::vector<Operation> & operations)
 
 Napi::Value arrays_of(Napi::Env env, const std::vector<std::vector<float>> & outputs) {
     auto list = Napi::Array::New(env, outputs.size());
-    for (size_t i = 0; i < outputs.size(); i++) {
-        auto array = Napi::Float32Array::New(env, outputs[i].size());
-        std::copy(outputs[i].begin(), outputs[i].end(), array.Data());
-        list.Set(static_cast<uint32_t>(i), array);
-    }
+    for (size_t i = 0; i < outputs.size(); i++) list.Set(static_cast<uint32_t>(i), new_array(env, outputs[i]));
     return list;
 }
 
@@ -108,18 +106,55 @@ std::vector<TensorEntry> read_table(const Napi::Array & rows) {
     return table;
 }
 
-// ---- Environment ----
-
-void Environment::enter(std::atomic<bool> * cancel) {
-    const std::lock_guard lock(mutex_);
-    if (ended_) throw Error("FLUX_CLOSED", "ggflux was shut down");
-    running_.insert(cancel);
+std::string message_of(const std::exception_ptr & failure) {
+    try {
+        std::rethrow_exception(failure);
+    } catch (const std::bad_alloc &) {
+        return "FLUX_OUT_OF_MEMORY: memory ran out; choose a smaller picture or model, or free memory";
+    } catch (const std::system_error & error) {
+        return std::string("FLUX_DEVICE: the system gives no further thread (") + error.what() +
+               "); raise the limit of threads (ulimit -u, docker --pids-limit, systemd's TasksMax), or set `threads` lower";
+    } catch (const std::exception & error) {
+        return error.what();
+    } catch (...) {
+        return "FLUX_DEVICE: the native part failed for an unknown reason";
+    }
 }
 
-void Environment::leave(std::atomic<bool> * cancel) {
+// ---- Environment ----
+
+namespace {
+
+// An evaluation stops within tenths of a second. A server that stopped answering never does.
+constexpr std::chrono::seconds patience{2};
+
+}  // namespace
+
+Environment::Environment(napi_env env) {
+    const napi_value name = Napi::String::New(env, "ggflux");
+    const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, settle, &settle_);
+    if (status != napi_ok) throw Napi::Error::New(env);
+    napi_unref_threadsafe_function(env, settle_);  // only tasks keep the process alive
+}
+
+void Environment::enter(napi_env env, std::atomic<bool> * cancel) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (ended_) throw Error("FLUX_CLOSED", "ggflux was shut down");
+        running_.insert(cancel);
+    }
+    if (unsettled_++ == 0) napi_ref_threadsafe_function(env, settle_);
+}
+
+void Environment::settled(napi_env env) {
+    if (--unsettled_ == 0) napi_unref_threadsafe_function(env, settle_);
+}
+
+bool Environment::leave(std::atomic<bool> * cancel, Task * task) {
     const std::lock_guard lock(mutex_);
     running_.erase(running_.find(cancel));
     if (running_.empty()) idle_.notify_all();
+    return task && !gone_ && napi_call_threadsafe_function(settle_, task, napi_tsfn_nonblocking) == napi_ok;
 }
 
 void Environment::add(std::weak_ptr<Instance> instance) {
@@ -128,93 +163,128 @@ void Environment::add(std::weak_ptr<Instance> instance) {
     instances_.push_back(std::move(instance));
 }
 
-Environment::Environment(napi_env env) {
-    const napi_value name = Napi::String::New(env, "ggflux");
-    const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 1, 1, nullptr, nullptr, this, ask, &ask_);
-    if (status != napi_ok) throw Napi::Error::New(env);
-    napi_unref_threadsafe_function(env, ask_);  // it shall not keep the process alive
-}
-
-void Environment::ask(napi_env env, napi_value, void * environment, void *) {
+// With `env` null where the environment ended before.
+void Environment::settle(napi_env env, napi_value, void *, void * data) {
+    const std::unique_ptr<Task> task(static_cast<Task *>(data));
+    pthread_join(task->thread_, nullptr);  // it has nothing left to do
+    if (!env) return;
+    task->environment_->settled(env);
     napi_value global = nullptr;
     bool found = false;
     // Any access to an object is refused once JavaScript can run no more.
-    const bool alive = env && napi_get_global(env, &global) == napi_ok && napi_has_named_property(env, global, "process", &found) == napi_ok;
-    if (!alive) static_cast<Environment *>(environment)->stop();
+    if (napi_get_global(env, &global) == napi_ok && napi_has_named_property(env, global, "process", &found) == napi_ok) task->settle(env);
 }
 
-Environment::Watch::Watch(Environment & environment) {
-    try {
-        thread_ = std::thread([this, ask = environment.ask_] {
-            std::unique_lock lock(mutex_);
-            while (!done_changed_.wait_for(lock, std::chrono::milliseconds(100), [this] { return done_; })) {
-                napi_call_threadsafe_function(ask, nullptr, napi_tsfn_nonblocking);
-            }
-        });
-    } catch (const std::system_error &) {
-        // the system gives no more threads: the task is not cancelled when the environment ends, only waited for
-    }
-}
-
-Environment::Watch::~Watch() {
-    {
-        const std::lock_guard lock(mutex_);
-        done_ = true;
-    }
-    done_changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
-}
-
-void Environment::stop() {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-    for (std::atomic<bool> * cancel : running_) *cancel = true;
+bool Environment::wait_until_idle() {
+    std::unique_lock lock(mutex_);
+    return idle_.wait_for(lock, patience, [this] { return running_.empty(); });
 }
 
 void Environment::shutdown() {
-    stop();
-    std::unique_lock lock(mutex_);
-    idle_.wait(lock, [this] { return running_.empty(); });
-    for (const auto & weak : instances_) {
-        if (const auto instance = weak.lock()) instance->free();
+    const auto instances = std::make_shared<std::vector<std::shared_ptr<Instance>>>();
+    {
+        const std::lock_guard lock(mutex_);
+        ended_ = true;
+        for (std::atomic<bool> * cancel : running_) *cancel = true;
+        for (const auto & weak : instances_) {
+            if (auto instance = weak.lock()) instances->push_back(std::move(instance));
+        }
+        instances_.clear();
     }
-    instances_.clear();
+    const bool stopped = wait_until_idle();
+    if (instances->empty()) return;
+    // On a thread: what is freed on an RPC server waits behind a call that it does not answer.
+    const auto flag = std::make_shared<std::atomic<bool>>(true);
+    const auto free_all = [self = shared_from_this(), flag, instances] {
+        for (const auto & instance : *instances) instance->free_if_idle();
+        instances->clear();
+        self->leave(flag.get(), nullptr);
+    };
+    {
+        const std::lock_guard lock(mutex_);
+        running_.insert(flag.get());
+    }
+    try {
+        std::thread(free_all).detach();
+    } catch (const std::system_error &) {
+        free_all();
+    }
+    if (stopped) wait_until_idle();
+}
+
+void Environment::end() {
+    shutdown();
+    const std::lock_guard lock(mutex_);
+    gone_ = true;
 }
 
 // ---- Task ----
 
-Task::Task(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after)
-    : Napi::AsyncWorker(env, "ggflux"), deferred_(Napi::Promise::Deferred::New(env)), environment_(environment_of(env)), cancel_(std::move(cancel)),
-      work_(std::move(work)), after_(std::move(after)) {}
+namespace {
 
-Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after) {
-    Task * task = new Task(env, std::move(cancel), std::move(work), std::move(after));  // deletes itself when settled
-    const Napi::Promise promise = task->deferred_.Promise();
-    task->Queue();
-    return promise;
+// With the stack that libuv's threads have: a graph is walked by recursion, for which macOS' half a mebibyte is too little.
+pthread_t start_thread(void * (*run)(void *), void * argument) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, size_t{8} << 20);
+    pthread_t thread;
+    const int failure = pthread_create(&thread, &attributes, run, argument);
+    pthread_attr_destroy(&attributes);
+    if (failure != 0) throw std::system_error(failure, std::generic_category());
+    return thread;
 }
 
-void Task::Execute() {
+}  // namespace
+
+Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::shared_ptr<void> turn) {
+    auto task = std::make_unique<Task>();
+    napi_value promise = nullptr;
+    if (napi_create_promise(env, &task->deferred_, &promise) != napi_ok) throw Napi::Error::New(env);
+    task->environment_ = environment_of(env);
+    task->cancel_ = std::move(cancel);
+    task->work_ = std::move(work);
+    task->turn_ = std::move(turn);
+    bool entered = false;
     try {
-        environment_->enter(cancel_.get());
-        struct Leave { Task & task; ~Leave() { task.environment_->leave(task.cancel_.get()); } } leave{*this};
-        const Environment::Watch watch(*environment_);
-        finish_ = work_();
-    } catch (const std::bad_alloc &) {
-        SetError("FLUX_OUT_OF_MEMORY: memory ran out; choose a smaller picture or model, or free memory");
-    } catch (const std::exception & error) {
-        SetError(error.what());
+        task->environment_->enter(env, task->cancel_.get());
+        entered = true;
+        task->thread_ = start_thread(&Task::run, task.get());
+        static_cast<void>(task.release());  // Environment::settle deletes it, or its thread
+    } catch (...) {
+        if (entered) {
+            task->environment_->leave(task->cancel_.get(), nullptr);
+            task->environment_->settled(env);
+        }
+        task->failure_ = std::current_exception();
+        task->settle(env);
     }
+    return Napi::Promise(env, promise);
 }
 
-void Task::OnOK() {
-    if (after_) after_();
-    deferred_.Resolve(finish_(Env()));
+void * Task::run(void * data) {
+    auto * task = static_cast<Task *>(data);
+    try {
+        task->finish_ = task->work_();
+    } catch (...) {
+        task->failure_ = std::current_exception();
+    }
+    if (!task->environment_->leave(task->cancel_.get(), task)) {
+        pthread_detach(pthread_self());
+        delete task;
+    }
+    return nullptr;
 }
 
-void Task::OnError(const Napi::Error & error) {
-    if (after_) after_();
-    deferred_.Reject(error.Value());
+void Task::settle(napi_env env) {
+    const auto reject = [&](napi_value reason) { napi_reject_deferred(env, deferred_, reason); };
+    try {
+        if (failure_) std::rethrow_exception(failure_);
+        napi_resolve_deferred(env, deferred_, finish_(env));
+    } catch (const Napi::Error & error) {
+        reject(error.Value());
+    } catch (...) {
+        reject(Napi::Error::New(env, message_of(std::current_exception())).Value());
+    }
 }
 
 // ---- NetworkHandle ----
@@ -252,37 +322,54 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
 // Garbage collection without close(). A task that still runs holds the instance, which is then freed by the task's end.
 NetworkHandle::~NetworkHandle() = default;
 
-void NetworkHandle::begin() {
-    if (instance_->closed) throw Error("FLUX_CLOSED", "the network was closed");
-    if (instance_->busy.exchange(true)) throw Error("FLUX_BUSY", "the network is at work; wait for the running call");
-    instance_->cancel = false;
+Napi::Value NetworkHandle::alone(const Napi::CallbackInfo & info, std::function<Task::Finish(Instance &)> work) {
+    const auto instance = instance_;
+    if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
+    if (instance->busy.exchange(true)) throw Error("FLUX_BUSY", "the network is at work; wait for the running call");
+    const std::shared_ptr<void> turn(nullptr, [instance](void *) { instance->busy = false; });
+    instance->cancel = false;
+    return Task::start(info.Env(), flag_of(instance), [instance, work = std::move(work)] {
+        const std::lock_guard lock(instance->mutex);
+        if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
+        return work(*instance);
+    }, turn);
 }
+
+namespace {
+
+Napi::Value nothing(Napi::Env env) { return env.Undefined(); }
+
+Loaded & loaded(Instance & instance) {
+    if (!instance.loaded) throw Error("FLUX_CLOSED", "the network was not loaded");
+    return *instance.loaded;
+}
+
+}  // namespace
 
 // load(memoryLimit)
 Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
-    return guard(info.Env(), [&]() -> Napi::Value {
+    return guard(info.Env(), [&] {
         const size_t memory_limit = byte_count(info[0]);
         if (!plan_) throw Error("FLUX_BUSY", "the network was loaded already");
-        begin();
-        const auto instance = instance_;
-        const auto plan = std::move(plan_);
-        return Task::start(info.Env(), flag_of(instance), [=]() -> Task::Finish {
-            const std::lock_guard lock(instance->mutex);
-            if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
-            instance->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
-            instance->network = make_network(plan->kind, Config(plan->config), *instance->weights);
-            instance->evaluator = std::make_unique<Evaluator>(plan->machine, instance->cancel);
-            instance->weights->load(instance->evaluator->device(), plan->machine, memory_limit, instance->cancel, instance->progress);
-            instance->machine = plan->machine;
-            instance->loaded = true;
-            return [](Napi::Env env) { return env.Undefined(); };
-        }, [instance] { instance->busy = false; });
+        const auto plan = plan_;
+        const Napi::Value promise = alone(info, [=](Instance & instance) -> Task::Finish {
+            auto made = std::make_unique<Loaded>();
+            made->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
+            made->network = make_network(plan->kind, Config(plan->config), *made->weights);
+            made->evaluator = std::make_unique<Evaluator>(plan->machine, instance.cancel);
+            made->weights->load(made->evaluator->device(), plan->machine, Weights::Mapping::allowed, memory_limit, instance.cancel, instance.progress);
+            instance.machine = plan->machine;
+            instance.loaded = std::move(made);
+            return nothing;
+        });
+        plan_ = nullptr;
+        return promise;
     });
 }
 
 // run(mode, shape, inputs, memoryLimit, profiled)
 Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
-    return guard(info.Env(), [&]() -> Napi::Value {
+    return guard(info.Env(), [&] {
         const auto [mode, shape] = mode_and_shape(info);
         auto inputs = std::make_shared<std::vector<Array>>();
         const auto arrays = info[2].As<Napi::Array>();
@@ -290,88 +377,75 @@ Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
         const size_t memory_limit = byte_count(info[3]);
         const bool profiled = info[4].ToBoolean();
 
-        begin();
-        const auto instance = instance_;
-        return Task::start(info.Env(), flag_of(instance), [=, mode = mode, shape = shape]() -> Task::Finish {
-            const std::lock_guard lock(instance->mutex);
-            if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
-            if (!instance->loaded) throw Error("FLUX_CLOSED", "the network was not loaded");
+        return alone(info, [=, mode = mode, shape = shape](Instance & instance) -> Task::Finish {
+            const Loaded & l = loaded(instance);
             std::string key = mode;
             for (const int64_t n : shape) key += "," + std::to_string(n);
-            const Network & network = *instance->network;
-            const auto build = [&](Graph & g) { network.build(g, mode, shape); };
+            const auto build = [&](Graph & g) { l.network->build(g, mode, shape); };
             const auto profile = std::make_shared<std::vector<Operation>>();
+            l.weights->check_unchanged();
             const auto outputs = std::make_shared<std::vector<std::vector<float>>>(
-                instance->evaluator->run(key, network.max_nodes(), build, *inputs, memory_limit, profiled ? profile.get() : nullptr));
+                l.evaluator->run(key, l.network->max_nodes(), build, *inputs, memory_limit, profiled ? profile.get() : nullptr));
+            l.weights->check_unchanged();  // meanwhile
             return [outputs, profile](Napi::Env env) -> Napi::Value {
                 const auto result = Napi::Object::New(env);
                 result.Set("outputs", arrays_of(env, *outputs));
                 result.Set("profile", objects_of(env, *profile));
                 return result;
             };
-        }, [instance] { instance->busy = false; });
+        });
     });
 }
 
 // measure(mode, shape), instead of load()
 Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
-    return guard(info.Env(), [&]() -> Napi::Value {
-        const auto number = [](size_t bytes) -> Task::Finish {
-            return [bytes](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(bytes)); };
-        };
+    return guard(info.Env(), [&] {
         if (!plan_) throw Error("FLUX_BUSY", "the network was loaded already");
         const auto [mode, shape] = mode_and_shape(info);
-        begin();
-        const auto instance = instance_;
-        return Task::start(info.Env(), flag_of(instance), [=, plan = *plan_, mode = mode, shape = shape]() -> Task::Finish {
+        return alone(info, [plan = *plan_, mode = mode, shape = shape](Instance & instance) -> Task::Finish {
             Weights weights(plan.files, plan.table);
             const auto network = make_network(plan.kind, Config(plan.config), weights);
-            Evaluator evaluator(plan.machine, instance->cancel);
+            Evaluator evaluator(plan.machine, instance.cancel);
             weights.pretend(evaluator.device(), plan.machine);
-            return number(evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); }));
-        }, [instance] { instance->busy = false; });
+            const size_t bytes = evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); });
+            return [bytes](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(bytes)); };
+        });
     });
 }
 
 // adapt(files, tensors, additions, memoryLimit)
 Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
-    return guard(info.Env(), [&]() -> Napi::Value {
+    return guard(info.Env(), [&] {
         const auto files = read_texts(info[0].As<Napi::Array>());
         auto table = std::make_shared<std::vector<TensorEntry>>(read_table(info[1].As<Napi::Array>()));
         const auto additions = read_additions(info[2].As<Napi::Array>());
         const size_t memory_limit = byte_count(info[3]);
-        begin();
-        const auto instance = instance_;
-        return Task::start(info.Env(), flag_of(instance), [=]() -> Task::Finish {
-            const std::lock_guard lock(instance->mutex);
-            if (instance->closed || !instance->loaded) throw Error("FLUX_CLOSED", "the network is not loaded");
+        return alone(info, [=](Instance & instance) -> Task::Finish {
+            Loaded & l = loaded(instance);
             auto weights = std::make_unique<Weights>(files, std::move(*table));
             Adapters adapters;
             for (const Addition & a : additions) {
-                const ggml_tensor * layer = instance->weights->find(a.weight);
+                const ggml_tensor * layer = l.weights->find(a.weight);
                 if (!layer || layer->ne[2] != 1) throw Error("FLUX_BAD_FILE", "an addition is for " + a.weight + ", which is no layer");
                 const bool vector = ggml_n_dims(layer) == 1;
                 adapters[layer].push_back(vector ? want_adapter(*weights, a, 1, layer->ne[0]) : want_adapter(*weights, a, layer->ne[0], layer->ne[1]));
             }
             std::atomic<double> progress{0};
-            weights->load(instance->evaluator->device(), instance->machine, memory_limit, instance->cancel, progress);
-            instance->evaluator->set_adapters(std::move(adapters));
-            instance->adapter_weights = std::move(weights);
-            return [](Napi::Env env) { return env.Undefined(); };
-        }, [instance] { instance->busy = false; });
+            weights->load(l.evaluator->device(), instance.machine, Weights::Mapping::never, memory_limit, instance.cancel, progress);
+            l.evaluator->set_adapters(std::move(adapters));
+            l.adapter_weights = std::move(weights);
+            return nothing;
+        });
     });
 }
 
 // frees the buffers for activations
 Napi::Value NetworkHandle::trim(const Napi::CallbackInfo & info) {
-    return guard(info.Env(), [&]() -> Napi::Value {
-        begin();
-        const auto instance = instance_;
-        return Task::start(info.Env(), flag_of(instance), [instance]() -> Task::Finish {
-            const std::lock_guard lock(instance->mutex);
-            if (instance->loaded && !instance->closed) instance->evaluator->trim();
-            return [](Napi::Env env) { return env.Undefined(); };
-        }, [instance] { instance->busy = false; });
+    return guard(info.Env(), [&] {
+        return alone(info, [](Instance & instance) -> Task::Finish {
+            if (instance.loaded) instance.loaded->evaluator->trim();
+            return nothing;
+        });
     });
 }
 
@@ -380,23 +454,29 @@ void NetworkHandle::cancel(const Napi::CallbackInfo &) {
 }
 
 Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
-    const auto instance = instance_;
-    // A flag of its own: a shutdown that cancels this task must find a flag that outlives it.
-    return Task::start(info.Env(), std::make_shared<std::atomic<bool>>(false), [instance]() -> Task::Finish {
-        instance->free();
-        return [](Napi::Env env) { return env.Undefined(); };
+    return guard(info.Env(), [&]() -> Napi::Value {
+        // A flag of its own: a shutdown that cancels this task must find a flag that outlives it.
+        const auto flag = std::make_shared<std::atomic<bool>>(false);
+        // Where the system gives no thread, the JavaScript thread frees.
+        const std::shared_ptr<void> otherwise(nullptr, [instance = instance_](void *) { if (!instance->closed) instance->free_if_idle(); });
+        return Task::start(info.Env(), flag, [instance = instance_]() -> Task::Finish {
+            instance->free();
+            return nothing;
+        }, otherwise);
     });
 }
 
 Napi::Value NetworkHandle::status(const Napi::CallbackInfo & info) {
-    const auto result = Napi::Object::New(info.Env());
-    const std::unique_lock lock(instance_->mutex, std::try_to_lock);  // a load that runs changes all but the progress
-    const bool known = lock.owns_lock() && instance_->loaded && !instance_->closed;
-    result.Set("progress", instance_->progress.load());
-    result.Set("weights", known ? static_cast<double>(instance_->weights->copied_bytes()) : 0.0);
-    result.Set("mapped", known ? static_cast<double>(instance_->weights->mapped_bytes()) : 0.0);
-    result.Set("compute", known ? static_cast<double>(instance_->evaluator->compute_bytes()) : 0.0);
-    return result;
+    return guard(info.Env(), [&]() -> Napi::Value {
+        const auto result = Napi::Object::New(info.Env());
+        const std::unique_lock lock(instance_->mutex, std::try_to_lock);  // a call that runs changes all but the progress
+        const Loaded * l = lock.owns_lock() ? instance_->loaded.get() : nullptr;
+        result.Set("progress", instance_->progress.load());
+        result.Set("weights", l ? static_cast<double>(l->weights->copied_bytes()) : 0.0);
+        result.Set("mapped", l ? static_cast<double>(l->weights->mapped_bytes()) : 0.0);
+        result.Set("compute", l ? static_cast<double>(l->evaluator->compute_bytes()) : 0.0);
+        return result;
+    });
 }
 
 }  // namespace ggflux

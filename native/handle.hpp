@@ -4,34 +4,44 @@
 #include "network.hpp"
 
 #include <napi.h>
+#include <pthread.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
 #include <set>
-#include <thread>
 
 namespace ggflux {
 
+// What `load` makes. Freed from the last member to the first: graphs before the weights that they point to.
+struct Loaded {
+    std::unique_ptr<Weights> weights, adapter_weights;
+    std::unique_ptr<Evaluator> evaluator;
+    std::unique_ptr<Network> network;
+};
+
 // One network with everything that it owns. Shared by its JavaScript object and the task that uses it, so either may go first.
 struct Instance {
-    std::unique_ptr<Evaluator> evaluator;
-    std::unique_ptr<Weights> weights, adapter_weights;
-    std::unique_ptr<Network> network;
-    Machine machine;
     std::mutex mutex;                  // held by whoever evaluates or frees
     std::atomic<bool> cancel{false};
     std::atomic<bool> closed{false};
     std::atomic<bool> busy{false};
-    std::atomic<bool> loaded{false};
     std::atomic<double> progress{0};   // of loading, 0 to 1
+    Machine machine;
+    std::unique_ptr<Loaded> loaded;    // null before `load` and after `free`
 
+    // Waits for the running call.
     void free() {
-        const std::lock_guard lock(mutex);
         closed = true;
-        network.reset();
-        evaluator.reset();
-        adapter_weights.reset();
-        weights.reset();
+        const std::lock_guard lock(mutex);
+        loaded.reset();
+    }
+
+    // Waits for nothing: where a call runs, whoever lets go of the instance last frees it.
+    void free_if_idle() {
+        closed = true;
+        if (const std::unique_lock lock(mutex, std::try_to_lock); lock) loaded.reset();
     }
 };
 
@@ -44,69 +54,83 @@ struct Plan {
     std::map<std::string, double> config;
 };
 
+// A copy as a Float32Array or Uint8Array. By the class's constructor, which throws a RangeError where memory runs out: Node-API's own function
+// ends the process.
+template <class Number> Napi::Value new_array(Napi::Env env, const std::vector<Number> & values) {
+    const auto type = env.Global().Get(sizeof(Number) == 1 ? "Uint8Array" : "Float32Array").As<Napi::Function>();
+    const Napi::Object array = type.New({Napi::Number::New(env, static_cast<double>(values.size()))});
+    auto typed = array.As<Napi::TypedArrayOf<Number>>();
+    if (typed.ElementLength() != values.size()) throw Error("FLUX_OUT_OF_MEMORY", "an array of " + std::to_string(values.size()) + " numbers cannot be made");
+    std::copy(values.begin(), values.end(), typed.Data());
+    return array;
+}
+
 std::vector<std::string> read_texts(const Napi::Array & list);
 std::vector<TensorEntry> read_table(const Napi::Array & rows);
 
+class Task;
+
 // What belongs to one JavaScript environment (the main thread, or a worker thread). It outlives its environment as long as a task runs.
-class Environment {
+class Environment : public std::enable_shared_from_this<Environment> {
   public:
     explicit Environment(napi_env env);
 
-    // A task passes here before it works and after; `enter` throws FLUX_CLOSED once the environment ends.
-    void enter(std::atomic<bool> * cancel);
-    void leave(std::atomic<bool> * cancel);
+    // On the JavaScript thread, around each task: the process stays alive meanwhile. `enter` throws FLUX_CLOSED once the environment ends.
+    void enter(napi_env env, std::atomic<bool> * cancel);
+    void settled(napi_env env);
+
+    // On the task's thread, at its end. Gives `task` to the JavaScript thread; false where that is gone.
+    bool leave(std::atomic<bool> * cancel, Task * task);
 
     void add(std::weak_ptr<Instance> instance);
 
-    // Cancels what runs, waits for it, frees every network. May be called again.
+    // Cancels what runs, waits for it, frees every network. What has not stopped after two seconds is left behind: an RPC server may never
+    // answer. May be called again.
     void shutdown();
 
-    // While it exists, the JavaScript thread is asked ten times a second whether its environment ends, and what runs is cancelled then.
-    // Node waits for tasks before it runs the clean-up hook: worker.terminate() would otherwise wait for the whole evaluation.
-    class Watch {
-      public:
-        explicit Watch(Environment & environment);
-        ~Watch();
-
-      private:
-        std::mutex mutex_;
-        std::condition_variable done_changed_;
-        bool done_ = false;
-        std::thread thread_;
-    };
+    // The same, when the environment ends: no task reaches its JavaScript thread afterwards.
+    void end();
 
   private:
-    void stop();  // cancels what runs; nothing begins any more
-    static void ask(napi_env env, napi_value, void * environment, void *);
+    bool wait_until_idle();
+    static void settle(napi_env env, napi_value, void *, void * task);
 
-    napi_threadsafe_function ask_ = nullptr;  // freed by its environment, which waits for all tasks first
+    napi_threadsafe_function settle_ = nullptr;  // freed by its environment, after end()
+    int unsettled_ = 0;                          // tasks; of the JavaScript thread
     std::mutex mutex_;
     std::condition_variable idle_;
     std::multiset<std::atomic<bool> *> running_;  // the cancel flags of the tasks at work
     std::vector<std::weak_ptr<Instance>> instances_;
-    bool ended_ = false;
+    bool ended_ = false;  // nothing begins any more
+    bool gone_ = false;   // nobody is there to settle promises
 };
 
-// Work off the JavaScript thread; a promise is settled on it. `work` may throw Error, Aborted or std::bad_alloc and may not touch JavaScript;
-// what it returns makes the value on the JavaScript thread.
-class Task : public Napi::AsyncWorker {
+// Work on a thread of its own; a promise is settled on the JavaScript thread. Not on libuv's pool: its four threads are the host's, for files
+// and DNS. `work` may throw and may not touch JavaScript; what it returns makes the value on the JavaScript thread. `turn` is let go when the
+// promise is settled.
+class Task {
   public:
     using Finish = std::function<Napi::Value(Napi::Env)>;
-    static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after = nullptr);
+    // Whatever goes wrong rejects the promise. `cancel` is set when the environment ends.
+    static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::shared_ptr<void> turn = nullptr);
 
   private:
-    Task(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::function<void()> after);
-    void Execute() override;
-    void OnOK() override;
-    void OnError(const Napi::Error & error) override;
+    friend class Environment;
+    static void * run(void * task);
+    void settle(napi_env env);
 
-    Napi::Promise::Deferred deferred_;
+    napi_deferred deferred_ = nullptr;
     std::shared_ptr<Environment> environment_;
     std::shared_ptr<std::atomic<bool>> cancel_;
+    std::shared_ptr<void> turn_;
     std::function<Finish()> work_;
-    std::function<void()> after_;
     Finish finish_;
+    std::exception_ptr failure_;
+    pthread_t thread_;
 };
+
+// What is said of a failure: the message of an Error, or one that begins with a code where something else was thrown.
+std::string message_of(const std::exception_ptr & failure);
 
 // C++ errors of synchronous calls become JavaScript errors with the same message.
 template <class Function> auto guard(Napi::Env env, Function function) {
@@ -114,8 +138,8 @@ template <class Function> auto guard(Napi::Env env, Function function) {
         return function();
     } catch (const Napi::Error &) {
         throw;
-    } catch (const std::exception & error) {
-        throw Napi::Error::New(env, error.what());
+    } catch (...) {
+        throw Napi::Error::New(env, message_of(std::current_exception()));
     }
 }
 
@@ -134,7 +158,9 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
     Napi::Value close(const Napi::CallbackInfo & info);
     Napi::Value status(const Napi::CallbackInfo & info);
     void cancel(const Napi::CallbackInfo & info);
-    void begin();  // throws when closed or at work
+
+    // A task that has the network to itself; throws when it is closed or at work.
+    Napi::Value alone(const Napi::CallbackInfo & info, std::function<Task::Finish(Instance &)> work);
 
     std::shared_ptr<Instance> instance_;
     std::shared_ptr<Plan> plan_;  // what to load; gone afterwards

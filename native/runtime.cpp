@@ -13,7 +13,7 @@ namespace ggflux {
 
 namespace {
 
-// What ggml last complained of on this thread; it goes into the message of the error that follows.
+// What ggml last complained of on this thread, which is a task's own; it goes into the message of the error that follows.
 thread_local std::string last_complaint;
 
 void on_log(ggml_log_level level, const char * text, void *) {
@@ -362,13 +362,18 @@ struct Evaluator::Watch {
 void Evaluator::compute(Recorder * recorder) {
     ggml_backend_t cpu = backends_.back().get();
     const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(cpu, "ggml_backend_set_abort_callback");
-    if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel_));
     Watch watch = {graph_->stop_points_, cancel_, remote_, recorder};
-    const bool watched = recorder || !on_cpu();
-    if (watched) ggml_backend_sched_set_eval_callback(sched_.get(), Watch::callback, &watch);
+    // A lost RPC server throws: nothing may point to the local watch afterwards.
+    struct Reset {
+        const std::function<void()> reset;
+        ~Reset() { reset(); }
+    } const reset{[&] {
+        if (set_abort) set_abort(cpu, nullptr, nullptr);
+        ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
+    }};
+    if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel_));
+    if (recorder || !on_cpu()) ggml_backend_sched_set_eval_callback(sched_.get(), Watch::callback, &watch);
     const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_->graph_);
-    if (set_abort) set_abort(cpu, nullptr, nullptr);
-    if (watched) ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
 
     if (cancel_) throw Aborted();
     if (status == GGML_STATUS_ALLOC_FAILED) throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());

@@ -1,5 +1,6 @@
 #include "weights.hpp"
 
+#include "in-parallel.hpp"
 #include "kernels/linear.hpp"
 
 #include <fcntl.h>
@@ -13,33 +14,57 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
-#include <system_error>
-#include <thread>
+#include <utility>
 
 namespace ggflux {
 
 // ---- files ----
 
+namespace {
+
+int64_t nanoseconds(const struct stat & status) {
+#ifdef __APPLE__
+    const timespec & time = status.st_mtimespec;
+#else
+    const timespec & time = status.st_mtim;
+#endif
+    return int64_t{time.tv_sec} * 1000000000 + time.tv_nsec;
+}
+
+}  // namespace
+
 struct Weights::File {
     std::string path;
     int descriptor = -1;
     size_t size = 0;
+    int64_t modified = 0;  // nanoseconds since 1970
     void * mapping = nullptr;
 
-    explicit File(const std::string & path) : path(path) {
+    // Delegates, so that the destructor closes the file where the rest of it throws.
+    explicit File(const std::string & path) : File() {
+        this->path = path;
         descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
         if (descriptor < 0) throw Error("FLUX_NOT_FOUND", path + " cannot be opened: " + std::strerror(errno));
         struct stat status {};
         if (::fstat(descriptor, &status) != 0) throw Error("FLUX_BAD_FILE", path + " cannot be read: " + std::strerror(errno));
         size = static_cast<size_t>(status.st_size);
+        modified = nanoseconds(status);
     }
-    File(File && other) noexcept : path(std::move(other.path)), descriptor(other.descriptor), size(other.size), mapping(other.mapping) {
-        other.descriptor = -1;
-        other.mapping = nullptr;
-    }
+    File(File && other) noexcept
+        : path(std::move(other.path)), descriptor(std::exchange(other.descriptor, -1)), size(other.size), modified(other.modified),
+          mapping(std::exchange(other.mapping, nullptr)) {}
     ~File() {
         if (mapping) ::munmap(mapping, size);
-        if (descriptor >= 0) ::close(descriptor);
+        close();
+    }
+
+    void close() {
+        if (descriptor >= 0) ::close(std::exchange(descriptor, -1));
+    }
+
+    bool unchanged() const {
+        struct stat status {};
+        return ::fstat(descriptor, &status) == 0 && static_cast<size_t>(status.st_size) == size && nanoseconds(status) == modified;
     }
 
     char * map() {
@@ -61,6 +86,9 @@ struct Weights::File {
             count -= static_cast<size_t>(got);
         }
     }
+
+  private:
+    File() = default;
 };
 
 // ---- the table ----
@@ -118,6 +146,7 @@ void use_huge_pages(char * address, size_t size) {
 }
 
 constexpr size_t max_tensors = 1 << 16;
+constexpr size_t max_scratch = size_t{1} << 24;
 
 }  // namespace
 
@@ -277,49 +306,71 @@ void Weights::pretend(ggml_backend_dev_t device, const Machine & machine) {
     }
 }
 
-// The file's bytes of a tensor, and its numbers where `values` has room for them.
-void Weights::read(const TensorEntry & entry, char * raw, float * values) const {
-    size_t done = 0;
+// `count` bytes of a tensor from its byte `first` on, which are whole blocks, and its numbers where `values` has room for them.
+void Weights::read(const TensorEntry & entry, size_t first, size_t count, char * raw, float * values) const {
+    const bool float8 = entry.float8 != Float8::none;
+    size_t begin = 0;  // of a piece, in the tensor
     for (const Piece & piece : entry.pieces) {
-        const File & file = files_[piece.file];
-        file.read(piece.offset, raw + done, piece.bytes);
-        if (entry.float8 != Float8::none) {
-            float scale = 1;
-            if (piece.scale != SIZE_MAX) file.read(piece.scale, reinterpret_cast<char *>(&scale), sizeof(scale));
-            decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + done), piece.bytes, values + done);
+        const size_t from = std::max(first, begin), to = std::min(first + count, begin + piece.bytes);
+        if (from < to) {
+            const File & file = files_[piece.file];
+            file.read(piece.offset + (from - begin), raw + (from - first), to - from);
+            if (values && float8) {
+                float scale = 1;
+                if (piece.scale != SIZE_MAX) file.read(piece.scale, reinterpret_cast<char *>(&scale), sizeof(scale));
+                decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + (from - first)), to - from, values + (from - first));
+            }
         }
-        done += piece.bytes;
+        begin += piece.bytes;
     }
-    if (!values || entry.float8 != Float8::none) return;
-    const size_t elements = done / ggml_type_size(entry.type) * static_cast<size_t>(ggml_blck_size(entry.type));
+    if (!values || float8) return;
+    const size_t elements = count / ggml_type_size(entry.type) * static_cast<size_t>(ggml_blck_size(entry.type));
     if (entry.type == GGML_TYPE_F32) std::memcpy(values, raw, elements * sizeof(float));
     else ggml_get_type_traits(entry.type)->to_float(raw, values, static_cast<int64_t>(elements));
 }
 
-void Weights::fill(const Wanted & wanted, std::vector<char> & scratch) const {
+// Some megabytes at a time: each thread has a scratch. Only tensors that are repacked are needed whole.
+void Weights::fill(const Wanted & wanted, const std::atomic<bool> & cancel, std::vector<char> & scratch) const {
     const TensorEntry & entry = *wanted.entry;
-    const auto elements = static_cast<size_t>(ggml_nelements(wanted.tensor));
     const bool float8 = entry.float8 != Float8::none, widen = float8 || wanted.tensor->type != entry.type;
     const bool round = float8 && wanted.tensor->type == GGML_TYPE_BF16;
-    // the numbers widened to F32, those rounded again, the file's bytes
-    const size_t wide = widen ? elements * sizeof(float) : 0, narrow = round ? elements * sizeof(ggml_bf16_t) : 0, bytes = checked_bytes(entry);
-    scratch.resize(wide + narrow + bytes);
+    // of a block: its numbers, its bytes in the file, as F32, rounded again, and as they are stored
+    const size_t numbers = float8 ? 1 : static_cast<size_t>(ggml_blck_size(entry.type)), raw = float8 ? 1 : ggml_type_size(entry.type);
+    const size_t wide = widen ? numbers * sizeof(float) : 0, narrow = round ? numbers * sizeof(ggml_bf16_t) : 0;
+    const size_t stored = round ? narrow : widen ? wide : raw;
+    const size_t blocks = checked_bytes(entry) / raw;
+    const bool repacked = ggml_backend_buffer_get_type(wanted.tensor->buffer) != ggml_backend_dev_buffer_type(wanted.device);
+    const size_t most = repacked ? blocks : std::min(blocks, max_scratch / (wide + narrow + raw));
+    scratch.resize(most * (wide + narrow + raw));
     auto * values = reinterpret_cast<float *>(scratch.data());
-    auto * rounded = reinterpret_cast<ggml_bf16_t *>(scratch.data() + wide);
-    char * raw = scratch.data() + wide + narrow;
-    read(entry, raw, widen ? values : nullptr);
-    if (round) ggml_fp32_to_bf16_row(values, rounded, static_cast<int64_t>(elements));
-    const void * data = round ? static_cast<const void *>(rounded) : widen ? static_cast<const void *>(values) : raw;
-    ggml_backend_tensor_set(wanted.tensor, data, 0, ggml_nbytes(wanted.tensor));
+    auto * rounded = reinterpret_cast<ggml_bf16_t *>(scratch.data() + most * wide);
+    char * bytes = scratch.data() + most * (wide + narrow);
+    for (size_t first = 0; first < blocks; first += most) {
+        if (cancel) throw Aborted();
+        const size_t count = std::min(most, blocks - first);
+        read(entry, first * raw, count * raw, bytes, widen ? values : nullptr);
+        if (round) ggml_fp32_to_bf16_row(values, rounded, static_cast<int64_t>(count * numbers));
+        const void * data = round ? static_cast<const void *>(rounded) : widen ? static_cast<const void *>(values) : bytes;
+        ggml_backend_tensor_set(wanted.tensor, data, first * stored, count * stored);
+    }
 }
 
-std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type,
+void Weights::check_unchanged() const {
+    for (const File & file : files_) {
+        if (file.mapping && !file.unchanged()) {
+            throw Error("FLUX_BAD_FILE", file.path + " was changed after it was loaded; load the model again. Replace a file in use by renaming the new "
+                                                     "one over it, never by writing into it");
+        }
+    }
+}
+
+std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type, const std::atomic<bool> & cancel,
                                       const std::function<void(float *)> & change) {
     const Weights weights(files, {entry});  // checks the places
     const size_t bytes = checked_bytes(entry);
     if (entry.type == type && entry.float8 == Float8::none && !change) {
         std::vector<uint8_t> same(bytes);
-        weights.read(entry, reinterpret_cast<char *>(same.data()), nullptr);
+        weights.read(entry, 0, bytes, reinterpret_cast<char *>(same.data()), nullptr);
         return same;
     }
     if (entry.type != GGML_TYPE_F32 && entry.float8 == Float8::none && !ggml_get_type_traits(entry.type)->to_float) {
@@ -331,22 +382,29 @@ std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, co
     if (row % ggml_blck_size(type) != 0) throw Error("FLUX_BAD_SHAPE", "tensor " + entry.name + ": its rows are not whole blocks of the new type");
     std::vector<char> raw(bytes);
     std::vector<float> values(static_cast<size_t>(row * rows));
-    weights.read(entry, raw.data(), values.data());
+    weights.read(entry, 0, bytes, raw.data(), values.data());
     if (change) change(values.data());
     if (ggml_is_quantized(type) && !std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
         throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " holds numbers that are not finite, which block types cannot hold");
     }
     std::vector<uint8_t> converted(ggml_row_size(type, row) * static_cast<size_t>(rows));
-    ggml_quantize_chunk(type, values.data(), converted.data(), 0, rows, row, nullptr);
+    const int64_t step = std::max<int64_t>(1, (1 << 16) / row);
+    for (int64_t first = 0; first < rows; first += step) {
+        if (cancel) throw Aborted();
+        ggml_quantize_chunk(type, values.data(), converted.data(), first * row, std::min(step, rows - first), row, nullptr);
+    }
     return converted;
 }
 
-void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress) {
+void Weights::load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit, const std::atomic<bool> & cancel,
+                   std::atomic<double> & progress) {
     share_out(device, machine);
     std::map<ggml_backend_buffer_type_t, std::vector<const Wanted *>> copies;
     std::vector<std::vector<const Wanted *>> mapped(files_.size());
     for (const Wanted & wanted : wanted_) {
-        if (ggml_backend_buffer_type_t type = place(wanted, machine.precision)) copies[type].push_back(&wanted);
+        ggml_backend_buffer_type_t type = place(wanted, machine.precision);
+        if (!type && mapping == Mapping::never) type = ggml_backend_dev_buffer_type(wanted.device);
+        if (type) copies[type].push_back(&wanted);
         else mapped[wanted.entry->pieces[0].file].push_back(&wanted);
     }
 
@@ -403,12 +461,11 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t me
     std::atomic<size_t> next{0}, done{0};
     std::mutex mutex;
     std::exception_ptr failure;
-    const auto work = [&] {
+    in_parallel(is_cpu(device) ? machine.threads : 1, [&](int) {
         try {
             std::vector<char> scratch;
             for (size_t i; (i = next++) < jobs.size();) {
-                if (cancel) throw Aborted();
-                fill(*jobs[i], scratch);
+                fill(*jobs[i], cancel, scratch);
                 progress = static_cast<double>(done += ggml_nbytes(jobs[i]->tensor)) / static_cast<double>(copied_);
             }
         } catch (...) {
@@ -416,16 +473,11 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, size_t me
             std::lock_guard lock(mutex);
             if (!failure) failure = std::current_exception();
         }
-    };
-    std::vector<std::thread> helpers;
-    try {
-        for (int i = 1; is_cpu(device) && i < machine.threads; i++) helpers.emplace_back(work);
-    } catch (const std::system_error &) {
-        // the system gives no more threads: those that run do the work
-    }
-    work();
-    for (std::thread & helper : helpers) helper.join();
+    });
     if (failure) std::rethrow_exception(failure);
+    for (File & file : files_) {
+        if (!file.mapping) file.close();
+    }
     progress = 1;
 }
 

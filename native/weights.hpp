@@ -49,14 +49,21 @@ class Weights {
     bool has(const std::string & name) const { return table_.count(name) > 0; }
     ggml_tensor * find(const std::string & name) const;                              // that was asked for before, or null
 
+    // allowed: tensors that can be used as they are in the file are mapped. never: all are copied, and the files may change afterwards.
+    enum class Mapping { allowed, never };
+
     // `memory_limit`: bytes that copies in this machine's memory (repacked, widened to F32) may take.
-    void load(ggml_backend_dev_t device, const Machine & machine, size_t memory_limit, const std::atomic<bool> & cancel, std::atomic<double> & progress);
+    void load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit, const std::atomic<bool> & cancel,
+              std::atomic<double> & progress);
+
+    // Throws Error FLUX_BAD_FILE when a mapped file is not as it was loaded: reading past its new end would kill the process.
+    void check_unchanged() const;
 
     // Instead of loading: the tensors seem to lie where `load` would place them, so that graphs can be measured, not evaluated.
     void pretend(ggml_backend_dev_t device, const Machine & machine);
 
     // A tensor's numbers in another type, without the tensor that `load` would make. `change` may alter them before.
-    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type,
+    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type, const std::atomic<bool> & cancel,
                                         const std::function<void(float *)> & change = {});
 
     size_t copied_bytes() const { return copied_; }
@@ -70,8 +77,8 @@ class Weights {
     ggml_tensor * want(const std::string & name, std::vector<int64_t> shape, Role role);
     void share_out(ggml_backend_dev_t device, const Machine & machine);
     ggml_backend_buffer_type_t place(const Wanted & wanted, Precision precision) const;
-    void read(const TensorEntry & entry, char * raw, float * values) const;
-    void fill(const Wanted & wanted, std::vector<char> & scratch) const;
+    void read(const TensorEntry & entry, size_t first, size_t count, char * raw, float * values) const;
+    void fill(const Wanted & wanted, const std::atomic<bool> & cancel, std::vector<char> & scratch) const;
 
     std::map<std::string, TensorEntry> table_;
     std::vector<Wanted> wanted_;

@@ -1,6 +1,6 @@
 import { chooseDevice } from '../native/devices.js'
 import type { Operations } from './flops.js'
-import { nativeAddon, type NativeRoof } from '../native/addon.js'
+import { fluxError, nativeAddon, type NativeRoof } from '../native/addon.js'
 import { requireWhole } from '../options/checks.js'
 
 export type Roof = NativeRoof
@@ -11,11 +11,15 @@ export type Work = 'text' | 'step' | 'decode'
  * What this machine's CPU can do at best, measured for about half a second: what the speed of everything else is a share of.
  *
  * @param threads 1 to 512
- * @throws {FluxError} FLUX_BAD_OPTION
+ * @throws {FluxError} FLUX_BAD_OPTION; FLUX_OUT_OF_MEMORY where 256 MiB are not free; FLUX_CLOSED after a shutdown
  */
 export function measureRoof(threads: number): Promise<Roof> {
   requireWhole('threads', threads, 1, 512)
-  return nativeAddon().roof(threads)
+  return nativeAddon()
+    .roof(threads)
+    .catch((error: unknown) => {
+      throw fluxError(error)
+    })
 }
 
 const roofs = new Map<number, Promise<Roof>>()
@@ -23,8 +27,11 @@ const roofs = new Map<number, Promise<Roof>>()
 /** The roof of the device that `backend` means, measured once in a process; undefined on other devices than the CPU. */
 export function deviceRoof(backend: string | undefined, threads: number): Promise<Roof> | undefined {
   if (chooseDevice(backend) !== chooseDevice('cpu')) return undefined
-  const roof = roofs.get(threads) ?? measureRoof(threads)
+  const known = roofs.get(threads)
+  if (known) return known
+  const roof = measureRoof(threads)
   roofs.set(threads, roof)
+  roof.catch(() => roofs.delete(threads)) // the next call measures again
   return roof
 }
 

@@ -1,14 +1,28 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { FluxError } from '../errors.js'
 
+/** What tells a file on disk from another one at its place. */
+export interface FileVersion {
+  path: string
+  size: number
+  mtimeMs: number
+}
+
 /** Bytes at random places: a file on disk, a buffer, a remote file. */
 export interface Source {
   /** what messages call it */
   path: string
   /** bytes */
   size: number
+  /** of a file on disk */
+  version?: FileVersion
   /** Exactly `length` bytes from `offset`, which lie inside the source; the caller owns the array. */
   read(offset: number, length: number): Promise<Buffer>
+}
+
+/** None of what lies elsewhere than on disk. */
+export function versionOf({ version }: Source): FileVersion[] {
+  return version ? [version] : []
 }
 
 const OPEN_ERRORS: Record<string, [code: 'FLUX_NOT_FOUND' | 'FLUX_BAD_FILE', message: string]> = {
@@ -45,6 +59,7 @@ async function fileSource(path: string, handle: FileHandle): Promise<Source> {
   return {
     path,
     size: stat.size,
+    version: { path, size: stat.size, mtimeMs: stat.mtimeMs },
     async read(offset, length) {
       const buffer = Buffer.allocUnsafe(length)
       let filled = 0

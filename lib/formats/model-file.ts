@@ -1,7 +1,7 @@
 import { FluxError } from '../errors.js'
 import { readGguf } from './gguf/read.js'
 import { readSafetensors } from './safetensors/read.js'
-import { withSource, type Source } from './byte-source.js'
+import { withSource, type FileVersion, type Source } from './byte-source.js'
 import { joinParts, partsOf } from './shards.js'
 import type { TensorType } from './tensor-types.js'
 
@@ -44,6 +44,8 @@ export interface ModelFile {
   /** bytes */
   size: number
   metadata: Map<string, MetadataValue>
+  /** the files on disk, as they were when their headers were read */
+  read?: FileVersion[]
   /** in the order of the file's header */
   tensors: Map<string, TensorInfo>
 }

@@ -72,5 +72,5 @@ export function joinParts(path: string, parts: ModelFile[]): ModelFile {
     }
   }
   const size = parts.reduce((sum, part) => sum + part.size, 0)
-  return { path, parts: parts.map((part) => part.path), format: first.format, size, metadata: first.metadata, tensors }
+  return { path, parts: parts.map((part) => part.path), format: first.format, size, read: parts.flatMap(({ read = [] }) => read), metadata: first.metadata, tensors }
 }

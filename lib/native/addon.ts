@@ -154,7 +154,7 @@ export interface NativeNetwork {
   measure(mode: string, shape: number[]): Promise<number>
   /**
    * What linear layers have added from now on, in place of what they had.
-   * `tensors` are those of the additions, in `files`.
+   * `tensors` are those of the additions, in `files`, which are copied and may change afterwards.
    */
   adapt(files: string[], tensors: NativeTensor[], additions: NativeAddition[], memoryLimit: number): Promise<void>
   /** frees the buffers for activations; the next `run` allocates them again */
@@ -192,7 +192,10 @@ export interface NativeAddon {
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
   /** takes the lock of an open file (flock, LockFile) until it is closed; false where somebody else has it */
   lockFile(fd: number): boolean
-  /** cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED */
+  /**
+   * cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED. What an RPC
+   * server that does not answer keeps waiting is left behind after two seconds
+   */
   shutdown(): void
 }
 
@@ -230,9 +233,11 @@ function loadAddon(): NativeAddon {
   }
 }
 
-/** A native failure as what the public surface throws. */
+/** A native failure as what the public surface throws. A call is aborted by a shutdown, or by a signal, which the caller knows. */
 export function fluxError(error: unknown): unknown {
-  const [, code, message] = /^(FLUX_[A-Z_]+): (.*)$/s.exec(error instanceof Error ? error.message : '') ?? []
+  const text = error instanceof Error ? error.message : ''
+  if (text === 'FLUX_ABORTED') return new FluxError('FLUX_CLOSED', 'ggflux was shut down', { cause: error })
+  const [, code, message] = /^(FLUX_[A-Z_]+): (.*)$/s.exec(text) ?? []
   return code ? new FluxError(code as FluxErrorCode, message!, { cause: error }) : error
 }
 

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { onAbort } from '../options/abort.js'
 import { chooseDevice } from '../native/devices.js'
@@ -7,6 +8,7 @@ import type { NetworkFile } from './network-file.js'
 import { fluxError, nativeAddon, type NativeAddition, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type NativeTensor, type Precision } from '../native/addon.js'
 import { requireDeviceMemory, requireOneOf, requireWhole } from '../options/checks.js'
 import { parseRpcAddress, useRpcServer } from '../native/rpc-client.js'
+import type { ModelFile } from '../formats/model-file.js'
 
 export interface NetworkOptions {
   /**
@@ -179,6 +181,7 @@ async function create<C>(
   const addon = nativeAddon()
   const device = chooseDevice(backend)
   const remote = parseRpcAddress(device)
+  await requireUnchanged(file)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
     const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, { device, threads, precision, deviceMemory })
@@ -187,6 +190,16 @@ async function create<C>(
   } catch (error) {
     leaveServer?.()
     throw fluxError(error)
+  }
+}
+
+/** The places of tensors were read from the header: they are wrong where another file has come in its place. */
+async function requireUnchanged({ read = [] }: ModelFile): Promise<void> {
+  for (const { path, size, mtimeMs } of read) {
+    const now = await stat(path).catch(() => undefined) // the addon says what is wrong with it
+    if (now && (now.size !== size || now.mtimeMs !== mtimeMs)) {
+      throw new FluxError('FLUX_BAD_FILE', `${path} was changed after its header was read; load the model again`)
+    }
   }
 }
 
@@ -210,8 +223,7 @@ async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | unde
   try {
     return await work()
   } catch (error) {
-    if ((error as Error).message !== 'FLUX_ABORTED') throw fluxError(error)
-    throw signal?.aborted ? signal.reason : new FluxError('FLUX_CLOSED', 'ggflux was shut down')
+    throw (error as Error).message === 'FLUX_ABORTED' && signal?.aborted ? signal.reason : fluxError(error)
   } finally {
     unlisten?.()
   }

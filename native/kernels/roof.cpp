@@ -1,15 +1,16 @@
 #include "roof.hpp"
 
+#include "../in-parallel.hpp"
 #include "product.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <new>
 #include <numeric>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 namespace ggflux::kernels {
@@ -18,13 +19,13 @@ namespace {
 
 constexpr double seconds_each = 0.1;
 
-// `work()` does its loop once and gives what it did. The sum over threads of what each did in a second.
-double rate(int threads, const std::atomic<bool> & cancel, const std::function<std::function<double()>()> & make) {
+// make(thread) gives work; `work()` does its loop once and gives what it did. The sum over threads of what each did in a second.
+double rate(int threads, const std::atomic<bool> & cancel, const std::function<std::function<double()>(int)> & make) {
     using Clock = std::chrono::steady_clock;
     std::vector<double> rates(threads, 0.0);
-    const auto measure = [&](int thread) {
+    in_parallel(threads, [&](int thread) {
         try {
-            const auto work = make();
+            const auto work = make(thread);
             work();  // warm
             double done = 0, seconds = 0;
             const auto began = Clock::now();
@@ -36,33 +37,36 @@ double rate(int threads, const std::atomic<bool> & cancel, const std::function<s
         } catch (const std::bad_alloc &) {
             // it does nothing, then
         }
-    };
-    std::vector<std::thread> others;
-    try {
-        for (int thread = 1; thread < threads; thread++) others.emplace_back(measure, thread);
-    } catch (const std::system_error &) {
-        // the system gives no more threads
-    }
-    measure(0);
-    for (std::thread & other : others) other.join();
+    });
     return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
-// A quarter of a gibibyte a thread, far more than any cache holds.
-std::function<double()> read_memory() {
-    const auto numbers = std::make_shared<std::vector<uint64_t>>(size_t{1} << 25, 1);
-    return [numbers] {
-        uint64_t sums[8] = {};
-        for (size_t i = 0; i < numbers->size(); i += 8) {
-            for (size_t j = 0; j < 8; j++) sums[j] += (*numbers)[i + j];
-        }
-        volatile uint64_t sink = std::accumulate(sums, sums + 8, uint64_t{0});
-        (void) sink;
-        return static_cast<double>(numbers->size() * sizeof(uint64_t));
-    };
+// Bytes a second. All threads read the same quarter of a gibibyte, each going round all of it in pieces. They begin far from one another, by
+// the golden ratio, so that what one has read has left the caches before another comes there.
+double memory_rate(int threads, const std::atomic<bool> & cancel) {
+    static constexpr size_t pieces = 256, piece = size_t{1} << 17;  // of a mebibyte
+    const std::unique_ptr<uint64_t[]> numbers(new uint64_t[pieces * piece]);
+    // Each thread writes some pieces: the first who writes decides which processor's memory they are in.
+    std::atomic<size_t> next{0};
+    in_parallel(threads, [&](int) {
+        for (size_t i; (i = next++) < pieces;) std::fill_n(numbers.get() + i * piece, piece, uint64_t{1});
+    });
+    return rate(threads, cancel, [&](int thread) {
+        const double begin = thread * 0.6180339887498949;
+        return [from = numbers.get(), at = static_cast<size_t>((begin - std::floor(begin)) * pieces)]() mutable {
+            uint64_t sums[8] = {};
+            for (const uint64_t * p = from + at * piece, * end = p + piece; p < end; p += 8) {
+                for (size_t j = 0; j < 8; j++) sums[j] += p[j];
+            }
+            volatile uint64_t sink = std::accumulate(sums, sums + 8, uint64_t{0});
+            (void) sink;
+            at = (at + 1) % pieces;
+            return static_cast<double>(piece * sizeof(uint64_t));
+        };
+    });
 }
 
-template <class Multiplier> std::function<double()> multiply_registers() {
+template <class Multiplier> std::function<double()> multiply_registers(int) {
     const auto multiply = std::make_shared<Multiplier>();
     return [multiply] { return multiply->spin(1 << 14); };
 }
@@ -80,13 +84,13 @@ template <class Multiplier, class Number> struct Cached {
     }
 };
 
-template <class Multiplier, class Number> std::function<double()> multiply_cached() {
+template <class Multiplier, class Number> std::function<double()> multiply_cached(int) {
     const auto cached = std::make_shared<Cached<Multiplier, Number>>();
     return [cached] { return cached->run(); };
 }
 
 // Where no kernel of ours multiplies.
-std::function<double()> multiply_plainly() {
+std::function<double()> multiply_plainly(int) {
     return [] {
         constexpr int64_t rounds = 1 << 15;
         volatile float half = 0.5f, quarter = 0.25f;
@@ -104,7 +108,7 @@ std::function<double()> multiply_plainly() {
 }  // namespace
 
 Roof measure_roof(int threads, const std::atomic<bool> & cancel) {
-    const double memory = rate(threads, cancel, read_memory);
+    const double memory = memory_rate(threads, cancel);
     const double floats = rate(threads, cancel, f32::machine_has_it() ? multiply_registers<f32::Multiplier> : multiply_plainly);
 #if defined(GGFLUX_X86)
     if (bf16::machine_has_it()) {

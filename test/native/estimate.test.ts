@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
 import { convert, FluxPipeline, inspect, inspectModel, measureRoof } from '../../lib/index.js'
 import type { ModelFiles } from '../../lib/model/locate.js'
@@ -11,6 +13,8 @@ import { writeModelFile, type TensorSource } from '../../lib/formats/write-model
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import { toFloat8 } from '../support/float8.js'
 import { readTensors } from '../support/safetensors.js'
+import { nativeAddon } from '../../lib/native/addon.js'
+import { deviceRoof } from '../../lib/cost/cost-model.js'
 import { loadTiny, ONE_THREAD, randomModel, SMALL, streamed } from '../support/tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-estimate-'))
@@ -115,6 +119,31 @@ test('wrong options are refused as generate refuses them', async () => {
   await using pipe = await loadTiny()
   await expect(pipe.estimate({ width: 100 })).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
   expect(() => measureRoof(0)).toThrow('threads is 0')
+})
+
+test('the roof takes as much memory with many threads as with one', async () => {
+  const script = `import { measureRoof } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+    const { memory } = await measureRoof(16)
+    console.log(memory, process.resourceUsage().maxRSS / 1024)`
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script])
+  const [memory, mebibytes] = stdout.split(' ').map(Number) as [number, number]
+  expect(memory).toBeGreaterThan(1e8)
+  expect(mebibytes).toBeLessThan(256 + 256)
+})
+
+test('a roof that could not be measured is a FluxError, and measured again when it is asked for next', async () => {
+  const addon = nativeAddon()
+  const { roof } = addon
+  const known = await measureRoof(1)
+  addon.roof = () => Promise.reject(new Error('FLUX_OUT_OF_MEMORY: memory ran out'))
+  try {
+    await expect(measureRoof(3)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_OUT_OF_MEMORY' })
+    await expect(deviceRoof('cpu', 3)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_OUT_OF_MEMORY' })
+    addon.roof = () => Promise.resolve(known)
+    expect(await deviceRoof('cpu', 3)).toBe(known)
+  } finally {
+    addon.roof = roof
+  }
 })
 
 test('the roof is in the range of processors', async () => {

@@ -172,6 +172,22 @@ describe('a call that TypeScript would not make is refused, and the network goes
     await other.close()
   })
 
+  test('a result that finds no memory rejects the call', async () => {
+    const real = globalThis.Float32Array
+    const error = new RangeError('Array buffer allocation failed')
+    globalThis.Float32Array = class {
+      constructor() {
+        throw error
+      }
+    } as never
+    try {
+      await expect(t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).rejects.toBe(error)
+    } finally {
+      globalThis.Float32Array = real
+    }
+    expect((await t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).outputs).toEqual(expected)
+  })
+
   test('after close() every call is refused', async () => {
     const other = await loaded()
     await Promise.all([other.close(), other.close()])

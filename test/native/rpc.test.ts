@@ -1,6 +1,8 @@
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer, type AddressInfo, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, expect, test } from 'vitest'
 import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { FluxTransformer } from '../../lib/nn.js'
@@ -68,6 +70,23 @@ test('a server that ends in the middle costs an error, and another one at its pl
     expect(await again.predict(anyInput(again, 8, 16))).toHaveLength(64 * 64)
   } finally {
     await second.stop()
+  }
+})
+
+test.each(['in this thread', 'in a worker'])('a server that stops answering keeps no process that wants to end: %s', { timeout: 120_000 }, async (way) => {
+  const silent = await startRpcServer()
+  try {
+    const child = fork(fileURLToPath(new URL('children/silent-server.mjs', import.meta.url)), [way, silent.backend, await weights()])
+    await once(child, 'message')
+    silent.pause()
+    child.send('leave')
+    const left = performance.now()
+    const killed = setTimeout(() => child.kill('SIGKILL'), 30_000)
+    expect(await once(child, 'exit')).toEqual([7, null])
+    clearTimeout(killed)
+    console.log(`${way}: left after ${(performance.now() - left).toFixed(0)} ms`)
+  } finally {
+    await silent.stop()
   }
 })
 

@@ -1,4 +1,9 @@
 import { execFile } from 'node:child_process'
+import { lookup } from 'node:dns/promises'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -8,6 +13,7 @@ import { FluxTransformer } from '../../lib/nn.js'
 import { anyInput } from '../support/any-input.mjs'
 import { goldenWeights } from '../support/golden.js'
 import { patience } from '../support/patience.js'
+import { sparseFlux } from '../support/sparse-model.js'
 
 test.each([
   ['one shape', [6]],
@@ -38,4 +44,37 @@ test('the event loop is never blocked for more than 20 ms while a network evalua
   }
   console.log(`longest gap of the event loop during an evaluation: ${worst.map((ms) => ms.toFixed(1)).join(', ')} ms`)
   expect(Math.min(...worst)).toBeLessThan(20 * patience)
+})
+
+test('each thread that widens float8 takes some megabytes, however large the tensors are', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'ggflux-steady-'))
+  try {
+    const path = sparseFlux(join(folder, 'float8.safetensors'), 'F8_E4M3', { hiddenSize: 1536, numHeads: 12 })
+    const script = `import { FluxTransformer } from ${JSON.stringify(new URL('../../dist/nn.js', import.meta.url).href)}
+      const flux = await FluxTransformer.load(process.argv[1], { backend: 'cpu', threads: 8 })
+      console.log(flux.memory().weights, process.resourceUsage().maxRSS * 1024)`
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script, path])
+    const [weights, peak] = stdout.split(' ').map(Number) as [number, number]
+    console.log(`float8: ${(weights / 2 ** 20).toFixed(0)} MiB of weights, ${((peak - weights) / 2 ** 20).toFixed(0)} MiB beside them`)
+    expect(weights).toBeGreaterThan(2 ** 28)
+    expect(peak - weights).toBeLessThan(350 * 2 ** 20)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+// libuv's pool has four threads: were they taken, a file or a name would be answered only after one of the evaluations.
+test('files and names are answered while four networks evaluate', async () => {
+  const path = await goldenWeights('flux-dev-tiny')
+  const networks = await Promise.all(Array.from({ length: 4 }, () => FluxTransformer.load(path, { threads: 1 })))
+  const controller = new AbortController()
+  let ended = 0
+  const calls = networks.map((flux) =>
+    flux.predict({ ...anyInput(flux, 64, 512), signal: controller.signal }).finally(() => ended++).catch((error: Error) => error.message),
+  )
+  for (let i = 0; i < 8; i++) await Promise.all([stat(path), lookup('localhost')])
+  expect(ended).toBe(0)
+  controller.abort(new Error('enough'))
+  expect(await Promise.all(calls)).toEqual(Array(4).fill('enough'))
+  await Promise.all(networks.map((flux) => flux.close()))
 })

@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url'
 
 const program = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
-/** `ggflux rpc-server` in a process of its own, listening; `backend` is what names it. */
-export async function startRpcServer(port?: number): Promise<{ backend: string; port: number; stop(): Promise<void> }> {
+/** `ggflux rpc-server` in a process of its own, listening; `backend` is what names it. One that is paused takes connections and never answers. */
+export async function startRpcServer(port?: number): Promise<{ backend: string; port: number; pause(): void; stop(): Promise<void> }> {
   const chosen = port ?? (await freePort())
   const child = spawn(process.execPath, [program, 'rpc-server', '--port', String(chosen), '--threads', '2'], { stdio: 'ignore' })
   await listening(child, chosen)
@@ -16,7 +16,7 @@ export async function startRpcServer(port?: number): Promise<{ backend: string; 
     child.kill('SIGKILL')
     await once(child, 'exit')
   }
-  return { backend: `rpc://127.0.0.1:${chosen}`, port: chosen, stop }
+  return { backend: `rpc://127.0.0.1:${chosen}`, port: chosen, pause: () => void child.kill('SIGSTOP'), stop }
 }
 
 /** A port where nothing listens. */

@@ -21,12 +21,12 @@ const CONFIG: FluxConfig = {
  * offsets, where no kernel can use them, so that loading has to copy 1.1 GB on every machine and takes long enough for something to happen
  * meanwhile. `path` ends with .safetensors.
  */
-export function sparseFlux(path: string): string {
+export function sparseFlux(path: string, dtype: 'F16' | 'F8_E4M3' = 'F16', change: Partial<FluxConfig> = {}): string {
   let end = 0
-  const entries = fluxLayout(CONFIG).map(({ name, shape }) => {
+  const entries = fluxLayout({ ...CONFIG, ...change }).map(({ name, shape }) => {
     const start = end
-    end += tensorBytes('F16', shape)
-    return [name, { dtype: 'F16', shape, data_offsets: [start, end] }] as const
+    end += tensorBytes(dtype, shape)
+    return [name, { dtype, shape, data_offsets: [start, end] }] as const
   })
   const json = JSON.stringify(Object.fromEntries(entries))
   const header = Buffer.from(json + ' '.repeat(1 - (json.length % 2)))

@@ -2,7 +2,7 @@ import { FluxError } from '../../errors.js'
 import { Cursor } from '../cursor.js'
 import { readArray, readScalar, readString, VALUE_TYPES, ARRAY } from './values.js'
 import type { MetadataValue, ModelFile, TensorInfo } from '../model-file.js'
-import { withSource, type Source } from '../byte-source.js'
+import { versionOf, withSource, type Source } from '../byte-source.js'
 import { checkPlaces, MAX_NAME, MAX_TENSORS, quoted } from '../tensor-table.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../tensor-types.js'
 
@@ -35,7 +35,7 @@ export function readGguf(input: string | Source): Promise<ModelFile> {
     const dataOffset = Math.ceil(cursor.offset / alignment) * alignment
     for (const tensor of tensors.values()) tensor.offset += dataOffset
     checkPlaces(source.path, source.size, tensors.values())
-    return { path: source.path, format: 'gguf', size: source.size, metadata, tensors }
+    return { path: source.path, format: 'gguf', size: source.size, read: versionOf(source), metadata, tensors }
   })
 }
 

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { FluxError } from '../../errors.js'
 import { objectEntries } from './json-entries.js'
 import type { MetadataValue, ModelFile, TensorInfo } from '../model-file.js'
-import { withSource, type Source } from '../byte-source.js'
+import { versionOf, withSource, type Source } from '../byte-source.js'
 import { checkPlaces, MAX_NAME, MAX_TENSORS, quoted } from '../tensor-table.js'
 import { elementCount, SAFETENSORS_TYPES, TENSOR_TYPES, type TensorType } from '../tensor-types.js'
 
@@ -21,7 +21,7 @@ export function readSafetensors(input: string | Source): Promise<ModelFile> {
   return withSource(input, async (source) => {
     const header = await readHeader(source)
     const dataOffset = 8 + header.length
-    const file: ModelFile = { path: source.path, format: 'safetensors', size: source.size, metadata: new Map(), tensors: new Map() }
+    const file: ModelFile = { path: source.path, format: 'safetensors', size: source.size, read: versionOf(source), metadata: new Map(), tensors: new Map() }
     const fail = (message: string): never => {
       throw new FluxError('FLUX_BAD_FILE', `${source.path}: ${message}`)
     }
