@@ -1,7 +1,7 @@
 // The addon's exports: see lib/native.ts for what each takes and gives.
-#include "addition.hpp"
-#include "file-lock.hpp"
-#include "handle.hpp"
+#include "node/addition.hpp"
+#include "node/file-lock.hpp"
+#include "node/network-handle.hpp"
 #include "kernels/roof.hpp"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include "roof.hpp"
 
-#include "../in-parallel.hpp"
+#include "runtime/in-parallel.hpp"
 #include "product.hpp"
 
 #include <algorithm>

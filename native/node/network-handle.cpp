@@ -1,4 +1,4 @@
-#include "handle.hpp"
+#include "network-handle.hpp"
 #include "addition.hpp"
 
 #include <algorithm>

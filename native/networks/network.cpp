@@ -4,7 +4,7 @@
 #include "clip.hpp"
 #include "flux.hpp"
 #include "t5.hpp"
-#include "tiny-decoder.hpp"
+#include "taesd.hpp"
 
 #include <cmath>
 

@@ -36,7 +36,7 @@ elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64" AND NOT MSVC)
 endif()
 
 if (GGML_CUDA)
-    include(native/ggml-cuda.cmake)
+    include(native/ggml/ggml-cuda.cmake)
 endif()
 
 get_directory_property(options COMPILE_OPTIONS)
@@ -55,7 +55,7 @@ endforeach()
 # Some of ggml's files are compiled with a header in front of them, because what they do wrong cannot be mended from outside.
 function(put_in_front header source)
     set_property(SOURCE ${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/${source}
-        DIRECTORY ggml/src APPEND PROPERTY COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/${header}")
+        DIRECTORY ggml/src APPEND PROPERTY COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/ggml/${header}")
 endfunction()
 
 if (NOT WIN32)
@@ -70,11 +70,11 @@ if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
 endif()
 
 if (NOT MSVC)
-    target_compile_options(ggml-rpc PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/native/rpc-abort.h)
+    target_compile_options(ggml-rpc PRIVATE -include ${CMAKE_CURRENT_SOURCE_DIR}/native/ggml/rpc-abort.h)
 else()
-    target_compile_options(ggml-rpc PRIVATE /FI${CMAKE_CURRENT_SOURCE_DIR}/native/rpc-abort.h)
+    target_compile_options(ggml-rpc PRIVATE /FI${CMAKE_CURRENT_SOURCE_DIR}/native/ggml/rpc-abort.h)
 endif()
-include(native/ggml-rpc.cmake)
+include(native/ggml/ggml-rpc.cmake)
 if (GGML_CUDA)
-    include(native/ggml-cuda-mended.cmake)
+    include(native/ggml/ggml-cuda-mended.cmake)
 endif()

@@ -1,5 +1,5 @@
 # Before ggml's own CMake files: stand-ins for the libraries of NVIDIA that are missing on the machine that compiles. The module is linked
-# against their names and finds the real ones where it runs. Header: native/cuda/cublas_v2.h.
+# against their names and finds the real ones where it runs. Header: native/ggml/cuda/cublas_v2.h.
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 
@@ -7,7 +7,7 @@ function(stand_in target library soname definition)
     if (TARGET CUDA::${target})
         return()
     endif()
-    add_library(ggflux-stub-${target} SHARED native/cuda/stubs.c)
+    add_library(ggflux-stub-${target} SHARED native/ggml/cuda/stubs.c)
     target_compile_definitions(ggflux-stub-${target} PRIVATE ${definition})
     set_target_properties(ggflux-stub-${target} PROPERTIES OUTPUT_NAME ${library} LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/stubs
         NO_SONAME ON LINK_FLAGS "-Wl,-soname,${soname}")
@@ -18,6 +18,6 @@ endfunction()
 
 if (NOT TARGET CUDA::cublas)
     stand_in(cublas cublas libcublas.so.13 GGFLUX_STUB_CUBLAS)
-    set_property(TARGET CUDA::cublas PROPERTY INTERFACE_INCLUDE_DIRECTORIES ${CMAKE_CURRENT_SOURCE_DIR}/native/cuda)
+    set_property(TARGET CUDA::cublas PROPERTY INTERFACE_INCLUDE_DIRECTORIES ${CMAKE_CURRENT_SOURCE_DIR}/native/ggml/cuda)
 endif()
 stand_in(cuda_driver cuda libcuda.so.1 GGFLUX_STUB_CUDA)

@@ -1,6 +1,6 @@
 #include "weights.hpp"
 
-#include "in-parallel.hpp"
+#include "runtime/in-parallel.hpp"
 #include "kernels/linear.hpp"
 
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 // mode "decode", shape [height, width] of the latent; input: the latent as the sampler leaves it [z, h, w]; output: [3, 8 h, 8 w] in about -1 to 1
 #pragma once
 
-#include "blocks.hpp"
+#include "blocks/blocks.hpp"
 #include "network.hpp"
 
 namespace ggflux {

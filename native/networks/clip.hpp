@@ -3,7 +3,7 @@
 // mode "encode", shape [n]; inputs: tokens [n], positions [n]; output: the states after the final norm [n, hidden]
 #pragma once
 
-#include "blocks.hpp"
+#include "blocks/blocks.hpp"
 #include "network.hpp"
 
 namespace ggflux {

@@ -1,5 +1,5 @@
 #include "file-lock.hpp"
-#include "runtime.hpp"
+#include "runtime/runtime.hpp"
 
 #include <cerrno>
 #include <cstring>

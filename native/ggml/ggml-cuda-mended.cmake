@@ -1,10 +1,10 @@
 # ggml's CUDA module with two changes. cuBLAS multiplies in bfloat16 with F32 sums; F16 sums overflow in T5. And with GGFLUX_CUDA_FUSIONS set, runs
-# of elementwise operations become one kernel (native/cuda/fusions.cuh). That is off by default because no GPU has run it yet:
+# of elementwise operations become one kernel (native/ggml/cuda/fusions.cuh). That is off by default because no GPU has run it yet:
 # scripts/gpu-check.mjs compares both.
-include(native/mend.cmake)
+include(native/ggml/mend.cmake)
 mend_begin(ggml-cuda ggml-cuda.cu)
 mend("// try and fuse nodes and return the number of nodes to skip
-" "#include \"${CMAKE_CURRENT_SOURCE_DIR}/native/cuda/fusions.cuh\"
+" "#include \"${CMAKE_CURRENT_SOURCE_DIR}/native/ggml/cuda/fusions.cuh\"
 
 // try and fuse nodes and return the number of nodes to skip
 ")

@@ -1,4 +1,4 @@
-#include "tiny-decoder.hpp"
+#include "taesd.hpp"
 
 namespace ggflux {
 

@@ -6,7 +6,7 @@
 // output: [L, out_channels]
 #pragma once
 
-#include "blocks.hpp"
+#include "blocks/blocks.hpp"
 #include "network.hpp"
 
 namespace ggflux {

@@ -4,7 +4,7 @@
 // mode "encode", shape [n]; inputs: tokens [n], buckets of relative positions [n * n], query by query; output [n, d_model]
 #pragma once
 
-#include "blocks.hpp"
+#include "blocks/blocks.hpp"
 #include "network.hpp"
 
 namespace ggflux {

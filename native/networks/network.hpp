@@ -1,8 +1,8 @@
 // What all networks have in common: a configuration, weights, and a graph for every mode and shape.
 #pragma once
 
-#include "runtime.hpp"
-#include "weights.hpp"
+#include "runtime/runtime.hpp"
+#include "weights/weights.hpp"
 
 #include <map>
 #include <memory>

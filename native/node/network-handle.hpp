@@ -1,7 +1,7 @@
 // The JavaScript object around one network, and the only asynchronous worker.
 #pragma once
 
-#include "network.hpp"
+#include "networks/network.hpp"
 
 #include <napi.h>
 #include <pthread.h>

@@ -1,7 +1,7 @@
 // What LoRAs and their like add to the matrices and vectors of a network: beside the weights in a graph, or merged into them.
 #pragma once
 
-#include "weights.hpp"
+#include "weights/weights.hpp"
 
 #include <napi.h>
 

@@ -4,7 +4,7 @@
 // mode "encode", shape [height, width] of the image;  input: [3, H, W] in -1 to 1; output: the moments, mean then logvar [2 z, H/8, W/8]
 #pragma once
 
-#include "blocks.hpp"
+#include "blocks/blocks.hpp"
 #include "network.hpp"
 
 namespace ggflux {

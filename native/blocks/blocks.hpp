@@ -1,8 +1,8 @@
 // The parts that the networks are made of. A faster kernel for the linear layer, attention or convolution takes the place of one function.
 #pragma once
 
-#include "runtime.hpp"
-#include "weights.hpp"
+#include "runtime/runtime.hpp"
+#include "weights/weights.hpp"
 
 namespace ggflux {
 

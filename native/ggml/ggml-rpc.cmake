@@ -1,6 +1,6 @@
 # ggml's RPC module ends the process when a server goes away. It is compiled from a mended copy: a request that gets no answer throws, from
-# the thread that made it, and freeing a buffer whose server is gone does nothing. GGML_ABORT throws there too (native/rpc-abort.h).
-include(native/mend.cmake)
+# the thread that made it, and freeing a buffer whose server is gone does nothing. GGML_ABORT throws there too (native/ggml/rpc-abort.h).
+include(native/ggml/mend.cmake)
 mend_begin(ggml-rpc ggml-rpc.cpp)
 
 # the queue of requests: what waits can be taken out when the connection ends
