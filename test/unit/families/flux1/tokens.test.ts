@@ -1,0 +1,46 @@
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { imageIds, packLatents, textIds, timestepEmbedding, unpackLatents } from '../../../../lib/families/flux1/tokens.js'
+import { readTensors } from '../../../support/safetensors.js'
+
+const tensors = (name: string) => readTensors(fileURLToPath(new URL(`../../../golden/${name}.io.safetensors`, import.meta.url)))
+const pipeline = tensors('pipeline-dev-tiny')
+const f32 = (name: string) => pipeline.get(name)!.data as Float32Array
+
+test('packing and unpacking equal the reference', () => {
+  expect(packLatents(f32('in.noise'), 12, 16)).toEqual(f32('dbg.img_packed'))
+  expect(unpackLatents(f32('out.latents.3'), 12, 16)).toEqual(f32('out.latents_unpacked'))
+})
+
+test('any number of channels packs and unpacks', () => {
+  const latent = Float32Array.from({ length: 3 * 4 * 6 }, (_, i) => i)
+  const packed = packLatents(latent, 4, 6)
+  // the second token holds rows 0 and 1, columns 2 and 3 of each of the 3 channels
+  expect([...packed.subarray(12, 24)]).toEqual([2, 3, 8, 9, 26, 27, 32, 33, 50, 51, 56, 57])
+  expect(unpackLatents(packed, 4, 6)).toEqual(latent)
+})
+
+test('shapes that do not fit are refused', () => {
+  expect(() => packLatents(new Float32Array(16 * 3 * 4), 3, 4)).toThrow(/4 wide and 3 high: give even/)
+  expect(() => unpackLatents(new Float32Array(50), 4, 4)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_SHAPE' }))
+  expect(() => packLatents(new Float32Array(0), 2, 2)).toThrow(/0 values/)
+})
+
+test('position ids equal the reference', () => {
+  expect(imageIds(6, 8)).toEqual(f32('dbg.img_ids'))
+  expect(textIds(64)).toEqual(f32('dbg.txt_ids'))
+})
+
+test('the sinusoidal embedding equals the reference', () => {
+  const golden = tensors('timestep-embedding')
+  const expected = golden.get('out.embedding')!.data
+  const embeddings = [...golden.get('in.t')!.data].flatMap((t) => [...timestepEmbedding(t)])
+  expect(embeddings).toHaveLength(expected.length)
+  // the reference rounds the frequencies to float32; its own error against float64 is 1.2e-3
+  expect(Math.max(...embeddings.map((value, i) => Math.abs(value - expected[i]!)))).toBeLessThanOrEqual(0.004)
+})
+
+test('an odd length of the embedding is refused', () => {
+  const error = { code: 'FLUX_BAD_SHAPE', message: 'dim is 7: give an even number from 2' }
+  expect(() => timestepEmbedding(0.5, 7)).toThrow(expect.objectContaining(error))
+})

@@ -1,0 +1,169 @@
+import { describe, expect, test } from 'vitest'
+import { completeOptions, type GenerateOptions } from '../../../lib/pipeline/generate-options.js'
+import { completeLoadOptions } from '../../../lib/pipeline/load-options.js'
+import { modelDefaults } from '../../../lib/families/flux1/variants.js'
+import type { ModelFile } from '../../../lib/formats/model-file.js'
+import { FluxPipeline } from '../../../lib/pipeline/pipeline.js'
+
+const dev = { guidanceEmbed: true }
+const schnell = { guidanceEmbed: false }
+const silent: ModelFile = { path: 'model.gguf', format: 'gguf', size: 0, metadata: new Map(), tensors: new Map() }
+const complete = (options: object, model = dev) =>
+  completeOptions({ prompt: 'a fox', ...options } as GenerateOptions, model, modelDefaults(silent, model))
+
+const badOption = (naming: RegExp) =>
+  expect.objectContaining({ name: 'FluxError', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(naming) })
+
+const bare: object = Object.create(null)
+/** values that are wrong for every option */
+const WRONG = [null, NaN, -Infinity, {}, [], ['euler'], bare, Symbol('s'), () => 1, 10n, new Date()]
+const NUMBERS = ['1', '', true, Infinity, -1, 1e300, { valueOf: () => 64 }]
+const NAMES = ['', 'no such', 'Euler', 'toString', '__proto__', 0, 1, true]
+
+const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
+  prompt: [...WRONG, 0, true, undefined, 'a'.repeat(32_769)],
+  width: [...WRONG, ...NUMBERS, 0, 48, 63, 100, 1024.5, 4112],
+  height: [...WRONG, ...NUMBERS, 0, 48, 63, 100, 1024.5, 4112],
+  steps: [...WRONG, ...NUMBERS, 0, 1.5, 1001],
+  guidance: [...WRONG, ...NUMBERS, 100.1],
+  seed: [...WRONG, ...NUMBERS, 0.5, 2 ** 53],
+  sampler: [...WRONG, ...NAMES],
+  scheduler: [...WRONG, ...NAMES],
+  sigmas: [
+    ...WRONG, ...NUMBERS, 0, 1, false, '1', ['1', '0.5'], [1, 2], [1, 1], [2], [0], [1, NaN], [null], new Array(3), Array(2000).fill(0.5),
+  ],
+  shift: [...WRONG, 0, 1, '', 'true'],
+  noise: [...WRONG, ...NAMES],
+  maxSequenceLength: [...WRONG, ...NUMBERS, 0, 15, 513, 20.5],
+  stepCache: [...WRONG, ...NUMBERS, 1.1],
+  loras: [null, NaN, {}, 'x', ['euler'], [{}], [{ path: 5 }], [{ path: '' }], [{ path: 'x', scale: '1' }], [{ path: 'x', scale: 101 }], Array(65).fill({ path: 'x' })],
+  onWarning: [null, NaN, {}, 'warn', true],
+  signal: [...WRONG, 'abort', true, { aborted: false }],
+  format: [...WRONG, ...NAMES, 'PNG', 'gif'],
+  quality: [...WRONG, ...NUMBERS, 0, 101, 50.5],
+  compression: [...WRONG, ...NUMBERS, 10, 2.5],
+}
+
+describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () => {
+  const cases = Object.entries(wrong).flatMap(([name, values]) => values.map((value): [string, unknown] => [name, value]))
+  test.each(cases)('%s: %o', (name, value) => {
+    const others = name === 'quality' ? { format: 'jpeg' } : {}
+    expect(() => complete({ ...others, [name]: value })).toThrow(badOption(new RegExp(`^${name}\\b`)))
+  })
+
+  const previews: [unknown, RegExp][] = [
+    ...[null, NaN, [], ['linear'], Symbol('s'), () => 1, 10n, '', 0, true].map((value): [unknown, RegExp] => [value, /^preview is/]),
+    ...[...NUMBERS, 0, 1.5, null].map((every): [unknown, RegExp] => [{ every }, /^preview\.every is/]),
+    ...[...NAMES, null, ['linear']].map((method): [unknown, RegExp] => [{ method }, /^preview\.method is/]),
+    [{ each: 1 }, /there is no each in preview; there are every, method/],
+  ]
+  test.each(previews)('preview: %o', (preview, naming) => {
+    expect(() => complete({ preview })).toThrow(badOption(naming))
+  })
+
+  test('names that there are not', () => {
+    expect(() => complete({ step: 4 })).toThrow(badOption(/there is no step in the options; there are prompt, width, height, steps,/))
+    expect(() => complete({ negativePrompt: 'x' })).toThrow(badOption(/there is no negativePrompt/))
+  })
+
+  test.each([null, undefined, 'a fox', 7, ['a fox'], () => 1])('no options at all: %o', (options) => {
+    expect(() => completeOptions(options as never, dev, modelDefaults(silent, dev))).toThrow(badOption(/^the options is .*: give an object with prompt,/))
+  })
+
+  test('what fits another format', () => {
+    expect(() => complete({ quality: 90 })).toThrow(badOption(/^quality is 90, but the format png has no quality/))
+    expect(() => complete({ format: 'webp', compression: 3 })).toThrow(badOption(/^compression is 3, but the format webp/))
+  })
+
+  test('guidance for a model without', () => {
+    expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(badOption(/^guidance is 3.5, but this model \(schnell\) .*leave it out/))
+    expect(complete({}, schnell).guidance).toBeUndefined()
+  })
+
+  test('the message tells the nearest size', () => {
+    expect(() => complete({ width: 1000 })).toThrow('width is 1000: give a multiple of 16 from 64 to 4096; 1008 is nearest')
+    expect(() => complete({ height: 9999 })).toThrow(/4096 is nearest/)
+  })
+})
+
+describe('defaults', () => {
+  test('of dev and schnell, as documented', () => {
+    expect(complete({ seed: 1 })).toMatchObject({
+      width: 1024, height: 1024, guidance: 3.5, seed: 1, sampler: 'euler', scheduler: 'official', noise: 'float32', maxSequenceLength: 512, stepCache: 0,
+      preview: undefined, encode: {}, signal: undefined,
+    })
+    expect(complete({}).sigmas).toHaveLength(29)
+    expect(complete({}, schnell).sigmas).toEqual([1, 0.75, 0.5, 0.25, 0])
+    expect(complete({}, schnell).maxSequenceLength).toBe(256)
+    expect(complete({ preview: {} }).preview).toEqual({ every: 1, method: 'linear' })
+  })
+
+  test('undefined is as if not given', () => {
+    const names = Object.keys(wrong).filter((name) => name !== 'prompt' && name !== 'seed')
+    const undefinedOnes = Object.fromEntries([...names, 'preview'].map((name) => [name, undefined]))
+    expect(complete({ seed: 1, ...undefinedOnes })).toEqual(complete({ seed: 1 }))
+  })
+
+  test('limits are included', () => {
+    const limits = { width: 64, height: 4096, guidance: 100, seed: 2 ** 53 - 1, maxSequenceLength: 16, prompt: 'a'.repeat(32_768) }
+    expect(complete({ ...limits, steps: 1000 })).toMatchObject(limits)
+    expect(complete({ steps: 1, guidance: 0, seed: 0, prompt: '' })).toMatchObject({ prompt: '', sigmas: [1, 0], guidance: 0, seed: 0 })
+  })
+
+  test('drawn seeds are whole numbers and differ', () => {
+    const seeds = Array.from({ length: 20 }, () => complete({}).seed)
+    expect(seeds.every((seed) => Number.isInteger(seed) && seed >= 0 && seed < 2 ** 32)).toBe(true)
+    expect(new Set(seeds).size).toBeGreaterThan(15)
+  })
+
+  test('sigmas take the place of steps, scheduler and shift', () => {
+    expect(complete({ sigmas: [1, 0.5], steps: 7, shift: false })).toMatchObject({ sigmas: [1, 0.5, 0], scheduler: 'custom' })
+  })
+})
+
+describe('the options of load', () => {
+  const files = { transformer: 'a', t5: 'b', clip: 'c', vae: 'd' }
+  const wrongOfLoad: [string, unknown[]][] = [
+    ['textEncoders', [...WRONG, ...NAMES]],
+    ['threads', [...WRONG, ...NUMBERS, 0, 1.5, 513]],
+    ['backend', [...WRONG, 0, true]],
+    ['signal', [...WRONG, 'abort', { aborted: false }]],
+    ['onProgress', [...WRONG.filter((value) => typeof value !== 'function'), 'f', 1]],
+  ]
+  const cases = wrongOfLoad.flatMap(([name, values]) => values.map((value): [string, unknown] => [name, value]))
+
+  test.each(cases)('%s: %o', async (name, value) => {
+    const naming = badOption(new RegExp(`^${name} is`))
+    await expect(FluxPipeline.load('nowhere', { [name]: value })).rejects.toThrow(naming)
+    await expect(FluxPipeline.load({ ...files, [name]: value })).rejects.toThrow(naming)
+  })
+
+  test.each([null, 5, 'x', []])('as a whole: %o', async (options) => {
+    await expect(FluxPipeline.load('nowhere', options as never)).rejects.toThrow(badOption(/^the options of load is/))
+  })
+
+  test('names that there are not', async () => {
+    await expect(FluxPipeline.load('nowhere', { gpu: true } as never)).rejects.toThrow(badOption(/there is no gpu in the options of load/))
+    await expect(FluxPipeline.load({ ...files, loras: [] } as never)).rejects.toThrow(badOption(/there is no loras in the model/))
+  })
+
+  test.each([null, undefined, 5, true, []])('a model that is none: %o', async (model) => {
+    await expect(FluxPipeline.load(model as never)).rejects.toThrow(badOption(/^the model is/))
+  })
+
+  const paths = ['transformer', 't5', 'clip', 'vae'].flatMap((part) => [undefined, null, '', 5, {}].map((value) => [part, value]))
+  test.each(paths)('%s: %o', async (part, value) => {
+    const naming = badOption(new RegExp(`^${part} is .* the path of its file`))
+    await expect(FluxPipeline.load({ ...files, [part as string]: value })).rejects.toThrow(naming)
+  })
+
+  test.each([null, 5, 'folder', { t6: 'x' }, { t5: 5 }, { clip: '' }])('tokenizers: %o', async (tokenizers) => {
+    await expect(FluxPipeline.load({ ...files, tokenizers } as never)).rejects.toThrow(badOption(/tokenizers/))
+  })
+
+  test('what is given beside the files and what is given after them', () => {
+    const both = completeLoadOptions({ ...files, threads: 2, backend: 'cpu' }, { threads: 3, backend: undefined as never })
+    expect(both).toEqual({ model: files, threads: 3, backend: 'cpu' })
+    expect(completeLoadOptions('tiny', {})).toEqual({ model: 'tiny' })
+  })
+})
