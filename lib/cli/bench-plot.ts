@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import type { BenchResult } from './bench.js'
+import type { BenchResult } from './bench-result.js'
 
 // told apart by people who see few colours, too (Okabe and Ito)
 const [TEXT, STEP, DECODING, MEMORY] = ['#009e73', '#0072b2', '#d55e00', '#cc79a7'] as const

@@ -1,6 +1,6 @@
 import type { Operation } from '../nn.js'
 import type { Roof } from '../cost/cost-model.js'
-import type { BenchResult, BenchRow } from './bench.js'
+import type { BenchResult, BenchRow } from './bench-result.js'
 import { formatBytes, formatSeconds, table } from './format.js'
 
 const PRODUCTS = { 'bf16-tiles': 'bfloat16 on AMX tiles', bf16: 'bfloat16', f32: 'float32' } as const

@@ -2,10 +2,11 @@ import os from 'node:os'
 import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { FluxError } from '../errors.js'
-import type { Estimate, FluxPipeline, ImageEvent, ModelFiles, Roof } from '../index.js'
+import type { FluxPipeline, ImageEvent, ModelFiles } from '../index.js'
 import type { Operation } from '../nn.js'
 import { VERSION } from '../version.js'
 import { parseNumber } from './arguments.js'
+import type { BenchResult, BenchRow, Size } from './bench-result.js'
 import { drawBench, loadEcharts } from './bench-plot.js'
 import { printProfile, printRow, printTitle } from './bench-tables.js'
 import { interruptible } from './interrupt.js'
@@ -20,32 +21,6 @@ interface Options extends ModelOptions, MachineOptions {
   profile?: true
   json?: string
   plot?: string
-}
-
-interface Size {
-  width: number
-  height: number
-}
-
-export interface BenchRow extends Size {
-  foretold: Estimate
-  /** seconds; a step is the fastest of all */
-  took: { text: number; load: number; step: number; decode: number; total: number }
-  /** bytes of resident memory: at most while the picture was made; before the model was loaded */
-  peak: number
-  before: number
-}
-
-export interface BenchResult {
-  version: string
-  date: string
-  machine: { cpu: string; processors: number; threads: number; memory: number; platform: string; node: string; device: string }
-  /** undefined on other devices than the CPU */
-  roof: Roof | undefined
-  model: { transformer: string; bytes: number }
-  steps: number
-  rows: BenchRow[]
-  profile?: Size & { operations: Operation[] }
 }
 
 export function benchCommand(program: Command): void {

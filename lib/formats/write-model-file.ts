@@ -4,26 +4,12 @@ import { basename, dirname, extname, join, resolve } from 'node:path'
 import { FluxError, type FluxErrorCode } from '../errors.js'
 import { isLocked } from '../native/file-lock.js'
 import { nativeLockFile } from '../native/addon.js'
+import type { FileHeader, TensorSource } from './file-header.js'
 import { ggufHeader } from './gguf/write.js'
 import type { MetadataValue } from './model-file.js'
 import { safetensorsHeader } from './safetensors/write.js'
 import { quoted } from './tensor-table.js'
-import { tensorBytes, type TensorType } from './tensor-types.js'
-
-export interface TensorSource {
-  name: string
-  type: TensorType
-  /** row-major, as torch prints it */
-  shape: number[]
-  /** all bytes of the tensor, at once or in pieces */
-  data: Uint8Array | (() => Iterable<Uint8Array> | AsyncIterable<Uint8Array>)
-}
-
-/** What a format puts before the data, and the multiple at which every tensor begins (counted from the end of `header`). */
-export interface FileHeader {
-  header: Buffer
-  alignment: number
-}
+import { tensorBytes } from './tensor-types.js'
 
 const HEADERS: Record<string, (tensors: TensorSource[], metadata: Record<string, MetadataValue>) => FileHeader> = {
   '.gguf': ggufHeader,

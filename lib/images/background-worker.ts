@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads'
-import { toBytes } from './encode.js'
+import { toBytes } from './pixels.js'
 import { encodePng } from './png.js'
 import { gaussianNoise } from '../sampling/noise.js'
 

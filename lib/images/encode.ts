@@ -1,6 +1,7 @@
 import { FluxError } from '../errors.js'
 import { inBackground } from './background.js'
 import { requireOneOf, requireWhole } from '../options/checks.js'
+import { requireLength } from './pixels.js'
 import type { PngInput } from './png.js'
 import { checkUserComment, reserveUserComment, writeUserComment } from './exif-user-comment.js'
 
@@ -24,32 +25,6 @@ export interface EncodeOptions {
    * ASCII), JPEG, WebP and AVIF as EXIF UserComment (UTF-16, beyond 32,500 characters ASCII, up to 65,000), `raw` not at all
    */
   parameters?: string
-}
-
-/** A value in [-1, 1] as byte: 127.5 * (x + 1) in float32, cut off (not rounded); values beyond are clamped, NaN is 0. */
-export function toByte(x: number): number {
-  const value = Math.fround(127.5 * Math.fround(x + 1))
-  return value >= 255 ? 255 : value > 0 ? Math.trunc(value) : 0
-}
-
-/**
- * Planes of the autoencoder to RGB bytes, as the official program makes them (see {@link toByte}).
- *
- * @param image [3, height, width] in [-1, 1]
- * @returns [height, width, 3]
- * @throws FluxError FLUX_BAD_SHAPE
- * Source: black-forest-labs/flux `src/flux/util.py` (`save_image`).
- */
-export function toBytes(image: Float32Array, width: number, height: number): Uint8Array<ArrayBuffer> {
-  requireLength(image.length, width, height)
-  const plane = width * height
-  const rgb = new Uint8Array(plane * 3)
-  for (let i = 0, o = 0; i < plane; i++) {
-    rgb[o++] = toByte(image[i]!)
-    rgb[o++] = toByte(image[plane + i]!)
-    rgb[o++] = toByte(image[2 * plane + i]!)
-  }
-  return rgb
 }
 
 /**
@@ -110,15 +85,6 @@ async function encodeWithSharp(
   const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
   if (!parameters) return picture.toBuffer()
   return writeUserComment(await picture.withExif(reserveUserComment(parameters)).toBuffer(), parameters)
-}
-
-function requireLength(length: number, width: number, height: number): void {
-  const sized = [width, height].every((side) => Number.isSafeInteger(side) && side > 0)
-  if (!sized) throw new FluxError('FLUX_BAD_SHAPE', `the picture is ${width} wide and ${height} high: give whole numbers from 1`)
-  if (length !== width * height * 3) {
-    const needed = width * height * 3
-    throw new FluxError('FLUX_BAD_SHAPE', `the picture has ${length} values: ${width} x ${height} with 3 channels needs ${needed}`)
-  }
 }
 
 function requireLevel(name: string, value: number, least: number, most: number, applies: boolean, format: string): void {

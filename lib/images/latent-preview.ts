@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { toByte } from './encode.js'
+import { toByte } from './pixels.js'
 
 type Rgb = readonly [red: number, green: number, blue: number]
 

@@ -1,51 +1,18 @@
 import { availableParallelism } from 'node:os'
 import { FluxError } from '../errors.js'
+import type { Inspection } from './inspection.js'
 import { describeLora } from './lora.js'
 import type { NativeTensor, NetworkKind } from '../native/addon.js'
 import type { FluxConfig } from '../networks/flux/layout.js'
 import { looksLikeLora } from '../networks/lora/lora-file.js'
 import { modelDefaults } from '../families/flux1/variants.js'
-import { openModelFile, type MetadataValue, type ModelFile } from '../formats/model-file.js'
-import { identify, networkOf, type NetworkConfigs, type NetworkFile } from '../networks/network-file.js'
-import { elementCount, TENSOR_TYPES, type TensorType } from '../formats/tensor-types.js'
+import { openModelFile } from '../formats/open.js'
+import type { MetadataValue, ModelFile } from '../formats/model-file.js'
+import { identify, networkOf, type NetworkFile } from '../networks/network-file.js'
+import { elementCount, TENSOR_TYPES } from '../formats/tensor-types.js'
 import { transformerOperations } from '../cost/flops.js'
 import { badOption } from '../options/checks.js'
 import { deviceRoof, Speed } from '../cost/cost-model.js'
-
-export interface TypeUse {
-  /** tensors of the type */
-  count: number
-  bytes: number
-}
-
-/** What a model file holds, as far as its header tells. */
-export interface Inspection {
-  path: string
-  format: ModelFile['format']
-  /** bytes of the file */
-  size: number
-  /** the network; of a checkpoint that holds several, the transformer first */
-  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'preview decoder' | 'lora' | 'unknown'
-  /** the structure in words, such as `FLUX.1 with guidance (dev)` */
-  architecture: string
-  /** bytes of memory that the network's weights take, of its own tensors alone; absent when it cannot be loaded */
-  weights?: number
-  /** numbers in all tensors together */
-  parameters: number
-  /** read from the shapes; absent when they do not make a network that can be loaded */
-  config?: NetworkConfigs[NetworkKind]
-  /** tensors */
-  tensors: number
-  types: Partial<Record<TensorType, TypeUse>>
-  /** values of at most 200 characters; of arrays only the length */
-  metadata: Record<string, string | number | boolean>
-  /** the file carries its tokenizer (GGUF text encoders) */
-  tokenizer: boolean
-  /** why the file cannot be loaded; empty when it can */
-  problems: string[]
-  /** of a transformer: seconds that one step at 1024 x 1024 will roughly take here; absent where that is not known, on GPUs */
-  step?: number
-}
 
 const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder', 'tiny-decoder': 'preview decoder' } as const satisfies Record<
   NetworkKind,

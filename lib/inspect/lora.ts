@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import type { Inspection } from './file.js'
+import type { Inspection } from './inspection.js'
 import { ARCHITECTURES } from '../networks/architectures.js'
 import type { AdaptableNetwork } from '../networks/lora/layer-names.js'
 import { loraOf, openLoraFile, type LoraLayer } from '../networks/lora/lora-file.js'

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { openModelFile } from '../formats/model-file.js'
+import { openModelFile } from '../formats/open.js'
 import { findTokenizerFiles, readTokenizerFile, readTokenizerJson } from './files.js'
 import { Normalizer } from './normalizer.js'
 import { readSentencePiece } from './sentencepiece.js'

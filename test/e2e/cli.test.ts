@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
-import type { BenchResult } from '../../lib/cli/bench.js'
+import type { BenchResult } from '../../lib/cli/bench-result.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { afterAll, beforeEach, describe, expect, test } from 'vitest'
 

@@ -3,7 +3,7 @@ import { ARRAY, VALUE_TYPES } from './values.js'
 import type { MetadataValue } from '../model-file.js'
 import { quoted } from '../tensor-table.js'
 import { TENSOR_TYPES, tensorBytes } from '../tensor-types.js'
-import type { FileHeader, TensorSource } from '../write-model-file.js'
+import type { FileHeader, TensorSource } from '../file-header.js'
 
 const VERSION = 3
 const DEFAULT_ALIGNMENT = 32

@@ -2,7 +2,7 @@ import { FluxError } from '../../errors.js'
 import type { MetadataValue } from '../model-file.js'
 import { quoted } from '../tensor-table.js'
 import { SAFETENSORS_TYPES, tensorBytes } from '../tensor-types.js'
-import type { FileHeader, TensorSource } from '../write-model-file.js'
+import type { FileHeader, TensorSource } from '../file-header.js'
 
 /** The reference reader asks for 8; at 64 a mapped tensor of whole cache lines stays aligned. */
 const HEADER_MULTIPLE = 64

@@ -19,7 +19,8 @@ import { RandomData } from './random-data.js'
 import { SMALLEST_CLIP_VOCABULARY, syntheticClipVocabulary, syntheticT5Vocabulary } from '../../tokenizers/synthetic.js'
 import { FILE_TYPES, ggufMetadata, type FileType } from './gguf-metadata.js'
 import { elementCount } from '../../formats/tensor-types.js'
-import { writeModelFile, type TensorSource } from '../../formats/write-model-file.js'
+import { writeModelFile } from '../../formats/write-model-file.js'
+import type { TensorSource } from '../../formats/file-header.js'
 
 export interface SynthOptions {
   architecture: ArchitectureName

@@ -2,8 +2,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { openModelFile } from '../../../lib/formats/model-file.js'
-import { writeModelFile, type TensorSource } from '../../../lib/formats/write-model-file.js'
+import { openModelFile } from '../../../lib/formats/open.js'
+import { writeModelFile } from '../../../lib/formats/write-model-file.js'
+import type { TensorSource } from '../../../lib/formats/file-header.js'
 import { readTensors } from '../../support/safetensors.js'
 import { bytesSource } from '../../support/model-files.js'
 

@@ -7,7 +7,8 @@ import { promisify } from 'node:util'
 import { crc32 } from 'node:zlib'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
-import { encodeImage, toByte, toBytes, type EncodeOptions } from '../../../lib/images/encode.js'
+import { encodeImage, type EncodeOptions } from '../../../lib/images/encode.js'
+import { toByte, toBytes } from '../../../lib/images/pixels.js'
 import { readTensors } from '../../support/safetensors.js'
 
 const run = promisify(execFile)

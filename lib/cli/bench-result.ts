@@ -1,0 +1,28 @@
+import type { Estimate, Roof } from '../index.js'
+import type { Operation } from '../nn.js'
+
+export interface Size {
+  width: number
+  height: number
+}
+
+export interface BenchRow extends Size {
+  foretold: Estimate
+  /** seconds; a step is the fastest of all */
+  took: { text: number; load: number; step: number; decode: number; total: number }
+  /** bytes of resident memory: at most while the picture was made; before the model was loaded */
+  peak: number
+  before: number
+}
+
+export interface BenchResult {
+  version: string
+  date: string
+  machine: { cpu: string; processors: number; threads: number; memory: number; platform: string; node: string; device: string }
+  /** undefined on other devices than the CPU */
+  roof: Roof | undefined
+  model: { transformer: string; bytes: number }
+  steps: number
+  rows: BenchRow[]
+  profile?: Size & { operations: Operation[] }
+}
