@@ -27,7 +27,10 @@ export default {
       comment: 'What users install has to be among the dependencies, or among the optional peers.',
       severity: 'error',
       from: {},
-      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'], dependencyTypesNot: ['npm-peer', 'npm-optional'] },
+      to: {
+        dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'],
+        dependencyTypesNot: ['npm-peer', 'npm-optional'],
+      },
     },
   ],
   options: {

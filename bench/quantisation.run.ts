@@ -17,7 +17,8 @@ const TYPES: TensorType[] = ['F32', 'F16', 'Q8_0', 'Q6_K', 'Q5_K', 'Q4_K', 'Q4_0
 const OPTIONS = { steps: 8, guidance: 2, maxSequenceLength: 32 }
 
 test('agreement of the tiny model by the type of its transformer', async () => {
-  if (!existsSync(TRAINED)) throw new Error(`${TRAINED} is missing: train the model first (models/tiny/train/README.md), or set TINY_WORK`)
+  if (!existsSync(TRAINED))
+    throw new Error(`${TRAINED} is missing: train the model first (models/tiny/train/README.md), or set TINY_WORK`)
   const folder = mkdtempSync(join(tmpdir(), 'ggflux-quantisation-'))
   const { single, pair } = heldOutPrompts()
   console.log('| type | bytes | one thing | two things |\n|---|---|---|---|')

@@ -32,7 +32,9 @@ const models = new Map<number, Promise<string>>()
 function model(blocks: number): Promise<string> {
   const config = { depth: blocks / 3, depthSingleBlocks: (2 * blocks) / 3 }
   const path = join(folder, `blocks-${blocks}.gguf`)
-  const made = models.get(blocks) ?? synthesize({ architecture: 'flux-schnell', config, type: 'Q4_0', quantize, path }).then(() => path)
+  const made =
+    models.get(blocks) ??
+    synthesize({ architecture: 'flux-schnell', config, type: 'Q4_0', quantize, path }).then(() => path)
   models.set(blocks, made)
   return made
 }
@@ -68,14 +70,20 @@ test.each([
     const point = await measure(against, value)
     const { seconds, foretold, bytes } = point
     points.push(point)
-    console.log(`| ${value} | ${seconds.toFixed(2)} | ${foretold.toFixed(2)} | ${Math.round(100 * (foretold / seconds - 1))} % | ${(bytes / 2 ** 20).toFixed(0)} MiB |`)
+    console.log(
+      `| ${value} | ${seconds.toFixed(2)} | ${foretold.toFixed(2)} | ${Math.round(100 * (foretold / seconds - 1))} % | ${(bytes / 2 ** 20).toFixed(0)} MiB |`,
+    )
     expect(bytes).toBeGreaterThan(0)
   }
 })
 
 test('the result is written', async () => {
   const results = process.env.RESULTS
-  const machine = { cpu: os.cpus()[0]?.model.trim() ?? 'unknown', processors, roof: await deviceRoof('cpu', processors) }
+  const machine = {
+    cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
+    processors,
+    roof: await deviceRoof('cpu', processors),
+  }
   const json = `${JSON.stringify({ date: new Date().toISOString().slice(0, 10), machine, standard: STANDARD, points }, null, 2)}\n`
   if (results === undefined) return console.log('RESULTS names no folder: nothing is written')
   writeFileSync(join(results, 'scaling.json'), json)
@@ -94,7 +102,13 @@ function draw(cpu: string): string {
   ] as const
   const width = 100 / plots.length
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: 1400, height: 450 })
-  const line = (plot: number, name: string, color: string, type: 'solid' | 'dashed', value: (point: Point) => number) => ({
+  const line = (
+    plot: number,
+    name: string,
+    color: string,
+    type: 'solid' | 'dashed',
+    value: (point: Point) => number,
+  ) => ({
     name,
     type: 'line' as const,
     xAxisIndex: plot,
@@ -105,15 +119,29 @@ function draw(cpu: string): string {
   })
   chart.setOption({
     animation: false,
-    title: { text: 'One evaluation of FLUX.1 at full width, Q4_0', subtext: `${cpu}; where not told otherwise ${STANDARD.side} x ${STANDARD.side}, ${STANDARD.text} tokens of text, ${processors} threads, ${STANDARD.blocks} blocks`, left: 'center' },
+    title: {
+      text: 'One evaluation of FLUX.1 at full width, Q4_0',
+      subtext: `${cpu}; where not told otherwise ${STANDARD.side} x ${STANDARD.side}, ${STANDARD.text} tokens of text, ${processors} threads, ${STANDARD.blocks} blocks`,
+      left: 'center',
+    },
     legend: { bottom: 0 },
     grid: plots.map((_, i) => ({ left: `${i * width + 4}%`, width: `${width - 5}%`, top: 110, bottom: 80 })),
-    xAxis: plots.map(({ name }, gridIndex) => ({ gridIndex, type: 'log' as const, logBase: 2, name, nameLocation: 'middle' as const, nameGap: 28 })),
+    xAxis: plots.map(({ name }, gridIndex) => ({
+      gridIndex,
+      type: 'log' as const,
+      logBase: 2,
+      name,
+      nameLocation: 'middle' as const,
+      nameGap: 28,
+    })),
     yAxis: plots.map(({ unit }, gridIndex) => ({ gridIndex, type: 'log' as const, name: unit })),
     series: plots.flatMap(({ unit }, plot) =>
       unit === 'GiB'
         ? [line(plot, 'activations', '#cc79a7', 'solid', ({ bytes }) => bytes / 2 ** 30)]
-        : [line(plot, 'measured', '#0072b2', 'solid', ({ seconds }) => seconds), line(plot, 'foretold', '#d55e00', 'dashed', ({ foretold }) => foretold)],
+        : [
+            line(plot, 'measured', '#0072b2', 'solid', ({ seconds }) => seconds),
+            line(plot, 'foretold', '#d55e00', 'dashed', ({ foretold }) => foretold),
+          ],
     ),
   })
   const svg = chart.renderToSVGString()

@@ -13,7 +13,22 @@ import { transformerOperations } from '../lib/cost/flops.js'
 
 const [SIDE, TEXT] = [512, 256]
 const CONFIG = { depth: 2, depthSingleBlocks: 4 }
-const TYPES = ['Q4_0', 'Q4_K', 'Q5_K', 'Q6_K', 'Q8_0', 'Q2_K', 'Q3_K', 'Q5_0', 'Q4_1', 'Q5_1', 'IQ4_NL', 'IQ4_XS', 'BF16', 'F16'] as const satisfies SynthOptions['type'][]
+const TYPES = [
+  'Q4_0',
+  'Q4_K',
+  'Q5_K',
+  'Q6_K',
+  'Q8_0',
+  'Q2_K',
+  'Q3_K',
+  'Q5_0',
+  'Q4_1',
+  'Q5_1',
+  'IQ4_NL',
+  'IQ4_XS',
+  'BF16',
+  'F16',
+] as const satisfies SynthOptions['type'][]
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-types-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -21,25 +36,44 @@ afterAll(() => rmSync(folder, { recursive: true }))
 let roof: Roof
 beforeAll(async () => {
   roof = await measureRoof(availableParallelism())
-  console.log(`roof: ${(roof.registers / 1e9).toFixed(0)} GFLOP/s\n\n| type | seconds | GFLOP/s | of the roof | ggml's kernels | faster by |\n|---|---|---|---|---|---|`)
+  console.log(
+    `roof: ${(roof.registers / 1e9).toFixed(0)} GFLOP/s\n\n| type | seconds | GFLOP/s | of the roof | ggml's kernels | faster by |\n|---|---|---|---|---|---|`,
+  )
 })
 
-const { products, attention } = transformerOperations({ ...ARCHITECTURES['flux-schnell'].config, ...CONFIG }, (SIDE / 16) ** 2, TEXT)
+const { products, attention } = transformerOperations(
+  { ...ARCHITECTURES['flux-schnell'].config, ...CONFIG },
+  (SIDE / 16) ** 2,
+  TEXT,
+)
 
 function seconds(weights: string, precision: string, kernels: 'own' | 'ggml'): number {
   const program = fileURLToPath(new URL('./predict.mjs', import.meta.url))
   const env = { ...process.env, GGFLUX_KERNELS: kernels }
-  return Number(execFileSync(process.execPath, [program, weights, precision, String(SIDE), String(TEXT)], { env, encoding: 'utf8' }))
+  return Number(
+    execFileSync(process.execPath, [program, weights, precision, String(SIDE), String(TEXT)], {
+      env,
+      encoding: 'utf8',
+    }),
+  )
 }
 
 test.each(TYPES)('%s', async (type) => {
-  const { path } = await synthesize({ architecture: 'flux-schnell', config: CONFIG, type, quantize, path: join(folder, `${type}.gguf`) })
+  const { path } = await synthesize({
+    architecture: 'flux-schnell',
+    config: CONFIG,
+    type,
+    quantize,
+    path: join(folder, `${type}.gguf`),
+  })
   // by default F16 is computed as exactly as it is stored
   for (const precision of type === 'F16' ? ['auto', 'bf16'] : ['auto']) {
     const [own, ggml] = [seconds(path, precision, 'own'), seconds(path, precision, 'ggml')]
     const speed = (products + attention) / own
     const name = precision === 'auto' ? type : `${type}, precision ${precision}`
-    console.log(`| ${name} | ${own.toFixed(2)} | ${(speed / 1e9).toFixed(0)} | ${Math.round((100 * speed) / roof.registers)} % | ${ggml.toFixed(2)} | ${(ggml / own).toFixed(2)} x |`)
+    console.log(
+      `| ${name} | ${own.toFixed(2)} | ${(speed / 1e9).toFixed(0)} | ${Math.round((100 * speed) / roof.registers)} % | ${ggml.toFixed(2)} | ${(ggml / own).toFixed(2)} x |`,
+    )
     expect(own).toBeGreaterThan(0)
   }
   rmSync(path)

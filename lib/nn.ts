@@ -59,7 +59,9 @@ abstract class AdaptedNetwork<K extends AdaptableNetwork['kind']> extends Loaded
   async adapt(loras: readonly LoraOptions[]): Promise<string[][]> {
     checkLoras(loras)
     const network = { kind: this.kind, config: this.config } as AdaptableNetwork
-    const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, network), scale })))
+    const opened = await Promise.all(
+      loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, network), scale })),
+    )
     for (const { lora } of opened) if (lora.layers.length === 0) throw nothingBelongs(lora, this.what)
     const acting = opened.filter(({ scale }) => scale !== 0)
     await this.add(...loraTables(acting))
@@ -74,7 +76,10 @@ export class FluxTransformer extends AdaptedNetwork<'flux'> {
   protected readonly what = 'transformer'
 
   /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
-  static async load(source: NetworkSource<NetworkConfigs['flux']>, options: NetworkOptions = {}): Promise<FluxTransformer> {
+  static async load(
+    source: NetworkSource<NetworkConfigs['flux']>,
+    options: NetworkOptions = {},
+  ): Promise<FluxTransformer> {
     const file = await openNetworkFile('flux', source)
     return new FluxTransformer(file, await LoadedNetwork.start(file, fluxNumbers(file.config), options))
   }
@@ -88,7 +93,11 @@ export class FluxTransformer extends AdaptedNetwork<'flux'> {
   ): Promise<number> {
     const file = await openNetworkFile('flux', source)
     const rowsAndColumns = 0b110
-    return LoadedNetwork.measure(file, fluxNumbers(file.config), options, 'predict', [imageTokens, textTokens, rowsAndColumns])
+    return LoadedNetwork.measure(file, fluxNumbers(file.config), options, 'predict', [
+      imageTokens,
+      textTokens,
+      rowsAndColumns,
+    ])
   }
 
   /** of an image token: `inChannels`, or more beside a LoRA for control pictures (Canny, Depth), which reads their latents behind the picture's own */
@@ -109,9 +118,15 @@ export class FluxTransformer extends AdaptedNetwork<'flux'> {
     exactly('imgIds', imgIds, imageTokens * 3)
     if (txtIds) exactly('txtIds', txtIds, textTokens * 3)
     exactly('vec', vec, vecInDim)
-    if (!(timestep >= 0 && timestep <= 1)) throw new FluxError('FLUX_BAD_OPTION', `timestep is ${timestep}; a number from 0 to 1 is needed`)
+    if (!(timestep >= 0 && timestep <= 1))
+      throw new FluxError('FLUX_BAD_OPTION', `timestep is ${timestep}; a number from 0 to 1 is needed`)
     if (guidanceEmbed !== (guidance !== undefined)) {
-      throw new FluxError('FLUX_BAD_OPTION', guidanceEmbed ? 'this model needs guidance (3.5 is usual)' : 'this model was made without guidance; leave it out')
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        guidanceEmbed
+          ? 'this model needs guidance (3.5 is usual)'
+          : 'this model was made without guidance; leave it out',
+      )
     }
     if (guidance !== undefined && !(guidance >= 0 && guidance <= 1000)) {
       throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}; a number from 0 to 1000 is needed`)
@@ -165,7 +180,10 @@ export class ClipTextEncoder extends AdaptedNetwork<'clip'> {
   protected readonly what = 'CLIP encoder'
 
   /** @throws {FluxError} as {@link FluxTransformer.load} */
-  static async load(source: NetworkSource<NetworkConfigs['clip']>, options: NetworkOptions = {}): Promise<ClipTextEncoder> {
+  static async load(
+    source: NetworkSource<NetworkConfigs['clip']>,
+    options: NetworkOptions = {},
+  ): Promise<ClipTextEncoder> {
     const file = await openNetworkFile('clip', source)
     return new ClipTextEncoder(file, await LoadedNetwork.start(file, { ...file.config }, options))
   }
@@ -176,12 +194,18 @@ export class ClipTextEncoder extends AdaptedNetwork<'clip'> {
    * @returns pooled [hiddenSize]; hidden [n, hiddenSize] after the final norm
    * @throws {FluxError} as {@link T5Encoder.encode}
    */
-  async encode(tokens: Int32Array, { eos, signal }: { eos?: number; signal?: AbortSignal } = {}): Promise<{ pooled: Float32Array; hidden: Float32Array }> {
+  async encode(
+    tokens: Int32Array,
+    { eos, signal }: { eos?: number; signal?: AbortSignal } = {},
+  ): Promise<{ pooled: Float32Array; hidden: Float32Array }> {
     const { maxPositions, vocabSize, hiddenSize } = this.config
     const n = tokenCount(tokens, maxPositions, vocabSize)
     const end = eos ?? tokens.indexOf(vocabSize - 1)
     if (!Number.isInteger(end) || end < 0 || end >= n) {
-      throw new FluxError('FLUX_BAD_OPTION', `eos is ${eos ?? 'not given, and the tokens hold no end token'}; the index of the end token, 0 to ${n - 1}, is needed`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `eos is ${eos ?? 'not given, and the tokens hold no end token'}; the index of the end token, 0 to ${n - 1}, is needed`,
+      )
     }
     const [hidden] = await this.run('encode', [n], [tokens, Int32Array.from({ length: n }, (_, i) => i)], signal)
     return { pooled: hidden!.slice(end * hiddenSize, (end + 1) * hiddenSize), hidden: hidden! }
@@ -191,7 +215,10 @@ export class ClipTextEncoder extends AdaptedNetwork<'clip'> {
 /** The autoencoder: black-forest-labs/flux, `src/flux/modules/autoencoder.py`. */
 export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
   /** @throws {FluxError} as {@link FluxTransformer.load} */
-  static async load(source: NetworkSource<NetworkConfigs['autoencoder']>, options: NetworkOptions = {}): Promise<Autoencoder> {
+  static async load(
+    source: NetworkSource<NetworkConfigs['autoencoder']>,
+    options: NetworkOptions = {},
+  ): Promise<Autoencoder> {
     const file = await openNetworkFile('autoencoder', source)
     return new Autoencoder(file, await LoadedNetwork.start(file, autoencoderNumbers(file.config), options))
   }
@@ -217,8 +244,14 @@ export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
    * @returns [3, 8 height, 8 width] in about -1 to 1
    * @throws {FluxError} FLUX_UNSUPPORTED when the file has no decoder, and as {@link FluxTransformer.predict}
    */
-  async decode(latent: Float32Array, height: number, width: number, { signal }: { signal?: AbortSignal } = {}): Promise<Float32Array> {
-    if (!this.config.hasDecoder) throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no decoder; use the complete autoencoder`)
+  async decode(
+    latent: Float32Array,
+    height: number,
+    width: number,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<Float32Array> {
+    if (!this.config.hasDecoder)
+      throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no decoder; use the complete autoencoder`)
     sides(height, width, 1)
     exactly('latent', latent, this.config.zChannels * height * width)
     const [image] = await this.run('decode', [height, width], [latent], signal)
@@ -236,7 +269,8 @@ export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
     width: number,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
-    if (!this.config.hasEncoder) throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no encoder; use the complete autoencoder`)
+    if (!this.config.hasEncoder)
+      throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no encoder; use the complete autoencoder`)
     sides(height, width, this.reduction)
     exactly('image', image, 3 * height * width)
     const [moments] = await this.run('encode', [height, width], [image], signal)
@@ -248,7 +282,10 @@ export class Autoencoder extends LoadedNetwork<NetworkConfigs['autoencoder']> {
 /** TAEF1's decoder: previews in full size in a hundredth of the autoencoder's time. github.com/madebyollin/taesd, `taesd.py`. */
 export class TinyDecoder extends LoadedNetwork<NetworkConfigs['tiny-decoder']> {
   /** @throws {FluxError} as {@link FluxTransformer.load} */
-  static async load(source: NetworkSource<NetworkConfigs['tiny-decoder']>, options: NetworkOptions = {}): Promise<TinyDecoder> {
+  static async load(
+    source: NetworkSource<NetworkConfigs['tiny-decoder']>,
+    options: NetworkOptions = {},
+  ): Promise<TinyDecoder> {
     const file = await openNetworkFile('tiny-decoder', source)
     return new TinyDecoder(file, await LoadedNetwork.start(file, { ...file.config }, options))
   }
@@ -258,7 +295,12 @@ export class TinyDecoder extends LoadedNetwork<NetworkConfigs['tiny-decoder']> {
    * @returns [3, 8 height, 8 width] in about -1 to 1
    * @throws {FluxError} as {@link FluxTransformer.predict}
    */
-  async decode(latent: Float32Array, height: number, width: number, { signal }: { signal?: AbortSignal } = {}): Promise<Float32Array> {
+  async decode(
+    latent: Float32Array,
+    height: number,
+    width: number,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<Float32Array> {
     sides(height, width, 1)
     exactly('latent', latent, this.config.zChannels * height * width)
     const [image] = await this.run('decode', [height, width], [latent], signal)
@@ -268,12 +310,29 @@ export class TinyDecoder extends LoadedNetwork<NetworkConfigs['tiny-decoder']> {
 
 /** The configuration in numbers alone, as it crosses the boundary. */
 function fluxNumbers({ axesDim, guidanceEmbed, ...numbers }: NetworkConfigs['flux']): Record<string, number> {
-  return { ...numbers, guidanceEmbed: Number(guidanceEmbed), axesDim0: axesDim[0], axesDim1: axesDim[1], axesDim2: axesDim[2] }
+  return {
+    ...numbers,
+    guidanceEmbed: Number(guidanceEmbed),
+    axesDim0: axesDim[0],
+    axesDim1: axesDim[1],
+    axesDim2: axesDim[2],
+  }
 }
 
-function autoencoderNumbers({ chMult, hasEncoder, hasDecoder, ...numbers }: NetworkConfigs['autoencoder']): Record<string, number> {
+function autoencoderNumbers({
+  chMult,
+  hasEncoder,
+  hasDecoder,
+  ...numbers
+}: NetworkConfigs['autoencoder']): Record<string, number> {
   const levels = Object.fromEntries(chMult.map((mult, i) => [`chMult${i}`, mult]))
-  return { ...numbers, levels: chMult.length, ...levels, hasEncoder: Number(hasEncoder), hasDecoder: Number(hasDecoder) }
+  return {
+    ...numbers,
+    levels: chMult.length,
+    ...levels,
+    hasEncoder: Number(hasEncoder),
+    hasDecoder: Number(hasDecoder),
+  }
 }
 
 function rows(name: string, array: Float32Array, width: number): number {
@@ -286,34 +345,51 @@ function rows(name: string, array: Float32Array, width: number): number {
 
 function exactly(name: string, array: Float32Array, length: number): void {
   if (!(array instanceof Float32Array)) throw new FluxError('FLUX_BAD_OPTION', `${name} must be a Float32Array`)
-  if (array.length !== length) throw new FluxError('FLUX_BAD_SHAPE', `${name} has ${array.length} numbers; ${length} are needed`)
+  if (array.length !== length)
+    throw new FluxError('FLUX_BAD_SHAPE', `${name} has ${array.length} numbers; ${length} are needed`)
 }
 
 function sides(height: number, width: number, unit: number): void {
   for (const [name, side] of Object.entries({ height, width })) {
     if (!Number.isInteger(side) || side < 1 || side > 32768 || side % unit !== 0) {
-      throw new FluxError('FLUX_BAD_OPTION', `${name} is ${side}; a whole number from 1 to 32768${unit > 1 ? ` and a multiple of ${unit}` : ''} is needed`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `${name} is ${side}; a whole number from 1 to 32768${unit > 1 ? ` and a multiple of ${unit}` : ''} is needed`,
+      )
     }
   }
 }
 
 function tokenCount(tokens: Int32Array, most: number, vocabulary: number): number {
   if (!(tokens instanceof Int32Array)) throw new FluxError('FLUX_BAD_OPTION', 'tokens must be an Int32Array')
-  if (tokens.length < 1 || tokens.length > most) throw new FluxError('FLUX_BAD_SHAPE', `there are ${tokens.length} tokens; 1 to ${most} are possible`)
+  if (tokens.length < 1 || tokens.length > most)
+    throw new FluxError('FLUX_BAD_SHAPE', `there are ${tokens.length} tokens; 1 to ${most} are possible`)
   const wrong = tokens.find((token) => token < 0 || token >= vocabulary)
   if (wrong !== undefined) {
-    throw new FluxError('FLUX_BAD_SHAPE', `token ${wrong} is outside of the vocabulary of ${vocabulary}; the tokenizer belongs to another model`)
+    throw new FluxError(
+      'FLUX_BAD_SHAPE',
+      `token ${wrong} is outside of the vocabulary of ${vocabulary}; the tokenizer belongs to another model`,
+    )
   }
   return tokens.length
 }
 
-function positions(txtIds: Float32Array | undefined, textTokens: number, imgIds: Float32Array, imageTokens: number, axis: number): Int32Array {
+function positions(
+  txtIds: Float32Array | undefined,
+  textTokens: number,
+  imgIds: Float32Array,
+  imageTokens: number,
+  axis: number,
+): Int32Array {
   const all = new Int32Array(textTokens + imageTokens)
   const put = (ids: Float32Array, name: string, first: number, count: number) => {
     for (let i = 0; i < count; i++) {
       const position = ids[3 * i + axis]!
       if (!Number.isInteger(position) || position < 0 || position >= 2 ** 24) {
-        throw new FluxError('FLUX_BAD_OPTION', `${name} holds the position ${position}; whole numbers from 0 are needed`)
+        throw new FluxError(
+          'FLUX_BAD_OPTION',
+          `${name} holds the position ${position}; whole numbers from 0 are needed`,
+        )
       }
       all[first + i] = position
     }
@@ -322,4 +398,3 @@ function positions(txtIds: Float32Array | undefined, textTokens: number, imgIds:
   put(imgIds, 'imgIds', textTokens, imageTokens)
   return all
 }
-

@@ -36,7 +36,8 @@ Napi::Value devices(const Napi::CallbackInfo & info) {
 
 // serveRpc(endpoint, device, threads): never returns
 Napi::Value serve_rpc(const Napi::CallbackInfo & info) {
-    ggflux::serve_rpc(info[0].ToString(), info[1].ToString(), std::min(512, std::max(1, info[2].ToNumber().Int32Value())));
+    ggflux::serve_rpc(info[0].ToString(), info[1].ToString(),
+                      std::min(512, std::max(1, info[2].ToNumber().Int32Value())));
     return info.Env().Undefined();
 }
 
@@ -63,14 +64,18 @@ Napi::Value convert(const Napi::CallbackInfo & info) {
     if (info[3].IsObject()) {
         const auto merged = info[3].As<Napi::Object>();
         const int64_t first = merged.Get("first").ToNumber().Int64Value();
-        if (entry.shape.size() != 2 || first < 0) throw Error("FLUX_BAD_SHAPE", "only rows of matrices can have something merged into them");
-        change = [cancel, first, entry, from = read_texts(merged.Get("files").As<Napi::Array>()), tensors = read_table(merged.Get("tensors").As<Napi::Array>()),
+        if (entry.shape.size() != 2 || first < 0)
+            throw Error("FLUX_BAD_SHAPE", "only rows of matrices can have something merged into them");
+        change = [cancel, first, entry, from = read_texts(merged.Get("files").As<Napi::Array>()),
+                  tensors = read_table(merged.Get("tensors").As<Napi::Array>()),
                   additions = read_additions(merged.Get("additions").As<Napi::Array>())](float * values) {
-            for (const Addition & a : additions) merge(a, from, tensors, first, entry.shape[1], entry.shape[0], values, *cancel);
+            for (const Addition & a : additions)
+                merge(a, from, tensors, first, entry.shape[1], entry.shape[0], values, *cancel);
         };
     }
     return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
-        const auto bytes = std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type, *cancel, change));
+        const auto bytes =
+            std::make_shared<std::vector<uint8_t>>(Weights::convert(files, entry, type, *cancel, change));
         return [bytes](Napi::Env env) -> Napi::Value { return new_array(env, *bytes); };
     });
 }

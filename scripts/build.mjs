@@ -12,19 +12,35 @@ import { ensureGgml } from './ggml.mjs'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 /** Throws an Error whose message ends with what the compiler said and what to do. */
-export function build({ debug = false, variants = 'native', cuda = false, architectures = '', define = [], out = path.join('build', 'cmake') } = {}) {
+export function build({
+  debug = false,
+  variants = 'native',
+  cuda = false,
+  architectures = '',
+  define = [],
+  out = path.join('build', 'cmake'),
+} = {}) {
   for (const [tool, remedy] of [
     ...(cuda ? [[nvcc(), `${CUDA_TOOLKIT}, and put its bin folder into PATH`]] : []),
-    ['cmake', 'install CMake 3.20 or newer (Debian, Ubuntu: apt install cmake; macOS: brew install cmake; Windows: winget install Kitware.CMake)'],
-    ['git', 'install git (Debian, Ubuntu: apt install git; macOS: xcode-select --install; Windows: winget install Git.Git)'],
+    [
+      'cmake',
+      'install CMake 3.20 or newer (Debian, Ubuntu: apt install cmake; macOS: brew install cmake; Windows: winget install Kitware.CMake)',
+    ],
+    [
+      'git',
+      'install git (Debian, Ubuntu: apt install git; macOS: xcode-select --install; Windows: winget install Git.Git)',
+    ],
   ]) {
-    if (spawnSync(tool, ['--version']).status !== 0) throw new Error(`ggflux needs \`${tool}\` to be compiled. What to do: ${remedy}.`)
+    if (spawnSync(tool, ['--version']).status !== 0)
+      throw new Error(`ggflux needs \`${tool}\` to be compiled. What to do: ${remedy}.`)
   }
   ensureGgml(root)
   const log = path.join(root, 'build', 'build.log')
   const first = !existsSync(path.join(root, out, 'CMakeCache.txt'))
   const duration = cuda ? 'half an hour and more' : variants === 'all' ? 'five to ten minutes' : 'one to two minutes'
-  console.log(`ggflux: compiling the addon${first || cuda ? ` (${duration} on two cores)` : ''}; the compiler's output goes to ${log}`)
+  console.log(
+    `ggflux: compiling the addon${first || cuda ? ` (${duration} on two cores)` : ''}; the compiler's output goes to ${log}`,
+  )
   mkdirSync(path.dirname(log), { recursive: true })
   rmSync(log, { force: true })
 
@@ -51,7 +67,12 @@ function cudaOptions(architectures) {
   const here = spawnSync('nvidia-smi', ['-L']).status === 0 ? 'native' : ''
   const chosen = architectures || here
   // NCCL: only for several GPUs that share the work on one picture, which nothing here does
-  return ['GGML_CUDA=ON', 'GGML_CUDA_NCCL=OFF', `CMAKE_CUDA_COMPILER=${nvcc()}`, ...(chosen ? [`CMAKE_CUDA_ARCHITECTURES=${chosen}`] : [])]
+  return [
+    'GGML_CUDA=ON',
+    'GGML_CUDA_NCCL=OFF',
+    `CMAKE_CUDA_COMPILER=${nvcc()}`,
+    ...(chosen ? [`CMAKE_CUDA_ARCHITECTURES=${chosen}`] : []),
+  ]
 }
 
 // Never `cmake-js compile`: it configures only once, whatever the definitions, and compiles everything again when one file has an error.
@@ -61,7 +82,10 @@ function cmakeJs(command, options, log) {
   try {
     // Paths below the project are cached as relative ones, so that another clone compiles from the same ccache.
     const env = { CCACHE_BASEDIR: root, ...process.env }
-    return spawnSync(process.execPath, [program, command, ...options], { cwd: root, stdio: ['ignore', output, output], env }).status === 0
+    return (
+      spawnSync(process.execPath, [program, command, ...options], { cwd: root, stdio: ['ignore', output, output], env })
+        .status === 0
+    )
   } finally {
     closeSync(output)
   }
@@ -81,7 +105,14 @@ function fail(log, cuda) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const { values } = parseArgs({
-    options: { debug: { type: 'boolean' }, variants: { type: 'string' }, cuda: { type: 'boolean' }, architectures: { type: 'string' }, define: { type: 'string', short: 'D', multiple: true }, out: { type: 'string' } },
+    options: {
+      debug: { type: 'boolean' },
+      variants: { type: 'string' },
+      cuda: { type: 'boolean' },
+      architectures: { type: 'string' },
+      define: { type: 'string', short: 'D', multiple: true },
+      out: { type: 'string' },
+    },
   })
   try {
     build(values)

@@ -13,7 +13,11 @@ Visitor.prototype.visitStatement = function (statement) {
 }
 
 const { cruise } = await import('dependency-cruiser')
-const { output } = await cruise(['lib'], { ...config.options, validate: true, ruleSet: { forbidden: config.forbidden } })
+const { output } = await cruise(['lib'], {
+  ...config.options,
+  validate: true,
+  ruleSet: { forbidden: config.forbidden },
+})
 const { violations, totalCruised } = output.summary
 const found = violations.map(({ rule, from, to, cycle }) => {
   const path = cycle ? [from, ...cycle.map(({ name }) => name)] : from === to ? [from] : [from, to]

@@ -3,21 +3,39 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
 const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8')
-const list = read('words.txt').split('\n').filter((line) => line && !line.startsWith('#'))
+const list = read('words.txt')
+  .split('\n')
+  .filter((line) => line && !line.startsWith('#'))
 const better = list.map((line) => line.split(' = '))
-const words = new RegExp(better.map(([pattern]) => `\\b(${pattern.replaceAll('(', '(?:').replaceAll('(?:?', '(?')})\\b`).join('|'), 'gi')
+const words = new RegExp(
+  better.map(([pattern]) => `\\b(${pattern.replaceAll('(', '(?:').replaceAll('(?:?', '(?')})\\b`).join('|'),
+  'gi',
+)
 
 // Strings are matched along with comments, so that the slashes of an address in one begin no comment; paths of imports are left out.
 const PROSE = /\/\*[^]*?\*\/|\/\/.*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`/g
 const isImport = (text) => /^['"]\.{1,2}\//.test(text)
 
-const paths = ['*.md', 'docs/*.md', 'examples/*.md', 'models/tiny/README.md', 'lib/*.ts', 'native/*.cpp', 'native/*.hpp', 'native/*.h']
-const files = execFileSync('git', ['ls-files', ...paths], { cwd: new URL('..', import.meta.url), encoding: 'utf8' }).trim().split('\n')
+const paths = [
+  '*.md',
+  'docs/*.md',
+  'examples/*.md',
+  'models/tiny/README.md',
+  'lib/*.ts',
+  'native/*.cpp',
+  'native/*.hpp',
+  'native/*.h',
+]
+const files = execFileSync('git', ['ls-files', ...paths], { cwd: new URL('..', import.meta.url), encoding: 'utf8' })
+  .trim()
+  .split('\n')
 
 let count = 0
 for (const file of files) {
   const text = read(`../${file}`)
-  const parts = file.endsWith('.md') ? [{ 0: text, index: 0 }] : [...text.matchAll(PROSE)].filter(([part]) => !isImport(part))
+  const parts = file.endsWith('.md')
+    ? [{ 0: text, index: 0 }]
+    : [...text.matchAll(PROSE)].filter(([part]) => !isImport(part))
   for (const { 0: part, index } of parts) {
     for (const found of part.matchAll(words)) {
       const line = text.slice(0, index + found.index).split('\n').length

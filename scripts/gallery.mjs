@@ -26,7 +26,10 @@ for (const [name, prompt, ...options] of GALLERY) {
 const [COLUMNS, ROWS, SIDE] = [9, 4, 128]
 const prompts = JSON.parse(readFileSync(`${root}models/tiny/held-out-prompts.json`, 'utf8'))
 const half = (COLUMNS * ROWS) / 2
-const chosen = [...prompts.filter(({ things }) => things.length === 1).slice(0, half), ...prompts.filter(({ things }) => things.length === 2).slice(0, half)]
+const chosen = [
+  ...prompts.filter(({ things }) => things.length === 1).slice(0, half),
+  ...prompts.filter(({ things }) => things.length === 2).slice(0, half),
+]
 const sheet = Buffer.alloc(COLUMNS * ROWS * SIDE * SIDE * 3)
 const pipe = await FluxPipeline.load('tiny')
 for (const [i, { prompt }] of chosen.entries()) {

@@ -14,7 +14,20 @@ export const ggmlSource = {
 }
 
 // Backends of ggml that no build of ggflux uses; they are half of the folder.
-const unused = ['cann', 'et', 'hexagon', 'hip', 'musa', 'opencl', 'openvino', 'sycl', 'virtgpu', 'webgpu', 'zdnn', 'zendnn']
+const unused = [
+  'cann',
+  'et',
+  'hexagon',
+  'hip',
+  'musa',
+  'opencl',
+  'openvino',
+  'sycl',
+  'virtgpu',
+  'webgpu',
+  'zdnn',
+  'zendnn',
+]
 
 /** Makes sure that `<root>/ggml` holds the pinned release; throws an Error that says what to do when it cannot. */
 export function ensureGgml(root, source = ggmlSource) {
@@ -52,12 +65,17 @@ function download(work, source) {
   // The npm that runs this script, where there is one; --prefer-offline makes a filled npm cache enough.
   const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm']
   const args = ['pack', source.package, '--prefer-offline', '--ignore-scripts', '--loglevel=error', '--fetch-retries=1']
-  const result = spawnSync(npm[0], [...npm.slice(1), ...args], { cwd: work, encoding: 'utf8', shell: npm.length === 1 && process.platform === 'win32' })
+  const result = spawnSync(npm[0], [...npm.slice(1), ...args], {
+    cwd: work,
+    encoding: 'utf8',
+    shell: npm.length === 1 && process.platform === 'win32',
+  })
   const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'))
   if (result.status !== 0 || !tarball) {
     throw new Error(
       `ggflux could not fetch the source of ggml (npm pack ${source.package} failed).\n${(result.stderr ?? String(result.error)).trim()}\n` +
-        'What to do: check the network or the proxy (npm config get proxy), or run `npm cache add ' + source.package +
+        'What to do: check the network or the proxy (npm config get proxy), or run `npm cache add ' +
+        source.package +
         '` while online, or copy the folder ggml/ from another clone of ggflux; then run `npm run build:native` again.',
     )
   }
@@ -76,6 +94,10 @@ function verify(tarball, source) {
 
 function run(command, args, cwd) {
   const result = spawnSync(command, args, { cwd, encoding: 'utf8' })
-  if (result.error?.code === 'ENOENT') throw new Error(`ggflux needs the program \`${command}\` to unpack the source of ggml. What to do: install ${command} and try again.`)
-  if (result.status !== 0) throw new Error(`ggflux could not unpack the source of ggml: ${command} ${args.join(' ')}\n${result.stderr}`)
+  if (result.error?.code === 'ENOENT')
+    throw new Error(
+      `ggflux needs the program \`${command}\` to unpack the source of ggml. What to do: install ${command} and try again.`,
+    )
+  if (result.status !== 0)
+    throw new Error(`ggflux could not unpack the source of ggml: ${command} ${args.join(' ')}\n${result.stderr}`)
 }

@@ -19,7 +19,10 @@ const { values: options } = parseArgs({
     model: { type: 'string', default: 'flux-dev' },
     types: { type: 'string', default: 'BF16,Q8_0,Q4_K' },
     sizes: { type: 'string', default: '1024,512' },
-    folder: { type: 'string', default: existsSync('/dev/shm') ? '/dev/shm/ggflux-check' : path.join(os.tmpdir(), 'ggflux-check') },
+    folder: {
+      type: 'string',
+      default: existsSync('/dev/shm') ? '/dev/shm/ggflux-check' : path.join(os.tmpdir(), 'ggflux-check'),
+    },
     only: { type: 'string' },
     minutes: { type: 'string', default: '8' },
     section: { type: 'string' },
@@ -28,15 +31,28 @@ const { values: options } = parseArgs({
 const { device, folder } = options
 const sizes = options.sizes.split(',').map(Number)
 const tiny = options.model === 'tiny'
-const architectures = tiny ? { flux: 'flux-tiny', t5: 't5-tiny', clip: 'clip-tiny', vae: 'autoencoder-tiny' } : { flux: options.model, t5: 't5-xxl', clip: 'clip-l', vae: 'autoencoder' }
+const architectures = tiny
+  ? { flux: 'flux-tiny', t5: 't5-tiny', clip: 'clip-tiny', vae: 'autoencoder-tiny' }
+  : { flux: options.model, t5: 't5-xxl', clip: 'clip-l', vae: 'autoencoder' }
 
 // ---- sections: name -> what it gives, as JSON ----
 
 const sections = {
   async machine() {
     const { devices } = await import('../dist/index.js')
-    const smi = spawnSync('nvidia-smi', ['--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem', '--format=csv,noheader'], { encoding: 'utf8' })
-    return { cpu: os.cpus()[0].model, processors: os.cpus().length, memory: os.totalmem(), node: process.version, devices: devices(), nvidia: smi.stdout?.trim() ?? null }
+    const smi = spawnSync(
+      'nvidia-smi',
+      ['--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem', '--format=csv,noheader'],
+      { encoding: 'utf8' },
+    )
+    return {
+      cpu: os.cpus()[0].model,
+      processors: os.cpus().length,
+      memory: os.totalmem(),
+      node: process.version,
+      devices: devices(),
+      nvidia: smi.stdout?.trim() ?? null,
+    }
   },
 
   // by PyTorch, where it is installed: nothing of ours is in these figures
@@ -59,8 +75,13 @@ copy = best(lambda: y.copy_(x), 10)
 q, k, v = (torch.randn(1, 24, 4608, 128, device='cuda', dtype=torch.bfloat16) for _ in range(3))
 attention = best(lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v), 10)
 print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, 'copy': 2 * x.nbytes / copy, 'attention': 4 * 4608 ** 2 * 3072 / attention}))`
-    const result = spawnSync('python3', ['-c', program], { encoding: 'utf8', env: { ...process.env, LD_LIBRARY_PATH: process.env.GGFLUX_OUTER_LIBRARIES ?? '' } })
-    return result.status === 0 ? JSON.parse(result.stdout) : { error: result.stderr?.trim().split('\n').at(-1) ?? String(result.error) }
+    const result = spawnSync('python3', ['-c', program], {
+      encoding: 'utf8',
+      env: { ...process.env, LD_LIBRARY_PATH: process.env.GGFLUX_OUTER_LIBRARIES ?? '' },
+    })
+    return result.status === 0
+      ? JSON.parse(result.stdout)
+      : { error: result.stderr?.trim().split('\n').at(-1) ?? String(result.error) }
   },
 
   golden: () => golden('auto'),
@@ -70,7 +91,10 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
 
   async pictures() {
     const { FluxPipeline } = await import('../dist/index.js')
-    const prompts = ['a small red circle left of a large blue square on a white background', 'a yellow star above a purple heart on a dark blue background']
+    const prompts = [
+      'a small red circle left of a large blue square on a white background',
+      'a yellow star above a purple heart on a dark blue background',
+    ]
     const draw = async (backend) => {
       const pipe = await FluxPipeline.load('tiny', { backend })
       const images = []
@@ -88,7 +112,10 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
   encoders: async () => {
     const { ClipTextEncoder, T5Encoder } = await import('../dist/nn.js')
     const result = {}
-    for (const [name, Class, tokens, type] of [['t5', T5Encoder, tiny ? 32 : 512, 'Q8_0'], ['clip', ClipTextEncoder, tiny ? 16 : 77, 'F16']]) {
+    for (const [name, Class, tokens, type] of [
+      ['t5', T5Encoder, tiny ? 32 : 512, 'Q8_0'],
+      ['clip', ClipTextEncoder, tiny ? 16 : 77, 'F16'],
+    ]) {
       const file = await synthesized(name, type)
       const began = performance.now()
       const network = await Class.load(file, { backend: device })
@@ -96,7 +123,14 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
       const ids = Int32Array.from({ length: tokens }, (_, i) => (i * 7919) % (network.config.vocabSize - 1))
       const encode = () => (name === 'clip' ? network.encode(ids, { eos: tokens - 1 }) : network.encode(ids))
       const times = await timed(encode, 4)
-      result[name] = { type, tokens, load: (loaded - began) / 1000, first: times[0], best: Math.min(...times), profile: await network.profile(encode) }
+      result[name] = {
+        type,
+        tokens,
+        load: (loaded - began) / 1000,
+        first: times[0],
+        best: Math.min(...times),
+        profile: await network.profile(encode),
+      }
       await network.close()
     }
     return result
@@ -111,21 +145,38 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
       const latent = wave(vae.config.zChannels * side * side, 0.7)
       const gpu = watchMemory()
       const times = await timed(() => vae.decode(latent, side, side), 4)
-      result[size] = { first: times[0], best: Math.min(...times), activations: vae.memory().compute, peak: await gpu(), profile: await vae.profile(() => vae.decode(latent, side, side)) }
+      result[size] = {
+        first: times[0],
+        best: Math.min(...times),
+        activations: vae.memory().compute,
+        peak: await gpu(),
+        profile: await vae.profile(() => vae.decode(latent, side, side)),
+      }
     }
     return result
   },
 
   async pipeline() {
     const { FluxPipeline } = await import('../dist/index.js')
-    const [transformer, t5, clip, vae] = [await synthesized('flux', options.types.split(',')[0]), await synthesized('t5', 'Q8_0'), await synthesized('clip', 'F16'), await synthesized('vae', 'F32')]
+    const [transformer, t5, clip, vae] = [
+      await synthesized('flux', options.types.split(',')[0]),
+      await synthesized('t5', 'Q8_0'),
+      await synthesized('clip', 'F16'),
+      await synthesized('vae', 'F32'),
+    ]
     const pipe = await FluxPipeline.load({ transformer, t5, clip, vae }, { backend: device, textEncoders: 'keep' })
     const steps = 4
     const [width, height] = [sizes[0], sizes[0]]
     const runs = []
     for (let i = 0; i < 3; i++) {
       const began = performance.now()
-      for await (const event of pipe.stream({ prompt: `a red fox in the snow, number ${i}`, seed: i, steps, width, height })) {
+      for await (const event of pipe.stream({
+        prompt: `a red fox in the snow, number ${i}`,
+        seed: i,
+        steps,
+        width,
+        height,
+      })) {
         if (event.type === 'image') runs.push({ seconds: (performance.now() - began) / 1000, ...event.timings })
       }
     }
@@ -142,7 +193,19 @@ sections[`step ${types[0]}, fused`] = () => step(types[0], true)
 sections['pictures-fused'] = sections.pictures
 
 /** The most wanted first: the time may end in between. */
-const order = ['machine', 'golden', 'golden-fused', ...types.map((type) => `step ${type}`), `step ${types[0]}, fused`, 'pictures', 'pictures-fused', 'decode', 'encoders', 'pipeline', 'roof']
+const order = [
+  'machine',
+  'golden',
+  'golden-fused',
+  ...types.map((type) => `step ${type}`),
+  `step ${types[0]}, fused`,
+  'pictures',
+  'pictures-fused',
+  'decode',
+  'encoders',
+  'pipeline',
+  'roof',
+]
 
 /** What the sections' processes have in their environment besides the usual. */
 const environments = [
@@ -162,7 +225,13 @@ async function step(type, full) {
     const input = anyInput(flux, size / 16, tiny ? 32 : 512)
     const gpu = watchMemory()
     const times = await timed(() => flux.predict(input), 5)
-    const row = { first: times[0], best: Math.min(...times), all: times, activations: flux.memory().compute, peak: await gpu() }
+    const row = {
+      first: times[0],
+      best: Math.min(...times),
+      all: times,
+      activations: flux.memory().compute,
+      peak: await gpu(),
+    }
     if (full) {
       row.profile = await flux.profile(() => flux.predict(input))
       const controller = new AbortController()
@@ -193,13 +262,26 @@ async function golden(precision) {
     for (const name of ['a', 'b']) {
       const given = (tensor) => io.get(`${name}.in.${tensor}`)?.data
       const guidance = given('guidance') && { guidance: given('guidance')[0] }
-      const input = { img: given('img'), imgIds: given('img_ids'), txt: given('txt'), txtIds: given('txt_ids'), vec: given('y'), timestep: given('timesteps')[0], ...guidance }
+      const input = {
+        img: given('img'),
+        imgIds: given('img_ids'),
+        txt: given('txt'),
+        txtIds: given('txt_ids'),
+        vec: given('y'),
+        timestep: given('timesteps')[0],
+        ...guidance,
+      }
       compare(model, `${name}.out.pred`, await flux.predict(input))
     }
   }
   {
     const t5 = await load(T5Encoder, 't5-tiny')
-    for (const name of ['a', 'b']) compare('t5-tiny', `${name}.out.last_hidden_state`, await t5.encode(goldenIo('t5-tiny').get(`${name}.in.ids`).data))
+    for (const name of ['a', 'b'])
+      compare(
+        't5-tiny',
+        `${name}.out.last_hidden_state`,
+        await t5.encode(goldenIo('t5-tiny').get(`${name}.in.ids`).data),
+      )
     const clip = await load(ClipTextEncoder, 'clip-tiny')
     for (const name of ['a', 'b', 'c']) {
       const { pooled, hidden } = await clip.encode(goldenIo('clip-tiny').get(`${name}.in.ids`).data)
@@ -227,7 +309,12 @@ async function synthesized(network, type) {
   mkdirSync(folder, { recursive: true })
   if (!existsSync(file)) {
     const began = performance.now()
-    const { size } = await synthesize({ architecture: architectures[network], path: file, type, quantize: nativeQuantize })
+    const { size } = await synthesize({
+      architecture: architectures[network],
+      path: file,
+      type,
+      quantize: nativeQuantize,
+    })
     console.error(`  made ${path.basename(file)}: ${gib(size)} in ${((performance.now() - began) / 1000).toFixed(1)} s`)
   }
   return file
@@ -239,7 +326,14 @@ function anyInput({ config }, side, text) {
   const imgIds = new Float32Array(side * side * 3)
   for (let i = 0; i < side * side; i++) imgIds.set([0, Math.floor(i / side), i % side], 3 * i)
   const guidance = config.guidanceEmbed ? { guidance: 3.5 } : {}
-  return { img: wave(side * side * config.inChannels, 0.7), imgIds, txt: wave(text * config.contextInDim, 0.3), vec: wave(config.vecInDim, 0.11), timestep: 0.5, ...guidance }
+  return {
+    img: wave(side * side * config.inChannels, 0.7),
+    imgIds,
+    txt: wave(text * config.contextInDim, 0.3),
+    vec: wave(config.vecInDim, 0.11),
+    timestep: 0.5,
+    ...guidance,
+  }
 }
 
 /** seconds of each of `count` calls */
@@ -255,10 +349,15 @@ async function timed(work, count) {
 
 /** The most MiB that all programs together had of the GPU, until the returned function is called; null without nvidia-smi. */
 function watchMemory() {
-  const smi = spawn('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits', '-lms', '50'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  const smi = spawn('nvidia-smi', ['--query-gpu=memory.used', '--format=csv,noheader,nounits', '-lms', '50'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
   let most = null
   smi.on('error', () => {})
-  smi.stdout?.on('data', (text) => (most = Math.max(most ?? 0, ...String(text).split('\n').filter(Boolean).map(Number))))
+  smi.stdout?.on(
+    'data',
+    (text) => (most = Math.max(most ?? 0, ...String(text).split('\n').filter(Boolean).map(Number))),
+  )
   return async () => {
     await sleep(100)
     smi.kill()
@@ -283,7 +382,9 @@ if (options.section) {
 }
 
 const started = performance.now()
-const done = existsSync(options.out) ? JSON.parse(readFileSync(options.out, 'utf8')) : { date: new Date().toISOString(), options: { ...options, section: undefined }, sections: {} }
+const done = existsSync(options.out)
+  ? JSON.parse(readFileSync(options.out, 'utf8'))
+  : { date: new Date().toISOString(), options: { ...options, section: undefined }, sections: {} }
 const libraries = cudaLibraries()
 let failed = 0
 for (const name of [...new Set([...order, ...Object.keys(sections)])]) {
@@ -308,7 +409,12 @@ process.exitCode = failed ? 1 : 0
 function run(name, seconds) {
   const outer = process.env.LD_LIBRARY_PATH ?? ''
   const extra = Object.assign({}, ...environments.filter(([pattern]) => pattern.test(name)).map(([, env]) => env))
-  const env = { ...process.env, ...extra, GGFLUX_OUTER_LIBRARIES: outer, LD_LIBRARY_PATH: [...libraries, outer].filter(Boolean).join(':') }
+  const env = {
+    ...process.env,
+    ...extra,
+    GGFLUX_OUTER_LIBRARIES: outer,
+    LD_LIBRARY_PATH: [...libraries, outer].filter(Boolean).join(':'),
+  }
   const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--section', name]
   return new Promise((resolve) => {
     const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -330,7 +436,11 @@ function run(name, seconds) {
 function cudaLibraries() {
   const found = new Set()
   for (const name of ['libcublas.so.13', 'libcudart.so.13']) {
-    const search = spawnSync('find', ['/usr/local', '/opt', '/usr/lib', '/usr/local/nvidia', '-name', name, '-not', '-path', '/proc/*'], { encoding: 'utf8' })
+    const search = spawnSync(
+      'find',
+      ['/usr/local', '/opt', '/usr/lib', '/usr/local/nvidia', '-name', name, '-not', '-path', '/proc/*'],
+      { encoding: 'utf8' },
+    )
     const [first] = (search.stdout ?? '').split('\n').filter(Boolean)
     if (first) found.add(path.dirname(first))
   }
@@ -338,29 +448,68 @@ function cudaLibraries() {
 }
 
 function print(results) {
-  const s = (seconds) => (seconds === undefined ? '' : seconds < 1 ? `${(seconds * 1000).toFixed(1)} ms` : `${seconds.toFixed(2)} s`)
+  const s = (seconds) =>
+    seconds === undefined ? '' : seconds < 1 ? `${(seconds * 1000).toFixed(1)} ms` : `${seconds.toFixed(2)} s`
   const rows = []
   for (const [name, result] of Object.entries(results)) {
     if (result.error) rows.push([name, `failed: ${result.error}`])
-    else if (name === 'machine') rows.push([name, `${result.nvidia || result.cpu}; ${result.devices.map((d) => d.description).join(', ')}`])
-    else if (name === 'roof') rows.push([name, `product ${(result.product / 1e12).toFixed(0)} TFLOP/s, attention ${(result.attention / 1e12).toFixed(0)} TFLOP/s, copy ${(result.copy / 1e12).toFixed(2)} TB/s`])
-    else if (name.startsWith('golden')) for (const { what, error, limit } of result) rows.push([name, `${what}  ${error.toExponential(1)} of ${limit.toExponential(0)}${error <= limit ? '' : '  OVER'}`])
-    else if (name.startsWith('pictures')) rows.push([name, `PSNR ${result.psnr.map((p) => p?.toFixed(1) ?? 'same').join(', ')} dB; ${result.ms.toFixed(0)} ms, on the CPU ${result.cpuMs.toFixed(0)} ms`])
-    else if (name === 'encoders') for (const [which, { load, first, best }] of Object.entries(result)) rows.push([which, `load ${s(load)}, first ${s(first)}, then ${s(best)}`])
-    else if (name === 'decode') for (const [size, { first, best, peak }] of Object.entries(result)) rows.push([`decode ${size}`, `first ${s(first)}, then ${s(best)}; peak ${peak} MiB`])
-    else if (name === 'pipeline') rows.push([`pipeline ${result.width}, ${result.steps} steps`, result.runs.map(({ seconds }) => s(seconds)).join(', ')])
-    else for (const [size, { first, best, peak, cancelMs }] of Object.entries(result.sizes)) rows.push([`${name} ${size}`, `first ${s(first)}, then ${s(best)}; load ${s(result.load)}; peak ${peak} MiB${cancelMs === undefined ? '' : `; cancelled in ${cancelMs?.toFixed(0)} ms`}`])
+    else if (name === 'machine')
+      rows.push([name, `${result.nvidia || result.cpu}; ${result.devices.map((d) => d.description).join(', ')}`])
+    else if (name === 'roof')
+      rows.push([
+        name,
+        `product ${(result.product / 1e12).toFixed(0)} TFLOP/s, attention ${(result.attention / 1e12).toFixed(0)} TFLOP/s, copy ${(result.copy / 1e12).toFixed(2)} TB/s`,
+      ])
+    else if (name.startsWith('golden'))
+      for (const { what, error, limit } of result)
+        rows.push([
+          name,
+          `${what}  ${error.toExponential(1)} of ${limit.toExponential(0)}${error <= limit ? '' : '  OVER'}`,
+        ])
+    else if (name.startsWith('pictures'))
+      rows.push([
+        name,
+        `PSNR ${result.psnr.map((p) => p?.toFixed(1) ?? 'same').join(', ')} dB; ${result.ms.toFixed(0)} ms, on the CPU ${result.cpuMs.toFixed(0)} ms`,
+      ])
+    else if (name === 'encoders')
+      for (const [which, { load, first, best }] of Object.entries(result))
+        rows.push([which, `load ${s(load)}, first ${s(first)}, then ${s(best)}`])
+    else if (name === 'decode')
+      for (const [size, { first, best, peak }] of Object.entries(result))
+        rows.push([`decode ${size}`, `first ${s(first)}, then ${s(best)}; peak ${peak} MiB`])
+    else if (name === 'pipeline')
+      rows.push([
+        `pipeline ${result.width}, ${result.steps} steps`,
+        result.runs.map(({ seconds }) => s(seconds)).join(', '),
+      ])
+    else
+      for (const [size, { first, best, peak, cancelMs }] of Object.entries(result.sizes))
+        rows.push([
+          `${name} ${size}`,
+          `first ${s(first)}, then ${s(best)}; load ${s(result.load)}; peak ${peak} MiB${cancelMs === undefined ? '' : `; cancelled in ${cancelMs?.toFixed(0)} ms`}`,
+        ])
   }
   const width = Math.max(...rows.map(([what]) => what.length))
   for (const [what, text] of rows) console.log(`${what.padEnd(width)}  ${text}`)
   for (const [name, result] of Object.entries(results)) {
-    const profiles = name === 'decode' ? Object.entries(result) : name === 'encoders' ? Object.entries(result) : result.sizes ? Object.entries(result.sizes) : []
+    const profiles =
+      name === 'decode'
+        ? Object.entries(result)
+        : name === 'encoders'
+          ? Object.entries(result)
+          : result.sizes
+            ? Object.entries(result.sizes)
+            : []
     for (const [size, { profile }] of profiles) {
       if (!profile) continue
       console.log(`\n${name} ${size}`)
       for (const { name: operation, type, count, ms, operations, bytes } of profile.slice(0, 14)) {
-        const speed = operations ? `${(operations / ms / 1e9).toFixed(0)} TFLOP/s` : `${(bytes / ms / 1e9).toFixed(2)} TB/s`
-        console.log(`  ${ms.toFixed(2).padStart(8)} ms  ${String(count).padStart(5)}  ${speed.padStart(12)}  ${operation} ${type}`)
+        const speed = operations
+          ? `${(operations / ms / 1e9).toFixed(0)} TFLOP/s`
+          : `${(bytes / ms / 1e9).toFixed(2)} TB/s`
+        console.log(
+          `  ${ms.toFixed(2).padStart(8)} ms  ${String(count).padStart(5)}  ${speed.padStart(12)}  ${operation} ${type}`,
+        )
       }
     }
   }

@@ -3,7 +3,17 @@
 //   node scripts/gpu-kit.mjs [--addon build/cuda] [--out gpu-kit.tar.xz]
 //   there: (with --checkout inside a checkout, which holds the tiny model and the golden data already) tar xJf gpu-kit.tar.xz && ./gpu-check
 import { execFileSync } from 'node:child_process'
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -11,17 +21,37 @@ import { parseArgs } from 'node:util'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const { values: options } = parseArgs({
-  options: { addon: { type: 'string', default: 'build/cuda' }, out: { type: 'string', default: 'gpu-kit.tar.xz' }, node: { type: 'string', default: process.execPath }, checkout: { type: 'boolean', default: false } },
+  options: {
+    addon: { type: 'string', default: 'build/cuda' },
+    out: { type: 'string', default: 'gpu-kit.tar.xz' },
+    node: { type: 'string', default: process.execPath },
+    checkout: { type: 'boolean', default: false },
+  },
 })
 
 const folder = mkdtempSync(path.join(os.tmpdir(), 'ggflux-kit-'))
 try {
-  const take = (from, to = from) => cpSync(path.join(root, from), path.join(folder, to), { recursive: true, dereference: true })
+  const take = (from, to = from) =>
+    cpSync(path.join(root, from), path.join(folder, to), { recursive: true, dereference: true })
   // the golden data's reader, as JavaScript
-  execFileSync(process.execPath, [
-    path.join(root, 'node_modules/typescript/bin/tsc'), '--ignoreConfig', '--outDir', path.join(folder, 'build/check'), '--module', 'nodenext', '--target', 'es2023', '--types', 'node',
-    path.join(root, 'test/support/golden.ts'), path.join(root, 'test/support/safetensors.ts'),
-  ], { cwd: root, stdio: 'inherit' })
+  execFileSync(
+    process.execPath,
+    [
+      path.join(root, 'node_modules/typescript/bin/tsc'),
+      '--ignoreConfig',
+      '--outDir',
+      path.join(folder, 'build/check'),
+      '--module',
+      'nodenext',
+      '--target',
+      'es2023',
+      '--types',
+      'node',
+      path.join(root, 'test/support/golden.ts'),
+      path.join(root, 'test/support/safetensors.ts'),
+    ],
+    { cwd: root, stdio: 'inherit' },
+  )
   // golden.ts looks for ../golden and ../../node_modules
   if (options.checkout) symlinkSync('../test/golden', path.join(folder, 'build/golden'))
   else take('test/golden', 'build/golden')
@@ -30,7 +60,19 @@ try {
   take('dist')
   if (!options.checkout) take('models/tiny')
   rmSync(path.join(folder, 'models/tiny/train'), { recursive: true, force: true })
-  for (const name of ['pngjs', 'node-gyp-build', '@huggingface/tokenizers', 'commander', 'cli-progress', 'string-width', 'strip-ansi', 'ansi-regex', 'emoji-regex', 'is-fullwidth-code-point']) take(`node_modules/${name}`)
+  for (const name of [
+    'pngjs',
+    'node-gyp-build',
+    '@huggingface/tokenizers',
+    'commander',
+    'cli-progress',
+    'string-width',
+    'strip-ansi',
+    'ansi-regex',
+    'emoji-regex',
+    'is-fullwidth-code-point',
+  ])
+    take(`node_modules/${name}`)
   mkdirSync(path.join(folder, 'build/Release'), { recursive: true })
   for (const file of readdirSync(options.addon).filter((name) => /\.(node|so)$/.test(name))) {
     cpSync(path.join(options.addon, file), path.join(folder, 'build/Release', file))
@@ -40,7 +82,10 @@ try {
     cpSync(options.node, path.join(folder, 'node'), { dereference: true })
     execFileSync('strip', [path.join(folder, 'node')])
   }
-  writeFileSync(path.join(folder, 'gpu-check'), '#!/bin/sh\ncd "$(dirname "$0")" && exec ./node scripts/gpu-check.mjs "$@"\n')
+  writeFileSync(
+    path.join(folder, 'gpu-check'),
+    '#!/bin/sh\ncd "$(dirname "$0")" && exec ./node scripts/gpu-check.mjs "$@"\n',
+  )
   chmodSync(path.join(folder, 'gpu-check'), 0o755)
   execFileSync('tar', ['-C', folder, '-cf', `${options.out}.tar`, '.'])
   execFileSync('xz', ['-4', '-T0', '--force', `${options.out}.tar`])

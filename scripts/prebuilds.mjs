@@ -18,6 +18,10 @@ writeFileSync(path.join(headers, 'common.gypi'), '{}')
 writeFileSync(path.join(headers, 'config.gypi'), JSON.stringify(process.config))
 
 const args = [prebuildify, '--napi', '--strip', '-t', process.versions.node]
-const result = spawnSync(process.execPath, args, { cwd: root, stdio: 'inherit', env: { ...process.env, npm_config_nodedir: nodedir } })
+const result = spawnSync(process.execPath, args, {
+  cwd: root,
+  stdio: 'inherit',
+  env: { ...process.env, npm_config_nodedir: nodedir },
+})
 rmSync(nodedir, { recursive: true, force: true })
 process.exit(result.status ?? 1)

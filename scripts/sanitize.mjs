@@ -13,7 +13,10 @@ const compiler = process.env.CC ?? 'gcc'
 // Node itself is not instrumented, so the sanitizers' libraries have to be there before it starts.
 function library(name) {
   const file = execFileSync(compiler, [`-print-file-name=${name}`], { encoding: 'utf8' }).trim()
-  if (!path.isAbsolute(file)) throw new Error(`${compiler} has no ${name}. What to do: install the sanitizer libraries of the compiler (they come with gcc).`)
+  if (!path.isAbsolute(file))
+    throw new Error(
+      `${compiler} has no ${name}. What to do: install the sanitizer libraries of the compiler (they come with gcc).`,
+    )
   return file
 }
 

@@ -25,7 +25,11 @@ contextBridge.exposeInMainWorld('ggflux', {
     port1.addEventListener('close', () => {
       if (done) return
       end()
-      onEvent({ type: 'error', code: 'GONE', message: 'The process that makes the pictures has ended, perhaps for lack of memory.' })
+      onEvent({
+        type: 'error',
+        code: 'GONE',
+        message: 'The process that makes the pictures has ended, perhaps for lack of memory.',
+      })
     })
     ipcRenderer.postMessage('generate', options, [port2])
     return end

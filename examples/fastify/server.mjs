@@ -64,7 +64,8 @@ function untilClosed({ raw }) {
 
 /** @param {AsyncIterable<import('ggflux').GenerateEvent>} events */
 async function* serverSent(events) {
-  const sent = (/** @type {string} */ type, /** @type {object} */ data) => `event: ${type}\ndata: ${JSON.stringify(data)}\n\n`
+  const sent = (/** @type {string} */ type, /** @type {object} */ data) =>
+    `event: ${type}\ndata: ${JSON.stringify(data)}\n\n`
   try {
     for await (const event of events) {
       if (event.type === 'image') yield sent('image', { ...event, image: event.image.toString('base64') })

@@ -8,7 +8,13 @@ const [TEXT, STEP, DECODING, MEMORY] = ['#009e73', '#0072b2', '#d55e00', '#cc79a
 export async function drawBench({ rows, machine, model }: BenchResult): Promise<string> {
   const { init } = await loadEcharts()
   const byPixels = [...rows].sort((a, b) => a.width * a.height - b.width * b.height)
-  const line = (name: string, axis: number, color: string, dashed: boolean, value: (row: (typeof rows)[number]) => number | undefined) => ({
+  const line = (
+    name: string,
+    axis: number,
+    color: string,
+    dashed: boolean,
+    value: (row: (typeof rows)[number]) => number | undefined,
+  ) => ({
     name,
     type: 'line' as const,
     xAxisIndex: axis,
@@ -20,13 +26,26 @@ export async function drawBench({ rows, machine, model }: BenchResult): Promise<
       return found === undefined ? [] : [[(row.width * row.height) / 2 ** 20, found]]
     }),
   })
-  const xAxis = [0, 1].map((gridIndex) => ({ gridIndex, type: 'log' as const, name: 'megapixels', nameLocation: 'middle' as const, nameGap: 28 }))
+  const xAxis = [0, 1].map((gridIndex) => ({
+    gridIndex,
+    type: 'log' as const,
+    name: 'megapixels',
+    nameLocation: 'middle' as const,
+    nameGap: 28,
+  }))
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: 1000, height: 480 })
   chart.setOption({
     animation: false,
-    title: { text: model.transformer, subtext: `${machine.cpu}, ${machine.threads} threads, ${machine.device}`, left: 'center' },
+    title: {
+      text: model.transformer,
+      subtext: `${machine.cpu}, ${machine.threads} threads, ${machine.device}`,
+      left: 'center',
+    },
     legend: { bottom: 0 },
-    grid: [{ left: 70, right: '55%', top: 80, bottom: 80 }, { left: '55%', right: 30, top: 80, bottom: 80 }],
+    grid: [
+      { left: 70, right: '55%', top: 80, bottom: 80 },
+      { left: '55%', right: 30, top: 80, bottom: 80 },
+    ],
     xAxis,
     yAxis: [
       { gridIndex: 0, type: 'log' as const, name: 'seconds' },

@@ -18,7 +18,15 @@ export interface BenchRow extends Size {
 export interface BenchResult {
   version: string
   date: string
-  machine: { cpu: string; processors: number; threads: number; memory: number; platform: string; node: string; device: string }
+  machine: {
+    cpu: string
+    processors: number
+    threads: number
+    memory: number
+    platform: string
+    node: string
+    device: string
+  }
   /** undefined on other devices than the CPU */
   roof: Roof | undefined
   model: { transformer: string; bytes: number }

@@ -7,15 +7,22 @@ const PRODUCTS = { 'bf16-tiles': 'bfloat16 on AMX tiles', bf16: 'bfloat16', f32:
 
 export function printTitle({ version, machine, roof, model }: BenchResult): void {
   const { cpu, threads, memory, device, platform } = machine
-  console.log(`ggflux ${version}, ${cpu}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${formatBytes(memory)}, ${platform}, device ${device}`)
+  console.log(
+    `ggflux ${version}, ${cpu}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${formatBytes(memory)}, ${platform}, device ${device}`,
+  )
   if (roof) {
     const cache = roof.cache ? `, ${giga(roof.cache)} out of the second cache` : ''
-    console.log(`roof: ${giga(roof.registers)} GFLOP/s (${PRODUCTS[roof.products]}, out of registers)${cache}; ${giga(roof.memory)} GB/s out of memory`)
+    console.log(
+      `roof: ${giga(roof.registers)} GFLOP/s (${PRODUCTS[roof.products]}, out of registers)${cache}; ${giga(roof.memory)} GB/s out of memory`,
+    )
   }
   console.log(`${model.transformer}, ${formatBytes(model.bytes)}`)
 }
 
-export function printRow({ width, height, foretold, took, peak, before }: BenchRow, { steps, roof }: BenchResult): void {
+export function printRow(
+  { width, height, foretold, took, peak, before }: BenchRow,
+  { steps, roof }: BenchResult,
+): void {
   const time = (name: string, seconds: number, guess: number | undefined, operations?: number) => [
     name,
     guess === undefined ? '' : formatSeconds(guess),
@@ -32,18 +39,30 @@ export function printRow({ width, height, foretold, took, peak, before }: BenchR
     time('one step', took.step, guess?.step, operations.step),
     time('decoding', took.decode, guess?.decode, operations.decode),
     time(`picture of ${steps} ${steps === 1 ? 'step' : 'steps'}`, took.total, guess?.total),
-    ['memory at most', formatBytes(before + memory.total), formatBytes(peak), offBy(before + memory.total, peak), '', ''],
+    [
+      'memory at most',
+      formatBytes(before + memory.total),
+      formatBytes(peak),
+      offBy(before + memory.total, peak),
+      '',
+      '',
+    ],
   ]
   console.log(`\n${table(rows, [1, 2, 3, 4, 5])}`)
 }
 
 /** Every kind of operation of a step: those that multiply against the products' roof, the others against the memory's. */
-export function printProfile({ width, height, operations }: { width: number; height: number; operations: Operation[] }, roof: Roof | undefined): void {
+export function printProfile(
+  { width, height, operations }: { width: number; height: number; operations: Operation[] },
+  roof: Roof | undefined,
+): void {
   const total = operations.reduce((sum, { ms }) => sum + ms, 0)
   const rows = operations.map(({ name, type, count, ms, operations, bytes }) => {
     const seconds = ms / 1000
     const multiplies = operations > 0
-    const share = !roof ? '' : percent(multiplies ? operations / seconds / roof.registers : bytes / seconds / roof.memory)
+    const share = !roof
+      ? ''
+      : percent(multiplies ? operations / seconds / roof.registers : bytes / seconds / roof.memory)
     const speed = multiplies ? `${giga(operations / seconds)} GFLOP/s` : `${giga(bytes / seconds)} GB/s`
     return [`${name.toLowerCase()} ${type}`, String(count), `${ms.toFixed(1)} ms`, percent(ms / total), speed, share]
   })

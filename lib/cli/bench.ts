@@ -11,7 +11,15 @@ import { drawBench, loadEcharts } from './bench-plot.js'
 import { printProfile, printRow, printTitle } from './bench-tables.js'
 import { interruptible } from './interrupt.js'
 import { liveLine } from './live-line.js'
-import { addMachineOptions, addModelOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
+import {
+  addMachineOptions,
+  addModelOptions,
+  given,
+  MACHINE_OPTIONS,
+  resolveModel,
+  type MachineOptions,
+  type ModelOptions,
+} from './model-options.js'
 import { checkTarget, replaceFile } from './output.js'
 
 interface Options extends ModelOptions, MachineOptions {
@@ -102,7 +110,10 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   if (options.profile) {
     const { width, height } = result.rows.at(-1)!
     const { maxSequenceLength = modelDefaults(transformer.file, transformer.config).maxSequenceLength } = options
-    const operations = await profileStep(transformer.file.path, { width, height }, maxSequenceLength, { ...options, signal })
+    const operations = await profileStep(transformer.file.path, { width, height }, maxSequenceLength, {
+      ...options,
+      signal,
+    })
     result.profile = { width, height, operations }
     printProfile(result.profile, result.roof)
   }
@@ -110,7 +121,13 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
 }
 
 /** One picture of a prompt that no picture before had, so that nothing is remembered. */
-async function measureSize(pipe: FluxPipeline, size: Size | undefined, options: Options, number: number, signal: AbortSignal): Promise<Omit<BenchRow, 'before'>> {
+async function measureSize(
+  pipe: FluxPipeline,
+  size: Size | undefined,
+  options: Options,
+  number: number,
+  signal: AbortSignal,
+): Promise<Omit<BenchRow, 'before'>> {
   const settings = { ...size, ...given(options, ['steps', 'maxSequenceLength']) }
   const foretold = await pipe.estimate(settings)
   let [doing, peak] = ['text', 0]
@@ -120,7 +137,12 @@ async function measureSize(pipe: FluxPipeline, size: Size | undefined, options: 
     const began = performance.now()
     const steps: number[] = []
     let image: ImageEvent | undefined
-    for await (const event of pipe.stream({ ...settings, prompt: `a red fox in the snow, number ${number}`, seed: 1, signal })) {
+    for await (const event of pipe.stream({
+      ...settings,
+      prompt: `a red fox in the snow, number ${number}`,
+      seed: 1,
+      signal,
+    })) {
       if (event.type === 'stage') doing = event.stage
       if (event.type === 'step') steps.push(event.ms)
       if (event.type === 'image') image = event
@@ -128,7 +150,13 @@ async function measureSize(pipe: FluxPipeline, size: Size | undefined, options: 
     if (!image) throw new FluxError('FLUX_CLOSED', 'the pipeline ended without a picture: try again')
     const { width, height, timings } = image
     const total = (performance.now() - began) / 1000
-    const took = { text: timings.text / 1000, load: timings.load / 1000, step: Math.min(...steps) / 1000, decode: timings.decode / 1000, total }
+    const took = {
+      text: timings.text / 1000,
+      load: timings.load / 1000,
+      step: Math.min(...steps) / 1000,
+      decode: timings.decode / 1000,
+      total,
+    }
     return { width, height, foretold, took, peak }
   } finally {
     clearInterval(sample)
@@ -144,7 +172,10 @@ async function profileStep(
 ): Promise<Operation[]> {
   const { FluxTransformer } = await import('../nn.js')
   const { imageIds } = await import('../families/flux1/tokens.js')
-  await using flux = await FluxTransformer.load(path, given(options, ['backend', 'threads', 'precision', 'deviceMemory', 'signal']))
+  await using flux = await FluxTransformer.load(
+    path,
+    given(options, ['backend', 'threads', 'precision', 'deviceMemory', 'signal']),
+  )
   const { inChannels, contextInDim, vecInDim, guidanceEmbed } = flux.config
   const [rows, columns] = [height / 16, width / 16]
   const wave = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i))
@@ -164,7 +195,8 @@ async function profileStep(
 function parseSizes(text: string): Size[] {
   return text.split(',').map((size) => {
     const [, width, height = width] = /^(\d{1,5})(?:x(\d{1,5}))?$/.exec(size.trim()) ?? []
-    if (width === undefined) throw new FluxError('FLUX_BAD_OPTION', `--sizes is '${text}': give sizes in pixels, as in 256,512x768`)
+    if (width === undefined)
+      throw new FluxError('FLUX_BAD_OPTION', `--sizes is '${text}': give sizes in pixels, as in 256,512x768`)
     return { width: Number(width), height: Number(height) }
   })
 }

@@ -12,8 +12,14 @@ export function cacheCommands(program: Command): void {
   program
     .command('rm')
     .description("remove files from the hub's cache")
-    .argument('<models...>', 'as ggflux list prints them; hf:owner/name is all of a repository, a preset its transformer file alone')
-    .addHelpText('after', '\nExamples:\n  ggflux rm hf:city96/FLUX.1-dev-gguf:flux1-dev-Q8_0.gguf\n  ggflux rm hf:city96/FLUX.1-dev-gguf')
+    .argument(
+      '<models...>',
+      'as ggflux list prints them; hf:owner/name is all of a repository, a preset its transformer file alone',
+    )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  ggflux rm hf:city96/FLUX.1-dev-gguf:flux1-dev-Q8_0.gguf\n  ggflux rm hf:city96/FLUX.1-dev-gguf',
+    )
     .action(removeModels)
 }
 
@@ -21,9 +27,20 @@ async function listModels({ json }: { json?: true }): Promise<void> {
   const { cachedModels } = await import('../hub/cache.js')
   const models = await cachedModels()
   if (json) console.log(JSON.stringify(models, null, 2))
-  else if (models.length === 0) console.log('No FLUX.1 file is in the cache. `ggflux pull flux.1-schnell` takes one there.')
+  else if (models.length === 0)
+    console.log('No FLUX.1 file is in the cache. `ggflux pull flux.1-schnell` takes one there.')
   else {
-    console.log(table(models.map(({ reference, role, architecture, size }) => [printable(reference), role, printable(architecture), formatBytes(size)]), [3]))
+    console.log(
+      table(
+        models.map(({ reference, role, architecture, size }) => [
+          printable(reference),
+          role,
+          printable(architecture),
+          formatBytes(size),
+        ]),
+        [3],
+      ),
+    )
     console.log(`${models.length} files, ${formatBytes(models.reduce((sum, { size }) => sum + size, 0))}`)
   }
 }

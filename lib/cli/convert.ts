@@ -23,9 +23,18 @@ export function convertCommand(program: Command): void {
     .requiredOption('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
     .requiredOption('--type <name>', 'of the matrices: f16, bf16, q8_0, q6_k, q5_k, q4_k, q4_0 and others')
     .addOption(
-      new Option('--tensor-type <name=type>', 'of the matrices whose names hold this; may be given again').argParser(collectType).default([], 'none'),
+      new Option('--tensor-type <name=type>', 'of the matrices whose names hold this; may be given again')
+        .argParser(collectType)
+        .default([], 'none'),
     )
-    .addOption(new Option('--network <name>', 'of a checkpoint with several (default: the transformer)').choices(['transformer', 't5', 'clip', 'vae']))
+    .addOption(
+      new Option('--network <name>', 'of a checkpoint with several (default: the transformer)').choices([
+        'transformer',
+        't5',
+        'clip',
+        'vae',
+      ]),
+    )
     .option('--lora <file[:scale]>', 'merge this LoRA into the transformer; may be given again (default: 1)', addLora)
     .option('--tokenizer <path>', "T5's, to be put into its GGUF file (default: inside the input, or beside it)")
     .option('--quiet', 'print nothing but errors')
@@ -44,7 +53,10 @@ Examples:
     .action(convertFile)
 }
 
-async function convertFile(input: string, { output, type, tensorType, quiet, network, lora, tokenizer }: Options): Promise<void> {
+async function convertFile(
+  input: string,
+  { output, type, tensorType, quiet, network, lora, tokenizer }: Options,
+): Promise<void> {
   await checkTarget(output)
   const { convert } = await import('../tools/convert.js')
   const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
@@ -59,14 +71,23 @@ async function convertFile(input: string, { output, type, tensorType, quiet, net
     }),
   )
   for (const [i, [name, ...more]] of result.left.entries()) {
-    if (name !== undefined) process.stderr.write(`${lora![i]!.path}: ${name}${more.length > 0 ? ` and ${more.length} more names belong` : ' belongs'} to no layer of the transformer\n`)
+    if (name !== undefined)
+      process.stderr.write(
+        `${lora![i]!.path}: ${name}${more.length > 0 ? ` and ${more.length} more names belong` : ' belongs'} to no layer of the transformer\n`,
+      )
   }
-  const types = Object.entries(result.types).map(([type, count]) => `${type} ${count}`).join(', ')
+  const types = Object.entries(result.types)
+    .map(([type, count]) => `${type} ${count}`)
+    .join(', ')
   if (!quiet) console.log(`${result.path}  ${formatBytes(result.size)}  ${formatSeconds(seconds)}  ${types}`)
 }
 
 function collectType(text: string, types: Options['tensorType']): Options['tensorType'] {
   const [, pattern, type] = /^([^=]+)=(.+)$/.exec(text) ?? []
-  if (!pattern || !type) throw new FluxError('FLUX_BAD_OPTION', `--tensor-type is '${text}': give a part of a name and a type, such as img_mlp=q6_k`)
+  if (!pattern || !type)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `--tensor-type is '${text}': give a part of a name and a type, such as img_mlp=q6_k`,
+    )
   return [...types, [pattern, type.toUpperCase() as FileType]]
 }

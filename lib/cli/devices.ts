@@ -6,7 +6,10 @@ export function devicesCommand(program: Command): void {
     .command('devices')
     .description('list the devices that can compute here')
     .option('--json', 'print one JSON array')
-    .addHelpText('after', `\nExamples:\n  ggflux devices\n  ggflux devices --json\n  ggflux generate "a red fox" --backend cpu`)
+    .addHelpText(
+      'after',
+      `\nExamples:\n  ggflux devices\n  ggflux devices --json\n  ggflux generate "a red fox" --backend cpu`,
+    )
     .action(listDevices)
 }
 
@@ -16,8 +19,14 @@ async function listDevices({ json }: { json?: true }): Promise<void> {
   const found = devices().map((device) => ({ ...device, auto: device.name === auto }))
   if (json) return console.log(JSON.stringify(found, null, 2))
   const size = (bytes: number) => (bytes === 0 ? 'unknown' : formatBytes(bytes))
-  const rows = found.map(({ auto, name, kind, description, memoryFree, memoryTotal }) =>
-    [auto ? '*' : '', name, kind, printable(description), size(memoryFree), size(memoryTotal)])
+  const rows = found.map(({ auto, name, kind, description, memoryFree, memoryTotal }) => [
+    auto ? '*' : '',
+    name,
+    kind,
+    printable(description),
+    size(memoryFree),
+    size(memoryTotal),
+  ])
   console.log(table([['', 'NAME', 'KIND', 'DESCRIPTION', 'FREE', 'MEMORY'], ...rows], [4, 5]))
   console.log(`\n* is what --backend auto takes`)
 }

@@ -3,7 +3,10 @@ const COUNT_UNITS = ['', ' thousand', ' M', ' B', ' T']
 
 /** Bytes in decimal units, as file managers and model pages give them: `6.8 GB`. */
 export function formatBytes(bytes: number): string {
-  return scaled(bytes, BYTE_UNITS.map((unit) => ` ${unit}`))
+  return scaled(
+    bytes,
+    BYTE_UNITS.map((unit) => ` ${unit}`),
+  )
 }
 
 /** A number of parameters as papers give it: `11.9 B`. */
@@ -35,7 +38,10 @@ export function formatPercent(share: number): string {
 export function table(rows: string[][], right: number[] = []): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   const line = (row: string[]) =>
-    row.map((cell, column) => (right.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!))).join('  ').trimEnd()
+    row
+      .map((cell, column) => (right.includes(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd()
   return rows.map(line).join('\n')
 }
 

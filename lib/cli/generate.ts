@@ -5,14 +5,42 @@ import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
 import { addLora, parseNumber, parseNumbers } from './arguments.js'
 import { interruptible } from './interrupt.js'
-import { addMachineOptions, addModelOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions, type ModelOptions } from './model-options.js'
-import { checkTarget, keepPicture, PICTURE_SUFFIXES, pictureFormat, replaceFile, writeNewFile, writeStdout } from './output.js'
+import {
+  addMachineOptions,
+  addModelOptions,
+  given,
+  MACHINE_OPTIONS,
+  resolveModel,
+  type MachineOptions,
+  type ModelOptions,
+} from './model-options.js'
+import {
+  checkTarget,
+  keepPicture,
+  PICTURE_SUFFIXES,
+  pictureFormat,
+  replaceFile,
+  writeNewFile,
+  writeStdout,
+} from './output.js'
 import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
 
 /** Options that go to the pipeline as they are. */
 const PASSED = [
-  'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength', 'stepCache', 'quality',
+  'width',
+  'height',
+  'steps',
+  'guidance',
+  'seed',
+  'sampler',
+  'scheduler',
+  'sigmas',
+  'shift',
+  'noise',
+  'maxSequenceLength',
+  'stepCache',
+  'quality',
 ] as const
 
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
@@ -53,18 +81,36 @@ export function generateCommand(program: Command): void {
     )
     .option('--shift', 'larger pictures stay longer at high noise levels (default: dev)')
     .option('--no-shift', 'they do not (default: schnell)')
-    .addOption(new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices(['float32', 'bfloat16']))
+    .addOption(
+      new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices([
+        'float32',
+        'bfloat16',
+      ]),
+    )
     .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
-    .option('--step-cache <error>', 'skip evaluations where a velocity may be this wrong, such as 0.1 (default: 0)', parseNumber)
+    .option(
+      '--step-cache <error>',
+      'skip evaluations where a velocity may be this wrong, such as 0.1 (default: 0)',
+      parseNumber,
+    )
     .option('--lora <file[:scale]>', 'a LoRA and its strength; may be given again (default: 1)', addLora)
     .optionsGroup('Output:')
-    .addOption(new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)))
+    .addOption(
+      new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)),
+    )
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
     .option('--preview <file>', 'show the picture as it is at every step in this file')
     .option('--preview-every <n>', 'not at every step', parseNumber)
-    .addOption(new Option('--preview-method <name>', 'linear is small and quick, taef1 takes --preview-decoder (default: linear)').choices(['linear', 'taef1', 'autoencoder']))
     .addOption(
-      new Option('--show <how>', 'show it in the terminal; blocks need true colour').choices(['auto', 'none', ...DRAWINGS]).default('auto'),
+      new Option(
+        '--preview-method <name>',
+        'linear is small and quick, taef1 takes --preview-decoder (default: linear)',
+      ).choices(['linear', 'taef1', 'autoencoder']),
+    )
+    .addOption(
+      new Option('--show <how>', 'show it in the terminal; blocks need true colour')
+        .choices(['auto', 'none', ...DRAWINGS])
+        .default('auto'),
     )
     .option('--json', 'print one JSON object for every event on stdout')
     .option('--quiet', 'print nothing but errors')
@@ -94,7 +140,13 @@ async function generate(prompt: string, options: Options): Promise<void> {
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
-    const settings = { prompt, format, ...given(options, PASSED), ...(options.lora ? { loras: options.lora } : {}), ...shown }
+    const settings = {
+      prompt,
+      format,
+      ...given(options, PASSED),
+      ...(options.lora ? { loras: options.lora } : {}),
+      ...shown,
+    }
     picture = await interruptible((signal) => makePicture({ ...settings, signal }, source, options, report, began))
   } finally {
     report.stop()
@@ -133,7 +185,10 @@ async function makePicture(
           try {
             await writePreview(event.preview, preview)
           } catch (error) {
-            await report.event({ type: 'warning', message: `${preview}: the preview of step ${event.step} cannot be written, and there will be no more: ${(error as Error).message}` })
+            await report.event({
+              type: 'warning',
+              message: `${preview}: the preview of step ${event.step} cannot be written, and there will be no more: ${(error as Error).message}`,
+            })
             preview = undefined
           }
         }
@@ -147,17 +202,22 @@ async function makePicture(
 }
 
 /** The picture's format; refuses what could not be written in the end. */
-async function checkOutput({ output, format, preview, previewEvery, previewMethod, json }: Options, drawing: Drawing | undefined): Promise<ImageFormat> {
+async function checkOutput(
+  { output, format, preview, previewEvery, previewMethod, json }: Options,
+  drawing: Drawing | undefined,
+): Promise<ImageFormat> {
   const refuse = (message: string): never => {
     throw new FluxError('FLUX_BAD_OPTION', message)
   }
   if (preview !== undefined) {
     pictureFormat(preview)
     await checkTarget(preview)
-  } else if (!drawing && (previewEvery !== undefined || previewMethod !== undefined)) refuse('--preview is missing: give the file that shows the preview')
+  } else if (!drawing && (previewEvery !== undefined || previewMethod !== undefined))
+    refuse('--preview is missing: give the file that shows the preview')
   if (output === '-') {
     if (json) refuse('--json and -o - both write to stdout: give a file with -o')
-    if (process.stdout.isTTY) refuse('-o - would write the bytes of the picture to the terminal: send them to a file or a program')
+    if (process.stdout.isTTY)
+      refuse('-o - would write the bytes of the picture to the terminal: send them to a file or a program')
   } else await checkTarget(output ?? 'ggflux.png')
   if (format !== undefined) return PICTURE_SUFFIXES[format]
   return output === undefined || output === '-' ? 'png' : pictureFormat(output)
@@ -189,6 +249,10 @@ async function writePicture({ image, seed, format }: ImageEvent, { output }: Opt
   } catch (error) {
     const kept = await keepPicture(stem, suffix, image)
     const where = kept ? `the picture is in ${kept}` : 'there was no other place for the picture'
-    throw new FluxError('FLUX_BAD_FILE', `${output === '-' ? 'stdout' : (output ?? `${stem}.${suffix}`)} cannot be written: ${(error as Error).message}; ${where}`, { cause: error })
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${output === '-' ? 'stdout' : (output ?? `${stem}.${suffix}`)} cannot be written: ${(error as Error).message}; ${where}`,
+      { cause: error },
+    )
   }
 }

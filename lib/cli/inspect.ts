@@ -19,7 +19,10 @@ export function inspectCommand(program: Command): void {
   program
     .command('inspect')
     .description('tell what model files hold, what a model lacks, and what a picture with it would cost here')
-    .argument('<models...>', '.gguf or .safetensors files, folders, presets, hf:owner/name, one file as hf:owner/name:file (only headers are read from the hub)')
+    .argument(
+      '<models...>',
+      '.gguf or .safetensors files, folders, presets, hf:owner/name, one file as hf:owner/name:file (only headers are read from the hub)',
+    )
     .option('--json', 'print one JSON array')
     .addHelpText(
       'after',
@@ -43,7 +46,8 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
       const result = await inspectOne(path)
       results.push(result)
       if (result.problems.length > 0) process.exitCode = 1
-      if (!json) console.log(`${results.length > 1 ? '\n' : ''}${'files' in result ? describeModel(result) : describe(result)}`)
+      if (!json)
+        console.log(`${results.length > 1 ? '\n' : ''}${'files' in result ? describeModel(result) : describe(result)}`)
     } catch (error) {
       if (!(error instanceof FluxError)) throw error
       results.push({ path, error: { code: error.code, message: error.message } })
@@ -58,7 +62,10 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
 async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
   const { isOnHub } = await import('../hub/plan.js')
   const { isReference, parseReference } = await import('../hub/reference.js')
-  const isFolder = await stat(name).then((entry) => entry.isDirectory(), () => false)
+  const isFolder = await stat(name).then(
+    (entry) => entry.isDirectory(),
+    () => false,
+  )
   const { inspect, inspectFile } = await import('../inspect/file.js')
   if (!isFolder && !isOnHub(name)) return inspect(name)
   if (!isFolder && isReference(name) && parseReference(name).which !== undefined) {
@@ -69,18 +76,25 @@ async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
 
 function describeModel({ files, problems, picture, memory }: ModelInspection): string {
   const lines = files.map((file) => `${describe(file)}\n`)
-  if (problems.length > 0) lines.push('this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`))
+  if (problems.length > 0)
+    lines.push('this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`))
   if (!picture) return lines.join('\n').trimEnd()
   const { width, height, steps, seconds, memory: needed } = picture
   const fits = needed.total <= memory ? 'fits' : 'does not fit: take a smaller quantisation, or a smaller picture'
   const time = seconds ? `, about ${formatSeconds(seconds.total)} here` : ''
   const room = `${formatBytes(needed.total)} (${formatBytes(memory)} in this machine: ${fits})`
-  return [...lines, `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${room}${time}`].join('\n')
+  return [
+    ...lines,
+    `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${room}${time}`,
+  ].join('\n')
 }
 
 function needsOf({ role, config }: Inspection): string[] {
   const channels = config && 'inChannels' in config ? config.inChannels : 64
-  if (channels > 64) return [`pictures that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`]
+  if (channels > 64)
+    return [
+      `pictures that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`,
+    ]
   return NEEDS[role] ? [NEEDS[role]] : []
 }
 
@@ -90,7 +104,22 @@ function fits(weights: number): string {
 }
 
 function describe(file: Inspection): string {
-  const { path, format, size, role, architecture, parameters, tensors, types, config, metadata, tokenizer, problems, weights, step } = file
+  const {
+    path,
+    format,
+    size,
+    role,
+    architecture,
+    parameters,
+    tensors,
+    types,
+    config,
+    metadata,
+    tokenizer,
+    problems,
+    weights,
+    step,
+  } = file
   const bytes = Object.values(types).reduce((sum, use) => sum + use.bytes, 0)
   const typeRows = Object.entries(types)
     .sort(([, a], [, b]) => b.bytes - a.bytes)
@@ -111,9 +140,16 @@ function describe(file: Inspection): string {
     ['tokenizer', tokenizer ? ['inside'] : []],
     ['metadata', shown],
     ['needs', problems.length === 0 ? needsOf(file) : []],
-    ['here', step === undefined || weights === undefined ? [] : [`a step at 1024 x 1024 takes about ${formatSeconds(step)}; ${fits(weights)}`]],
+    [
+      'here',
+      step === undefined || weights === undefined
+        ? []
+        : [`a step at 1024 x 1024 takes about ${formatSeconds(step)}; ${fits(weights)}`],
+    ],
     ['problems', problems.length > 0 ? problems.map(printable) : ['none']],
   ]
-  const lines = sections.flatMap(([name, lines]) => lines.map((line, i) => `  ${(i === 0 ? name : '').padEnd(13)} ${line}`))
+  const lines = sections.flatMap(([name, lines]) =>
+    lines.map((line, i) => `  ${(i === 0 ? name : '').padEnd(13)} ${line}`),
+  )
   return [path, ...lines].join('\n')
 }

@@ -13,13 +13,24 @@ export interface ModelOptions extends Partial<Pick<ModelFiles, Part>> {
   clipTokenizer?: string
 }
 
-export const MACHINE_OPTIONS = ['backend', 'threads', 'precision', 'deviceMemory', 'textEncoders'] as const satisfies (keyof LoadOptions)[]
+export const MACHINE_OPTIONS = [
+  'backend',
+  'threads',
+  'precision',
+  'deviceMemory',
+  'textEncoders',
+] as const satisfies (keyof LoadOptions)[]
 export type MachineOptions = Pick<LoadOptions, (typeof MACHINE_OPTIONS)[number]>
 
 export function addModelOptions(command: Command): Command {
   return command
     .optionsGroup('Model:')
-    .addOption(new Option('--model <name>', 'flux.1-schnell or another preset, hf:owner/name, a folder, or tiny (default: tiny)').conflicts(PARTS))
+    .addOption(
+      new Option(
+        '--model <name>',
+        'flux.1-schnell or another preset, hf:owner/name, a folder, or tiny (default: tiny)',
+      ).conflicts(PARTS),
+    )
     .option('--transformer <file>', 'the transformer, .gguf or .safetensors; these four may be hf:owner/name:file, too')
     .option('--t5 <file>', 'the T5-XXL text encoder')
     .option('--clip <file>', 'the CLIP-L text encoder')
@@ -34,8 +45,14 @@ export function addMachineOptions(command: Command): Command {
     .optionsGroup('Machine:')
     .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
     .option('--threads <n>', 'of the processor (default: all)', parseNumber)
-    .addOption(new Option('--precision <name>', 'f32 rounds nothing, bf16 all (default: auto)').choices(['auto', 'f32', 'bf16']))
-    .option('--device-memory <GiB>', "of a GPU, for each network's weights; the rest stays here (default: what is free)", (text) => Math.round(parseNumber(text) * 2 ** 30))
+    .addOption(
+      new Option('--precision <name>', 'f32 rounds nothing, bf16 all (default: auto)').choices(['auto', 'f32', 'bf16']),
+    )
+    .option(
+      '--device-memory <GiB>',
+      "of a GPU, for each network's weights; the rest stays here (default: what is free)",
+      (text) => Math.round(parseNumber(text) * 2 ** 30),
+    )
     .addOption(
       new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
         .choices(['auto', 'keep', 'release'])
@@ -47,7 +64,10 @@ export function addMachineOptions(command: Command): Command {
 export async function resolveModel(options: ModelOptions & { quiet?: true }): Promise<string | ModelFiles> {
   const { model = 'tiny', t5Tokenizer, clipTokenizer, previewDecoder, quiet } = options
   const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
-  const more = { ...(previewDecoder ? { previewDecoder } : {}), ...(Object.keys(tokenizers).length > 0 ? { tokenizers } : {}) }
+  const more = {
+    ...(previewDecoder ? { previewDecoder } : {}),
+    ...(Object.keys(tokenizers).length > 0 ? { tokenizers } : {}),
+  }
   const parts = given(options, PARTS)
   if (Object.keys(parts).length > 0) {
     const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
@@ -56,7 +76,8 @@ export async function resolveModel(options: ModelOptions & { quiet?: true }): Pr
     throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
   }
   if (Object.keys(more).length === 0) return onThisMachine(model, quiet)
-  if (model === 'tiny' && more.tokenizers) throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
+  if (model === 'tiny' && more.tokenizers)
+    throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
   const files = await onThisMachine(model, quiet)
   const { resolveSource } = await import('../pipeline/open-model.js')
   return { ...(await resolveSource(files)), ...more }
@@ -66,11 +87,17 @@ async function onThisMachine(source: string | ModelFiles, quiet: true | undefine
   const { isOnHub } = await import('../hub/plan.js')
   if (!isOnHub(source)) return source
   const { resolveSource } = await import('../pipeline/open-model.js')
-  const { result } = await withProgress(quiet, (signal, onProgress) => resolveSource(source, { signal, onProgress, onWarning: quiet ? () => {} : printWarning }), 'asking the hub')
+  const { result } = await withProgress(
+    quiet,
+    (signal, onProgress) => resolveSource(source, { signal, onProgress, onWarning: quiet ? () => {} : printWarning }),
+    'asking the hub',
+  )
   return result
 }
 
 /** Those of the options that were given. */
 export function given<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {
-  return Object.fromEntries(names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]])) as Pick<T, K>
+  return Object.fromEntries(
+    names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),
+  ) as Pick<T, K>
 }

@@ -24,7 +24,10 @@ export function pictureFormat(path: string): ImageFormat {
   if (suffix === '') return 'png'
   if (Object.hasOwn(PICTURE_SUFFIXES, suffix)) return PICTURE_SUFFIXES[suffix as keyof typeof PICTURE_SUFFIXES]
   const known = Object.keys(PICTURE_SUFFIXES).map((name) => `.${name}`)
-  throw new FluxError('FLUX_BAD_OPTION', `${path}: .${suffix} is no picture format: give a name that ends in ${known.join(', ')}`)
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `${path}: .${suffix} is no picture format: give a name that ends in ${known.join(', ')}`,
+  )
 }
 
 /**
@@ -39,7 +42,8 @@ export async function checkTarget(path: string): Promise<void> {
     throw new FluxError(code, `${path} cannot be written: ${why}`)
   }
   const entry = await stat(path).catch(() => undefined)
-  if (entry?.isDirectory() || /[\\/]$/.test(path)) refuse('FLUX_BAD_FILE', 'this is a folder; give the name of a file in it')
+  if (entry?.isDirectory() || /[\\/]$/.test(path))
+    refuse('FLUX_BAD_FILE', 'this is a folder; give the name of a file in it')
   const parent = await stat(folder).catch(() => undefined)
   if (!parent) refuse('FLUX_NOT_FOUND', `there is no folder ${folder}; make it first`)
   if (!parent!.isDirectory()) refuse('FLUX_BAD_FILE', `${folder} is no folder; give another path`)
@@ -105,12 +109,15 @@ export async function keepPicture(stem: string, suffix: string, bytes: Uint8Arra
 export function survivePipes(): void {
   process.stderr.on('error', () => {})
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (!process.exitCode && error.code !== 'EPIPE') process.stderr.write(`ggflux: stdout cannot be written: ${error.message}\n`)
+    if (!process.exitCode && error.code !== 'EPIPE')
+      process.stderr.write(`ggflux: stdout cannot be written: ${error.message}\n`)
     process.exitCode = 1
   })
 }
 
 /** Writes to stdout and waits until it is taken. */
 export async function writeStdout(bytes: Uint8Array): Promise<void> {
-  await new Promise<void>((resolve, reject) => process.stdout.write(bytes, (error) => (error ? reject(error) : resolve())))
+  await new Promise<void>((resolve, reject) =>
+    process.stdout.write(bytes, (error) => (error ? reject(error) : resolve())),
+  )
 }

@@ -34,7 +34,11 @@ interface ReportOptions {
 }
 
 /** @param drawing shows the picture, too; only for a terminal that gets text */
-export async function pictureReport(options: ReportOptions, drawing: Drawing | undefined, began: number): Promise<PictureReport> {
+export async function pictureReport(
+  options: ReportOptions,
+  drawing: Drawing | undefined,
+  began: number,
+): Promise<PictureReport> {
   if (options.json) return jsonReport(options.preview)
   return options.quiet ? SILENCE : textReport(options, drawing, began)
 }
@@ -67,7 +71,11 @@ function jsonReport(preview: string | undefined): PictureReport {
 }
 
 /** A live line on a terminal; a few lines in a log. */
-async function textReport({ output, previewMethod }: ReportOptions, drawing: Drawing | undefined, began: number): Promise<PictureReport> {
+async function textReport(
+  { output, previewMethod }: ReportOptions,
+  drawing: Drawing | undefined,
+  began: number,
+): Promise<PictureReport> {
   const screen = drawing && new TerminalPicture(drawing)
   const progress = new PictureProgress(began)
   const line = await liveLine(() => progress.text(performance.now()))
@@ -79,13 +87,16 @@ async function textReport({ output, previewMethod }: ReportOptions, drawing: Dra
       progress.update(event, now)
       const log = process.stderr.isTTY ? undefined : progress.logLine(event, now)
       if (log) process.stderr.write(`${log}\n`)
-      if (event.type === 'step' && event.preview) await screen?.preview(event.preview, previewMethod === undefined || previewMethod === 'linear' ? 8 : 1)
+      if (event.type === 'step' && event.preview)
+        await screen?.preview(event.preview, previewMethod === undefined || previewMethod === 'linear' ? 8 : 1)
     },
     stop: () => line.stop(),
     async finish(picture) {
       await screen?.finish(picture.image)
       if (picture.image.truncated.includes('t5')) {
-        process.stderr.write('The prompt is longer than T5 reads, so its end was ignored; --max-sequence-length goes up to 512.\n')
+        process.stderr.write(
+          'The prompt is longer than T5 reads, so its end was ignored; --max-sequence-length goes up to 512.\n',
+        )
       }
       const stream = output === '-' ? process.stderr : process.stdout
       stream.write(`${pictureSummary(picture, peakMemory())}\n`)
@@ -94,7 +105,10 @@ async function textReport({ output, previewMethod }: ReportOptions, drawing: Dra
 }
 
 /** `out.png  256x256  seed 1  4 steps  6.1 s (text 0.40 s, load 0.20 s, 4 x 0.90 s, decode 1.1 s)  peak memory 812 MB` */
-export function pictureSummary({ image: { width, height, seed }, path, steps, timings, ms }: Picture, memory: number): string {
+export function pictureSummary(
+  { image: { width, height, seed }, path, steps, timings, ms }: Picture,
+  memory: number,
+): string {
   const stages = [timings.text, timings.load, timings.denoise / steps, timings.decode]
   const [text, load, step, decode] = stages.map((ms) => formatSeconds(ms / 1000))
   return [

@@ -27,19 +27,29 @@ Examples:
     .action(pullModel)
 }
 
-async function pullModel(model: string, { only, json, quiet }: { only?: true; json?: true; quiet?: true }): Promise<void> {
+async function pullModel(
+  model: string,
+  { only, json, quiet }: { only?: true; json?: true; quiet?: true },
+): Promise<void> {
   const { pull, pullFile } = await import('../hub/pull.js')
   let downloaded = 0
   const { result, seconds } = await withProgress<string | ModelFiles>(
     json ?? quiet,
     (signal, onProgress) => {
-      const options = { signal, onWarning: json || quiet ? () => {} : printWarning, onProgress: (done: number, total: number) => onProgress((downloaded = done), total) }
+      const options = {
+        signal,
+        onWarning: json || quiet ? () => {} : printWarning,
+        onProgress: (done: number, total: number) => onProgress((downloaded = done), total),
+      }
       return only ? pullFile(model, options) : pull(model, options)
     },
     'asking the hub',
   )
   const { tokenizers = {}, ...parts } = typeof result === 'string' ? { file: result } : result
-  const places = { ...parts, ...Object.fromEntries(Object.entries(tokenizers).map(([name, path]) => [`${name} tokenizer`, path])) }
+  const places = {
+    ...parts,
+    ...Object.fromEntries(Object.entries(tokenizers).map(([name, path]) => [`${name} tokenizer`, path])),
+  }
   if (json) console.log(JSON.stringify(result))
   else if (!quiet) {
     console.log(table(Object.entries(places).map(([name, path]) => [name, path as string])))

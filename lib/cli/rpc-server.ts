@@ -41,7 +41,9 @@ async function serve({ host, port, backend, threads }: Options): Promise<void> {
   const device = chooseDevice(backend)
   if (device.startsWith('rpc:')) throw badOption('--backend', device, 'a device of this machine, see ggflux devices')
   await requireFree(host, port)
-  process.stderr.write(`serving ${device} at rpc://${host}:${port}; Ctrl-C ends it. Anyone who can reach this port can use it.\n`)
+  process.stderr.write(
+    `serving ${device} at rpc://${host}:${port}; Ctrl-C ends it. Anyone who can reach this port can use it.\n`,
+  )
   nativeServeRpc(`${host}:${port}`, device, threads ?? availableParallelism())
 }
 
@@ -51,7 +53,12 @@ async function requireFree(host: string, port: number): Promise<void> {
   const probe = createServer()
   await new Promise<void>((resolve, reject) => {
     probe.once('error', ({ message }) => {
-      reject(new FluxError('FLUX_DEVICE', `cannot listen at ${host}:${port} (${message}); choose another --port, or a --host of this machine`))
+      reject(
+        new FluxError(
+          'FLUX_DEVICE',
+          `cannot listen at ${host}:${port} (${message}); choose another --port, or a --host of this machine`,
+        ),
+      )
     })
     probe.listen(port, host, () => probe.close(() => resolve()))
   })

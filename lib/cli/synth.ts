@@ -37,7 +37,9 @@ export function synthCommand(program: Command): void {
     .option('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
     .option('--seed <n>', 'the same seed gives the same file (default: 0)', parseNumber)
     .addOption(
-      new Option('--set <field=value>', "change the network's configuration; may be repeated").argParser(collectField).default([], 'none'),
+      new Option('--set <field=value>', "change the network's configuration; may be repeated")
+        .argParser(collectField)
+        .default([], 'none'),
     )
     .option('--list', 'list the networks and their sizes')
     .option('--quiet', 'print nothing but errors')
@@ -56,7 +58,8 @@ Examples:
 async function synth(options: Options): Promise<void> {
   const { arch, model, type, output, list } = options
   if (list) return listArchitectures()
-  if (!arch && !model) throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list tells which networks there are')
+  if (!arch && !model)
+    throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list tells which networks there are')
   if (!output) throw new FluxError('FLUX_BAD_OPTION', '-o is missing: give the name of the file to write')
   if (!model) return synthFile({ ...options, arch: arch!, output })
   await mkdir(output, { recursive: true })
@@ -65,7 +68,14 @@ async function synth(options: Options): Promise<void> {
   }
 }
 
-async function synthFile({ arch, type, output, seed, set, quiet }: Options & { arch: string; output: string }): Promise<void> {
+async function synthFile({
+  arch,
+  type,
+  output,
+  seed,
+  set,
+  quiet,
+}: Options & { arch: string; output: string }): Promise<void> {
   await checkTarget(output)
   const { synthesize } = await import('../tools/synth/synth.js')
   const { nativeQuantize } = await import('../native/addon.js')
@@ -82,7 +92,8 @@ async function synthFile({ arch, type, output, seed, set, quiet }: Options & { a
     }),
   )
   const { path, parameters, size } = result
-  if (!quiet) console.log(`${path}  ${formatCount(parameters)} parameters  ${formatBytes(size)}  ${formatSeconds(seconds)}`)
+  if (!quiet)
+    console.log(`${path}  ${formatCount(parameters)} parameters  ${formatBytes(size)}  ${formatSeconds(seconds)}`)
 }
 
 async function listArchitectures(): Promise<void> {
@@ -93,7 +104,9 @@ async function listArchitectures(): Promise<void> {
   const rows = Object.entries(ARCHITECTURES).map(([name, architecture]) => {
     const layout = layoutOf(architecture)
     const parameters = layout.reduce((sum, { shape }) => sum + elementCount(shape), 0)
-    const bytes = LISTED_TYPES.map((type) => layout.reduce((sum, tensor) => sum + tensorBytes(storedType(tensor, type), tensor.shape), 0))
+    const bytes = LISTED_TYPES.map((type) =>
+      layout.reduce((sum, tensor) => sum + tensorBytes(storedType(tensor, type), tensor.shape), 0),
+    )
     return [name, formatCount(parameters), ...bytes.map(formatBytes)]
   })
   console.log(table([['NAME', 'PARAMETERS', ...LISTED_TYPES], ...rows], [1, 2, 3, 4]))
@@ -102,7 +115,8 @@ async function listArchitectures(): Promise<void> {
 /** `depth=2`, `chMult=1,2,4,4`, `guidanceEmbed=false` */
 function collectField(text: string, fields: Options['set']): Options['set'] {
   const [, field, value] = /^([^=]+)=(.+)$/s.exec(text) ?? []
-  if (!field || !value) throw new FluxError('FLUX_BAD_OPTION', `--set is '${text}': give a field and its value, such as depth=2`)
+  if (!field || !value)
+    throw new FluxError('FLUX_BAD_OPTION', `--set is '${text}': give a field and its value, such as depth=2`)
   const parts = value.split(',').map(fieldValue)
   return [...fields, [field, parts.length > 1 ? parts : parts[0]]]
 }

@@ -146,7 +146,12 @@ export class TerminalPicture {
     this.#drawPng(await encodeImage(data, width, height), cells)
   }
 
-  async finish({ image, format, width, height }: Pick<ImageEvent, 'image' | 'format' | 'width' | 'height'>): Promise<void> {
+  async finish({
+    image,
+    format,
+    width,
+    height,
+  }: Pick<ImageEvent, 'image' | 'format' | 'width' | 'height'>): Promise<void> {
     const cells = this.#reserve(width, height)
     // the other formats were made by sharp, so it is there
     const png = format === 'png' ? image : await (await import('sharp')).default(image).png().toBuffer()

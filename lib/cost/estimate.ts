@@ -48,9 +48,13 @@ export class Estimator {
   async estimate(picture: Picture): Promise<Estimate> {
     const operations = this.#operations(picture)
     const rounded = this.#rounded()
-    const [text, step, decode] = await Promise.all((['text', 'step', 'decode'] as const).map((work) => this.#speed.foretell(work, operations[work], rounded[work])))
+    const [text, step, decode] = await Promise.all(
+      (['text', 'step', 'decode'] as const).map((work) => this.#speed.foretell(work, operations[work], rounded[work])),
+    )
     const known = text !== undefined && step !== undefined && decode !== undefined
-    const seconds = known ? { text, step, decode, total: text + (picture.sigmas.length - 1) * step + decode } : undefined
+    const seconds = known
+      ? { text, step, decode, total: text + (picture.sigmas.length - 1) * step + decode }
+      : undefined
     const sum = ({ products, attention }: Operations) => products + attention
     return {
       operations: { text: sum(operations.text), step: sum(operations.step), decode: sum(operations.decode) },
@@ -72,7 +76,8 @@ export class Estimator {
   /** Where factors are rounded to bfloat16, if the processor multiplies that: beside weights that are no finer, or where that is asked for. */
   #rounded(): Record<Work, boolean> {
     const { precision = 'auto' } = this.#device
-    const coarse = (network: NetworkFile<unknown>): boolean => precision === 'bf16' || (precision === 'auto' && isCoarse(network))
+    const coarse = (network: NetworkFile<unknown>): boolean =>
+      precision === 'bf16' || (precision === 'auto' && isCoarse(network))
     return { text: coarse(this.#model.t5), step: coarse(this.#model.transformer), decode: precision === 'bf16' }
   }
 

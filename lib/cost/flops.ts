@@ -28,12 +28,18 @@ export function transformerOperations(config: FluxConfig, imageTokens: number, t
 
 export function t5Operations(config: T5Config, tokens: number): Operations {
   const { numLayers, numHeads, dKv } = config
-  return { products: products(t5Layout(config), () => tokens), attention: numLayers * attention(tokens, numHeads * dKv) }
+  return {
+    products: products(t5Layout(config), () => tokens),
+    attention: numLayers * attention(tokens, numHeads * dKv),
+  }
 }
 
 export function clipOperations(config: ClipConfig): Operations {
   const { numLayers, hiddenSize, maxPositions } = config
-  return { products: products(clipLayout(config), () => maxPositions), attention: numLayers * attention(maxPositions, hiddenSize) }
+  return {
+    products: products(clipLayout(config), () => maxPositions),
+    attention: numLayers * attention(maxPositions, hiddenSize),
+  }
 }
 
 /** @param pixels of the latent: (width / 8) (height / 8) at 8-fold reduction */

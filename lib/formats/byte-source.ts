@@ -55,7 +55,8 @@ export async function withSource<T>(input: string | Source, use: (source: Source
 async function fileSource(path: string, handle: FileHandle): Promise<Source> {
   const stat = await handle.stat()
   if (stat.isDirectory()) throw new FluxError('FLUX_BAD_FILE', `${path}: ${OPEN_ERRORS.EISDIR![1]}`)
-  if (!stat.isFile()) throw new FluxError('FLUX_BAD_FILE', `${path}: this is no regular file (a device or a pipe). Give a model file`)
+  if (!stat.isFile())
+    throw new FluxError('FLUX_BAD_FILE', `${path}: this is no regular file (a device or a pipe). Give a model file`)
   return {
     path,
     size: stat.size,

@@ -39,8 +39,13 @@ export class Cursor {
     if (this.#piece.length - this.#position >= length) return
     const { offset, remaining } = this
     if (length > remaining) {
-      const end = this.limit < this.source.size ? `the ${this.limit} bytes that a header may have` : `the file's end at byte ${this.limit}`
-      this.fail(`${what} at byte ${offset} needs ${length} bytes and passes ${end}. The file is damaged or incomplete: download it again`)
+      const end =
+        this.limit < this.source.size
+          ? `the ${this.limit} bytes that a header may have`
+          : `the file's end at byte ${this.limit}`
+      this.fail(
+        `${what} at byte ${offset} needs ${length} bytes and passes ${end}. The file is damaged or incomplete: download it again`,
+      )
     }
     this.#piece = await this.source.read(offset, Math.min(Math.max(length, PIECE), remaining))
     this.#pieceOffset = offset

@@ -38,6 +38,13 @@ export function toBFloat16(values: Float32Array): Uint16Array {
 /** The number that a pattern stands for. */
 export function fromFloat16(bits: number): number {
   const [exponent, mantissa] = [(bits >> 10) & 31, bits & 1023]
-  const size = exponent === 0 ? mantissa * 2 ** -24 : exponent === 31 ? (mantissa ? NaN : Infinity) : (1 + mantissa / 1024) * 2 ** (exponent - 15)
+  const size =
+    exponent === 0
+      ? mantissa * 2 ** -24
+      : exponent === 31
+        ? mantissa
+          ? NaN
+          : Infinity
+        : (1 + mantissa / 1024) * 2 ** (exponent - 15)
   return bits >> 15 ? -size : size
 }

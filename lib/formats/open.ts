@@ -26,7 +26,10 @@ const NOT_MODELS: [begin: RegExp, what: string][] = [
   [/^(lmgg|fmgg|tjgg|algg)/, 'this is a ggml file of the time before GGUF. Use a GGUF version of the model'],
   [/^FUGG/, 'this GGUF file is big-endian. Use a little-endian version of the file'],
   [/^\x1f\x8b/, 'this is a gzip archive. Unpack it first'],
-  [/^\s*\{/, 'this is a JSON text (a configuration or an index?), not a model. Give the .safetensors or .gguf file itself'],
+  [
+    /^\s*\{/,
+    'this is a JSON text (a configuration or an index?), not a model. Give the .safetensors or .gguf file itself',
+  ],
 ]
 
 /**
@@ -53,6 +56,8 @@ function openOne(input: string | Source): Promise<ModelFile> {
     const known = NOT_MODELS.find(([begin]) => begin.test(head))
     if (known) refuse(known[1])
     const begin = Buffer.from(head.slice(0, 8), 'latin1').toString('hex')
-    return refuse(`neither a GGUF nor a safetensors file (${size} bytes, beginning with ${begin}). Give a .gguf or .safetensors model`)
+    return refuse(
+      `neither a GGUF nor a safetensors file (${size} bytes, beginning with ${begin}). Give a .gguf or .safetensors model`,
+    )
   })
 }

@@ -15,7 +15,11 @@ export async function readScalars(path: string, tensors: readonly TensorInfo[]):
   await withSource(path, async (source) => {
     for (const tensor of tensors) {
       const { name, shape, offset, byteLength } = tensor
-      if (elementCount(shape) !== 1) throw new FluxError('FLUX_BAD_FILE', `${path}: tensor ${name} has shape [${shape.join(', ')}]; one number is expected`)
+      if (elementCount(shape) !== 1)
+        throw new FluxError(
+          'FLUX_BAD_FILE',
+          `${path}: tensor ${name} has shape [${shape.join(', ')}]; one number is expected`,
+        )
       values.set(name, numberOf(path, tensor, await source.read(offset, byteLength)))
     }
   })
@@ -29,5 +33,8 @@ function numberOf(path: string, { name, type }: TensorInfo, bytes: Buffer): numb
   if (type === 'F16') return fromFloat16(bytes.readUInt16LE())
   if (type === 'I32') return bytes.readInt32LE()
   if (type === 'I64') return Number(bytes.readBigInt64LE())
-  throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; a single number may be F32, F16, BF16, F64, I32 or I64`)
+  throw new FluxError(
+    'FLUX_UNSUPPORTED',
+    `${path}: tensor ${name} has type ${type}; a single number may be F32, F16, BF16, F64, I32 or I64`,
+  )
 }

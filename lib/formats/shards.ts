@@ -25,7 +25,8 @@ export async function partsOf(path: string): Promise<string[] | undefined> {
   const [suffix, , digits, extension] = PART.exec(path) ?? []
   if (suffix === undefined) return undefined
   const count = Number(digits)
-  if (count < 1 || count > MAX_PARTS) throw new FluxError('FLUX_BAD_FILE', `${path}: its name tells of ${count} parts; 1 to ${MAX_PARTS} are read`)
+  if (count < 1 || count > MAX_PARTS)
+    throw new FluxError('FLUX_BAD_FILE', `${path}: its name tells of ${count} parts; 1 to ${MAX_PARTS} are read`)
   const stem = path.slice(0, -suffix.length)
   return Array.from({ length: count }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${digits}${extension}`)
 }
@@ -33,20 +34,26 @@ export async function partsOf(path: string): Promise<string[] | undefined> {
 /** `{ "weight_map": { "tensor's name": "file beside the index" } }` */
 async function indexed(path: string): Promise<string[]> {
   const fail = (message: string): never => {
-    throw new FluxError('FLUX_BAD_FILE', `${path}: ${message}. Download the index again, or give one of the model's files`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${path}: ${message}. Download the index again, or give one of the model's files`,
+    )
   }
   const names = new Set<unknown>(Object.values(weightMap(await readIndex(path), fail)))
-  if (names.size === 0 || names.size > MAX_PARTS) fail(`the index names ${names.size} files; 1 to ${MAX_PARTS} are read`)
+  if (names.size === 0 || names.size > MAX_PARTS)
+    fail(`the index names ${names.size} files; 1 to ${MAX_PARTS} are read`)
   return [...names].map((name) => {
     // nothing outside of the index's own folder
-    if (typeof name !== 'string' || !/^[^/\\:]+\.safetensors$/i.test(name)) return fail('the index names something that is no .safetensors file beside it')
+    if (typeof name !== 'string' || !/^[^/\\:]+\.safetensors$/i.test(name))
+      return fail('the index names something that is no .safetensors file beside it')
     return join(dirname(path), name)
   })
 }
 
 function readIndex(path: string): Promise<string> {
   return withSource(path, async ({ size, read }) => {
-    if (size > MAX_INDEX) throw new FluxError('FLUX_BAD_FILE', `${path}: the index has ${size} bytes; at most ${MAX_INDEX} are read`)
+    if (size > MAX_INDEX)
+      throw new FluxError('FLUX_BAD_FILE', `${path}: the index has ${size} bytes; at most ${MAX_INDEX} are read`)
     return (await read(0, size)).toString('utf8')
   })
 }
@@ -67,10 +74,19 @@ export function joinParts(path: string, parts: ModelFile[]): ModelFile {
   const tensors = new Map<string, TensorInfo>()
   for (const [file, part] of parts.entries()) {
     for (const [name, tensor] of part.tensors) {
-      if (tensors.has(name)) throw new FluxError('FLUX_BAD_FILE', `${path}: tensor ${name} is in two of its parts. Download them again`)
+      if (tensors.has(name))
+        throw new FluxError('FLUX_BAD_FILE', `${path}: tensor ${name} is in two of its parts. Download them again`)
       tensors.set(name, { ...tensor, file })
     }
   }
   const size = parts.reduce((sum, part) => sum + part.size, 0)
-  return { path, parts: parts.map((part) => part.path), format: first.format, size, read: parts.flatMap(({ read = [] }) => read), metadata: first.metadata, tensors }
+  return {
+    path,
+    parts: parts.map((part) => part.path),
+    format: first.format,
+    size,
+    read: parts.flatMap(({ read = [] }) => read),
+    metadata: first.metadata,
+    tensors,
+  }
 }

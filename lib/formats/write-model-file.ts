@@ -37,7 +37,8 @@ export async function writeModelFile(
   onProgress?: (done: number, total: number) => void,
 ): Promise<number> {
   const makeHeader = HEADERS[extname(path).toLowerCase()]
-  if (!makeHeader) throw new FluxError('FLUX_BAD_OPTION', `${path}: the suffix has to be ${Object.keys(HEADERS).join(' or ')}`)
+  if (!makeHeader)
+    throw new FluxError('FLUX_BAD_OPTION', `${path}: the suffix has to be ${Object.keys(HEADERS).join(' or ')}`)
   checkTensors(tensors)
   const { header, alignment } = makeHeader(tensors, metadata)
   const total = tensors.reduce((sum, { type, shape }) => sum + tensorBytes(type, shape), 0)
@@ -119,10 +120,13 @@ async function removeAbandoned(path: string, own: string): Promise<void> {
   const folder = dirname(resolve(path))
   const [before, after] = [`${basename(path)}.`, '.partial']
   const names = await readdir(folder).catch(() => [])
-  const partials = names.filter((name) => name.startsWith(before) && name.endsWith(after) && UUID.test(name.slice(before.length, -after.length)))
+  const partials = names.filter(
+    (name) => name.startsWith(before) && name.endsWith(after) && UUID.test(name.slice(before.length, -after.length)),
+  )
   // a file system without locks shows even our own file as free
   if (partials.length < 2 || !(await inUse(own))) return
-  for (const name of partials) if (!(await inUse(join(folder, name)))) await rm(join(folder, name), { force: true }).catch(() => {})
+  for (const name of partials)
+    if (!(await inUse(join(folder, name)))) await rm(join(folder, name), { force: true }).catch(() => {})
 }
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
@@ -133,7 +137,11 @@ async function checkSpace(path: string, bytes: number): Promise<void> {
   if (!disk || disk.blocks === 0) return
   const free = disk.bavail * disk.bsize
   const mb = (count: number) => `${Math.ceil(count / 1e6)} MB`
-  if (bytes > free) throw new FluxError('FLUX_BAD_FILE', `${path} cannot be written: it takes ${mb(bytes)}, and the disk has ${mb(free)} left; make room or give another path`)
+  if (bytes > free)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${path} cannot be written: it takes ${mb(bytes)}, and the disk has ${mb(free)} left; make room or give another path`,
+    )
 }
 
 function checkTensors(tensors: TensorSource[]): void {
@@ -141,8 +149,12 @@ function checkTensors(tensors: TensorSource[]): void {
   for (const { name, type, shape } of tensors) {
     if (names.has(name)) throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)} is given twice`)
     names.add(name)
-    if (shape.every((dimension) => Number.isSafeInteger(dimension) && dimension > 0) && tensorBytes(type, shape) > 0) continue
-    throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: shape [${shape.join(', ')}] does not go with type ${type}`)
+    if (shape.every((dimension) => Number.isSafeInteger(dimension) && dimension > 0) && tensorBytes(type, shape) > 0)
+      continue
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `tensor ${quoted(name)}: shape [${shape.join(', ')}] does not go with type ${type}`,
+    )
   }
 }
 
@@ -163,5 +175,5 @@ async function* pieces({ name, data }: TensorSource, length: number): AsyncGener
 
 /** `FileHandle.write` may write less than it is given. */
 export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let written = 0; written < bytes.length;) written += (await handle.write(bytes, written)).bytesWritten
+  for (let written = 0; written < bytes.length; ) written += (await handle.write(bytes, written)).bytesWritten
 }

@@ -8,7 +8,16 @@ import { openModelFile } from '../formats/open.js'
 import { isLocked } from '../native/file-lock.js'
 import { presetReference } from './presets.js'
 import { parseReference } from './reference.js'
-import { filesBelow, lockPath, merged, notedCommit, repositoryFolder, snapshotPath, snapshotsIn, type Repository } from './repository.js'
+import {
+  filesBelow,
+  lockPath,
+  merged,
+  notedCommit,
+  repositoryFolder,
+  snapshotPath,
+  snapshotsIn,
+  type Repository,
+} from './repository.js'
 import { selectModel } from './select.js'
 import { hubSettings, type HubOptions } from './settings.js'
 
@@ -51,7 +60,15 @@ export async function cachedModels(options: Pick<HubOptions, 'cacheDir'> = {}): 
         const file = opened && describeFile(opened)
         if (!file || file.role === 'unknown') continue
         const { role, architecture, size } = file
-        models.push({ reference: `hf:${name}${at}:${path}`, revisions, commit, path: file.path, size, role, architecture })
+        models.push({
+          reference: `hf:${name}${at}:${path}`,
+          revisions,
+          commit,
+          path: file.path,
+          size,
+          role,
+          architecture,
+        })
       }
     }
   }
@@ -71,7 +88,10 @@ export async function removeCached(text: string, options: Pick<HubOptions, 'cach
 }
 
 /** {@link removeCached}, with the references of what was removed. */
-export async function removeFromCache(text: string, options: Pick<HubOptions, 'cacheDir'> = {}): Promise<{ bytes: number; removed: string[] }> {
+export async function removeFromCache(
+  text: string,
+  options: Pick<HubOptions, 'cacheDir'> = {},
+): Promise<{ bytes: number; removed: string[] }> {
   const { cacheDir } = await hubSettings(options)
   const preset = presetReference(text)
   const reference = parseReference(preset ?? text)
@@ -84,7 +104,12 @@ export async function removeFromCache(text: string, options: Pick<HubOptions, 'c
   const blobs = join(folder, 'blobs')
   const partial = (await readdir(blobs).catch(() => [])).filter((name) => name.endsWith('.incomplete'))
   const isWhole = preset === undefined && !isPinned && which === undefined
-  const isThere = isWhole ? await stat(folder).then(() => true, () => false) : found.length > 0
+  const isThere = isWhole
+    ? await stat(folder).then(
+        () => true,
+        () => false,
+      )
+    : found.length > 0
   if (!isThere) {
     throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. \`ggflux list\` tells what is`)
   }
@@ -102,7 +127,9 @@ export async function removeFromCache(text: string, options: Pick<HubOptions, 'c
   const [listing] = merged(found) as [Repository]
   // a revision that is named without a file is all of it
   const files = preset === undefined && which === undefined ? listing.files : selectModel(listing)
-  const paths = files.flatMap(({ path, commits = [] }) => commits.map((commit) => snapshotPath({ folder, commit }, path)))
+  const paths = files.flatMap(({ path, commits = [] }) =>
+    commits.map((commit) => snapshotPath({ folder, commit }, path)),
+  )
   const blobsOf = await identities(paths)
   for (const path of paths) await rm(path)
   await removeBlobs(folder, blobsOf)
@@ -113,7 +140,9 @@ export async function removeFromCache(text: string, options: Pick<HubOptions, 'c
 /** Removes those of some bytes that no snapshot has a link to any more. Other bytes stay: another program may be about to link them. */
 async function removeBlobs(folder: string, candidates: Set<string>): Promise<void> {
   const snapshots = await snapshotsIn(folder)
-  const linked = await identities(snapshots.flatMap(({ commit, files }) => files.map(({ path }) => snapshotPath({ folder, commit }, path))))
+  const linked = await identities(
+    snapshots.flatMap(({ commit, files }) => files.map(({ path }) => snapshotPath({ folder, commit }, path))),
+  )
   const blobs = join(folder, 'blobs')
   for (const name of await readdir(blobs).catch(() => [])) {
     const [identity] = await identities([join(blobs, name)])
@@ -123,7 +152,14 @@ async function removeBlobs(folder: string, candidates: Set<string>): Promise<voi
 
 /** What tells files apart, whether their names are links of one kind or the other. */
 async function identities(paths: string[]): Promise<Set<string>> {
-  const found = await Promise.all(paths.map((path) => stat(path, { bigint: true }).then(({ dev, ino }) => `${dev} ${ino}`, () => undefined)))
+  const found = await Promise.all(
+    paths.map((path) =>
+      stat(path, { bigint: true }).then(
+        ({ dev, ino }) => `${dev} ${ino}`,
+        () => undefined,
+      ),
+    ),
+  )
   return new Set(found.filter((identity) => identity !== undefined))
 }
 
@@ -135,6 +171,13 @@ async function revisionsOf({ folder, commit }: Pick<Repository, 'folder' | 'comm
 
 async function bytesIn(folder: string): Promise<number> {
   const names = await readdir(folder).catch(() => [])
-  const sizes = await Promise.all(names.map((name) => stat(join(folder, name)).then(({ size }) => size, () => 0)))
+  const sizes = await Promise.all(
+    names.map((name) =>
+      stat(join(folder, name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
+  )
   return sizes.reduce((sum, size) => sum + size, 0)
 }

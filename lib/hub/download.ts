@@ -5,7 +5,15 @@ import { dirname, join, relative } from 'node:path'
 import { FluxError } from '../errors.js'
 import { writeAll } from '../formats/write-model-file.js'
 import { withFileLock } from '../native/file-lock.js'
-import { cacheError, isFileError, lockPath, partialPath, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
+import {
+  cacheError,
+  isFileError,
+  lockPath,
+  partialPath,
+  snapshotPath,
+  type Repository,
+  type RepositoryFile,
+} from './repository.js'
 import { hubFetch, pause, type Requests } from './requests.js'
 
 /** Cut connections in a row, without a byte between them, after which a download is given up. */
@@ -19,14 +27,20 @@ const MOST_CUTS = 5
  * @returns the file's path in the snapshot
  * @throws {FluxError} FLUX_DOWNLOAD, FLUX_NOT_FOUND
  */
-export async function download(repository: Repository, file: RepositoryFile, requests: Requests, onBytes: (bytes: number) => void): Promise<string> {
+export async function download(
+  repository: Repository,
+  file: RepositoryFile,
+  requests: Requests,
+  onBytes: (bytes: number) => void,
+): Promise<string> {
   const path = snapshotPath(repository, file.path)
   if (await isThere(path, file)) {
     onBytes(file.size)
     return path
   }
   const { hash } = file
-  if (hash === undefined) throw new FluxError('FLUX_NOT_FOUND', `${repository.reference.text}: ${file.path} is not in the cache`)
+  if (hash === undefined)
+    throw new FluxError('FLUX_NOT_FOUND', `${repository.reference.text}: ${file.path} is not in the cache`)
   const blob = join(repository.folder, 'blobs', hash)
   try {
     await mkdir(dirname(blob), { recursive: true })
@@ -63,7 +77,13 @@ export async function linkTo({ folder }: Repository, blob: string, path: string)
 type Wanted = RepositoryFile & { hash: string }
 
 /** Brings a partial file to its full length and checks its hash; what is there already is kept. */
-async function fill(partial: string, repository: Repository, file: Wanted, requests: Requests, onBytes: (bytes: number) => void): Promise<void> {
+async function fill(
+  partial: string,
+  repository: Repository,
+  file: Wanted,
+  requests: Requests,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
   const what = `${repository.reference.text} (${file.path})`
   const fail = (message: string, cause?: unknown): never => {
     throw new FluxError('FLUX_DOWNLOAD', `${what}: ${message}`, { cause })
@@ -87,12 +107,15 @@ async function fill(partial: string, repository: Repository, file: Wanted, reque
   try {
     for await (const bytes of createReadStream(partial)) took(bytes as Buffer)
     await checkSpace(dirname(partial), file.size - there, fail)
-    for (let cuts = 0; there < file.size;) {
+    for (let cuts = 0; there < file.size; ) {
       const before = there
       try {
         for await (const bytes of bodyFrom(there, repository, file, requests, what)) {
-          if (there + bytes.length > file.size) fail(`the server sends more than the ${file.size} bytes that it promised. Try again`)
-          await writeAll(handle, bytes).catch((cause: Error) => fail(`it cannot be written to ${partial} (${cause.message}). Make room, and try again`, cause))
+          if (there + bytes.length > file.size)
+            fail(`the server sends more than the ${file.size} bytes that it promised. Try again`)
+          await writeAll(handle, bytes).catch((cause: Error) =>
+            fail(`it cannot be written to ${partial} (${cause.message}). Make room, and try again`, cause),
+          )
           took(bytes)
         }
         if (there === before) throw new Error('it ended at once')
@@ -101,7 +124,8 @@ async function fill(partial: string, repository: Repository, file: Wanted, reque
         // what the caller's own function throws is no cut connection
         if (error instanceof FluxError || thrown) throw error
         cuts = there > before ? 1 : cuts + 1
-        if (cuts > MOST_CUTS) fail(`the connection was cut ${cuts} times (${String(error)}). Try again: it goes on where it stopped`, error)
+        if (cuts > MOST_CUTS)
+          fail(`the connection was cut ${cuts} times (${String(error)}). Try again: it goes on where it stopped`, error)
         await pause(requests, cuts - 1)
       }
     }
@@ -116,16 +140,31 @@ async function fill(partial: string, repository: Repository, file: Wanted, reque
 }
 
 /** The file's bytes from an offset on. */
-async function* bodyFrom(offset: number, repository: Repository, file: Wanted, requests: Requests, what: string): AsyncGenerator<Uint8Array> {
+async function* bodyFrom(
+  offset: number,
+  repository: Repository,
+  file: Wanted,
+  requests: Requests,
+  what: string,
+): AsyncGenerator<Uint8Array> {
   const { downloadFile } = await import('@huggingface/hub')
   const { reference, commit } = repository
   let failure: unknown
   const fetch: typeof globalThis.fetch = (...request) =>
-    hubFetch(requests, what)(...request).catch((error: unknown) => {
+    hubFetch(
+      requests,
+      what,
+    )(...request).catch((error: unknown) => {
       failure = error
       throw error
     })
-  const blob = await downloadFile({ repo: reference.repository, path: file.path, revision: commit, hubUrl: requests.settings.endpoint, fetch })
+  const blob = await downloadFile({
+    repo: reference.repository,
+    path: file.path,
+    revision: commit,
+    hubUrl: requests.settings.endpoint,
+    fetch,
+  })
   if (blob?.size !== file.size) {
     const has = blob ? `has ${blob.size} bytes of it, not the ${file.size} that it listed` : 'has it no longer'
     throw new FluxError('FLUX_DOWNLOAD', `${what}: the hub ${has}. Try again`)
@@ -146,9 +185,15 @@ function startHash({ hash, size }: Wanted): Hash {
 async function checkSpace(folder: string, bytes: number, fail: (message: string) => never): Promise<void> {
   const { bavail, bsize } = await statfs(folder)
   const gb = (count: number) => `${(count / 1e9).toFixed(1)} GB`
-  if (bytes > bavail * bsize) fail(`${gb(bytes)} are needed, and ${folder} has ${gb(bavail * bsize)} left. Make room, or set HF_HUB_CACHE to another disk`)
+  if (bytes > bavail * bsize)
+    fail(
+      `${gb(bytes)} are needed, and ${folder} has ${gb(bavail * bsize)} left. Make room, or set HF_HUB_CACHE to another disk`,
+    )
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {
-  return stat(path).then(({ size }) => size, () => undefined)
+  return stat(path).then(
+    ({ size }) => size,
+    () => undefined,
+  )
 }

@@ -35,7 +35,9 @@ const DIFFUSERS = { transformer: 'transformer', t5: 'text_encoder_2', clip: 'tex
 export function isOnHub(source: string | ModelFiles): boolean {
   if (typeof source === 'string') return isReference(source) || presetReference(source) !== undefined
   const { tokenizers = {}, ...parts } = source
-  return [...Object.values(parts), ...Object.values(tokenizers)].some((path) => typeof path === 'string' && isReference(path))
+  return [...Object.values(parts), ...Object.values(tokenizers)].some(
+    (path) => typeof path === 'string' && isReference(path),
+  )
 }
 
 /**
@@ -49,8 +51,11 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
   if (typeof source === 'string') {
     const text = presetReference(source) ?? source
     const { which } = parseReference(text)
-    const isDiffusers = ({ files }: Repository) => which === undefined && files.some(({ path }) => path.startsWith(`${DIFFUSERS.transformer}/`))
-    const found = await find(text, (repository) => (isDiffusers(repository) ? diffusersPlan(repository, where) : modelIn(repository)))
+    const isDiffusers = ({ files }: Repository) =>
+      which === undefined && files.some(({ path }) => path.startsWith(`${DIFFUSERS.transformer}/`))
+    const found = await find(text, (repository) =>
+      isDiffusers(repository) ? diffusersPlan(repository, where) : modelIn(repository),
+    )
     if ('parts' in found) return found
     source = { transformer: text, t5: COMPANIONS.t5, clip: COMPANIONS.clip, vae: COMPANIONS.vae }
   }
@@ -60,11 +65,17 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
     return find(path, files).catch((error: unknown) => noted(error, problems))
   }
   const model = (path: string | undefined) => choose(path, modelIn)
-  const parts = { transformer: await model(source.transformer), t5: await model(source.t5), clip: await model(source.clip), vae: await model(source.vae) }
+  const parts = {
+    transformer: await model(source.transformer),
+    t5: await model(source.t5),
+    clip: await model(source.clip),
+    vae: await model(source.vae),
+  }
   const previewDecoder = await model(source.previewDecoder)
   const { tokenizers = {} } = source
   // a T5 encoder in GGUF carries its tokenizer; with files of this machine, theirs are looked for
-  const t5Companion = typeof parts.t5 === 'object' && !/\.gguf$/i.test(parts.t5.files[0]!.path) ? COMPANIONS.t5Tokenizer : undefined
+  const t5Companion =
+    typeof parts.t5 === 'object' && !/\.gguf$/i.test(parts.t5.files[0]!.path) ? COMPANIONS.t5Tokenizer : undefined
   const clipCompanion = typeof parts.clip === 'object' ? COMPANIONS.clipTokenizer : undefined
   const t5 = await choose(tokenizers.t5 ?? t5Companion, t5TokenizerIn)
   const clip = await choose(tokenizers.clip ?? clipCompanion, clipTokenizerIn)
@@ -77,7 +88,10 @@ function noted(error: unknown, problems: FluxError[]): undefined {
 }
 
 export function notOnHub(text: string): FluxError {
-  return new FluxError('FLUX_BAD_OPTION', `'${text}' names nothing on the hub: give ${Object.keys(PRESETS).join(', ')}, or hf:owner/name:file`)
+  return new FluxError(
+    'FLUX_BAD_OPTION',
+    `'${text}' names nothing on the hub: give ${Object.keys(PRESETS).join(', ')}, or hf:owner/name:file`,
+  )
 }
 
 /** One file on the hub, with its other parts where it is split. */
@@ -118,18 +132,26 @@ function diffusersPlan(repository: Repository, where: Where): Plan {
       return noted(error, problems)
     }
   }
-  const inFolder = (folder: string) => choose(() => {
-    const files = repository.files.filter(({ path }) => path.startsWith(`${folder}/`))
-    // smaller copies beside the model are called variants
-    const usual = files.filter(({ path }) => !/\.(fp16|bf16|fp8)[.-]/i.test(path))
-    const index = usual.find(({ path }) => path.endsWith('.safetensors.index.json'))
-    const reference = { ...repository.reference, text: `${repository.reference.text} (${folder}/)`, ...(index ? { which: index.path } : {}) }
-    return inOneSnapshot({ repository, files: selectModel({ ...repository, reference, files: usual }) })
-  })
+  const inFolder = (folder: string) =>
+    choose(() => {
+      const files = repository.files.filter(({ path }) => path.startsWith(`${folder}/`))
+      // smaller copies beside the model are called variants
+      const usual = files.filter(({ path }) => !/\.(fp16|bf16|fp8)[.-]/i.test(path))
+      const index = usual.find(({ path }) => path.endsWith('.safetensors.index.json'))
+      const reference = {
+        ...repository.reference,
+        text: `${repository.reference.text} (${folder}/)`,
+        ...(index ? { which: index.path } : {}),
+      }
+      return inOneSnapshot({ repository, files: selectModel({ ...repository, reference, files: usual }) })
+    })
   const { transformer, t5, clip, vae } = DIFFUSERS
   return {
     parts: defined({ transformer: inFolder(transformer), t5: inFolder(t5), clip: inFolder(clip), vae: inFolder(vae) }),
-    tokenizers: defined({ t5: choose(() => t5TokenizerIn(repository)), clip: choose(() => clipTokenizerIn(repository)) }),
+    tokenizers: defined({
+      t5: choose(() => t5TokenizerIn(repository)),
+      clip: choose(() => clipTokenizerIn(repository)),
+    }),
     problems,
   }
 }
@@ -138,13 +160,20 @@ function diffusersPlan(repository: Repository, where: Where): Plan {
  * Chooses files in the repository that a reference names; in the cache, in the first listing that has them. A repository is listed once,
  * however many files are taken from it.
  */
-function finder(where: Where, requests: Requests): <T>(text: string, choose: (repository: Repository) => T) => Promise<T> {
+function finder(
+  where: Where,
+  requests: Requests,
+): <T>(text: string, choose: (repository: Repository) => T) => Promise<T> {
   const known = new Map<string, Promise<Repository[]>>()
   const warned = new Set<string>()
   return async (text, choose) => {
     const reference = parseReference(text)
     const key = `${reference.repository}@${reference.revision}`
-    const listings = known.get(key) ?? (where === 'hub' ? listRemote(reference, requests).then((one) => [one]) : listCached(reference, requests.settings.cacheDir, where === 'any revision'))
+    const listings =
+      known.get(key) ??
+      (where === 'hub'
+        ? listRemote(reference, requests).then((one) => [one])
+        : listCached(reference, requests.settings.cacheDir, where === 'any revision'))
     known.set(key, listings)
     let failure: FluxError | undefined
     for (const repository of await listings) {

@@ -15,7 +15,14 @@ import { download, isThere, linkTo } from './download.js'
 import { isOnHub, notOnHub, planFile, planModel, type HubFiles, type Plan, type Where } from './plan.js'
 import { COMPANIONS } from './presets.js'
 import { remoteFile } from './remote-file.js'
-import { cacheError, isFileError, noteRevision, snapshotPath, type Repository, type RepositoryFile } from './repository.js'
+import {
+  cacheError,
+  isFileError,
+  noteRevision,
+  snapshotPath,
+  type Repository,
+  type RepositoryFile,
+} from './repository.js'
 import { isOffline, type Requests } from './requests.js'
 import { hubSettings, type HubOptions } from './settings.js'
 
@@ -79,7 +86,9 @@ export async function readHubModel(source: string | ModelFiles, options: PullOpt
   const requests = await requestsOf(options)
   const plan = await findModel(source, requests)
   const model = await readHeaders(plan, requests)
-  return plan.problems.length === 0 && (await isAllCached(plan)) ? { ...model, files: await take(plan, requests, options, () => undefined) } : model
+  return plan.problems.length === 0 && (await isAllCached(plan))
+    ? { ...model, files: await take(plan, requests, options, () => undefined) }
+    : model
 }
 
 /** The header of one file on the hub, read where the file is. */
@@ -122,12 +131,18 @@ function isMissing(error: unknown): boolean {
 
 async function requestsOf({ signal, onProgress, onWarning, ...hub }: PullOptions): Promise<Requests> {
   requireSignal(signal)
-  if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw badOption('onProgress', onProgress, 'a function')
   if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
   return { settings: await hubSettings(hub), signal, warn: onWarning ?? warnProcess }
 }
 
-async function take(plan: Plan, requests: Requests, options: PullOptions, check: Check = throwFirst): Promise<ModelFiles> {
+async function take(
+  plan: Plan,
+  requests: Requests,
+  options: PullOptions,
+  check: Check = throwFirst,
+): Promise<ModelFiles> {
   const { networks, problems } = await readHeaders(plan, requests)
   check(networks, problems)
   await takeAll(placesOf(plan), requests, options)
@@ -141,7 +156,10 @@ async function take(plan: Plan, requests: Requests, options: PullOptions, check:
     clip: path(parts.clip),
     vae: path(parts.vae),
     ...(previewDecoder ? { previewDecoder: path(previewDecoder) } : {}),
-    tokenizers: { ...(tokenizers.t5 ? { t5: folder(tokenizers.t5) } : {}), ...(tokenizers.clip ? { clip: folder(tokenizers.clip) } : {}) },
+    tokenizers: {
+      ...(tokenizers.t5 ? { t5: folder(tokenizers.t5) } : {}),
+      ...(tokenizers.clip ? { clip: folder(tokenizers.clip) } : {}),
+    },
   }
 }
 
@@ -155,7 +173,10 @@ async function isAllCached(plan: Plan): Promise<boolean> {
   return (await Promise.all(placesOf(plan).map(isCached))).every(Boolean)
 }
 
-async function readHeaders({ parts, tokenizers, previewDecoder, ...plan }: Plan, requests: Requests): Promise<Omit<HubModel, 'files'>> {
+async function readHeaders(
+  { parts, tokenizers, previewDecoder, ...plan }: Plan,
+  requests: Requests,
+): Promise<Omit<HubModel, 'files'>> {
   const headers = new Map<string, ModelFile>()
   const networks: Partial<Networks> = {}
   const problems = [...plan.problems]
@@ -164,7 +185,9 @@ async function readHeaders({ parts, tokenizers, previewDecoder, ...plan }: Plan,
     try {
       const file = await openHeader(place, requests)
       headers.set(file.path, file)
-      Object.assign(networks, { [part]: networkOf(part === 'previewDecoder' ? 'tiny-decoder' : KIND_OF_PART[part], file) })
+      Object.assign(networks, {
+        [part]: networkOf(part === 'previewDecoder' ? 'tiny-decoder' : KIND_OF_PART[part], file),
+      })
     } catch (error) {
       if (!(error instanceof FluxError) || error.code === 'FLUX_DOWNLOAD') throw error
       problems.push(error)
@@ -176,10 +199,13 @@ async function readHeaders({ parts, tokenizers, previewDecoder, ...plan }: Plan,
   const isAlone = networks.t5?.file.format === 'gguf' && typeof parts.t5 === 'object' && !tokenizers.t5
   if (isAlone && !networks.t5!.file.metadata.has('tokenizer.ggml.tokens')) {
     const remedy = `give its path, or ${COMPANIONS.t5Tokenizer}, as tokenizers.t5`
-    problems.push(new FluxError('FLUX_NOT_FOUND', `${networks.t5!.file.path}: the file carries no tokenizer; ${remedy}`))
+    problems.push(
+      new FluxError('FLUX_NOT_FOUND', `${networks.t5!.file.path}: the file carries no tokenizer; ${remedy}`),
+    )
   }
   const local = (place: string | HubFiles | undefined) => (typeof place === 'string' ? place : undefined)
-  const encoder = (place: string | HubFiles | undefined, tokenizer: string | HubFiles | undefined) => (typeof tokenizer === 'object' ? undefined : local(place))
+  const encoder = (place: string | HubFiles | undefined, tokenizer: string | HubFiles | undefined) =>
+    typeof tokenizer === 'object' ? undefined : local(place)
   const [t5, clip] = [encoder(parts.t5, tokenizers.t5), encoder(parts.clip, tokenizers.clip)]
   const named = defined({ t5, clip, tokenizers: defined({ t5: local(tokenizers.t5), clip: local(tokenizers.clip) }) })
   return { headers: [...headers.values()], networks, named, problems }
@@ -191,7 +217,8 @@ async function openHeader(place: string | HubFiles, requests: Requests): Promise
   const { repository, files } = place
   const models = files.filter(({ path }) => !path.endsWith('.json'))
   if (await isCached(place)) {
-    if (files.every((file) => sourcePath(repository, file) === snapshotPath(repository, file.path))) return openModelFile(firstPath(place))
+    if (files.every((file) => sourcePath(repository, file) === snapshotPath(repository, file.path)))
+      return openModelFile(firstPath(place))
     const opened = await Promise.all(models.map((file) => withSource(sourcePath(repository, file), openModelFile)))
     return joinParts(firstPath(place), opened)
   }
@@ -214,7 +241,10 @@ async function gather({ repository, files }: HubFiles, { settings: { cacheDir } 
   for (const file of files) {
     const [from, to] = [sourcePath(repository, file), snapshotPath(repository, file.path)]
     if (from === to) continue
-    const blob = await readlink(from).then((target) => resolve(dirname(from), target), () => from)
+    const blob = await readlink(from).then(
+      (target) => resolve(dirname(from), target),
+      () => from,
+    )
     await linkTo(repository, blob, to).catch((error: Error) => {
       throw isFileError(error) ? cacheError(cacheDir, error) : error
     })
@@ -228,7 +258,8 @@ async function takeAll(places: HubFiles[], requests: Requests, { onProgress }: P
     const total = places.reduce((sum, { files }) => sum + files.reduce((bytes, { size }) => bytes + size, 0), 0)
     let done = 0
     for (const { repository, files } of places) {
-      for (const file of files) await download(repository, file, requests, (bytes) => onProgress?.((done += bytes), total))
+      for (const file of files)
+        await download(repository, file, requests, (bytes) => onProgress?.((done += bytes), total))
     }
   }
   for (const { repository, files } of places) {

@@ -21,7 +21,11 @@ export function isReference(text: string): boolean {
 /** @throws {FluxError} FLUX_BAD_OPTION */
 export function parseReference(text: string): Reference {
   const [, repository, revision = 'main', which] = REFERENCE.exec(text) ?? []
-  const sound = repository !== undefined && !/(^|[/.])\.|\.\.|--/.test(repository) && isSafePath(revision) && (which === undefined || isSafePath(which))
+  const sound =
+    repository !== undefined &&
+    !/(^|[/.])\.|\.\.|--/.test(repository) &&
+    isSafePath(revision) &&
+    (which === undefined || isSafePath(which))
   if (!sound) {
     throw new FluxError(
       'FLUX_BAD_OPTION',
@@ -33,5 +37,9 @@ export function parseReference(text: string): Reference {
 
 /** A path with / between its parts that stays below the folder it is joined to, on every system. */
 export function isSafePath(path: string): boolean {
-  return path.length <= 1024 && !/[\\:\0]/.test(path) && path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+  return (
+    path.length <= 1024 &&
+    !/[\\:\0]/.test(path) &&
+    path.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+  )
 }

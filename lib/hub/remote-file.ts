@@ -7,7 +7,11 @@ import { hubFetch, type Requests } from './requests.js'
 const PIECE = 1024 * 1024
 
 /** A file on the hub that is read where it lies, piece by piece: enough for a header. */
-export function remoteFile({ reference, commit }: Repository, { path, size }: RepositoryFile, requests: Requests): Source {
+export function remoteFile(
+  { reference, commit }: Repository,
+  { path, size }: RepositoryFile,
+  requests: Requests,
+): Source {
   const name = `${reference.text} (${path})`
   const parts = [reference.repository, 'resolve', commit, ...path.split('/').map(encodeURIComponent)]
   const url = `${requests.settings.endpoint}/${parts.join('/')}`
@@ -23,7 +27,10 @@ export function remoteFile({ reference, commit }: Repository, { path, size }: Re
         piece = Buffer.from(await response.arrayBuffer())
         begin = offset
         if (piece.length !== end - offset) {
-          throw new FluxError('FLUX_DOWNLOAD', `${name}: ${piece.length} bytes came where ${end - offset} were asked for. Try again`)
+          throw new FluxError(
+            'FLUX_DOWNLOAD',
+            `${name}: ${piece.length} bytes came where ${end - offset} were asked for. Try again`,
+          )
         }
       }
       // the caller owns what it gets

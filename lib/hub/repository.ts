@@ -62,12 +62,19 @@ export async function listRemote(reference: Reference, requests: Requests): Prom
     if (++pages > MOST_PAGES) throw strange(`more than ${MOST_PAGES} pages`)
     return ask(...request)
   }
-  const strange = (what: string) => new FluxError('FLUX_DOWNLOAD', `${text}: ${hubUrl} gives ${what}. Is it a model hub?`)
+  const strange = (what: string) =>
+    new FluxError('FLUX_DOWNLOAD', `${text}: ${hubUrl} gives ${what}. Is it a model hub?`)
   try {
     const { sha: commit } = await modelInfo({ name, revision, hubUrl, fetch, additionalFields: ['sha'] })
     if (!COMMIT.test(commit)) throw strange('no commit')
     const files: RepositoryFile[] = []
-    for await (const { type, path, size, oid, lfs } of listFiles({ repo: name, revision: commit, hubUrl, fetch, recursive: true })) {
+    for await (const { type, path, size, oid, lfs } of listFiles({
+      repo: name,
+      revision: commit,
+      hubUrl,
+      fetch,
+      recursive: true,
+    })) {
       if (type !== 'file' || !isSafePath(path)) continue
       const hash = lfs?.oid ?? oid ?? ''
       if (!HASH.test(hash) || !Number.isSafeInteger(size) || size < 0) throw strange(`no hash or size of ${path}`)
@@ -78,7 +85,11 @@ export async function listRemote(reference: Reference, requests: Requests): Prom
   } catch (error) {
     requests.signal?.throwIfAborted()
     if (error instanceof FluxError) throw error
-    throw new FluxError('FLUX_DOWNLOAD', `${text}: ${hubUrl} gives no listing (${(error as Error).message}). Is it a model hub?`, { cause: error })
+    throw new FluxError(
+      'FLUX_DOWNLOAD',
+      `${text}: ${hubUrl} gives no listing (${(error as Error).message}). Is it a model hub?`,
+      { cause: error },
+    )
   }
 }
 
@@ -88,7 +99,11 @@ export function isFileError(error: unknown): error is NodeJS.ErrnoException {
 }
 
 export function cacheError(folder: string, cause: Error): FluxError {
-  return new FluxError('FLUX_DOWNLOAD', `${folder} cannot be written to (${cause.message}). Change its permissions, or set HF_HUB_CACHE to another folder`, { cause })
+  return new FluxError(
+    'FLUX_DOWNLOAD',
+    `${folder} cannot be written to (${cause.message}). Change its permissions, or set HF_HUB_CACHE to another folder`,
+    { cause },
+  )
 }
 
 /**
@@ -111,7 +126,10 @@ export function partialPath(folder: string): string {
 
 /** The commit that the cache has noted for a branch or tag. */
 export async function notedCommit(folder: string, revision: string): Promise<string | undefined> {
-  return readFile(join(folder, 'refs', ...revision.split('/')), 'utf8').then((text) => text.trim(), () => undefined)
+  return readFile(join(folder, 'refs', ...revision.split('/')), 'utf8').then(
+    (text) => text.trim(),
+    () => undefined,
+  )
 }
 
 /**
@@ -129,7 +147,10 @@ export async function listCached(reference: Reference, cacheDir: string, anyRevi
   if (noted === undefined) return merged(snapshots)
   const current = snapshots.filter(({ commit }) => commit === noted)
   if (!anyRevision || revision !== 'main') return current
-  return [...current, ...snapshots.filter(({ commit }) => commit !== noted).map((snapshot) => ({ ...snapshot, older: true as const }))]
+  return [
+    ...current,
+    ...snapshots.filter(({ commit }) => commit !== noted).map((snapshot) => ({ ...snapshot, older: true as const })),
+  ]
 }
 
 /** The snapshots of a repository that hold files, the newest first: the one to which something was added last. */
@@ -138,7 +159,14 @@ export async function snapshotsIn(folder: string): Promise<Omit<Repository, 'ref
   const snapshots = await Promise.all(
     commits.sort().map(async (commit) => {
       const files = await filesBelow(snapshotPath({ folder, commit }))
-      const times = await Promise.all(files.map(({ path }) => lstat(snapshotPath({ folder, commit }, path)).then(({ mtimeMs }) => mtimeMs, () => 0)))
+      const times = await Promise.all(
+        files.map(({ path }) =>
+          lstat(snapshotPath({ folder, commit }, path)).then(
+            ({ mtimeMs }) => mtimeMs,
+            () => 0,
+          ),
+        ),
+      )
       return { commit, files, folder, time: times.reduce((newest, time) => Math.max(newest, time), 0) }
     }),
   )
@@ -169,7 +197,8 @@ export async function filesBelow(folder: string): Promise<RepositoryFile[]> {
     const path = join(folder, entry)
     const found = await stat(path).catch(() => undefined)
     // a folder that is a link is not the cache's work
-    if (found?.isFile() && !(await lstat(dirname(path))).isSymbolicLink()) files.push({ path: entry.split(sep).join('/'), size: found.size })
+    if (found?.isFile() && !(await lstat(dirname(path))).isSymbolicLink())
+      files.push({ path: entry.split(sep).join('/'), size: found.size })
   }
   return files
 }

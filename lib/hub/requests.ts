@@ -17,7 +17,10 @@ const NO_NETWORK = ['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'ENETUNREACH', 'EH
 
 /** Why the hub refuses, by the header `x-error-code` of its answer. */
 const REFUSALS: Record<string, ['FLUX_NOT_FOUND' | 'FLUX_DOWNLOAD', string]> = {
-  RepoNotFound: ['FLUX_NOT_FOUND', 'there is no such repository, or it is private. Check its name; for a private one set HF_TOKEN'],
+  RepoNotFound: [
+    'FLUX_NOT_FOUND',
+    'there is no such repository, or it is private. Check its name; for a private one set HF_TOKEN',
+  ],
   RevisionNotFound: ['FLUX_NOT_FOUND', 'the repository has no such revision. Check the name after @'],
   EntryNotFound: ['FLUX_NOT_FOUND', 'the repository has no such file. Check the name after :'],
 }
@@ -34,7 +37,8 @@ export function hubFetch(requests: Requests, what: string): typeof fetch {
     const url = new URL(input instanceof Request ? input.url : input)
     const headers = new Headers(init?.headers)
     headers.set('user-agent', 'ggflux')
-    if (settings.token && url.origin === new URL(settings.endpoint).origin) headers.set('authorization', `Bearer ${settings.token}`)
+    if (settings.token && url.origin === new URL(settings.endpoint).origin)
+      headers.set('authorization', `Bearer ${settings.token}`)
     for (let attempt = 0; ; attempt++) {
       signal?.throwIfAborted()
       const response = await fetch(url, { ...init, headers, signal: signal ?? null }).catch((cause: unknown) => {
@@ -42,9 +46,11 @@ export function hubFetch(requests: Requests, what: string): typeof fetch {
         return unreachable(settings, what, cause)
       })
       if (response instanceof Response && response.ok) return checkRange(headers, response, what)
-      const passes = response instanceof Response ? response.status === 429 || response.status >= 500 : !isOffline(response)
+      const passes =
+        response instanceof Response ? response.status === 429 || response.status >= 500 : !isOffline(response)
       const asked = response instanceof Response ? Number(response.headers.get('retry-after')) : 0
-      if (!passes || attempt === PAUSES.length) throw response instanceof Response ? await refused(response, what, settings) : response
+      if (!passes || attempt === PAUSES.length)
+        throw response instanceof Response ? await refused(response, what, settings) : response
       if (response instanceof Response) await response.body?.cancel()
       await pause(requests, asked > 0 ? Math.min(asked, LONGEST_PAUSE) : PAUSES[attempt]!)
     }
@@ -58,14 +64,19 @@ export async function pause({ signal }: Requests, seconds: number): Promise<void
 
 /** Whether an error says that the hub cannot be reached at all. */
 export function isOffline(error: unknown): boolean {
-  const cause = error instanceof FluxError && error.code === 'FLUX_DOWNLOAD' ? (error.cause as Error | undefined)?.cause : undefined
+  const cause =
+    error instanceof FluxError && error.code === 'FLUX_DOWNLOAD' ? (error.cause as Error | undefined)?.cause : undefined
   return NO_NETWORK.includes((cause as NodeJS.ErrnoException | undefined)?.code ?? '')
 }
 
 function unreachable({ endpoint }: HubSettings, what: string, cause: unknown): FluxError {
   const { cause: inner, message } = cause as Error
   const why = (inner as Error | undefined)?.message || message
-  return new FluxError('FLUX_DOWNLOAD', `${what}: ${endpoint} cannot be reached (${why}). Check the connection and try again`, { cause })
+  return new FluxError(
+    'FLUX_DOWNLOAD',
+    `${what}: ${endpoint} cannot be reached (${why}). Check the connection and try again`,
+    { cause },
+  )
 }
 
 async function refused(response: Response, what: string, { endpoint, token }: HubSettings): Promise<FluxError> {
@@ -73,14 +84,23 @@ async function refused(response: Response, what: string, { endpoint, token }: Hu
   const { status } = response
   const code = response.headers.get('x-error-code') ?? ''
   // to strangers the hub says the same of repositories that are private and of those that do not exist
-  const known = code === 'GatedRepo' ? undefined : REFUSALS[code] ?? (status === 404 ? REFUSALS.RepoNotFound : undefined)
+  const known =
+    code === 'GatedRepo' ? undefined : (REFUSALS[code] ?? (status === 404 ? REFUSALS.RepoNotFound : undefined))
   if (known) return new FluxError(known[0], `${what}: ${known[1]}`)
   if (status === 401 || status === 403) {
     const repository = /^hf:([^:@]+)/.exec(what)?.[1] ?? ''
-    const remedy = token ? 'and give a token of the account that accepted (hf auth login, or HF_TOKEN)' : 'then run `hf auth login`, or set HF_TOKEN'
-    return new FluxError('FLUX_DOWNLOAD', `${what}: its licence has to be accepted first. Do so at ${endpoint}/${repository}, ${remedy}`)
+    const remedy = token
+      ? 'and give a token of the account that accepted (hf auth login, or HF_TOKEN)'
+      : 'then run `hf auth login`, or set HF_TOKEN'
+    return new FluxError(
+      'FLUX_DOWNLOAD',
+      `${what}: its licence has to be accepted first. Do so at ${endpoint}/${repository}, ${remedy}`,
+    )
   }
-  const why = status === 429 ? 'asks to come back later (too many requests)' : `answers ${status} ${response.statusText}`.trimEnd()
+  const why =
+    status === 429
+      ? 'asks to come back later (too many requests)'
+      : `answers ${status} ${response.statusText}`.trimEnd()
   return new FluxError('FLUX_DOWNLOAD', `${what}: ${endpoint} ${why}. Try again later`)
 }
 
@@ -88,5 +108,8 @@ async function refused(response: Response, what: string, { endpoint, token }: Hu
 async function checkRange(headers: Headers, response: Response, what: string): Promise<Response> {
   if (!headers.has('range') || response.status === 206) return response
   await response.body?.cancel()
-  throw new FluxError('FLUX_DOWNLOAD', `${what}: the server does not give parts of files. Download it by other means and give its path`)
+  throw new FluxError(
+    'FLUX_DOWNLOAD',
+    `${what}: the server does not give parts of files. Download it by other means and give its path`,
+  )
 }

@@ -16,15 +16,25 @@ export function selectModel({ reference: { text, which }, files }: Repository): 
   const exact = files.filter(({ path }) => path === which)
   if (exact[0]) return withParts(text, exact[0], files)
   const models = files.filter(({ path }) => isModelName(path))
-  const named = (name: string) => models.filter(({ path }) => posix.basename(path) === name || holdsWord(posix.basename(path), name))
+  const named = (name: string) =>
+    models.filter(({ path }) => posix.basename(path) === name || holdsWord(posix.basename(path), name))
   let found = which === undefined ? models : named(which)
   if (which === undefined && found.length > 1) found = USUAL_TYPES.map(named).find((some) => some.length > 0) ?? found
   if (found.length === 1) return withParts(text, found[0]!, files)
   const listed = (found.length > 0 ? found : models).map(({ path }) => path)
-  const some = listed.slice(0, LISTED).join(', ') + (listed.length > LISTED ? ` and ${listed.length - LISTED} more` : '')
-  if (found.length > 1) throw new FluxError('FLUX_BAD_OPTION', `${text} means several files: ${some}. Put the name of one of them behind a :`)
-  if (models.length === 0) throw new FluxError('FLUX_NOT_FOUND', `${text}: the repository has no .gguf or .safetensors file`)
-  throw new FluxError('FLUX_NOT_FOUND', `${text}: no file of the repository has '${which}' in its name. There are ${some}`)
+  const some =
+    listed.slice(0, LISTED).join(', ') + (listed.length > LISTED ? ` and ${listed.length - LISTED} more` : '')
+  if (found.length > 1)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `${text} means several files: ${some}. Put the name of one of them behind a :`,
+    )
+  if (models.length === 0)
+    throw new FluxError('FLUX_NOT_FOUND', `${text}: the repository has no .gguf or .safetensors file`)
+  throw new FluxError(
+    'FLUX_NOT_FOUND',
+    `${text}: no file of the repository has '${which}' in its name. There are ${some}`,
+  )
 }
 
 /** The first of several sets of files that a repository has whole, at its root or in `folder`. */
@@ -53,13 +63,18 @@ function holdsWord(name: string, word: string): boolean {
 }
 
 function withParts(text: string, first: RepositoryFile, files: RepositoryFile[]): RepositoryFile[] {
-  const stem = INDEX.test(first.path) ? first.path.replace(INDEX, '') : /^(.*)-\d{5}-of-\d{5}\.\w+$/.exec(first.path)?.[1]
+  const stem = INDEX.test(first.path)
+    ? first.path.replace(INDEX, '')
+    : /^(.*)-\d{5}-of-\d{5}\.\w+$/.exec(first.path)?.[1]
   if (stem === undefined) return [first]
   const isPart = ({ path }: RepositoryFile) =>
-    path !== first.path && path.startsWith(`${stem}-`) && /^-\d{5}-of-\d{5}\.(gguf|safetensors)$/i.test(path.slice(stem.length))
+    path !== first.path &&
+    path.startsWith(`${stem}-`) &&
+    /^-\d{5}-of-\d{5}\.(gguf|safetensors)$/i.test(path.slice(stem.length))
   const parts = [first, ...files.filter(isPart)]
   const all = Number(/-of-(\d{5})\.\w+$/.exec(parts.at(-1)!.path)?.[1] ?? 1)
   const there = parts.filter(({ path }) => !INDEX.test(path)).length
-  if (there < all || there === 0) throw new FluxError('FLUX_NOT_FOUND', `${text}: ${there} of ${all} parts of ${first.path} are there`)
+  if (there < all || there === 0)
+    throw new FluxError('FLUX_NOT_FOUND', `${text}: ${there} of ${all} parts of ${first.path} are there`)
   return parts
 }

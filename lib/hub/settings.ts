@@ -29,20 +29,25 @@ const OPTIONS = ['cacheDir', 'token', 'endpoint', 'offline'] as const satisfies 
 export function checkHubOptions(options: HubOptions): void {
   requireOptions('hub', options, OPTIONS)
   const { cacheDir, token, endpoint, offline } = options
-  if (cacheDir !== undefined && (typeof cacheDir !== 'string' || cacheDir === '')) throw badOption('hub.cacheDir', cacheDir, 'a folder')
+  if (cacheDir !== undefined && (typeof cacheDir !== 'string' || cacheDir === ''))
+    throw badOption('hub.cacheDir', cacheDir, 'a folder')
   if (token !== undefined && !isToken(token)) throw badOption('hub.token', '…', "an access token of the hub, 'hf_…'")
   if (endpoint !== undefined && !isEndpoint(endpoint)) throw badOption('hub.endpoint', endpoint, 'an http or https URL')
   if (offline !== undefined && typeof offline !== 'boolean') throw badOption('hub.offline', offline, 'true or false')
 }
 
 /** What holds for a call: its options, else the environment, else the defaults. */
-export async function hubSettings(options: HubOptions = {}, env: NodeJS.ProcessEnv = process.env): Promise<HubSettings> {
+export async function hubSettings(
+  options: HubOptions = {},
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<HubSettings> {
   checkHubOptions(options)
   const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface')
   const endpoint = options.endpoint ?? (env.HF_ENDPOINT || 'https://huggingface.co')
   if (!isEndpoint(endpoint)) throw badOption('HF_ENDPOINT', endpoint, 'an http or https URL')
   const token = env.HF_TOKEN?.trim() || undefined
-  if (token !== undefined && !isToken(token)) throw badOption('HF_TOKEN', 'a text with spaces or signs', "an access token of the hub, 'hf_…'")
+  if (token !== undefined && !isToken(token))
+    throw badOption('HF_TOKEN', 'a text with spaces or signs', "an access token of the hub, 'hf_…'")
   return {
     cacheDir: options.cacheDir ?? (env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, 'hub')),
     token: options.token ?? token ?? (await storedToken(env.HF_TOKEN_PATH || join(home, 'token'))),

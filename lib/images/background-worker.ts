@@ -18,11 +18,15 @@ export interface Request<Job extends keyof Jobs = keyof Jobs> {
 }
 
 /** What it answers to the request of that number. */
-export type Answer = { id: number, moved: ArrayBuffer[] } & ({ result: ReturnType<Jobs[keyof Jobs]> } | { error: unknown })
+export type Answer = { id: number; moved: ArrayBuffer[] } & (
+  | { result: ReturnType<Jobs[keyof Jobs]> }
+  | { error: unknown }
+)
 
 // Moved buffers go back with the answer: here they would wait for a garbage collection that an idle thread never has.
 parentPort!.on('message', ({ id, job, args, moved }: Request) => {
-  const answer = (message: Answer, transfer: ArrayBuffer[] = []) => parentPort!.postMessage(message, [...moved, ...transfer])
+  const answer = (message: Answer, transfer: ArrayBuffer[] = []) =>
+    parentPort!.postMessage(message, [...moved, ...transfer])
   try {
     const result = (JOBS[job] as (...args: unknown[]) => ReturnType<Jobs[keyof Jobs]>)(...args)
     answer({ id, moved, result }, [result.buffer as ArrayBuffer])

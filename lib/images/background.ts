@@ -12,26 +12,37 @@ let thread: BackgroundThread | undefined
  *
  * @param moved buffers among the arguments that are moved instead of copied, and unusable afterwards
  */
-export function inBackground<Job extends keyof Jobs>(job: Job, args: Parameters<Jobs[Job]>, moved: ArrayBuffer[] = []): Promise<ReturnType<Jobs[Job]>> {
+export function inBackground<Job extends keyof Jobs>(
+  job: Job,
+  args: Parameters<Jobs[Job]>,
+  moved: ArrayBuffer[] = [],
+): Promise<ReturnType<Jobs[Job]>> {
   thread ??= new BackgroundThread()
   return thread.run(job, args, moved)
 }
 
 class BackgroundThread {
   readonly #worker: Worker
-  readonly #pending = new Map<number, { resolve: (result: never) => void, reject: (reason: unknown) => void }>()
+  readonly #pending = new Map<number, { resolve: (result: never) => void; reject: (reason: unknown) => void }>()
   #nextId = 0
   #idle: NodeJS.Timeout | undefined
 
   constructor() {
     // the program's own flags are not for this thread; some, like --input-type, would keep it from starting
-    this.#worker = new Worker(new URL('./background-worker.js', import.meta.url), { name: 'ggflux-background', execArgv: [] })
+    this.#worker = new Worker(new URL('./background-worker.js', import.meta.url), {
+      name: 'ggflux-background',
+      execArgv: [],
+    })
     this.#worker.on('message', (answer: Answer) => this.#settle(answer))
     this.#worker.on('error', (cause) => this.#fail(cause))
     this.#worker.on('exit', () => this.#fail())
   }
 
-  run<Job extends keyof Jobs>(job: Job, args: Parameters<Jobs[Job]>, moved: ArrayBuffer[]): Promise<ReturnType<Jobs[Job]>> {
+  run<Job extends keyof Jobs>(
+    job: Job,
+    args: Parameters<Jobs[Job]>,
+    moved: ArrayBuffer[],
+  ): Promise<ReturnType<Jobs[Job]>> {
     clearTimeout(this.#idle)
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
@@ -61,7 +72,11 @@ class BackgroundThread {
 
   #fail(cause?: unknown): void {
     this.#retire()
-    const error = new FluxError('FLUX_CRASHED', 'the thread that encodes pictures ended: try again, or with a smaller picture', { cause })
+    const error = new FluxError(
+      'FLUX_CRASHED',
+      'the thread that encodes pictures ended: try again, or with a smaller picture',
+      { cause },
+    )
     for (const { reject } of this.#pending.values()) reject(error)
     this.#pending.clear()
   }

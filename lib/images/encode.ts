@@ -34,7 +34,12 @@ export interface EncodeOptions {
  * @throws FluxError FLUX_BAD_SHAPE; FLUX_BAD_OPTION for an unknown format or an option that is out of range or not one of the format;
  *   FLUX_UNSUPPORTED where the format needs sharp and it is not installed
  */
-export async function encodeImage(rgb: Uint8Array, width: number, height: number, options: EncodeOptions = {}): Promise<Buffer> {
+export async function encodeImage(
+  rgb: Uint8Array,
+  width: number,
+  height: number,
+  options: EncodeOptions = {},
+): Promise<Buffer> {
   const { format = 'png', quality, compression, parameters } = options
   requireLength(rgb.length, width, height)
   checkEncodeOptions(options)
@@ -43,7 +48,15 @@ export async function encodeImage(rgb: Uint8Array, width: number, height: number
       return Buffer.from(rgb)
     case 'png': {
       const copy = new Uint8Array(rgb)
-      return Buffer.from((await inBackground('encodePng', [{ rgb: copy, width, height, compression: compression ?? 3, parameters }], [copy.buffer])).buffer)
+      return Buffer.from(
+        (
+          await inBackground(
+            'encodePng',
+            [{ rgb: copy, width, height, compression: compression ?? 3, parameters }],
+            [copy.buffer],
+          )
+        ).buffer,
+      )
     }
     default:
       return encodeWithSharp(rgb, width, height, format, quality ?? DEFAULT_QUALITY[format], parameters)
@@ -87,7 +100,15 @@ async function encodeWithSharp(
   return writeUserComment(await picture.withExif(reserveUserComment(parameters)).toBuffer(), parameters)
 }
 
-function requireLevel(name: string, value: number, least: number, most: number, applies: boolean, format: string): void {
+function requireLevel(
+  name: string,
+  value: number,
+  least: number,
+  most: number,
+  applies: boolean,
+  format: string,
+): void {
   requireWhole(name, value, least, most)
-  if (!applies) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out`)
+  if (!applies)
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}, but the format ${format} has no ${name}: leave it out`)
 }

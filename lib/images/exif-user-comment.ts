@@ -19,7 +19,11 @@ export function reserveUserComment(text: string): { IFD2: { UserComment: string 
 export function writeUserComment(file: Buffer, text: string): Buffer {
   const { charset, bytes } = encoded(text)
   const at = file.indexOf(`ASCII\0\0\0${placeholder(bytes)}`, 'latin1')
-  if (at < 0) throw new FluxError('FLUX_UNSUPPORTED', 'sharp wrote no EXIF UserComment: install sharp 0.35, or leave parameters out')
+  if (at < 0)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      'sharp wrote no EXIF UserComment: install sharp 0.35, or leave parameters out',
+    )
   file.write(charset, at, 'latin1')
   bytes.copy(file, at + 8)
   return file
@@ -29,11 +33,15 @@ export function writeUserComment(file: Buffer, text: string): Buffer {
 export function checkUserComment(text: string, format: string): void {
   if (encoded(text).bytes.length <= MOST_BYTES) return
   const most = `expected at most ${MOST_BYTES} in ASCII, ${MOST_BYTES / 2} otherwise, in the format ${format}`
-  throw new FluxError('FLUX_BAD_OPTION', `parameters (the prompt and how the picture is made) has ${text.length} characters; ${most}: shorten the prompt, or choose the format png`)
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `parameters (the prompt and how the picture is made) has ${text.length} characters; ${most}: shorten the prompt, or choose the format png`,
+  )
 }
 
 function encoded(text: string): { charset: string; bytes: Buffer } {
-  if (2 * text.length > MOST_BYTES && /^[\0-\x7f]*$/.test(text)) return { charset: 'ASCII\0\0\0', bytes: Buffer.from(text, 'latin1') }
+  if (2 * text.length > MOST_BYTES && /^[\0-\x7f]*$/.test(text))
+    return { charset: 'ASCII\0\0\0', bytes: Buffer.from(text, 'latin1') }
   return { charset: 'UNICODE\0', bytes: Buffer.from(text, 'utf16le').swap16() }
 }
 

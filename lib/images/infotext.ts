@@ -27,7 +27,20 @@ export interface GenerationParameters {
  * `Distilled CFG Scale` is Forge's name for the guidance.
  */
 export function formatParameters(parameters: GenerationParameters): string {
-  const { prompt, negativePrompt, steps, sampler, scheduler, guidance, trueCfg = 1, seed, width, height, model, extra } = parameters
+  const {
+    prompt,
+    negativePrompt,
+    steps,
+    sampler,
+    scheduler,
+    guidance,
+    trueCfg = 1,
+    seed,
+    width,
+    height,
+    model,
+    extra,
+  } = parameters
   const fields = {
     Steps: steps,
     Sampler: titleCase(sampler),

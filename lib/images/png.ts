@@ -21,7 +21,11 @@ const Z_FILTERED = 1
 
 /** A PNG file. The text stands before the pixels, for readers that stop there. */
 export function encodePng({ rgb, width, height, compression, parameters }: PngInput): Uint8Array<ArrayBuffer> {
-  const picture = Object.assign(new PNG(), { width, height, data: Buffer.from(rgb.buffer, rgb.byteOffset, rgb.byteLength) })
+  const picture = Object.assign(new PNG(), {
+    width,
+    height,
+    data: Buffer.from(rgb.buffer, rgb.byteOffset, rgb.byteLength),
+  })
   const png = PNG.sync.write(picture, {
     colorType: RGB,
     inputColorType: RGB,
@@ -31,7 +35,9 @@ export function encodePng({ rgb, width, height, compression, parameters }: PngIn
     deflateStrategy: Z_FILTERED,
   })
   if (!parameters) return new Uint8Array(png)
-  return new Uint8Array(Buffer.concat([png.subarray(0, HEADER_LENGTH), textChunk('parameters', parameters), png.subarray(HEADER_LENGTH)]))
+  return new Uint8Array(
+    Buffer.concat([png.subarray(0, HEADER_LENGTH), textChunk('parameters', parameters), png.subarray(HEADER_LENGTH)]),
+  )
 }
 
 /**
@@ -43,8 +49,8 @@ function textChunk(keyword: string, text: string): Buffer {
   const clean = text.replaceAll('\0', '')
   return /^[\x01-\x7f]*$/.test(clean)
     ? chunk('tEXt', Buffer.from(`${keyword}\0${clean}`, 'latin1'))
-    // keyword, compression flag and method, language tag, translated keyword, text
-    : chunk('iTXt', Buffer.from(`${keyword}\0\0\0\0\0${clean}`, 'utf8'))
+    : // keyword, compression flag and method, language tag, translated keyword, text
+      chunk('iTXt', Buffer.from(`${keyword}\0\0\0\0\0${clean}`, 'utf8'))
 }
 
 /** length, type, data, and the checksum of type and data */

@@ -14,10 +14,13 @@ import { transformerOperations } from '../cost/flops.js'
 import { badOption } from '../options/checks.js'
 import { deviceRoof, Speed } from '../cost/cost-model.js'
 
-const ROLES = { flux: 'transformer', t5: 't5', clip: 'clip', autoencoder: 'autoencoder', 'tiny-decoder': 'preview decoder' } as const satisfies Record<
-  NetworkKind,
-  Inspection['role']
->
+const ROLES = {
+  flux: 'transformer',
+  t5: 't5',
+  clip: 'clip',
+  autoencoder: 'autoencoder',
+  'tiny-decoder': 'preview decoder',
+} as const satisfies Record<NetworkKind, Inspection['role']>
 const MAX_VALUE = 200
 
 /** FLUX.1's published variants by the channels of an image token: 16 latent channels of 2 x 2, and what stands beside them. */
@@ -33,7 +36,9 @@ export async function inspect(path: string): Promise<Inspection> {
   if (typeof path !== 'string' || path === '') throw badOption('path', path, 'the path of a model file')
   const file = await openModelFile(path)
   const inspection = await inspectFile(file)
-  return inspection.role === 'unknown' && looksLikeLora(file) ? { ...inspection, ...(await describeLora(path)) } : inspection
+  return inspection.role === 'unknown' && looksLikeLora(file)
+    ? { ...inspection, ...(await describeLora(path)) }
+    : inspection
 }
 
 /** {@link inspect} for a file that is open already. */
@@ -62,7 +67,10 @@ export function describeFile(file: ModelFile): Inspection {
       if (!(error instanceof FluxError)) throw error
       found.problems.push(error.message)
     }
-  } else found.problems.push(`${path}: ${identity ? `${identity.what} cannot be loaded` : 'its tensors have no known names'}`)
+  } else
+    found.problems.push(
+      `${path}: ${identity ? `${identity.what} cannot be loaded` : 'its tensors have no known names'}`,
+    )
   const tensors = [...file.tensors.values()]
   return {
     path: file.path,
@@ -109,7 +117,8 @@ function typeUses(file: ModelFile): Inspection['types'] {
 /** Whether most of a network's weights are in types no finer than bfloat16, so that activations beside them may be rounded to it. */
 export function isCoarse({ tensors }: Pick<NetworkFile<unknown>, 'tensors'>): boolean {
   const fine: number[] = [TENSOR_TYPES.F32.id, TENSOR_TYPES.F16.id]
-  const bytes = (some: NativeTensor[]) => some.flatMap(({ pieces }) => pieces).reduce((sum, piece) => sum + piece.bytes, 0)
+  const bytes = (some: NativeTensor[]) =>
+    some.flatMap(({ pieces }) => pieces).reduce((sum, piece) => sum + piece.bytes, 0)
   return 2 * bytes(tensors.filter(({ type }) => fine.includes(type))) < bytes(tensors)
 }
 

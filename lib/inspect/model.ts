@@ -40,12 +40,19 @@ export async function inspectModel(source: string | ModelFiles, options: LoadOpt
   if (typeof model !== 'string') checkModelFiles(model)
   signal?.throwIfAborted()
   if (!isOnHub(model)) return inspectLocal(model, given)
-  const { files, headers, networks, named, problems } = await readHubModel(model, { ...hub, ...(signal ? { signal } : {}) })
+  const { files, headers, networks, named, problems } = await readHubModel(model, {
+    ...hub,
+    ...(signal ? { signal } : {}),
+  })
   if (files) return inspectLocal(files, given)
   const { t5, clip, tokenizers } = named
   const opened = await Promise.allSettled([
-    networks.t5 && (t5 ?? tokenizers?.t5) ? openT5Tokenizer(networks.t5, { t5: t5 ?? '', ...defined({ tokenizers }) }) : undefined,
-    networks.clip && (clip ?? tokenizers?.clip) ? openClipTokenizer(networks.clip, { clip: clip ?? '', ...defined({ tokenizers }) }) : undefined,
+    networks.t5 && (t5 ?? tokenizers?.t5)
+      ? openT5Tokenizer(networks.t5, { t5: t5 ?? '', ...defined({ tokenizers }) })
+      : undefined,
+    networks.clip && (clip ?? tokenizers?.clip)
+      ? openClipTokenizer(networks.clip, { clip: clip ?? '', ...defined({ tokenizers }) })
+      : undefined,
   ])
   for (const { reason } of opened.filter((result) => result.status === 'rejected')) {
     if (!(reason instanceof FluxError)) throw reason
@@ -56,10 +63,12 @@ export async function inspectModel(source: string | ModelFiles, options: LoadOpt
 
 async function inspectLocal(source: string | ModelFiles, options: LoadOptions): Promise<ModelInspection> {
   const problems: FluxError[] = []
-  const noteUnless = (code?: FluxErrorCode) => (error: unknown): undefined => {
-    if (!(error instanceof FluxError) || error.code === code) throw error
-    problems.push(error)
-  }
+  const noteUnless =
+    (code?: FluxErrorCode) =>
+    (error: unknown): undefined => {
+      if (!(error instanceof FluxError) || error.code === code) throw error
+      problems.push(error)
+    }
   const isPlace = typeof source === 'string' && source !== 'tiny'
   const survey = isPlace ? await surveyFolder(source).catch(noteUnless('FLUX_NOT_FOUND')) : undefined
   const named = typeof source === 'string' ? tinyModelFiles() : source
@@ -70,21 +79,34 @@ async function inspectLocal(source: string | ModelFiles, options: LoadOptions): 
   problems.push(...(checked?.problems ?? []))
   const told = await inspection(opened, problems)
   options.signal?.throwIfAborted()
-  return checked && problems.length === 0 ? { ...told, picture: await costOf(checked.model as OpenModel, options) } : told
+  return checked && problems.length === 0
+    ? { ...told, picture: await costOf(checked.model as OpenModel, options) }
+    : told
 }
 
 async function inspection(files: ModelFile[], problems: FluxError[]): Promise<ModelInspection> {
-  return { files: await Promise.all(files.map(inspectFile)), problems: problems.map(({ message }) => message), memory: totalMemory() }
+  return {
+    files: await Promise.all(files.map(inspectFile)),
+    problems: problems.map(({ message }) => message),
+    memory: totalMemory(),
+  }
 }
 
 /** Those that can be opened; what is wrong with the others is found when they are checked. */
 async function openAll({ tokenizers: _, ...parts }: ModelFiles): Promise<ModelFile[]> {
-  const opened = await Promise.all([...new Set(Object.values(parts))].map((path) => openModelFile(path).catch(() => undefined)))
+  const opened = await Promise.all(
+    [...new Set(Object.values(parts))].map((path) => openModelFile(path).catch(() => undefined)),
+  )
   return opened.filter((file) => file !== undefined)
 }
 
 async function costOf(model: OpenModel, options: LoadOptions): Promise<NonNullable<ModelInspection['picture']>> {
   const { width, height, steps, maxSequenceLength } = modelDefaults(model.transformer.file, model.transformer.config)
-  const estimate = await new Estimator(model, options, options.textEncoders === 'keep').estimate({ width, height, sigmas: new Array<number>(steps + 1).fill(0), maxSequenceLength })
+  const estimate = await new Estimator(model, options, options.textEncoders === 'keep').estimate({
+    width,
+    height,
+    sigmas: new Array<number>(steps + 1).fill(0),
+    maxSequenceLength,
+  })
   return { width, height, steps, ...estimate }
 }

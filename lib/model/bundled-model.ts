@@ -7,6 +7,11 @@ import type { ModelFiles } from './locate.js'
  */
 export function tinyModelFiles(): ModelFiles {
   const path = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
-  const [transformer, t5, clip, vae] = [path('transformer.gguf'), path('t5.gguf'), path('clip.gguf'), path('vae.safetensors')]
+  const [transformer, t5, clip, vae] = [
+    path('transformer.gguf'),
+    path('t5.gguf'),
+    path('clip.gguf'),
+    path('vae.safetensors'),
+  ]
   return { transformer, t5, clip, vae, tokenizers: { clip: path('') } }
 }

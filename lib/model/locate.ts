@@ -40,7 +40,8 @@ export function isModelName(path: string): boolean {
 export function checkModelFiles(files: ModelFiles): void {
   for (const part of PARTS) requirePath(part, files[part], `the path of its file. A model needs ${PARTS.join(', ')}`)
   const { tokenizers = {}, previewDecoder } = files
-  if (previewDecoder !== undefined) requirePath('previewDecoder', previewDecoder, 'the path of its file, or leave it out')
+  if (previewDecoder !== undefined)
+    requirePath('previewDecoder', previewDecoder, 'the path of its file, or leave it out')
   requireOptions('tokenizers', tokenizers, ['t5', 'clip'])
   for (const [name, path] of Object.entries(tokenizers)) {
     if (path !== undefined) requirePath(`tokenizers.${name}`, path, 'the path of its file or folder, or leave it out')
@@ -53,7 +54,16 @@ function requirePath(name: string, path: unknown, wanted: string): void {
 
 const DIFFUSERS_FOLDERS = ['transformer', 'text_encoder', 'text_encoder_2', 'vae']
 /** Where the parts of a model are in a folder: side by side, as diffusers lays them out, or as ComfyUI does. */
-const FOLDERS = ['', ...DIFFUSERS_FOLDERS, 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints', 'vae_approx']
+const FOLDERS = [
+  '',
+  ...DIFFUSERS_FOLDERS,
+  'unet',
+  'diffusion_models',
+  'text_encoders',
+  'clip',
+  'checkpoints',
+  'vae_approx',
+]
 
 /** What the usual places of a folder hold. */
 export interface Survey {
@@ -81,7 +91,10 @@ export async function locateModelFiles(place: string): Promise<ModelFiles> {
 export async function chooseModelFiles(place: string, { files, strays }: Survey): Promise<ModelFiles> {
   const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [], 'tiny-decoder': [] }
   for (const file of files) for (const kind of networksIn(file)) found[kind].push(file)
-  const keep = <K extends NetworkKind>(kind: K, fits: (file: ModelFile, config: NetworkConfigs[K] | undefined) => boolean) => {
+  const keep = <K extends NetworkKind>(
+    kind: K,
+    fits: (file: ModelFile, config: NetworkConfigs[K] | undefined) => boolean,
+  ) => {
     if (found[kind].length < 2) return
     const fitting = found[kind].filter((file) => fits(file, configOf(kind, file)))
     if (fitting.length > 0) found[kind] = fitting
@@ -134,8 +147,11 @@ export async function surveyFolder(place: string): Promise<Survey> {
     const folder = name === '' ? place : join(place, name)
     const entries = await readdir(folder).catch((cause: unknown) => {
       if (name === '') {
-        const wanted = "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or { transformer, t5, clip, vae }"
-        throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, { cause })
+        const wanted =
+          "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or { transformer, t5, clip, vae }"
+        throw new FluxError('FLUX_NOT_FOUND', `'${folder}' is no preset and no folder that can be read; ${wanted}`, {
+          cause,
+        })
       }
       const { code = '' } = cause as NodeJS.ErrnoException
       if (!['ENOENT', 'ENOTDIR'].includes(code)) strays.push(`${folder}: the folder cannot be read (${code})`)
@@ -144,7 +160,8 @@ export async function surveyFolder(place: string): Promise<Survey> {
     for (const entry of entries.filter(isModelName).sort()) {
       const path = join(folder, entry)
       // opening a pipe would wait for its writer
-      if (entry.startsWith('.') || !(await isFile(path))) strays.push(`${path}: ${entry.startsWith('.') ? 'hidden' : 'this is no file, or a link to none'}`)
+      if (entry.startsWith('.') || !(await isFile(path)))
+        strays.push(`${path}: ${entry.startsWith('.') ? 'hidden' : 'this is no file, or a link to none'}`)
       else {
         const file = await openModelFile(path).catch((error: unknown) => {
           if (!(error instanceof FluxError)) throw error
@@ -159,7 +176,10 @@ export async function surveyFolder(place: string): Promise<Survey> {
 }
 
 async function isFile(path: string): Promise<boolean> {
-  return stat(path).then((entry) => entry.isFile(), () => false)
+  return stat(path).then(
+    (entry) => entry.isFile(),
+    () => false,
+  )
 }
 
 /** undefined where the file is none that can be loaded; whoever opens it then tells why */

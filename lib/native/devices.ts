@@ -7,7 +7,9 @@ export type Device = NativeDevice
 
 /** The devices that ggml can compute on here, as found at run time; the CPU is always among them. */
 export function devices(): Device[] {
-  return nativeAddon().devices().map((device) => (device.kind === 'cpu' ? { ...device, memoryFree: freeMemory() } : device))
+  return nativeAddon()
+    .devices()
+    .map((device) => (device.kind === 'cpu' ? { ...device, memoryFree: freeMemory() } : device))
 }
 
 /**
@@ -22,11 +24,17 @@ export function chooseDevice(backend: string = 'auto'): string {
   const cpu = all.find(({ kind }) => kind === 'cpu')
   const wanted = String(backend).toLowerCase()
   const found =
-    wanted === 'auto' ? (gpus[0] ?? cpu)
-    : wanted === 'gpu' ? gpus[0]
-    : wanted === 'cpu' ? cpu
-    : all.find(({ name }) => name.toLowerCase() === wanted)
+    wanted === 'auto'
+      ? (gpus[0] ?? cpu)
+      : wanted === 'gpu'
+        ? gpus[0]
+        : wanted === 'cpu'
+          ? cpu
+          : all.find(({ name }) => name.toLowerCase() === wanted)
   if (found) return found.name
   const names = all.map(({ name }) => name).join(', ')
-  throw new FluxError('FLUX_DEVICE', `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu', 'rpc://host:port' or one of these is possible: ${names}`)
+  throw new FluxError(
+    'FLUX_DEVICE',
+    `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu', 'rpc://host:port' or one of these is possible: ${names}`,
+  )
 }

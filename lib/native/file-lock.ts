@@ -19,11 +19,16 @@ export async function isLocked(path: string): Promise<boolean> {
  * Runs `work` while this process alone holds a lock file. It is the system's lock (flock, LockFile), as the other tools that share the cache
  * take it, so it ends with the process that holds it, however that ends.
  */
-export async function withFileLock<T>(path: string, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+export async function withFileLock<T>(
+  path: string,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
   await mkdir(dirname(path), { recursive: true })
   const handle = await open(path, 'a')
   try {
-    while (!nativeLockFile(handle.fd)) await sleep(BETWEEN_TRIES, undefined, signal ? { signal } : {}).catch(() => signal!.throwIfAborted())
+    while (!nativeLockFile(handle.fd))
+      await sleep(BETWEEN_TRIES, undefined, signal ? { signal } : {}).catch(() => signal!.throwIfAborted())
     return await work()
   } finally {
     await handle.close()

@@ -24,7 +24,10 @@ export function parseRpcAddress(backend: string): RpcAddress | undefined {
   if (!/^rpc:/i.test(backend)) return undefined
   const [, host, port, device = '0'] = /^rpc:\/\/([\w.-]{1,253}):(\d{1,5})(?:\/(\d{1,3}))?$/i.exec(backend) ?? []
   if (!host || Number(port) < 1 || Number(port) > 65535) {
-    throw new FluxError('FLUX_BAD_OPTION', `backend is '${backend}': an RPC server is named rpc://host:port, or rpc://host:port/1 for its second device`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `backend is '${backend}': an RPC server is named rpc://host:port, or rpc://host:port/1 for its second device`,
+    )
   }
   return { host, port: Number(port), device: Number(device) }
 }
@@ -73,14 +76,19 @@ async function greet({ host, port }: RpcAddress): Promise<void> {
       received = Buffer.concat([received, part])
       if (received.length >= 8 + 4) settle(() => resolve(received))
     })
-    socket.once('error', ({ message }) => settle(() => reject(fail(`cannot be reached (${message}); start one there with: ggflux rpc-server`))))
+    socket.once('error', ({ message }) =>
+      settle(() => reject(fail(`cannot be reached (${message}); start one there with: ggflux rpc-server`))),
+    )
     socket.once('close', () => settle(() => reject(fail('is no RPC server: it closed the connection'))))
   })
   // the answer's length in 8 bytes, major, minor, patch, 0, then what the transport can do
-  if (answer.readBigUInt64LE() !== BigInt(4 + CAPABILITIES)) throw fail('is no RPC server, or one of another version of ggml')
+  if (answer.readBigUInt64LE() !== BigInt(4 + CAPABILITIES))
+    throw fail('is no RPC server, or one of another version of ggml')
   const [major, minor] = [answer[8]!, answer[9]!]
   if (major !== PROTOCOL.major || minor > PROTOCOL.minor) {
-    throw fail(`speaks version ${major}.${minor} of ggml's RPC protocol, and ${PROTOCOL.major}.${PROTOCOL.minor} is needed; use the same version of ggflux on both sides`)
+    throw fail(
+      `speaks version ${major}.${minor} of ggml's RPC protocol, and ${PROTOCOL.major}.${PROTOCOL.minor} is needed; use the same version of ggflux on both sides`,
+    )
   }
 }
 

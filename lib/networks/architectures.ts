@@ -25,9 +25,25 @@ const flux: FluxConfig = {
   theta: 10000,
 }
 
-const t5: T5Config = { dModel: 4096, dKv: 64, numHeads: 64, dFf: 10240, numLayers: 24, vocabSize: 32128, numBuckets: 32, maxDistance: 128 }
+const t5: T5Config = {
+  dModel: 4096,
+  dKv: 64,
+  numHeads: 64,
+  dFf: 10240,
+  numLayers: 24,
+  vocabSize: 32128,
+  numBuckets: 32,
+  maxDistance: 128,
+}
 
-const clip: ClipConfig = { hiddenSize: 768, numHeads: 12, numLayers: 12, intermediateSize: 3072, vocabSize: 49408, maxPositions: 77 }
+const clip: ClipConfig = {
+  hiddenSize: 768,
+  numHeads: 12,
+  numLayers: 12,
+  intermediateSize: 3072,
+  vocabSize: 49408,
+  maxPositions: 77,
+}
 
 const autoencoder: AutoencoderConfig = {
   ch: 128,
@@ -54,9 +70,15 @@ export const ARCHITECTURES = {
     config: { ...flux, hiddenSize: 256, numHeads: 2, depth: 2, depthSingleBlocks: 2, contextInDim: 256, vecInDim: 128 },
   },
   't5-xxl': { kind: 't5', config: t5 },
-  't5-tiny': { kind: 't5', config: { ...t5, dModel: 256, dKv: 32, numHeads: 8, dFf: 512, numLayers: 3, vocabSize: 512 } },
+  't5-tiny': {
+    kind: 't5',
+    config: { ...t5, dModel: 256, dKv: 32, numHeads: 8, dFf: 512, numLayers: 3, vocabSize: 512 },
+  },
   'clip-l': { kind: 'clip', config: clip },
-  'clip-tiny': { kind: 'clip', config: { ...clip, hiddenSize: 128, numHeads: 2, numLayers: 3, intermediateSize: 512, vocabSize: 600 } },
+  'clip-tiny': {
+    kind: 'clip',
+    config: { ...clip, hiddenSize: 128, numHeads: 2, numLayers: 3, intermediateSize: 512, vocabSize: 600 },
+  },
   autoencoder: { kind: 'autoencoder', config: autoencoder },
   taef1: { kind: 'tiny-decoder', config: { zChannels: 16, width: 64 } },
   'autoencoder-tiny': { kind: 'autoencoder', config: { ...autoencoder, ch: 32 } },
@@ -80,6 +102,12 @@ const encoders = (t5: ArchitectureName, clip: ArchitectureName, vae: Architectur
 /** Networks that make a picture together, in the types that people mostly have. */
 export const MODELS: Record<'flux-dev' | 'flux-schnell' | 'flux-tiny', ModelPart[]> = {
   'flux-dev': [{ architecture: 'flux-dev', file: 'transformer.gguf' }, ...encoders('t5-xxl', 'clip-l', 'autoencoder')],
-  'flux-schnell': [{ architecture: 'flux-schnell', file: 'transformer.gguf' }, ...encoders('t5-xxl', 'clip-l', 'autoencoder')],
-  'flux-tiny': [{ architecture: 'flux-tiny', file: 'transformer.gguf' }, ...encoders('t5-tiny', 'clip-tiny', 'autoencoder-tiny')],
+  'flux-schnell': [
+    { architecture: 'flux-schnell', file: 'transformer.gguf' },
+    ...encoders('t5-xxl', 'clip-l', 'autoencoder'),
+  ],
+  'flux-tiny': [
+    { architecture: 'flux-tiny', file: 'transformer.gguf' },
+    ...encoders('t5-tiny', 'clip-tiny', 'autoencoder-tiny'),
+  ],
 }

@@ -24,12 +24,19 @@ export type ConfigRules<C> = { [K in keyof C]-?: FieldRule }
  * @throws {FluxError} FLUX_BAD_OPTION for an override that is unknown, of the wrong type, out of range, or contradicts the file;
  *   FLUX_UNSUPPORTED when the file itself is outside of the range
  */
-export function completeConfig<C extends object>(derived: Partial<C>, rules: ConfigRules<C>, overrides: Partial<C> = {}): C {
+export function completeConfig<C extends object>(
+  derived: Partial<C>,
+  rules: ConfigRules<C>,
+  overrides: Partial<C> = {},
+): C {
   const config = { ...derived }
   for (const [field, value] of Object.entries(overrides) as [keyof C & string, C[keyof C & string] | undefined][]) {
     if (value === undefined) continue
     if (!Object.hasOwn(rules, field)) {
-      throw new FluxError('FLUX_BAD_OPTION', `config.${field} is unknown. The fields are ${Object.keys(rules).join(', ')}`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `config.${field} is unknown. The fields are ${Object.keys(rules).join(', ')}`,
+      )
     }
     const fault = faultOf(value, rules[field])
     if (fault) throw new FluxError('FLUX_BAD_OPTION', `config.${field} is ${show(value)}; it has to be ${fault}`)
@@ -44,11 +51,17 @@ export function completeConfig<C extends object>(derived: Partial<C>, rules: Con
   for (const field of Object.keys(rules) as (keyof C & string)[]) {
     const value = config[field]
     if (value === undefined) {
-      throw new FluxError('FLUX_BAD_OPTION', `config.${field} cannot be told from the file. Give it: ${describe(rules[field])}`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `config.${field} cannot be told from the file. Give it: ${describe(rules[field])}`,
+      )
     }
     const fault = faultOf(value, rules[field])
     if (fault)
-      throw new FluxError('FLUX_UNSUPPORTED', `by its tensors' shapes ${field} is ${show(value)}; supported is ${fault}. Use another model`)
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `by its tensors' shapes ${field} is ${show(value)}; supported is ${fault}. Use another model`,
+      )
   }
   return config as C
 }

@@ -9,8 +9,14 @@ import type { LoraOptions } from './lora/assignment.js'
  * @param path the network's file
  * @throws {FluxError} FLUX_BAD_FILE
  */
-export function requireFinite(values: Float32Array, what: string, path: string, loras: readonly LoraOptions[] = []): void {
-  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) throw notFinite(values[i]!, what, path, loras)
+export function requireFinite(
+  values: Float32Array,
+  what: string,
+  path: string,
+  loras: readonly LoraOptions[] = [],
+): void {
+  for (let i = 0; i < values.length; i++)
+    if (!Number.isFinite(values[i])) throw notFinite(values[i]!, what, path, loras)
 }
 
 function notFinite(value: number, what: string, path: string, loras: readonly LoraOptions[]): FluxError {

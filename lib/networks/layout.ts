@@ -37,7 +37,10 @@ export function shapeOf(tensors: Map<string, TensorShape>, name: string, rank: n
   const tensor = tensors.get(name)
   if (!tensor) throw new FluxError('FLUX_BAD_FILE', `tensor ${name} is missing. Use a complete copy of the model`)
   if (tensor.shape.length === rank) return tensor.shape
-  throw new FluxError('FLUX_BAD_FILE', `tensor ${name} has shape [${tensor.shape.join(', ')}]; ${rank} dimensions are expected`)
+  throw new FluxError(
+    'FLUX_BAD_FILE',
+    `tensor ${name} has shape [${tensor.shape.join(', ')}]; ${rank} dimensions are expected`,
+  )
 }
 
 /**

@@ -49,13 +49,19 @@ export function holdsNetwork(tensors: Map<string, TensorInfo>, table: NameTable)
  * @throws {FluxError} FLUX_BAD_FILE when two names mean the same tensor, or a part of one is missing; FLUX_UNSUPPORTED when parts have different types,
  *   or matrices are packed
  */
-export function canonicalTensors(tensors: Map<string, TensorInfo>, table: NameTable): Map<string, PlacedTensor> | undefined {
+export function canonicalTensors(
+  tensors: Map<string, TensorInfo>,
+  table: NameTable,
+): Map<string, PlacedTensor> | undefined {
   for (const prefix of table.prefixes) {
     const under = [...tensors.values()].filter(({ name }) => name.startsWith(prefix))
     if (!under.some(({ name }) => isMark(name.slice(prefix.length), table))) continue
     refusePacked(under)
     const scaled = foldScales(under.map(placed))
-    return collect(scaled.flatMap((tensor) => changed(tensor, tensor.name.slice(prefix.length), table)), table)
+    return collect(
+      scaled.flatMap((tensor) => changed(tensor, tensor.name.slice(prefix.length), table)),
+      table,
+    )
   }
   return undefined
 }
@@ -76,8 +82,10 @@ function changed(tensor: PlacedTensor, name: string, table: NameTable): Named {
   if (how === undefined) return [[canonical, tensor]]
   if (how === 'halves swapped') return [[canonical, joined([rowsOf(tensor, 1, 2), rowsOf(tensor, 0, 2)])]]
   // of the weights, not of their biases
-  if (how === '1 x 1') return [[canonical, tensor.shape.length === 2 ? { ...tensor, shape: [...tensor.shape, 1, 1] } : tensor]]
-  if ('split' in how) return how.split.map((word, i) => [canonical.replace('*', word), rowsOf(tensor, i, how.split.length)] as const)
+  if (how === '1 x 1')
+    return [[canonical, tensor.shape.length === 2 ? { ...tensor, shape: [...tensor.shape, 1, 1] } : tensor]]
+  if ('split' in how)
+    return how.split.map((word, i) => [canonical.replace('*', word), rowsOf(tensor, i, how.split.length)] as const)
   return [[canonical, tensor, how]]
 }
 
@@ -94,8 +102,12 @@ function refusePacked(tensors: TensorInfo[]): void {
   for (const [mark, what] of PACKED) {
     const tensor = tensors.find(({ name }) => mark.test(name))
     if (!tensor) continue
-    const remedy = 'Use a GGUF version (Q4_K_S is as small, Q8_0 closer to the original) or a float8 version with one scale for each tensor'
-    throw new FluxError('FLUX_UNSUPPORTED', `its matrices are packed in ${what}, as tensor ${tensor.name} tells, and cannot be read. ${remedy}`)
+    const remedy =
+      'Use a GGUF version (Q4_K_S is as small, Q8_0 closer to the original) or a float8 version with one scale for each tensor'
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `its matrices are packed in ${what}, as tensor ${tensor.name} tells, and cannot be read. ${remedy}`,
+    )
   }
 }
 
@@ -114,10 +126,16 @@ function foldScales(tensors: PlacedTensor[]): PlacedTensor[] {
     if (!scale) return tensor
     const [piece] = tensor.pieces
     if (scale.type !== 'F32' || scale.shape.some((dimension) => dimension !== 1)) {
-      throw new FluxError('FLUX_UNSUPPORTED', `tensor ${scale.name} is no single F32; only one scale for a whole tensor is read. Use another version`)
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `tensor ${scale.name} is no single F32; only one scale for a whole tensor is read. Use another version`,
+      )
     }
     if (scale.pieces[0]!.file !== piece!.file) {
-      throw new FluxError('FLUX_UNSUPPORTED', `tensor ${scale.name} lies in another file than ${tensor.name}. Use a version in one file`)
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `tensor ${scale.name} lies in another file than ${tensor.name}. Use a version in one file`,
+      )
     }
     return { ...tensor, pieces: [{ ...piece!, scale: scale.pieces[0]!.offset }] }
   })
@@ -147,7 +165,10 @@ function collect(found: Named, { aliases, ignored }: NameTable): Map<string, Pla
     const present = list.filter((part) => part !== undefined)
     if (present.length < list.length) {
       const has = `only ${present.map((part) => part.name).join(', ')}`
-      throw new FluxError('FLUX_BAD_FILE', `${list.length} tensors make ${name} together, and the file has ${has}. Use a complete copy of the model`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${list.length} tensors make ${name} together, and the file has ${has}. Use a complete copy of the model`,
+      )
     }
     const whole = canonical.get(name)
     if (whole) twice(whole, present[0]!)

@@ -61,8 +61,18 @@ const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
   flux: { what: 'a FLUX transformer', names: FLUX_NAMES, config: fluxConfig, layout: fluxLayout },
   t5: { what: 'a T5 text encoder', names: T5_NAMES, config: t5Config, layout: t5Layout },
   clip: { what: 'a CLIP text encoder', names: CLIP_NAMES, config: clipConfig, layout: clipLayout },
-  autoencoder: { what: 'an autoencoder', names: AUTOENCODER_NAMES, config: autoencoderConfig, layout: autoencoderLayout },
-  'tiny-decoder': { what: 'a decoder for previews (TAEF1)', names: TINY_DECODER_NAMES, config: tinyDecoderConfig, layout: tinyDecoderLayout },
+  autoencoder: {
+    what: 'an autoencoder',
+    names: AUTOENCODER_NAMES,
+    config: autoencoderConfig,
+    layout: autoencoderLayout,
+  },
+  'tiny-decoder': {
+    what: 'a decoder for previews (TAEF1)',
+    names: TINY_DECODER_NAMES,
+    config: tinyDecoderConfig,
+    layout: tinyDecoderLayout,
+  },
 }
 
 const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2']
@@ -149,7 +159,10 @@ export function networkOf<K extends NetworkKind>(
     const layout = network.layout(config)
     checkTensors(layout, named)
     const tensors = layout.map(({ name }) => nativeTensor(name, named.get(name)!))
-    const bytes = layout.reduce((sum, tensor) => sum + tensorBytes(heldType(tensor, named.get(tensor.name)!), tensor.shape), 0)
+    const bytes = layout.reduce(
+      (sum, tensor) => sum + tensorBytes(heldType(tensor, named.get(tensor.name)!), tensor.shape),
+      0,
+    )
     return { kind, file, config, tensors, bytes }
   } catch (error) {
     throw error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`) : error
@@ -160,20 +173,24 @@ function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, PlacedTen
   const { what } = NETWORKS[kind]
   const parts = file.metadata.get('split.count')
   if (typeof parts === 'number' && parts > 1 && !file.parts) {
-    const remedy = 'Give all parts the names that they had, ending with -00001-of-0000N.gguf, or join them with llama-gguf-split --merge'
+    const remedy =
+      'Give all parts the names that they had, ending with -00001-of-0000N.gguf, or join them with llama-gguf-split --merge'
     throw new FluxError('FLUX_UNSUPPORTED', `this is one of ${parts} parts of a split GGUF file. ${remedy}`)
   }
   const identity = identify(file)
   if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.what}; ${what} is needed`)
   const named = canonicalTensors(file.tensors, NETWORKS[kind].names)
   if (named) return named
-  const seems = identity ? `this seems to be ${identity.what}` : `none of its ${file.tensors.size} tensors has a known name`
+  const seems = identity
+    ? `this seems to be ${identity.what}`
+    : `none of its ${file.tensors.size} tensors has a known name`
   throw new FluxError('FLUX_BAD_FILE', `${seems}, not ${what}. Give the file that belongs here`)
 }
 
 function checkTensors(layout: LayoutTensor[], tensors: Map<string, PlacedTensor>): void {
   const missing = layout.filter(({ name }) => !tensors.has(name))
-  if (missing.length > 0) throw new FluxError('FLUX_BAD_FILE', `${listed(missing)} missing. Use a complete copy of the model`)
+  if (missing.length > 0)
+    throw new FluxError('FLUX_BAD_FILE', `${listed(missing)} missing. Use a complete copy of the model`)
   const known = new Set(layout.map(({ name }) => name))
   const unknown = [...tensors].filter(([name]) => !known.has(name)).map(([, tensor]) => tensor)
   if (unknown.length > 0) {
@@ -214,5 +231,11 @@ const FLOAT8: Partial<Record<TensorType, NonNullable<NativeTensor['float8']>>> =
 
 function nativeTensor(name: string, { type, shape, pieces }: PlacedTensor): NativeTensor {
   const float8 = FLOAT8[type]
-  return { name, type: TENSOR_TYPES[float8 ? 'BF16' : type].id, shape: shape.toReversed(), pieces, ...(float8 ? { float8 } : {}) }
+  return {
+    name,
+    type: TENSOR_TYPES[float8 ? 'BF16' : type].id,
+    shape: shape.toReversed(),
+    pieces,
+    ...(float8 ? { float8 } : {}),
+  }
 }

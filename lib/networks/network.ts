@@ -5,7 +5,17 @@ import { chooseDevice } from '../native/devices.js'
 import { FluxError } from '../errors.js'
 import { freeMemory } from '../native/free-memory.js'
 import type { NetworkFile } from './network-file.js'
-import { fluxError, nativeAddon, type NativeAddition, type NativeArray, type NativeNetwork, type NativeOperation, type NativeStatus, type NativeTensor, type Precision } from '../native/addon.js'
+import {
+  fluxError,
+  nativeAddon,
+  type NativeAddition,
+  type NativeArray,
+  type NativeNetwork,
+  type NativeOperation,
+  type NativeStatus,
+  type NativeTensor,
+  type Precision,
+} from '../native/addon.js'
 import { requireDeviceMemory, requireOneOf, requireWhole } from '../options/checks.js'
 import { parseRpcAddress, useRpcServer } from '../native/rpc-client.js'
 import type { ModelFile } from '../formats/model-file.js'
@@ -58,7 +68,11 @@ export abstract class LoadedNetwork<C> {
   }
 
   /** Loads the weights of a checked file onto a device. */
-  static async start<C>(file: NetworkFile<C>, config: Record<string, number>, options: NetworkOptions): Promise<NativeNetwork> {
+  static async start<C>(
+    file: NetworkFile<C>,
+    config: Record<string, number>,
+    options: NetworkOptions,
+  ): Promise<NativeNetwork> {
     const { signal, onProgress } = options
     const network = await create(file, config, options)
     const failed = new AbortController()
@@ -72,7 +86,9 @@ export abstract class LoadedNetwork<C> {
     }
     const timer = onProgress && setInterval(tell, PROGRESS_INTERVAL_MS)
     try {
-      await cancellable(network, signal ? AbortSignal.any([signal, failed.signal]) : failed.signal, () => network.load(freeMemory()))
+      await cancellable(network, signal ? AbortSignal.any([signal, failed.signal]) : failed.signal, () =>
+        network.load(freeMemory()),
+      )
       failed.signal.throwIfAborted()
       onProgress?.(1)
       return network
@@ -102,10 +118,18 @@ export abstract class LoadedNetwork<C> {
     }
   }
 
-  protected async run(mode: string, shape: number[], inputs: NativeArray[], signal?: AbortSignal): Promise<Float32Array[]> {
+  protected async run(
+    mode: string,
+    shape: number[],
+    inputs: NativeArray[],
+    signal?: AbortSignal,
+  ): Promise<Float32Array[]> {
     signal?.throwIfAborted()
     const profiled = this.#profile !== undefined
-    const { outputs, profile } = await this.#alone(() => this.#native.run(mode, shape, inputs, freeMemory(), profiled), signal)
+    const { outputs, profile } = await this.#alone(
+      () => this.#native.run(mode, shape, inputs, freeMemory(), profiled),
+      signal,
+    )
     this.#profile?.push(...profile)
     return outputs
   }
@@ -140,7 +164,8 @@ export abstract class LoadedNetwork<C> {
   /** One call at a time. */
   async #alone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
-    if (this.#running) throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    if (this.#running)
+      throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
     const running = cancellable(this.#native, signal, work)
     this.#running = running
     try {
@@ -184,7 +209,12 @@ async function create<C>(
   await requireUnchanged(file)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
-    const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, { device, threads, precision, deviceMemory })
+    const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, {
+      device,
+      threads,
+      precision,
+      deviceMemory,
+    })
     if (leaveServer) servers.set(network, leaveServer)
     return network
   } catch (error) {
@@ -204,7 +234,9 @@ async function requireUnchanged({ read = [] }: ModelFile): Promise<void> {
 }
 
 function inFile({ file }: NetworkFile<unknown>, error: unknown): unknown {
-  return error instanceof FluxError ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error }) : error
+  return error instanceof FluxError
+    ? new FluxError(error.code, `${file.path}: ${error.message}`, { cause: error })
+    : error
 }
 
 /** What to call when a network that computes on a server is freed. */
@@ -218,7 +250,11 @@ async function free(network: NativeNetwork): Promise<void> {
 }
 
 /** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */
-async function cancellable<T>(network: NativeNetwork, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+async function cancellable<T>(
+  network: NativeNetwork,
+  signal: AbortSignal | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
   const unlisten = signal && onAbort(signal, () => network.cancel())
   try {
     return await work()

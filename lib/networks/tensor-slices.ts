@@ -18,10 +18,18 @@ export function rowsOf({ name, type, shape, pieces }: PlacedTensor, index: numbe
   const [rows, ...row] = shape
   const [piece] = pieces
   if (pieces.length !== 1 || !piece || rows === undefined || rows % count !== 0) {
-    throw new FluxError('FLUX_BAD_FILE', `tensor ${name} has shape [${shape.join(', ')}], which makes no ${count} parts. Use another copy of the model`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `tensor ${name} has shape [${shape.join(', ')}], which makes no ${count} parts. Use another copy of the model`,
+    )
   }
   const bytes = piece.bytes / count
-  return { name, type, shape: [rows / count, ...row], pieces: [{ ...piece, offset: piece.offset + index * bytes, bytes }] }
+  return {
+    name,
+    type,
+    shape: [rows / count, ...row],
+    pieces: [{ ...piece, offset: piece.offset + index * bytes, bytes }],
+  }
 }
 
 /**
@@ -36,11 +44,17 @@ export function joined(tensors: readonly PlacedTensor[]): PlacedTensor {
     const [, ...other] = shape
     if (shape.length !== first.shape.length || other.some((dimension, i) => dimension !== row[i])) {
       const shapes = `[${first.shape.join(', ')}] and [${shape.join(', ')}]`
-      throw new FluxError('FLUX_BAD_FILE', `tensors ${first.name} and ${name} are parts of one, but have the shapes ${shapes}. Use another copy of the model`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `tensors ${first.name} and ${name} are parts of one, but have the shapes ${shapes}. Use another copy of the model`,
+      )
     }
     if (type !== first.type) {
       const types = `${first.type} and ${type}`
-      throw new FluxError('FLUX_UNSUPPORTED', `tensors ${first.name} and ${name} are parts of one, but have the types ${types}. Use a version in one type`)
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `tensors ${first.name} and ${name} are parts of one, but have the types ${types}. Use a version in one type`,
+      )
     }
   }
   const rows = tensors.reduce((sum, { shape }) => sum + (shape[0] ?? 1), 0)

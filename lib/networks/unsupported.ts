@@ -1,4 +1,5 @@
-const LORA = /\.lora_(A|B|up|down)\b|_lora[12]?\.(down|up)\.|\.(lokr|loha|hada)_|\.(diff|diff_b|set_weight|w_norm|b_norm)$|^(lora_(unet|transformer|te\d?)|lycoris)_/
+const LORA =
+  /\.lora_(A|B|up|down)\b|_lora[12]?\.(down|up)\.|\.(lokr|loha|hada)_|\.(diff|diff_b|set_weight|w_norm|b_norm)$|^(lora_(unet|transformer|te\d?)|lycoris)_/
 
 /**
  * Files that are known but not read: a name that only they have, and what they are. Asked before the networks' own tables, since some share
@@ -13,7 +14,11 @@ export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unle
   [/(^|\.)txt_in\.individual_token_refiner\./, 'a HunyuanVideo transformer'],
   [/(^|\.)joint_blocks\.0\./, 'a Stable Diffusion 3 transformer'],
   [/(^|\.)joint_transformer_blocks\.0\./, 'an AuraFlow transformer in the names of diffusers'],
-  [/(^|\.)transformer_blocks\.0\.(attn1?\.to_q|norm1\.linear)\./, 'a transformer in the names of diffusers', /(^|\.)single_transformer_blocks\.0\./],
+  [
+    /(^|\.)transformer_blocks\.0\.(attn1?\.to_q|norm1\.linear)\./,
+    'a transformer in the names of diffusers',
+    /(^|\.)single_transformer_blocks\.0\./,
+  ],
   [/(^|\.)(input_blocks|output_blocks)\.0\.0\.|^down_blocks\.0\.attentions\./, 'a Stable Diffusion U-Net'],
   [/(^|\.)(post_)?quant_conv\.weight$/, "a Stable Diffusion autoencoder, not FLUX's"],
   [/^(blk\.0\.attn_q\.weight|model\.layers\.0\.self_attn\.)/, 'a language model'],

@@ -3,7 +3,13 @@ import { FluxError } from '../errors.js'
 
 /** The error for an option with a wrong value; `wanted` tells what is possible. */
 export function badOption(name: string, value: unknown, wanted: string): FluxError {
-  const shown = inspect(value, { depth: 0, maxStringLength: 80, maxArrayLength: 4, breakLength: Infinity, customInspect: false })
+  const shown = inspect(value, {
+    depth: 0,
+    maxStringLength: 80,
+    maxArrayLength: 4,
+    breakLength: Infinity,
+    customInspect: false,
+  })
   return new FluxError('FLUX_BAD_OPTION', `${name} is ${shown}: give ${wanted}`)
 }
 
@@ -12,17 +18,20 @@ export function requireOptions(what: string, options: object, known: readonly st
   const isObject = typeof options === 'object' && options !== null && !Array.isArray(options)
   if (!isObject) throw badOption(what, options, `an object with ${known.join(', ')}`)
   for (const name of Object.keys(options)) {
-    if (!known.includes(name)) throw new FluxError('FLUX_BAD_OPTION', `there is no ${name} in ${what}; there are ${known.join(', ')}`)
+    if (!known.includes(name))
+      throw new FluxError('FLUX_BAD_OPTION', `there is no ${name} in ${what}; there are ${known.join(', ')}`)
   }
 }
 
 export function requireOneOf<T extends string>(name: string, value: T, possible: readonly string[]): T {
-  if (typeof value !== 'string' || !possible.includes(value)) throw badOption(name, value, `one of ${possible.join(', ')}`)
+  if (typeof value !== 'string' || !possible.includes(value))
+    throw badOption(name, value, `one of ${possible.join(', ')}`)
   return value
 }
 
 export function requireWhole(name: string, value: number, least: number, most: number): number {
-  if (!Number.isInteger(value) || value < least || value > most) throw badOption(name, value, `a whole number from ${least} to ${most}`)
+  if (!Number.isInteger(value) || value < least || value > most)
+    throw badOption(name, value, `a whole number from ${least} to ${most}`)
   return value
 }
 

@@ -80,8 +80,26 @@ export interface Settings {
 }
 
 const KNOWN = [
-  'prompt', 'width', 'height', 'steps', 'guidance', 'seed', 'sampler', 'scheduler', 'sigmas', 'shift', 'noise', 'maxSequenceLength',
-  'stepCache', 'loras', 'preview', 'onWarning', 'signal', 'format', 'quality', 'compression',
+  'prompt',
+  'width',
+  'height',
+  'steps',
+  'guidance',
+  'seed',
+  'sampler',
+  'scheduler',
+  'sigmas',
+  'shift',
+  'noise',
+  'maxSequenceLength',
+  'stepCache',
+  'loras',
+  'preview',
+  'onWarning',
+  'signal',
+  'format',
+  'quality',
+  'compression',
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
 const MAX_STEPS = RANGES.steps.most
@@ -146,7 +164,10 @@ export function completeOptions(
     prompt,
     width,
     height,
-    sigmas: sigmas === undefined ? schedule({ steps, sequenceLength: (width / 16) * (height / 16), scheduler, shift }) : ownSigmas(sigmas),
+    sigmas:
+      sigmas === undefined
+        ? schedule({ steps, sequenceLength: (width / 16) * (height / 16), scheduler, shift })
+        : ownSigmas(sigmas),
     guidance,
     seed,
     sampler,
@@ -173,14 +194,18 @@ function completePreview(preview: PreviewOptions): Required<PreviewOptions> {
 
 function ownSigmas(sigmas: number[]): number[] {
   const most = MAX_STEPS + 1
-  if (!Array.isArray(sigmas) || sigmas.length > most) throw badOption('sigmas', sigmas, `an array of at most ${most} numbers`)
+  if (!Array.isArray(sigmas) || sigmas.length > most)
+    throw badOption('sigmas', sigmas, `an array of at most ${most} numbers`)
   return customSigmas(sigmas)
 }
 
 function requireWithin(name: keyof typeof RANGES, value: number): void {
   const { least, most, unit } = RANGES[name]
   if (isWithin(value, RANGES[name])) return
-  const near = unit > 1 && Number.isFinite(value) ? `; ${Math.min(most, Math.max(least, unit * Math.round(value / unit)))} is nearest` : ''
+  const near =
+    unit > 1 && Number.isFinite(value)
+      ? `; ${Math.min(most, Math.max(least, unit * Math.round(value / unit)))} is nearest`
+      : ''
   throw badOption(name, value, inWords(RANGES[name]) + near)
 }
 
@@ -188,6 +213,9 @@ function requireGuidance(guidance: number | undefined, guidanceEmbed: boolean): 
   if (guidance === undefined) return
   requireWithin('guidance', guidance)
   if (!guidanceEmbed) {
-    throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}, but this model (schnell) was made without guidance; leave it out`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `guidance is ${guidance}, but this model (schnell) was made without guidance; leave it out`,
+    )
   }
 }

@@ -1,7 +1,14 @@
 import { checkHubOptions, type HubOptions } from '../hub/settings.js'
 import type { ModelFiles } from '../model/locate.js'
 import { PRECISIONS, type NetworkOptions } from '../networks/network.js'
-import { badOption, requireDeviceMemory, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
+import {
+  badOption,
+  requireDeviceMemory,
+  requireOneOf,
+  requireOptions,
+  requireSignal,
+  requireWhole,
+} from '../options/checks.js'
 
 export interface LoadOptions extends NetworkOptions {
   /**
@@ -18,8 +25,25 @@ export interface LoadOptions extends NetworkOptions {
   onProgress?: (progress: number) => void
 }
 
-const OPTIONS = ['textEncoders', 'backend', 'threads', 'precision', 'deviceMemory', 'signal', 'onProgress', 'hub', 'onDownload'] as const satisfies readonly (keyof LoadOptions)[]
-const FILES = ['transformer', 't5', 'clip', 'vae', 'previewDecoder', 'tokenizers'] as const satisfies readonly (keyof ModelFiles)[]
+const OPTIONS = [
+  'textEncoders',
+  'backend',
+  'threads',
+  'precision',
+  'deviceMemory',
+  'signal',
+  'onProgress',
+  'hub',
+  'onDownload',
+] as const satisfies readonly (keyof LoadOptions)[]
+const FILES = [
+  'transformer',
+  't5',
+  'clip',
+  'vae',
+  'previewDecoder',
+  'tokenizers',
+] as const satisfies readonly (keyof ModelFiles)[]
 
 /**
  * Checks what `FluxPipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.
@@ -35,8 +59,13 @@ export function completeLoadOptions(
   const wanted = "'tiny', a preset such as 'flux.1-schnell', hf:owner/name, a folder, or { transformer, t5, clip, vae }"
   if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
   requireOptions('the model', source, [...FILES, ...OPTIONS])
-  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload, ...model } = source
-  return { model, ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload }), ...checked(options) }
+  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload, ...model } =
+    source
+  return {
+    model,
+    ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload }),
+    ...checked(options),
+  }
 }
 
 /** Only what is given. */
@@ -44,12 +73,15 @@ function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined
   const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload } = options
   if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
   if (threads !== undefined) requireWhole('threads', threads, 1, 512)
-  if (backend !== undefined && typeof backend !== 'string') throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")
+  if (backend !== undefined && typeof backend !== 'string')
+    throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")
   if (precision !== undefined) requireOneOf('precision', precision, PRECISIONS)
   if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
   requireSignal(signal)
-  if (onProgress !== undefined && typeof onProgress !== 'function') throw badOption('onProgress', onProgress, 'a function')
-  if (onDownload !== undefined && typeof onDownload !== 'function') throw badOption('onDownload', onDownload, 'a function')
+  if (onProgress !== undefined && typeof onProgress !== 'function')
+    throw badOption('onProgress', onProgress, 'a function')
+  if (onDownload !== undefined && typeof onDownload !== 'function')
+    throw badOption('onDownload', onDownload, 'a function')
   if (hub !== undefined) checkHubOptions(hub)
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 }

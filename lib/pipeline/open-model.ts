@@ -50,7 +50,10 @@ export async function checkModel(files: ModelFiles): Promise<{ model: Partial<Op
     t5: await noted(openNetworkFile('t5', files.t5)),
     clip: await noted(openNetworkFile('clip', files.clip)),
     vae: await noted(openNetworkFile('autoencoder', files.vae)),
-    previewDecoder: files.previewDecoder === undefined ? undefined : await noted(openNetworkFile('tiny-decoder', files.previewDecoder)),
+    previewDecoder:
+      files.previewDecoder === undefined
+        ? undefined
+        : await noted(openNetworkFile('tiny-decoder', files.previewDecoder)),
   })
   problems.push(...misfits(networks))
   const t5 = networks.t5 && (await noted(openT5Tokenizer(networks.t5, files)))
@@ -58,19 +61,29 @@ export async function checkModel(files: ModelFiles): Promise<{ model: Partial<Op
   return { model: { ...networks, ...(t5 && clip ? { tokenizers: { t5, clip } } : {}) }, problems }
 }
 
-export async function openT5Tokenizer(encoder: Networks['t5'], { t5, tokenizers }: Pick<ModelFiles, 't5' | 'tokenizers'>): Promise<T5Tokenizer> {
+export async function openT5Tokenizer(
+  encoder: Networks['t5'],
+  { t5, tokenizers }: Pick<ModelFiles, 't5' | 'tokenizers'>,
+): Promise<T5Tokenizer> {
   const inside = encoder.file.metadata.has('tokenizer.ggml.tokens') ? t5 : undefined
   const place = tokenizers?.t5 ?? inside ?? (await locateTokenizer(t5, 'tokenizer_2', T5_TOKENIZER_FILES))
   return fitting(await T5Tokenizer.load(place), place, encoder)
 }
 
-export async function openClipTokenizer(encoder: Networks['clip'], { clip, tokenizers }: Pick<ModelFiles, 'clip' | 'tokenizers'>): Promise<ClipTokenizer> {
+export async function openClipTokenizer(
+  encoder: Networks['clip'],
+  { clip, tokenizers }: Pick<ModelFiles, 'clip' | 'tokenizers'>,
+): Promise<ClipTokenizer> {
   const place = tokenizers?.clip ?? (await locateTokenizer(clip, 'tokenizer', CLIP_TOKENIZER_FILES))
   return fitting(await ClipTokenizer.load(place), place, encoder)
 }
 
 /** Refuses a tokenizer whose ids go past the encoder's table, before gigabytes are loaded for it. Spare rows are usual. */
-function fitting<T extends { size: number }>(tokenizer: T, place: string, { file, config }: NetworkFile<{ vocabSize: number }>): T {
+function fitting<T extends { size: number }>(
+  tokenizer: T,
+  place: string,
+  { file, config }: NetworkFile<{ vocabSize: number }>,
+): T {
   if (tokenizer.size <= config.vocabSize) return tokenizer
   const has = `the tokenizer in ${place} has ${tokenizer.size} pieces, but ${file.path} takes ${config.vocabSize}`
   throw new FluxError('FLUX_BAD_FILE', `${has}; give the tokenizer that belongs to this encoder`)
@@ -81,14 +94,17 @@ function throwAll(problems: FluxError[]): void {
   if (!first) return
   if (more.length === 0) throw first
   const list = problems.map(({ message }) => `\n- ${message}`).join('')
-  throw new FluxError(first.code, `the model cannot be loaded, for ${problems.length} reasons:${list}`, { cause: first })
+  throw new FluxError(first.code, `the model cannot be loaded, for ${problems.length} reasons:${list}`, {
+    cause: first,
+  })
 }
 
 /** The files of a model on this machine; those on the hub are taken from there. */
 export async function resolveSource(source: string | ModelFiles, hub: PullOptions = {}): Promise<ModelFiles> {
   if (source === 'tiny') return tinyModelFiles()
   if (typeof source !== 'string') checkModelFiles(source)
-  if (isOnHub(source)) return fromHub(source, hub, (networks, problems) => throwAll([...problems, ...misfits(networks)]))
+  if (isOnHub(source))
+    return fromHub(source, hub, (networks, problems) => throwAll([...problems, ...misfits(networks)]))
   if (typeof source === 'string') return locateModelFiles(source)
   return source
 }
@@ -103,7 +119,11 @@ export function misfits({ transformer, t5, clip, vae, previewDecoder }: Partial<
   }
   if (inChannels !== 64) {
     const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
-    refuse(transformer, `${what}; text to image needs a model with 64, such as FLUX.1 dev or schnell`, 'FLUX_UNSUPPORTED')
+    refuse(
+      transformer,
+      `${what}; text to image needs a model with 64, such as FLUX.1 dev or schnell`,
+      'FLUX_UNSUPPORTED',
+    )
   }
   if (t5 && t5.config.dModel !== contextInDim) {
     const what = `gives states of width ${t5.config.dModel}, but the transformer takes ${contextInDim}`

@@ -71,9 +71,21 @@ export class FluxPipeline {
    *   reason when aborted
    */
   static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<FluxPipeline> {
-    const { model, textEncoders = 'auto', signal, onProgress, hub, onDownload, ...device } = completeLoadOptions(source, options)
+    const {
+      model,
+      textEncoders = 'auto',
+      signal,
+      onProgress,
+      hub,
+      onDownload,
+      ...device
+    } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
-    const opened = await openModel(model, { ...hub, ...(signal ? { signal } : {}), ...(onDownload ? { onProgress: onDownload } : {}) })
+    const opened = await openModel(model, {
+      ...hub,
+      ...(signal ? { signal } : {}),
+      ...(onDownload ? { onProgress: onDownload } : {}),
+    })
     const { transformer, t5, clip, vae, previewDecoder, tokenizers } = opened
 
     const sizes = [transformer, t5, clip, vae].map(({ bytes }) => bytes)
@@ -101,7 +113,8 @@ export class FluxPipeline {
       ),
       transformer: new Held((signal) => FluxTransformer.load(transformer.file.path, { ...shared(0), signal })),
       vae: new Held((signal) => Autoencoder.load(vae.file.path, { ...shared(3), signal })),
-      previewDecoder: previewDecoder && new Held((signal) => TinyDecoder.load(previewDecoder.file.path, { ...device, signal })),
+      previewDecoder:
+        previewDecoder && new Held((signal) => TinyDecoder.load(previewDecoder.file.path, { ...device, signal })),
     })
     try {
       const { transformer, prompts, vae } = pipeline.#parts
@@ -122,7 +135,11 @@ export class FluxPipeline {
    */
   async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer> {
     const settings = this.#complete(options)
-    if (settings.preview) throw new FluxError('FLUX_BAD_OPTION', 'preview is given to generate(), which shows none; expected it to be left out, or stream() or submit()')
+    if (settings.preview)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        'preview is given to generate(), which shows none; expected it to be left out, or stream() or submit()',
+      )
     return (await this.#submit(settings).result).image
   }
 
@@ -174,12 +191,26 @@ export class FluxPipeline {
   #submit(settings: Settings): Job {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
     if (preview?.method === 'taef1' && !this.#parts.previewDecoder) {
-      throw new FluxError('FLUX_BAD_OPTION', "preview.method is 'taef1', but the model has no previewDecoder: give the file of TAEF1's decoder to load, or take 'linear'")
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        "preview.method is 'taef1', but the model has no previewDecoder: give the file of TAEF1's decoder to load, or take 'linear'",
+      )
     }
     const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
     const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
     const steps = sigmas.length - 1
-    const parameters = formatParameters({ prompt, steps, sampler, scheduler, guidance, seed, width, height, model: this.#parts.name, extra })
+    const parameters = formatParameters({
+      prompt,
+      steps,
+      sampler,
+      scheduler,
+      guidance,
+      seed,
+      width,
+      height,
+      model: this.#parts.name,
+      extra,
+    })
     checkEncodeOptions({ ...encode, parameters })
     return this.#jobs.add((signal) => this.#make(settings, parameters, signal), signal)
   }
@@ -211,8 +242,18 @@ export class FluxPipeline {
 
     yield { type: 'stage', stage: 'denoise' }
     const [rows, columns] = [height / 8, width / 8]
-    let latents = packLatents(await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]), rows, columns)
-    const given = { imgIds: imageIds(rows / 2, columns / 2), txt, vec, signal, ...(guidance === undefined ? {} : { guidance }) }
+    let latents = packLatents(
+      await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]),
+      rows,
+      columns,
+    )
+    const given = {
+      imgIds: imageIds(rows / 2, columns / 2),
+      txt,
+      vec,
+      signal,
+      ...(guidance === undefined ? {} : { guidance }),
+    }
     let asked = false
     const predict = async (img: Float32Array, timestep: number) => {
       asked = true
@@ -252,7 +293,18 @@ export class FluxPipeline {
     const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
     timings.decode = lap()
     if (tile === undefined) estimator.learn('decode', settings, timings.decode)
-    return { type: 'image', image, format, width, height, seed, parameters, truncated, ...(tile === undefined ? {} : { tile }), timings }
+    return {
+      type: 'image',
+      image,
+      format,
+      width,
+      height,
+      seed,
+      parameters,
+      truncated,
+      ...(tile === undefined ? {} : { tile }),
+      timings,
+    }
   }
 
   /** What each network gets of the LoRAs, of their files as they are now. */
@@ -288,12 +340,20 @@ export class FluxPipeline {
    * @param packed [rows / 2 * columns / 2, 64]
    * @returns rgb [8 rows, 8 columns, 3], and the side of the tiles, if any
    */
-  async #decode(packed: Float32Array, rows: number, columns: number, signal: AbortSignal): Promise<{ rgb: Uint8Array<ArrayBuffer>; tile?: number }> {
+  async #decode(
+    packed: Float32Array,
+    rows: number,
+    columns: number,
+    signal: AbortSignal,
+  ): Promise<{ rgb: Uint8Array<ArrayBuffer>; tile?: number }> {
     const vae = await this.#parts.vae.get(signal)
     const decode: Decode = (latents, height, width) => vae.decode(latents, height, width, { signal })
     const { image, ...tiling } = await decodeWithin(decode, unpackLatents(packed, rows, columns), rows, columns)
     requireFinite(image, 'the output of the decoder', vae.path)
-    return { rgb: await inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer]), ...tiling }
+    return {
+      rgb: await inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer]),
+      ...tiling,
+    }
   }
 
   /** Cancels what runs and what waits with FLUX_CLOSED, then frees all memory. Idempotent. */

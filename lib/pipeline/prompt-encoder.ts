@@ -35,7 +35,12 @@ export class PromptEncoder {
   /** free the encoders' memory after each prompt */
   readonly #release: boolean
 
-  constructor(tokenizers: { t5: T5Tokenizer; clip: ClipTokenizer }, t5: Held<T5Encoder>, clip: Held<ClipTextEncoder>, release: boolean) {
+  constructor(
+    tokenizers: { t5: T5Tokenizer; clip: ClipTokenizer },
+    t5: Held<T5Encoder>,
+    clip: Held<ClipTextEncoder>,
+    release: boolean,
+  ) {
     this.#t5Tokenizer = tokenizers.t5
     this.#clipTokenizer = tokenizers.clip
     this.t5 = t5
@@ -52,7 +57,12 @@ export class PromptEncoder {
    * @param maxSequenceLength T5's tokens; the prompt is cut off or padded to it, and the padding takes part, as in the official program
    * @param loras what acts beside the encoders' weights
    */
-  async encode(prompt: string, maxSequenceLength: number, loras: EncoderLoras, signal?: AbortSignal): Promise<PromptEmbedding> {
+  async encode(
+    prompt: string,
+    maxSequenceLength: number,
+    loras: EncoderLoras,
+    signal?: AbortSignal,
+  ): Promise<PromptEmbedding> {
     const asked = key(prompt, maxSequenceLength, loras)
     const embedding = this.#remembered.get(asked) ?? (await this.#compute(prompt, maxSequenceLength, loras, signal))
     // in the order of use: the first is the one that was not needed for the longest time
@@ -62,7 +72,12 @@ export class PromptEncoder {
     return embedding
   }
 
-  async #compute(prompt: string, maxSequenceLength: number, loras: EncoderLoras, signal: AbortSignal | undefined): Promise<PromptEmbedding> {
+  async #compute(
+    prompt: string,
+    maxSequenceLength: number,
+    loras: EncoderLoras,
+    signal: AbortSignal | undefined,
+  ): Promise<PromptEmbedding> {
     const t5Tokens = this.#t5Tokenizer.encode(prompt, maxSequenceLength)
     const clipTokens = this.#clipTokenizer.encode(prompt)
     const options = signal ? { signal } : {}
@@ -76,7 +91,10 @@ export class PromptEncoder {
       requireFinite(pooled, 'the output of the CLIP encoder', clip.path, loras.clip)
       return pooled
     })
-    const truncated = [...(t5Tokens.truncated ? (['t5'] as const) : []), ...(clipTokens.truncated ? (['clip'] as const) : [])]
+    const truncated = [
+      ...(t5Tokens.truncated ? (['t5'] as const) : []),
+      ...(clipTokens.truncated ? (['clip'] as const) : []),
+    ]
     return { txt, vec, truncated }
   }
 

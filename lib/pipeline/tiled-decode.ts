@@ -38,7 +38,13 @@ export async function decodeWithin(
 }
 
 /** Decodes tiles of `side` latents and blends them; neighbours share at least a quarter. */
-export async function decodeTiles(decode: Decode, latents: Float32Array, rows: number, columns: number, side: number): Promise<Float32Array> {
+export async function decodeTiles(
+  decode: Decode,
+  latents: Float32Array,
+  rows: number,
+  columns: number,
+  side: number,
+): Promise<Float32Array> {
   const channels = latents.length / (rows * columns)
   const [height, width] = [REDUCTION * rows, REDUCTION * columns]
   const image = new Float32Array(3 * height * width)
@@ -72,7 +78,9 @@ function spans(length: number, side: number): Span[] {
   const count = Math.min(side, length)
   const overlap = Math.floor(count / 4)
   const parts = length > count ? Math.ceil((length - overlap) / (count - overlap)) : 1
-  const firsts = Array.from({ length: parts }, (_, i) => (parts === 1 ? 0 : Math.round((i * (length - count)) / (parts - 1))))
+  const firsts = Array.from({ length: parts }, (_, i) =>
+    parts === 1 ? 0 : Math.round((i * (length - count)) / (parts - 1)),
+  )
   const [pixels, fade] = [REDUCTION * count, REDUCTION * overlap]
   const ramp = (x: number) => Math.min(1, (x + 0.5) / fade, (pixels - x - 0.5) / fade)
   const sums = new Float32Array(REDUCTION * length)
@@ -85,7 +93,14 @@ function spans(length: number, side: number): Span[] {
 }
 
 /** [channels, down.count, across.count] of latents [channels, rows, columns] */
-function cut(latents: Float32Array, channels: number, columns: number, rows: number, down: Span, across: Span): Float32Array {
+function cut(
+  latents: Float32Array,
+  channels: number,
+  columns: number,
+  rows: number,
+  down: Span,
+  across: Span,
+): Float32Array {
   const part = new Float32Array(channels * down.count * across.count)
   for (let c = 0, i = 0; c < channels; c++) {
     for (let y = 0; y < down.count; y++, i += across.count) {

@@ -40,7 +40,10 @@ export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseS
     const velocity = await options.predict(x, sigma)
     signal?.throwIfAborted()
     if (velocity.length !== x.length) {
-      throw new FluxError('FLUX_BAD_SHAPE', `predict returned ${velocity.length} values for ${x.length}: return as many as it is given`)
+      throw new FluxError(
+        'FLUX_BAD_SHAPE',
+        `predict returned ${velocity.length} values for ${x.length}: return as many as it is given`,
+      )
     }
     return velocity
   }
@@ -51,8 +54,14 @@ export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseS
     const sigmaNext = sigmas[++step]!
     let denoised: Float32Array | undefined
     yield {
-      step, steps, sigma, sigmaNext, latents: next,
-      get denoised() { return (denoised ??= addScaled(x, velocity, -sigma)) },
+      step,
+      steps,
+      sigma,
+      sigmaNext,
+      latents: next,
+      get denoised() {
+        return (denoised ??= addScaled(x, velocity, -sigma))
+      },
     }
   }
 }

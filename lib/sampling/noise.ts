@@ -19,13 +19,20 @@ export type NoiseVariant = 'float32' | 'bfloat16'
  * Source: pytorch/pytorch `aten/src/ATen/core/MT19937RNGEngine.h`, `aten/src/ATen/native/cpu/DistributionTemplates.h` (`normal_fill`).
  * Box, Muller: A Note on the Generation of Random Normal Deviates, 1958.
  */
-export function gaussianNoise(seed: number, shape: number | readonly number[], variant: NoiseVariant = 'float32'): Float32Array {
+export function gaussianNoise(
+  seed: number,
+  shape: number | readonly number[],
+  variant: NoiseVariant = 'float32',
+): Float32Array {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new FluxError('FLUX_BAD_OPTION', `seed is ${seed}: give a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`)
   }
   const count = typeof shape === 'number' ? shape : shape.reduce((product, length) => product * length, 1)
   if (!Number.isSafeInteger(count) || count < 16) {
-    throw new FluxError('FLUX_BAD_OPTION', `shape [${shape}] has ${count} values: give positive lengths with at least 16 values in all`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `shape [${shape}] has ${count} values: give positive lengths with at least 16 values in all`,
+    )
   }
   if (!Object.hasOwn(VARIANTS, variant)) {
     throw new FluxError('FLUX_BAD_OPTION', `variant is '${variant}': give one of ${Object.keys(VARIANTS).join(', ')}`)
@@ -43,7 +50,10 @@ export function gaussianNoise(seed: number, shape: number | readonly number[], v
   return noise
 }
 
-const VARIANTS: Record<NoiseVariant, { uniform: (bits: number) => number, boxMuller: (block: Float32Array, offset: number) => void }> = {
+const VARIANTS: Record<
+  NoiseVariant,
+  { uniform: (bits: number) => number; boxMuller: (block: Float32Array, offset: number) => void }
+> = {
   float32: { uniform: (bits) => (bits & 0xffffff) / 0x1000000, boxMuller: boxMullerFloat32 },
   bfloat16: { uniform: (bits) => (bits & 0xff) / 0x100, boxMuller: boxMullerBfloat16 },
 }

@@ -49,7 +49,14 @@ export interface ScheduleOptions {
   maxShift?: number
 }
 
-const OPTIONS = ['steps', 'sequenceLength', 'scheduler', 'shift', 'baseShift', 'maxShift'] as const satisfies readonly (keyof ScheduleOptions)[]
+const OPTIONS = [
+  'steps',
+  'sequenceLength',
+  'scheduler',
+  'shift',
+  'baseShift',
+  'maxShift',
+] as const satisfies readonly (keyof ScheduleOptions)[]
 
 /**
  * The noise levels of a run: `steps + 1` sigmas, the first 1 (pure noise), the last 0 (the picture). Computed in float64.
@@ -65,7 +72,10 @@ export function schedule(options: ScheduleOptions): number[] {
     if (!Number.isFinite(value)) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a finite number`)
   }
   if (!Object.hasOwn(SCHEDULERS, scheduler)) {
-    throw new FluxError('FLUX_BAD_OPTION', `scheduler is '${scheduler}': give one of ${Object.keys(SCHEDULERS).join(', ')}`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `scheduler is '${scheduler}': give one of ${Object.keys(SCHEDULERS).join(', ')}`,
+    )
   }
   return SCHEDULERS[scheduler](steps, shift ? getLinearMu(sequenceLength, baseShift, maxShift) : 0)
 }
@@ -76,7 +86,8 @@ export function schedule(options: ScheduleOptions): number[] {
  * @throws FluxError FLUX_BAD_OPTION naming the first value that is wrong
  */
 export function customSigmas(sigmas: ArrayLike<number>): number[] {
-  if (typeof sigmas !== 'object' || sigmas === null) throw badOption('sigmas', sigmas, 'an array of numbers from 0 to 1')
+  if (typeof sigmas !== 'object' || sigmas === null)
+    throw badOption('sigmas', sigmas, 'an array of numbers from 0 to 1')
   const checked = Array.from(sigmas)
   checked.forEach((sigma, i) => {
     const previous = checked[i - 1]
@@ -84,11 +95,15 @@ export function customSigmas(sigmas: ArrayLike<number>): number[] {
       throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${String(sigma)}: give numbers from 0 to 1`)
     }
     if (previous !== undefined && sigma >= previous) {
-      throw new FluxError('FLUX_BAD_OPTION', `sigmas[${i}] is ${sigma}, after ${previous}: every value must be smaller than the one before`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `sigmas[${i}] is ${sigma}, after ${previous}: every value must be smaller than the one before`,
+      )
     }
   })
   if (checked.at(-1) !== 0) checked.push(0)
-  if (checked.length < 2) throw new FluxError('FLUX_BAD_OPTION', `sigmas is [${Array.from(sigmas)}]: give at least one value above 0`)
+  if (checked.length < 2)
+    throw new FluxError('FLUX_BAD_OPTION', `sigmas is [${Array.from(sigmas)}]: give at least one value above 0`)
   return checked
 }
 
@@ -97,5 +112,6 @@ function linearSigmas(steps: number): number[] {
 }
 
 function requireCount(name: string, value: number): void {
-  if (!Number.isSafeInteger(value) || value < 1) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a whole number from 1`)
+  if (!Number.isSafeInteger(value) || value < 1)
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a whole number from 1`)
 }

@@ -47,7 +47,12 @@ export class ClipTokenizer {
   constructor(vocabulary: ClipVocabulary, where = 'the CLIP vocabulary') {
     checkVocabulary(vocabulary, where)
     this.size = Object.values(vocabulary.vocab).reduce((size, id) => Math.max(size, id + 1), 0)
-    const special = [BEGIN, END].map((content) => ({ id: vocabulary.vocab[content], content, special: true, normalized: true }))
+    const special = [BEGIN, END].map((content) => ({
+      id: vocabulary.vocab[content],
+      content,
+      special: true,
+      normalized: true,
+    }))
     this.#begin = vocabulary.vocab[BEGIN]!
     this.#end = vocabulary.vocab[END]!
     this.#tokenizer = new Tokenizer(
@@ -55,7 +60,11 @@ export class ClipTokenizer {
         added_tokens: special,
         normalizer: {
           type: 'Sequence',
-          normalizers: [{ type: 'NFC' }, { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' }, { type: 'Lowercase' }],
+          normalizers: [
+            { type: 'NFC' },
+            { type: 'Replace', pattern: { Regex: '\\s+' }, content: ' ' },
+            { type: 'Lowercase' },
+          ],
         },
         pre_tokenizer: {
           type: 'Sequence',
@@ -90,7 +99,10 @@ export class ClipTokenizer {
     }
     const { model } = await readTokenizerJson(path!)
     if (!isRecord(model) || !isRecord(model.vocab) || !Array.isArray(model.merges)) {
-      throw new FluxError('FLUX_BAD_FILE', `${path} has no model.vocab and model.merges; give the tokenizer.json of a CLIP text encoder`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${path} has no model.vocab and model.merges; give the tokenizer.json of a CLIP text encoder`,
+      )
     }
     const merges = model.merges.map((merge: unknown) => (Array.isArray(merge) ? merge.join(' ') : merge)) as string[]
     return new ClipTokenizer({ vocab: model.vocab as Record<string, number>, merges }, path)
@@ -120,7 +132,8 @@ function checkVocabulary({ vocab, merges }: ClipVocabulary, where: string): void
   const known = new Set<string>(Object.keys(vocab))
   const used = new Set<number>()
   for (const id of ids) {
-    if (!Number.isInteger(id) || id < 0 || id >= MAX_ENTRIES || used.has(id)) bad(`the id ${String(id)} is no number of its own`)
+    if (!Number.isInteger(id) || id < 0 || id >= MAX_ENTRIES || used.has(id))
+      bad(`the id ${String(id)} is no number of its own`)
     used.add(id)
   }
   for (const symbol of [BEGIN, END, ...BYTE_SYMBOLS, ...BYTE_SYMBOLS.map((byte) => byte + WORD_END)]) {

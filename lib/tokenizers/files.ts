@@ -11,13 +11,17 @@ const MAX_FILE_BYTES = 32 * 2 ** 20
  * @param alternatives names of files that belong together, the preferred ones first
  * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_OPTION
  */
-export async function findTokenizerFiles(source: string, alternatives: readonly (readonly string[])[]): Promise<string[]> {
+export async function findTokenizerFiles(
+  source: string,
+  alternatives: readonly (readonly string[])[],
+): Promise<string[]> {
   if (typeof source !== 'string' || source === '' || source.includes('\0')) {
     const given = typeof source === 'string' ? JSON.stringify(source) : typeof source
     throw new FluxError('FLUX_BAD_OPTION', `a tokenizer's source must be the path of a file or folder, not ${given}`)
   }
   const found = await stat(source).catch(() => undefined)
-  if (!found) throw new FluxError('FLUX_NOT_FOUND', `no tokenizer at ${source}; give the path of a tokenizer's file or folder`)
+  if (!found)
+    throw new FluxError('FLUX_NOT_FOUND', `no tokenizer at ${source}; give the path of a tokenizer's file or folder`)
   if (!found.isDirectory()) return [source]
   for (const names of alternatives) {
     const paths = names.map((name) => join(source, name))
@@ -33,12 +37,17 @@ export async function readTokenizerFile(path: string): Promise<Buffer> {
   try {
     const found = await stat(path)
     if (!found.isFile() || found.size > MAX_FILE_BYTES) {
-      throw new FluxError('FLUX_BAD_FILE', `${path} is no file of at most ${MAX_FILE_BYTES} bytes, as tokenizers are; is it another file?`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${path} is no file of at most ${MAX_FILE_BYTES} bytes, as tokenizers are; is it another file?`,
+      )
     }
     return await readFile(path)
   } catch (error) {
     if (error instanceof FluxError) throw error
-    throw new FluxError('FLUX_NOT_FOUND', `cannot read the tokenizer ${path}: ${(error as Error).message}`, { cause: error })
+    throw new FluxError('FLUX_NOT_FOUND', `cannot read the tokenizer ${path}: ${(error as Error).message}`, {
+      cause: error,
+    })
   }
 }
 
@@ -49,7 +58,9 @@ export async function readTokenizerJson(path: string): Promise<Record<string, un
   try {
     value = JSON.parse(text)
   } catch (error) {
-    throw new FluxError('FLUX_BAD_FILE', `${path} is not JSON (${(error as Error).message}); fetch it again`, { cause: error })
+    throw new FluxError('FLUX_BAD_FILE', `${path} is not JSON (${(error as Error).message}); fetch it again`, {
+      cause: error,
+    })
   }
   if (!isRecord(value)) throw new FluxError('FLUX_BAD_FILE', `${path} must hold a JSON object; fetch it again`)
   return value

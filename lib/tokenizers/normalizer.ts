@@ -56,7 +56,10 @@ class CharacterMap {
         value = this.#units[node]! & 0x7fffffff
       }
     }
-    return { length, replacement: this.#replacements.subarray(value, length === 0 ? value : this.#replacements.indexOf(0, value)) }
+    return {
+      length,
+      replacement: this.#replacements.subarray(value, length === 0 ? value : this.#replacements.indexOf(0, value)),
+    }
   }
 }
 
@@ -86,7 +89,10 @@ export class Normalizer {
   constructor(options: NormalizerOptions, where: string) {
     if (options.userDefined.length > MAX_USER_DEFINED) {
       const count = options.userDefined.length
-      throw new FluxError('FLUX_BAD_FILE', `${where}: ${count} user-defined pieces, more than ${MAX_USER_DEFINED}; is it T5's tokenizer?`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${where}: ${count} user-defined pieces, more than ${MAX_USER_DEFINED}; is it T5's tokenizer?`,
+      )
     }
     this.#options = options
     this.#map = options.characterMap && new CharacterMap(options.characterMap, where)
@@ -122,7 +128,10 @@ export class Normalizer {
       begin += length || part.length
       size += part.length
       if (size > 4 * MAX_TEXT_LENGTH) {
-        throw new FluxError('FLUX_BAD_OPTION', `the text grows beyond ${4 * MAX_TEXT_LENGTH} bytes when it is normalised; shorten it`)
+        throw new FluxError(
+          'FLUX_BAD_OPTION',
+          `the text grows beyond ${4 * MAX_TEXT_LENGTH} bytes when it is normalised; shorten it`,
+        )
       }
     }
     return Buffer.concat(parts).toString('utf8')

@@ -26,7 +26,10 @@ export function readSentencePiece(bytes: Uint8Array, where: string): T5Vocabular
   let addSpacePrefix = true
   let removeExtraWhitespaces = true
   const unsupported = (what: string): never => {
-    throw new FluxError('FLUX_UNSUPPORTED', `${where}: ${what}, which T5's tokenizer never has; give the spiece.model of the T5 encoder`)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${where}: ${what}, which T5's tokenizer never has; give the spiece.model of the T5 encoder`,
+    )
   }
   for (const field of fieldsOf(bytes, where)) {
     if (field.number === 1) {
@@ -43,8 +46,10 @@ export function readSentencePiece(bytes: Uint8Array, where: string): T5Vocabular
       types.push(type)
     } else if (field.number === 2) {
       for (const trainer of fieldsOf(bytesOf(field, where), where)) {
-        if (trainer.number === 3 && integerOf(trainer, where) !== UNIGRAM) unsupported('it is not a unigram model (model_type)')
-        if (trainer.number === 24 && integerOf(trainer, where)) unsupported('it puts white space behind words (treat_whitespace_as_suffix)')
+        if (trainer.number === 3 && integerOf(trainer, where) !== UNIGRAM)
+          unsupported('it is not a unigram model (model_type)')
+        if (trainer.number === 24 && integerOf(trainer, where))
+          unsupported('it puts white space behind words (treat_whitespace_as_suffix)')
         if (trainer.number === 35 && integerOf(trainer, where)) unsupported('it falls back to bytes (byte_fallback)')
       }
     } else if (field.number === 3) {
@@ -52,17 +57,26 @@ export function readSentencePiece(bytes: Uint8Array, where: string): T5Vocabular
         if (normalizer.number === 2) characterMap = bytesOf(normalizer, where)
         if (normalizer.number === 3) addSpacePrefix = integerOf(normalizer, where) !== 0
         if (normalizer.number === 4) removeExtraWhitespaces = integerOf(normalizer, where) !== 0
-        if (normalizer.number === 5 && !integerOf(normalizer, where)) unsupported('it keeps spaces as they are (escape_whitespaces)')
+        if (normalizer.number === 5 && !integerOf(normalizer, where))
+          unsupported('it keeps spaces as they are (escape_whitespaces)')
       }
     }
   }
-  return { tokens, scores, types, characterMap: characterMap?.length ? characterMap : undefined, addSpacePrefix, removeExtraWhitespaces }
+  return {
+    tokens,
+    scores,
+    types,
+    characterMap: characterMap?.length ? characterMap : undefined,
+    addSpacePrefix,
+    removeExtraWhitespaces,
+  }
 }
 
 function* fieldsOf(bytes: Uint8Array, where: string): Generator<Field> {
   let position = 0
   const take = (length: number): Uint8Array => {
-    if (length > bytes.length - position) broken(where, `a field of ${length} bytes, and ${bytes.length - position} are left`)
+    if (length > bytes.length - position)
+      broken(where, `a field of ${length} bytes, and ${bytes.length - position} are left`)
     position += length
     return bytes.subarray(position - length, position)
   }
@@ -112,5 +126,8 @@ function floatOf(field: Field, where: string): number {
 }
 
 function broken(where: string, what: string): never {
-  throw new FluxError('FLUX_BAD_FILE', `${where} is not a complete sentencepiece model: it has ${what}; fetch spiece.model again`)
+  throw new FluxError(
+    'FLUX_BAD_FILE',
+    `${where} is not a complete sentencepiece model: it has ${what}; fetch spiece.model again`,
+  )
 }

@@ -5,13 +5,16 @@ import type { ClipVocabulary } from './clip.js'
 import { PIECE_TYPE } from './unigram.js'
 
 /** The words of prompts for small models, the likeliest first. */
-const WORDS = `a the of on in with and at to red green blue yellow black white orange purple pink brown gray gold silver circle square
+const WORDS =
+  `a the of on in with and at to red green blue yellow black white orange purple pink brown gray gold silver circle square
 triangle star line ring cross dot heart cube ball photo painting drawing picture image background cat dog bird fish horse fox bear lion
 rabbit tree flower leaf grass forest mountain river sea beach sky cloud sun moon night day rain snow fire water light dark bright soft
 shadow house castle city street bridge tower garden field road window door boat ship car train robot knight dragon wizard woman man girl
 boy child face portrait eye hand hat book cup table chair glass metal wood stone paper large small big tiny old new left right above below
 behind under over near two three four one warm cold misty sunny stormy quiet wild round sharp smooth golden shiny sketch watercolor oil
-digital art style detailed simple view from by is that holding sign says hello world sitting standing running flying`.split(/\s+/)
+digital art style detailed simple view from by is that holding sign says hello world sitting standing running flying`.split(
+    /\s+/,
+  )
 
 /**
  * Pieces for a small T5 model: padding 0, end 1, unknown 2, the printable ASCII characters, then words, then pairs of letters.
@@ -19,7 +22,9 @@ digital art style detailed simple view from by is that holding sign says hello w
  * @param vocabSize how many pieces; at least 98
  * @throws FluxError FLUX_BAD_OPTION
  */
-export function syntheticT5Vocabulary(vocabSize: number): T5Vocabulary & { tokens: string[]; scores: number[]; types: number[] } {
+export function syntheticT5Vocabulary(
+  vocabSize: number,
+): T5Vocabulary & { tokens: string[]; scores: number[]; types: number[] } {
   const ascii = Array.from({ length: 0x7e - 0x20 }, (_, index) => String.fromCharCode(0x21 + index))
   const letters = ascii.filter((character) => character >= 'a' && character <= 'z')
   const pairs = letters.flatMap((first) => letters.map((second) => first + second))
@@ -70,10 +75,17 @@ export function syntheticClipVocabulary(vocabSize: number): ClipVocabulary {
       symbols = join(symbols, merge)
     }
   }
-  const symbols = [...BYTE_SYMBOLS, ...BYTE_SYMBOLS.map((byte) => `${byte}</w>`), ...merges.map((merge) => merge.join(''))]
+  const symbols = [
+    ...BYTE_SYMBOLS,
+    ...BYTE_SYMBOLS.map((byte) => `${byte}</w>`),
+    ...merges.map((merge) => merge.join('')),
+  ]
   const unused = Array.from({ length: vocabSize - 2 - symbols.length }, (_, index) => `<|unused${index}|>`)
   const all = [...symbols, ...unused, '<|startoftext|>', '<|endoftext|>']
-  return { vocab: Object.fromEntries(all.map((symbol, id) => [symbol, id])), merges: merges.map((merge) => merge.join(' ')) }
+  return {
+    vocab: Object.fromEntries(all.map((symbol, id) => [symbol, id])),
+    merges: merges.map((merge) => merge.join(' ')),
+  }
 }
 
 /** Every neighbouring pair of `left` and `right` in one piece. */

@@ -26,13 +26,19 @@ export function t5VocabularyFromJson(json: Record<string, unknown>, where: strin
   const { model } = json
   if (!isRecord(model) || !Array.isArray(model.vocab)) {
     const type = isRecord(model) ? model.type : undefined
-    throw new FluxError('FLUX_UNSUPPORTED', `${where}: model.type is ${JSON.stringify(type)}; give a T5 encoder's tokenizer.json (Unigram)`)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${where}: model.type is ${JSON.stringify(type)}; give a T5 encoder's tokenizer.json (Unigram)`,
+    )
   }
   const tokens: string[] = []
   const scores: number[] = []
   for (const entry of model.vocab as unknown[]) {
     if (!Array.isArray(entry) || typeof entry[0] !== 'string' || typeof entry[1] !== 'number') {
-      throw new FluxError('FLUX_BAD_FILE', `${where}: entry ${tokens.length} of model.vocab is no piece with its score; fetch it again`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${where}: entry ${tokens.length} of model.vocab is no piece with its score; fetch it again`,
+      )
     }
     tokens.push(entry[0])
     scores.push(entry[1])
@@ -46,11 +52,15 @@ export function t5VocabularyFromJson(json: Record<string, unknown>, where: strin
     return added.has(token) ? PIECE_TYPE.userDefined : PIECE_TYPE.normal
   })
   const { normalizer } = json
-  const normalizers = isRecord(normalizer) && Array.isArray(normalizer.normalizers) ? normalizer.normalizers : [normalizer]
+  const normalizers =
+    isRecord(normalizer) && Array.isArray(normalizer.normalizers) ? normalizer.normalizers : [normalizer]
   const precompiled = normalizers.find((one) => isRecord(one) && one.type === 'Precompiled')
   const map: unknown = precompiled?.precompiled_charsmap ?? undefined
   if (map !== undefined && typeof map !== 'string') {
-    throw new FluxError('FLUX_BAD_FILE', `${where}: the normalizer's precompiled_charsmap is not base64 text; fetch the file again`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${where}: the normalizer's precompiled_charsmap is not base64 text; fetch the file again`,
+    )
   }
   const characterMap = map ? Buffer.from(map, 'base64') : undefined
   return { tokens, scores, types, unknownId, characterMap, addSpacePrefix: true, removeExtraWhitespaces: true }
@@ -65,15 +75,22 @@ export function t5VocabularyFromGguf(metadata: ReadonlyMap<string, unknown>): T5
   const where = 'the metadata of the GGUF file'
   const get = (key: string): unknown => metadata.get(`tokenizer.ggml.${key}`)
   const bad = (key: string, what: string): never => {
-    throw new FluxError('FLUX_BAD_FILE', `${where}: tokenizer.ggml.${key} is not ${what}; give the T5 tokenizer as spiece.model`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${where}: tokenizer.ggml.${key} is not ${what}; give the T5 tokenizer as spiece.model`,
+    )
   }
   const kind = get('model')
   if (kind !== 't5') {
-    throw new FluxError('FLUX_UNSUPPORTED', `${where}: tokenizer.ggml.model is ${String(kind)}, not t5; give T5's spiece.model`)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${where}: tokenizer.ggml.model is ${String(kind)}, not t5; give T5's spiece.model`,
+    )
   }
   const numbers = (key: string): ArrayLike<number> => {
     const value = get(key)
-    if (Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array || isIntegers(value)) return value
+    if (Array.isArray(value) || value instanceof Float32Array || value instanceof Float64Array || isIntegers(value))
+      return value
     return bad(key, 'an array of numbers')
   }
   const flag = (key: string): boolean => {
@@ -90,13 +107,16 @@ export function t5VocabularyFromGguf(metadata: ReadonlyMap<string, unknown>): T5
     padId: id('padding_token_id'),
     endId: id('eos_token_id'),
     unknownId: id('unknown_token_id'),
-    characterMap: get('precompiled_charsmap') === undefined ? undefined : Uint8Array.from(numbers('precompiled_charsmap')),
+    characterMap:
+      get('precompiled_charsmap') === undefined ? undefined : Uint8Array.from(numbers('precompiled_charsmap')),
     addSpacePrefix: flag('add_space_prefix'),
     removeExtraWhitespaces: flag('remove_extra_whitespaces'),
   }
 }
 
-function isIntegers(value: unknown): value is Uint8Array | Int8Array | Int16Array | Uint16Array | Int32Array | Uint32Array {
+function isIntegers(
+  value: unknown,
+): value is Uint8Array | Int8Array | Int16Array | Uint16Array | Int32Array | Uint32Array {
   return ArrayBuffer.isView(value) && /^(Uint|Int)(8|16|32)Array$/.test(value.constructor.name)
 }
 
@@ -104,5 +124,8 @@ function optionalId(value: unknown, size: number, where: string, key: string): n
   if (value === undefined || value === null) return undefined
   const id = typeof value === 'bigint' ? Number(value) : value
   if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < size) return id
-  throw new FluxError('FLUX_BAD_FILE', `${where}: ${key} is ${String(value)}, none of the ${size} pieces; fetch the T5 tokenizer again`)
+  throw new FluxError(
+    'FLUX_BAD_FILE',
+    `${where}: ${key} is ${String(value)}, none of the ${size} pieces; fetch the T5 tokenizer again`,
+  )
 }

@@ -40,7 +40,10 @@ export class T5Tokenizer {
     this.size = tokens.length
     const special = (id: number, name: string): number => {
       if (id >= 0) return id
-      throw new FluxError('FLUX_BAD_FILE', `${where}: the piece ${name} is missing; is it the tokenizer of a T5 encoder?`)
+      throw new FluxError(
+        'FLUX_BAD_FILE',
+        `${where}: the piece ${name} is missing; is it the tokenizer of a T5 encoder?`,
+      )
     }
     const unknown = vocabulary.unknownId ?? Array.prototype.indexOf.call(types, PIECE_TYPE.unknown)
     this.#model = new UnigramModel(vocabulary, special(unknown, '<unk>'), where)
@@ -92,7 +95,11 @@ export class T5Tokenizer {
  */
 export async function readT5Vocabulary(source: string): Promise<{ vocabulary: T5Vocabulary; where: string }> {
   const [path] = (await findTokenizerFiles(source, T5_TOKENIZER_FILES)) as [string]
-  if (/\.gguf$/i.test(path)) return { vocabulary: t5VocabularyFromGguf((await openModelFile(path)).metadata), where: 'the metadata of the GGUF file' }
+  if (/\.gguf$/i.test(path))
+    return {
+      vocabulary: t5VocabularyFromGguf((await openModelFile(path)).metadata),
+      where: 'the metadata of the GGUF file',
+    }
   const vocabulary = path.endsWith('.json')
     ? t5VocabularyFromJson(await readTokenizerJson(path), path)
     : readSentencePiece(await readTokenizerFile(path), path)

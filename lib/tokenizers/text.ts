@@ -10,7 +10,8 @@ export const MAX_TEXT_LENGTH = 32_768
  * @throws FluxError FLUX_BAD_OPTION
  */
 export function checkText(text: unknown, maxLength: unknown, least: number): asserts text is string {
-  if (typeof text !== 'string') throw new FluxError('FLUX_BAD_OPTION', `the text to encode must be a string, not ${typeof text}`)
+  if (typeof text !== 'string')
+    throw new FluxError('FLUX_BAD_OPTION', `the text to encode must be a string, not ${typeof text}`)
   if (text.length > MAX_TEXT_LENGTH) {
     throw new FluxError(
       'FLUX_BAD_OPTION',
@@ -18,6 +19,9 @@ export function checkText(text: unknown, maxLength: unknown, least: number): ass
     )
   }
   if (!Number.isInteger(maxLength) || (maxLength as number) < least || (maxLength as number) > MAX_TEXT_LENGTH) {
-    throw new FluxError('FLUX_BAD_OPTION', `maxLength is ${String(maxLength)}; give an integer from ${least} to ${MAX_TEXT_LENGTH}`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `maxLength is ${String(maxLength)}; give an integer from ${least} to ${MAX_TEXT_LENGTH}`,
+    )
   }
 }

@@ -53,8 +53,10 @@ export class UnigramModel {
       const token = tokens[id]!
       const score = scores[id]!
       const type = types[id]!
-      if (typeof token !== 'string' || token.length > MAX_PIECE_LENGTH) bad(`piece ${id} is no text of up to ${MAX_PIECE_LENGTH} units`)
-      if (typeof score !== 'number' || !Number.isFinite(Math.fround(score))) bad(`the score of piece ${id} is ${String(score)}`)
+      if (typeof token !== 'string' || token.length > MAX_PIECE_LENGTH)
+        bad(`piece ${id} is no text of up to ${MAX_PIECE_LENGTH} units`)
+      if (typeof score !== 'number' || !Number.isFinite(Math.fround(score)))
+        bad(`the score of piece ${id} is ${String(score)}`)
       if (type !== PIECE_TYPE.normal && type !== PIECE_TYPE.userDefined) continue
       if (token === '') bad(`piece ${id} is empty`)
       if ((this.#prefixes.get(token) ?? -1) !== -1) bad(`piece ${id}, ${JSON.stringify(token)}, occurs twice`)

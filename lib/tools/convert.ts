@@ -87,30 +87,53 @@ export async function convert(input: string, output: string, options: ConvertOpt
     types[stored] = (types[stored] ?? 0) + 1
     const name = gguf && network.kind === 't5' ? llamaT5Name(tensor.name) : tensor.name
     const merged = mergedInto(tensor.name)
-    return { name, shape: tensor.shape, type: stored, data: () => chunks(parts, own.get(tensor.name)!, stored, merged, signal) }
+    return {
+      name,
+      shape: tensor.shape,
+      type: stored,
+      data: () => chunks(parts, own.get(tensor.name)!, stored, merged, signal),
+    }
   })
-  const vocabulary = gguf && network.kind === 't5' ? await findVocabulary(input, file.metadata, options.tokenizer) : undefined
-  const kept = file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
+  const vocabulary =
+    gguf && network.kind === 't5' ? await findVocabulary(input, file.metadata, options.tokenizer) : undefined
+  const kept =
+    file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
   const name = basename(input).replace(/\.[^.]*$/, '')
-  const metadata: Record<string, MetadataValue> = gguf ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept } : { format: 'pt' }
+  const metadata: Record<string, MetadataValue> = gguf
+    ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept }
+    : { format: 'pt' }
   const size = await writeModelFile(output, tensors, metadata, onProgress)
   return { path: output, size, types, tokenizer: vocabulary !== undefined, left }
 }
 
 function check(input: string, output: string, options: ConvertOptions): void {
-  requireOptions('the options of convert', options, ['type', 'tensorTypes', 'network', 'loras', 'tokenizer', 'signal', 'onProgress'])
+  requireOptions('the options of convert', options, [
+    'type',
+    'tensorTypes',
+    'network',
+    'loras',
+    'tokenizer',
+    'signal',
+    'onProgress',
+  ])
   const { type, tensorTypes = [], network, loras = [], signal } = options
   checkLoras(loras)
   if (typeof input !== 'string' || input === '') throw badOption('the input', input, 'the path of a model file')
-  if (typeof output !== 'string' || !/\.(gguf|safetensors)$/i.test(output)) throw badOption('the output', output, 'a path that ends with .gguf or .safetensors')
-  if (resolve(input) === resolve(output)) throw new FluxError('FLUX_BAD_OPTION', `${output} is the input as well: give another name`)
+  if (typeof output !== 'string' || !/\.(gguf|safetensors)$/i.test(output))
+    throw badOption('the output', output, 'a path that ends with .gguf or .safetensors')
+  if (resolve(input) === resolve(output))
+    throw new FluxError('FLUX_BAD_OPTION', `${output} is the input as well: give another name`)
   for (const [pattern] of tensorTypes) {
-    if (!(pattern instanceof RegExp) && (typeof pattern !== 'string' || pattern === '')) throw badOption('a pattern of tensorTypes', pattern, 'a part of a name or a regular expression')
+    if (!(pattern instanceof RegExp) && (typeof pattern !== 'string' || pattern === ''))
+      throw badOption('a pattern of tensorTypes', pattern, 'a part of a name or a regular expression')
   }
   for (const wanted of [type, ...tensorTypes.map(([, type]) => type)]) {
     requireOneOf('type', wanted, Object.keys(FILE_TYPES))
     if (/\.safetensors$/i.test(output) && TENSOR_TYPES[wanted].blockSize > 1) {
-      throw new FluxError('FLUX_BAD_OPTION', `${output}: safetensors cannot hold ${wanted}; give a .gguf path, or type F32, F16 or BF16`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `${output}: safetensors cannot hold ${wanted}; give a .gguf path, or type F32, F16 or BF16`,
+      )
     }
   }
   if (network !== undefined) requireOneOf('network', network, PARTS)
@@ -126,7 +149,12 @@ function decides(pattern: string | RegExp, { name, role }: LayoutTensor): boolea
 
 function checkPatterns(tensorTypes: NonNullable<ConvertOptions['tensorTypes']>, layout: LayoutTensor[]): void {
   const idle = tensorTypes.find(([pattern]) => !layout.some((tensor) => decides(pattern, tensor)))
-  if (idle) throw badOption('a pattern of tensorTypes', idle[0], 'one that is found in the canonical name of a matrix or an embedding, such as img_mlp')
+  if (idle)
+    throw badOption(
+      'a pattern of tensorTypes',
+      idle[0],
+      'one that is found in the canonical name of a matrix or an embedding, such as img_mlp',
+    )
 }
 
 function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions, gguf: boolean): TensorType {
@@ -134,7 +162,10 @@ function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions
   if (own === undefined) return gguf ? storedType(tensor, type) : type
   if (!Number.isNaN(tensorBytes(own, tensor.shape))) return own
   const { blockSize } = TENSOR_TYPES[own]
-  throw new FluxError('FLUX_BAD_OPTION', `tensorTypes: ${tensor.name} has shape [${tensor.shape.join(', ')}], whose rows are not whole blocks of ${blockSize} for ${own}`)
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `tensorTypes: ${tensor.name} has shape [${tensor.shape.join(', ')}], whose rows are not whole blocks of ${blockSize} for ${own}`,
+  )
 }
 
 /** What LoRAs add to each tensor of a transformer. */
@@ -143,11 +174,21 @@ async function openLoras(
   { kind, config }: NetworkFile<unknown>,
 ): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; left: string[][] }> {
   if (loras.length === 0) return { mergedInto: () => undefined, left: [] }
-  if (kind !== 'flux') throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
-  const opened = await Promise.all(loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, { kind, config: config as FluxConfig }), scale })))
+  if (kind !== 'flux')
+    throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
+  const opened = await Promise.all(
+    loras.map(async ({ path, scale = 1 }) => ({
+      lora: await openLora(path, { kind, config: config as FluxConfig }),
+      scale,
+    })),
+  )
   for (const { lora } of opened) {
     if (lora.layers.length === 0) throw nothingBelongs(lora, 'transformer')
-    if (lora.channels !== undefined) throw new FluxError('FLUX_UNSUPPORTED', `${lora.path} widens the model's input to ${lora.channels} channels, which cannot be merged`)
+    if (lora.channels !== undefined)
+      throw new FluxError(
+        'FLUX_UNSUPPORTED',
+        `${lora.path} widens the model's input to ${lora.channels} channels, which cannot be merged`,
+      )
   }
   const [files, tensors, additions] = loraTables(opened)
   const mergedInto = (name: string) => {
@@ -171,7 +212,9 @@ async function* chunks(
       return await addon.convert(files, rows, TENSOR_TYPES[type].id, merged && { ...merged, first })
     } catch (error) {
       const known = fluxError(error)
-      throw known instanceof FluxError ? new FluxError(known.code, `${files[0]}: ${known.message}`, { cause: error }) : error
+      throw known instanceof FluxError
+        ? new FluxError(known.code, `${files[0]}: ${known.message}`, { cause: error })
+        : error
     }
   }
   const waiting: Promise<Uint8Array>[] = []
@@ -210,7 +253,11 @@ function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first:
 }
 
 /** undefined where there is none: the file can be used with a tokenizer beside it. */
-async function findVocabulary(input: string, metadata: ReadonlyMap<string, unknown>, given?: string): Promise<T5Vocabulary | undefined> {
+async function findVocabulary(
+  input: string,
+  metadata: ReadonlyMap<string, unknown>,
+  given?: string,
+): Promise<T5Vocabulary | undefined> {
   if (given !== undefined) return (await readT5Vocabulary(given)).vocabulary
   if (metadata.has('tokenizer.ggml.tokens')) return (await readT5Vocabulary(input)).vocabulary
   try {

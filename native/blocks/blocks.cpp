@@ -22,7 +22,8 @@ constexpr double flops_per_part = 16e9;  // for each thread
 int64_t part_columns(const Graph & g, int64_t columns, double flops) {
     const double parts = g.cpu_threads() > 0 ? std::ceil(flops / (flops_per_part * g.cpu_threads())) : 1;
     if (parts <= 1) return columns;
-    return std::max<int64_t>(64, GGML_PAD(static_cast<int64_t>(static_cast<double>(columns) / std::min<double>(parts, max_parts)), 64));
+    return std::max<int64_t>(
+        64, GGML_PAD(static_cast<int64_t>(static_cast<double>(columns) / std::min<double>(parts, max_parts)), 64));
 }
 
 constexpr int groups = 32;  // of every group norm
@@ -30,7 +31,8 @@ constexpr int groups = 32;  // of every group norm
 void leave_as_it_is(ggml_tensor *, int, int, void *) {}
 
 // [width, n] from `part(first, count)`, which computes columns first .. first + count
-template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n, int64_t step, ggml_tensor * after, Part part) {
+template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n, int64_t step, ggml_tensor * after,
+                                             Part part) {
     if (step >= n) return part(0, n);
     ggml_tensor * y = ggml_custom_4d(g.ctx(), GGML_TYPE_F32, width, n, 1, 1, &after, 1, leave_as_it_is, 1, nullptr);
     for (int64_t first = 0; first < n; first += step) {
@@ -48,7 +50,8 @@ double operations_of(const Linear & layer) { return 2.0 * static_cast<double>(gg
 
 // Few columns are a matter of reading the weights once, which ggml does as well.
 bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) {
-    const bool readable = layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && x->nb[0] == sizeof(float);
+    const bool readable =
+        layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && x->nb[0] == sizeof(float);
     return g.cpu_threads() > 0 && x->ne[1] >= 32 && readable &&
            kernels::linear_suits(layer.weight->type, layer.weight->ne[0], layer.weight->ne[1], may_round(g, layer));
 }
@@ -60,13 +63,17 @@ ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, ggml_tensor * bi
 
 // ggml rounds activations to what suits the type of the weights.
 ggml_tensor * unrounded(Graph & g, ggml_tensor * weight) {
-    return g.precision() == Precision::f32 && weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), weight, GGML_TYPE_F32) : weight;
+    return g.precision() == Precision::f32 && weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), weight, GGML_TYPE_F32)
+                                                                            : weight;
 }
 
-ggml_tensor * as_f32(Graph & g, ggml_tensor * t) { return t->type == GGML_TYPE_F32 ? t : ggml_cast(g.ctx(), t, GGML_TYPE_F32); }
+ggml_tensor * as_f32(Graph & g, ggml_tensor * t) {
+    return t->type == GGML_TYPE_F32 ? t : ggml_cast(g.ctx(), t, GGML_TYPE_F32);
+}
 
 ggml_tensor * counted_adapter(Graph & g, ggml_tensor * weight, ggml_tensor * x, ggml_tensor * y) {
-    return g.counts(y, "adapter", 2.0 * static_cast<double>(ggml_nelements(weight)) * static_cast<double>(ggml_nrows(x)));
+    return g.counts(y, "adapter",
+                    2.0 * static_cast<double>(ggml_nelements(weight)) * static_cast<double>(ggml_nrows(x)));
 }
 
 ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) {
@@ -77,12 +84,16 @@ ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) 
 ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool round) {
     if (!factor.up) return adapter_product(g, factor.down, x);
     const int64_t rank = factor.down->ne[1], full = (rank + 31) / 32 * 32;
-    const bool suits = g.cpu_threads() > 0 && x->ne[1] >= 32 && x->nb[0] == sizeof(float) && kernels::linear_suits(GGML_TYPE_F32, x->ne[0], full, round) &&
+    const bool suits = g.cpu_threads() > 0 && x->ne[1] >= 32 && x->nb[0] == sizeof(float) &&
+                       kernels::linear_suits(GGML_TYPE_F32, x->ne[0], full, round) &&
                        kernels::linear_suits(GGML_TYPE_F32, full, factor.up->ne[1], round);
     if (!suits) return adapter_product(g, factor.up, adapter_product(g, factor.down, x));
     const auto product = [&](ggml_tensor * weight, int64_t more_in, int64_t more_out, ggml_tensor * columns) {
-        ggml_tensor * filled = ggml_pad(g.ctx(), as_f32(g, weight), static_cast<int>(more_in), static_cast<int>(more_out), 0, 0);
-        return counted_adapter(g, weight, columns, kernels::linear(g.ctx(), filled, nullptr, {columns}, round, g.cpu_threads(), g.cancel()));
+        ggml_tensor * filled =
+            ggml_pad(g.ctx(), as_f32(g, weight), static_cast<int>(more_in), static_cast<int>(more_out), 0, 0);
+        return counted_adapter(
+            g, weight, columns,
+            kernels::linear(g.ctx(), filled, nullptr, {columns}, round, g.cpu_threads(), g.cancel()));
     };
     return product(factor.up, full - rank, 0, product(factor.down, 0, full - rank, x));
 }
@@ -92,9 +103,12 @@ ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool roun
 ggml_tensor * apply_hadamard(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x, bool round) {
     ggml_context * ctx = g.ctx();
     const int64_t in = one.down->ne[0], out = one.up->ne[1], r = one.down->ne[1], s = two.down->ne[1];
-    const auto pairs = [&](ggml_tensor * a, ggml_tensor * b, int64_t n0, int64_t n1, int64_t n2) { return ggml_mul(ctx, ggml_repeat_4d(ctx, a, n0, n1, n2, 1), b); };
+    const auto pairs = [&](ggml_tensor * a, ggml_tensor * b, int64_t n0, int64_t n1, int64_t n2) {
+        return ggml_mul(ctx, ggml_repeat_4d(ctx, a, n0, n1, n2, 1), b);
+    };
     ggml_tensor * down = pairs(ggml_reshape_3d(ctx, as_f32(g, one.down), in, 1, r), as_f32(g, two.down), in, s, r);
-    ggml_tensor * up = pairs(ggml_reshape_3d(ctx, as_f32(g, one.up), 1, r, out), ggml_reshape_3d(ctx, as_f32(g, two.up), s, 1, out), s, r, out);
+    ggml_tensor * up = pairs(ggml_reshape_3d(ctx, as_f32(g, one.up), 1, r, out),
+                             ggml_reshape_3d(ctx, as_f32(g, two.up), s, 1, out), s, r, out);
     return apply(g, {ggml_reshape_2d(ctx, down, in, r * s), ggml_reshape_2d(ctx, up, r * s, out)}, x, round);
 }
 
@@ -103,7 +117,9 @@ ggml_tensor * apply_kronecker(Graph & g, const Factor & one, const Factor & two,
     ggml_context * ctx = g.ctx();
     const int64_t rows = one.down->ne[0], columns = ggml_nrows(x);
     const auto swapped = [&](ggml_tensor * t) { return ggml_cont(ctx, ggml_permute(ctx, t, 1, 0, 2, 3)); };
-    ggml_tensor * y = apply(g, two, ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), two.down->ne[0], rows * columns), round);
+    ggml_tensor * y = apply(
+        g, two, ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), two.down->ne[0], rows * columns),
+        round);
     const int64_t inner = y->ne[0];
     y = swapped(ggml_reshape_3d(ctx, y, inner, rows, columns));  // [rows, inner, columns]
     y = apply(g, one, ggml_reshape_2d(ctx, y, rows, inner * columns), round);
@@ -119,7 +135,9 @@ ggml_tensor * first_rows(Graph & g, ggml_tensor * x, int64_t count) {
 
 ggml_tensor * halves_swapped(Graph & g, ggml_tensor * x) {
     const int64_t half = x->ne[0] / 2;
-    const auto rows = [&](int64_t first) { return ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, half, x->ne[1], x->nb[1], first * x->nb[0])); };
+    const auto rows = [&](int64_t first) {
+        return ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, half, x->ne[1], x->nb[1], first * x->nb[0]));
+    };
     return ggml_concat(g.ctx(), rows(half), rows(0), 0);
 }
 
@@ -128,13 +146,15 @@ ggml_tensor * add_scaled(Graph & g, const Adapter & adapter, ggml_tensor * more,
     if (adapter.halves_swapped) more = halves_swapped(g, more);
     more = ggml_scale(g.ctx(), more, adapter.scale);
     const bool all = more->ne[0] == y->ne[0];
-    return all ? ggml_add(g.ctx(), y, more) : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first * y->nb[0]);
+    return all ? ggml_add(g.ctx(), y, more)
+               : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first * y->nb[0]);
 }
 
 // y, with what adapters add to the layer's matrix
 ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * y) {
     for (const Adapter & adapter : g.adapters(layer.weight)) {
-        const bool round = may_round(g, layer), hadamard = adapter.kind == Adapter::Kind::hadamard, kronecker = adapter.kind == Adapter::Kind::kronecker;
+        const bool round = may_round(g, layer), hadamard = adapter.kind == Adapter::Kind::hadamard,
+                   kronecker = adapter.kind == Adapter::Kind::kronecker;
         ggml_tensor * read = first_rows(g, x, hadamard || kronecker ? layer.weight->ne[0] : adapter.one.down->ne[0]);
         ggml_tensor * more = hadamard    ? apply_hadamard(g, adapter.one, adapter.two, read, round)
                              : kronecker ? apply_kronecker(g, adapter.one, adapter.two, read, round)
@@ -161,7 +181,9 @@ ggml_tensor * adapted(Graph & g, ggml_tensor * vector) {
 
 // Which makes ggml multiply quantised weights in bfloat16 as well, and not in 8 bits: on data-centre GPUs that is faster.
 ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
-    return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer) ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16) : x;
+    return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer)
+               ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16)
+               : x;
 }
 
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
@@ -183,7 +205,8 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
 
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
     const bool plain = g.adapters(layer.weight).empty();  // those read the whole input
-    if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0)) return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, above});
+    if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0))
+        return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, above});
     x = ggml_gelu(g.ctx(), g.cpu_threads() > 0 || ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x));
     x = rounded(g, layer, x);
     return linear(g, layer, above ? ggml_concat(g.ctx(), rounded(g, layer, above), x, 0) : x);
@@ -192,7 +215,8 @@ ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }
 
 ggml_tensor * layer_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps) {
-    return ggml_add(g.ctx(), ggml_mul(g.ctx(), ggml_norm(g.ctx(), x, eps), adapted(g, norm.weight)), adapted(g, norm.bias));
+    return ggml_add(g.ctx(), ggml_mul(g.ctx(), ggml_norm(g.ctx(), x, eps), adapted(g, norm.weight)),
+                    adapted(g, norm.bias));
 }
 
 ggml_tensor * rms_norm(Graph & g, ggml_tensor * scale, ggml_tensor * x, float eps) {
@@ -217,8 +241,8 @@ ggml_tensor * scores(Graph & g, ggml_tensor * q, ggml_tensor * k) {
 }
 
 ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor * v) {
-    ggml_tensor * vt = ggml_cont(g.ctx(), ggml_permute(g.ctx(), v, 1, 2, 0, 3));       // [m, d, heads]
-    ggml_tensor * out = ggml_mul_mat(g.ctx(), vt, probabilities);                      // [d, n, heads]
+    ggml_tensor * vt = ggml_cont(g.ctx(), ggml_permute(g.ctx(), v, 1, 2, 0, 3));  // [m, d, heads]
+    ggml_tensor * out = ggml_mul_mat(g.ctx(), vt, probabilities);                 // [d, n, heads]
     g.counts(out, "attention", 2.0 * static_cast<double>(ggml_nelements(out) * vt->ne[0]));
     const int64_t width = out->ne[0] * out->ne[2], n = out->ne[1];
     return ggml_reshape_2d(g.ctx(), ggml_cont(g.ctx(), heads_last(g, out)), width, n);
@@ -230,7 +254,8 @@ namespace {
 
 // CUDA's fused attention takes no heads of 512 numbers, as the autoencoder's.
 bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
-    return g.cpu_threads() > 0 || g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, 1.0f, 0.0f, 0.0f));
+    return g.cpu_threads() > 0 || g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k),
+                                                                  heads_last(g, v), nullptr, 1.0f, 0.0f, 0.0f));
 }
 
 constexpr int64_t scores_per_part = 64 << 20;  // 256 MiB
@@ -240,8 +265,10 @@ ggml_tensor * unfused_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggm
     const int64_t n = q->ne[2], step = std::max(scores_per_part / (q->ne[1] * k->ne[2]), n / max_unfused_parts + 1);
     ggml_tensor * y = nullptr;
     for (int64_t first = 0; first < n; first += step) {
-        ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], std::min(step, n - first), q->nb[1], q->nb[2], first * q->nb[2]);
-        ggml_tensor * part = weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, queries, k), nullptr, scale, 0.0f), v);
+        ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], std::min(step, n - first), q->nb[1],
+                                             q->nb[2], first * q->nb[2]);
+        ggml_tensor * part =
+            weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, queries, k), nullptr, scale, 0.0f), v);
         y = y ? ggml_concat(g.ctx(), y, part, 1) : part;
     }
     return y;
@@ -258,21 +285,25 @@ ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
     const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query in all heads
     if (g.cpu_threads() > 0 && round && kernels::attention_suits(q->ne[0])) {
-        return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention", operations * static_cast<double>(n));
+        return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention",
+                        operations * static_cast<double>(n));
     }
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
     if (!fused_attention_suits(g, q, k, v)) return unfused_attention(g, q, k, v, scale);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     return in_parts(g, width, n, step, q, [&](int64_t first, int64_t count) {
-        ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
-        ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, queries), heads_last(g, k), heads_last(g, v), nullptr, scale, 0.0f, 0.0f);
+        ggml_tensor * queries =
+            ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
+        ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, queries), heads_last(g, k), heads_last(g, v),
+                                                nullptr, scale, 0.0f, 0.0f);
         ggml_prec_set_acc(out, GGML_PREC_F32);
         g.counts(out, "attention", operations * static_cast<double>(count));
         return ggml_reshape_2d(g.ctx(), out, width, count);  // it comes as [d, heads, count]
     });
 }
 
-ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale, ggml_tensor * bias) {
+ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale,
+                                  ggml_tensor * bias) {
     // Not the fused operation: its mask is half precision, too coarse for T5's bias.
     return weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, q, k), bias, scale, 0.0f), v);
 }
@@ -283,16 +314,21 @@ ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml
 }
 
 ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offset, int dims, float theta) {
-    const auto rope_ext = g.cpu_threads() > 0 ? ggml_rope_ext_inplace : ggml_rope_ext;  // a GPU does the norm before it at once, and into another place
-    ggml_tensor * rotated = rope_ext(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
+    const auto rope_ext = g.cpu_threads() > 0
+                              ? ggml_rope_ext_inplace
+                              : ggml_rope_ext;  // a GPU does the norm before it at once, and into another place
+    ggml_tensor * rotated =
+        rope_ext(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
     return ggml_rope_set_offset(rotated, offset);
 }
 
 namespace {
 
 // A kernel of ours, or null where none suits; see kernels/conv2d.hpp.
-ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, bool upsample, int stride, int pad) {
-    if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 && kernels::conv2d_bf16_fits(conv.weight, x, stride, pad)) {
+ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, bool upsample, int stride,
+                         int pad) {
+    if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 &&
+        kernels::conv2d_bf16_fits(conv.weight, x, stride, pad)) {
         return kernels::conv2d_bf16(g.ctx(), conv.weight, conv.bias, x, scales, upsample, g.cpu_threads(), g.cancel());
     }
     if (g.cpu_threads() > 0 && kernels::conv2d_fits(conv.weight, x, stride, pad)) {

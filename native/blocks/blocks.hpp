@@ -32,7 +32,8 @@ bool may_round(const Graph & g, const Linear & layer);
 // softmax(q k^T / sqrt(d)) v over all heads at once: q [d, heads, n], k and v [d, heads, m] -> [d * heads, n]. round: to bfloat16, where that is faster
 ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round);
 // with the scores' factor `scale`, and bias [m, n, heads] added to them, or a causal mask
-ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale, ggml_tensor * bias);
+ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale,
+                                  ggml_tensor * bias);
 ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale);
 
 // One axis of FLUX's rotary embedding: the `dims` elements of every head from `offset` on, in adjacent pairs. x [d, heads, n]

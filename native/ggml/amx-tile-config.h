@@ -7,7 +7,9 @@
 #if defined(__AMX_TILE__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 
-struct ggflux_tile_config { unsigned char bytes[64]; };
+struct ggflux_tile_config {
+    unsigned char bytes[64];
+};
 
 static inline void ggflux_tile_loadconfig(const void * config) {
     __asm__ volatile("ldtilecfg %0" : : "m"(*static_cast<const ggflux_tile_config *>(config)));

@@ -7,5 +7,5 @@
 
 #include <pthread.h>
 
-#define pthread_create(thread, attributes, run, state) \
-    ((pthread_create)(thread, attributes, run, state) == 0 ? 0 : (tpp->n_threads = threadpool->n_threads = j, 0))
+#define pthread_create(thread, attributes, run, state)                                                                 \
+    ((pthread_create) (thread, attributes, run, state) == 0 ? 0 : (tpp->n_threads = threadpool->n_threads = j, 0))

@@ -23,12 +23,12 @@ int64_t padded(int64_t keys) { return (keys + 31) / 32 * 32; }
 
 // Of each thread, for one block. Everything is a multiple of 64 bytes.
 struct Scratch {
-    uint16_t * q;       // [queries, d]
-    float * scores;     // [queries, keys]
-    uint16_t * p;       // [queries, keys], probabilities up to a factor
-    float * sums;       // [queries, d], of values
-    float * highest;    // [queries], of the scores so far
-    float * total;      // [queries], of the probabilities so far
+    uint16_t * q;     // [queries, d]
+    float * scores;   // [queries, keys]
+    uint16_t * p;     // [queries, keys], probabilities up to a factor
+    float * sums;     // [queries, d], of values
+    float * highest;  // [queries], of the scores so far
+    float * total;    // [queries], of the probabilities so far
 
     static int64_t bytes(int64_t d) { return block_queries * (d * (2 + 4) + block_keys * (4 + 2) + 2 * 4); }
 
@@ -44,7 +44,8 @@ struct Scratch {
 };
 
 const float * column(const ggml_tensor * x, int64_t head, int64_t i) {
-    return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + head * static_cast<int64_t>(x->nb[1]) + i * static_cast<int64_t>(x->nb[2]));
+    return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + head * static_cast<int64_t>(x->nb[1]) +
+                                           i * static_cast<int64_t>(x->nb[2]));
 }
 
 // k [d, heads, m] -> of each head [m / 16 panels][d / 2][16 keys][2]; `soften` hides missing keys
@@ -81,7 +82,8 @@ AVX512BF16 void pack_values(const ggml_tensor * v, int64_t head, uint16_t * pane
 // 2^x for x up to 0. A whole and a fractional part of -0.5 to 0.5, where this polynomial (Taylor's, of ln 2 times the fraction) is right to 2e-7.
 AVX512BF16 inline __m512 exp2_of(__m512 x) {
     x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);  // in this order a NaN stays
-    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), f = _mm512_sub_ps(x, whole);
+    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
+                 f = _mm512_sub_ps(x, whole);
     __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), f, _mm512_set1_ps(1.3333558e-3f));
     y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(9.6181291e-3f));
     y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(5.5504109e-2f));
@@ -112,18 +114,22 @@ AVX512BF16 void soften(const Scratch & s, int64_t query, int64_t keys, int64_t d
     s.total[query] = s.total[query] * shrink + _mm512_reduce_add_ps(total);
     if (shrink == 1.0f) return;
     float * sums = s.sums + query * d;
-    for (int64_t c = 0; c < d; c += 16) _mm512_storeu_ps(sums + c, _mm512_mul_ps(_mm512_loadu_ps(sums + c), _mm512_set1_ps(shrink)));
+    for (int64_t c = 0; c < d; c += 16)
+        _mm512_storeu_ps(sums + c, _mm512_mul_ps(_mm512_loadu_ps(sums + c), _mm512_set1_ps(shrink)));
 }
 
 // One head, queries first .. first + n; keys and values packed
-AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t * v, int64_t keys, int64_t head, int64_t first, int64_t n,
-                       const Scratch & s, const Multiplier & multiply, float * y, int64_t y_stride) {
+AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t * v, int64_t keys, int64_t head,
+                       int64_t first, int64_t n, const Scratch & s, const Multiplier & multiply, float * y,
+                       int64_t y_stride) {
     const int64_t d = q->ne[0], stride = panel_rows * padded(keys);
-    const __m512 factor = _mm512_set1_ps(1.44269504f / std::sqrt(static_cast<float>(d)));  // the softmax is one of powers of two
+    const __m512 factor =
+        _mm512_set1_ps(1.44269504f / std::sqrt(static_cast<float>(d)));  // the softmax is one of powers of two
     for (int64_t i = 0; i < n; i++) {
         const float * from = column(q, head, first + i);
         for (int64_t c = 0; c < d; c += 32) {
-            const Pairs pairs = round_pairs(_mm512_mul_ps(_mm512_loadu_ps(from + c), factor), _mm512_mul_ps(_mm512_loadu_ps(from + c + 16), factor));
+            const Pairs pairs = round_pairs(_mm512_mul_ps(_mm512_loadu_ps(from + c), factor),
+                                            _mm512_mul_ps(_mm512_loadu_ps(from + c + 16), factor));
             _mm512_storeu_si512(s.q + i * d + c, pairs);
         }
         s.highest[i] = -INFINITY;
@@ -138,7 +144,8 @@ AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t
     }
     for (int64_t i = 0; i < n; i++) {
         const __m512 part = _mm512_set1_ps(1.0f / s.total[i]);
-        for (int64_t c = 0; c < d; c += 16) _mm512_storeu_ps(y + i * y_stride + c, _mm512_mul_ps(_mm512_loadu_ps(s.sums + i * d + c), part));
+        for (int64_t c = 0; c < d; c += 16)
+            _mm512_storeu_ps(y + i * y_stride + c, _mm512_mul_ps(_mm512_loadu_ps(s.sums + i * d + c), part));
     }
 }
 
@@ -146,12 +153,13 @@ AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t
 struct Memory {
     int64_t head_bytes, counter, scratch, scratch_bytes;
     Memory(int64_t d, int64_t heads, int64_t m)
-        : head_bytes(2 * 2 * d * padded(m)), counter(heads * head_bytes), scratch(counter + counter_bytes), scratch_bytes(Scratch::bytes(d)) {}
+        : head_bytes(2 * 2 * d * padded(m)), counter(heads * head_bytes), scratch(counter + counter_bytes),
+          scratch_bytes(Scratch::bytes(d)) {}
 };
 
 // sources: k, v
 void pack_heads(ggml_tensor * packed, int ith, int nth, void *) {
-    const ggml_tensor * k = packed->src[0], * v = packed->src[1];
+    const ggml_tensor *k = packed->src[0], *v = packed->src[1];
     const int64_t d = k->ne[0], heads = k->ne[1], m = k->ne[2];
     const Memory memory(d, heads, m);
     char * data = static_cast<char *>(packed->data);
@@ -164,7 +172,7 @@ void pack_heads(ggml_tensor * packed, int ith, int nth, void *) {
 
 // sources: q, packed
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
-    const ggml_tensor * q = y->src[0], * packed = y->src[1], * k = packed->src[0];
+    const ggml_tensor *q = y->src[0], *packed = y->src[1], *k = packed->src[0];
     const int64_t d = q->ne[0], heads = q->ne[1], n = q->ne[2], m = k->ne[2];
     const Memory memory(d, heads, m);
     char * data = static_cast<char *>(packed->data);
@@ -172,11 +180,12 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const Scratch scratch(data + memory.scratch + ith * memory.scratch_bytes, d);
     const Multiplier multiply;
     const int64_t blocks = (n + block_queries - 1) / block_queries;
-    for (int64_t task; (task = next.fetch_add(1)) < heads * blocks && !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
+    for (int64_t task; (task = next.fetch_add(1)) < heads * blocks &&
+                       !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
         const int64_t head = task / blocks, first = task % blocks * block_queries;
         const auto * keys = reinterpret_cast<const uint16_t *>(data + head * memory.head_bytes);
-        attend(q, keys, keys + memory.head_bytes / 4, m, head, first, std::min(block_queries, n - first), scratch, multiply,
-               static_cast<float *>(y->data) + first * d * heads + head * d, d * heads);
+        attend(q, keys, keys + memory.head_bytes / 4, m, head, first, std::min(block_queries, n - first), scratch,
+               multiply, static_cast<float *>(y->data) + first * d * heads + head * d, d * heads);
     }
 }
 
@@ -184,19 +193,24 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 
 bool attention_suits(int64_t head_dim) { return machine_has_it() && head_dim % 32 == 0; }
 
-ggml_tensor * attention(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int threads, const std::atomic<bool> * cancel) {
+ggml_tensor * attention(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int threads,
+                        const std::atomic<bool> * cancel) {
     const int64_t d = q->ne[0], heads = q->ne[1];
     const Memory memory(d, heads, k->ne[2]);
     ggml_tensor * kv[] = {k, v};
-    ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_I8, memory.scratch + threads * memory.scratch_bytes, 1, 1, 1, kv, 2, pack_heads, threads, nullptr);
+    ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_I8, memory.scratch + threads * memory.scratch_bytes, 1, 1, 1,
+                                          kv, 2, pack_heads, threads, nullptr);
     ggml_tensor * sources[] = {q, packed};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, d * heads, q->ne[2], 1, 1, sources, 2, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, d * heads, q->ne[2], 1, 1, sources, 2, compute, threads,
+                          const_cast<std::atomic<bool> *>(cancel));
 }
 
 #else
 
 bool attention_suits(int64_t) { return false; }
-ggml_tensor * attention(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) { return nullptr; }
+ggml_tensor * attention(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) {
+    return nullptr;
+}
 
 #endif
 

@@ -13,6 +13,7 @@ bool attention_suits(int64_t head_dim);
 
 // softmax(q k^T / sqrt(d)) v: q [d, heads, n], k and v [d, heads, m], F32, each column of d numbers contiguous -> [d * heads, n].
 // Stops early once `cancel` is set.
-ggml_tensor * attention(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int threads, const std::atomic<bool> * cancel);
+ggml_tensor * attention(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int threads,
+                        const std::atomic<bool> * cancel);
 
 }  // namespace ggflux::kernels

@@ -6,14 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
-namespace ggflux::kernels {
-
-constexpr int64_t panel_rows = 16;
-
-}
+namespace ggflux::kernels { constexpr int64_t panel_rows = 16; }
 
 #if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
-#define GGFLUX_X86   // what is said of instruction sets is understood
+#define GGFLUX_X86  // what is said of instruction sets is understood
 
 #include <immintrin.h>
 
@@ -22,8 +18,9 @@ namespace ggflux::kernels::bf16 {
 #define AVX512BF16 __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,f16c,fma")))
 
 inline bool machine_has_it() {
-    static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                            __builtin_cpu_supports("avx512dq") && !chosen("ggml") && !chosen("avx2");
+    static const bool has = __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                            !chosen("ggml") && !chosen("avx2");
     return has;
 }
 
@@ -38,7 +35,9 @@ AVX512BF16 inline Pairs round_pairs(__m512 first, __m512 second) {
 // The 32 numbers of a row from number k on
 struct RowF32 {
     const float * data;
-    AVX512BF16 Pairs operator()(int64_t k) const { return round_pairs(_mm512_loadu_ps(data + k), _mm512_loadu_ps(data + k + 16)); }
+    AVX512BF16 Pairs operator()(int64_t k) const {
+        return round_pairs(_mm512_loadu_ps(data + k), _mm512_loadu_ps(data + k + 16));
+    }
 };
 
 // 16 vectors of 16 pairs: rows become columns

@@ -23,7 +23,7 @@ constexpr int64_t counter_floats = 16;
 int64_t scratch_floats(int64_t in, int64_t k) { return in * (tile_h + k - 1) * (tile_w + k - 1); }
 
 struct Conv {
-    const float * x, * weight, * bias, * scales;
+    const float *x, *weight, *bias, *scales;
     float * y;
     int64_t w, h, in, out, k;  // w and h of the result
     int shift;                 // 1: x is half as wide and high
@@ -35,8 +35,9 @@ struct Conv {
 
 // One block of output: 8 channels of `vectors * lanes` pixels of one row. tile points to the row's first tap; taps [in * k * k, 8]
 template <int lanes, int vectors, int k>
-__attribute__((always_inline)) inline void block(const float * tile, int64_t tile_stride, int64_t channel_stride, const float * taps, int64_t in,
-                                                 const float * bias, float * y, int64_t plane, int64_t count) {
+__attribute__((always_inline)) inline void block(const float * tile, int64_t tile_stride, int64_t channel_stride,
+                                                 const float * taps, int64_t in, const float * bias, float * y,
+                                                 int64_t plane, int64_t count) {
     using Vec = typename Vector<lanes>::type;
     Vec sum[channel_block][vectors];
     for (int o = 0; o < channel_block; o++) {
@@ -59,12 +60,14 @@ __attribute__((always_inline)) inline void block(const float * tile, int64_t til
             for (int v = 0; v < vectors; v++) *reinterpret_cast<Vec *>(y + o * plane + v * lanes) = sum[o][v];
         }
     } else {
-        for (int o = 0; o < channel_block; o++) std::memcpy(y + o * plane, sum[o], static_cast<size_t>(count) * sizeof(float));
+        for (int o = 0; o < channel_block; o++)
+            std::memcpy(y + o * plane, sum[o], static_cast<size_t>(count) * sizeof(float));
     }
 }
 
 // x -> silu(factor x + offset), in place
-template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(float * row, int64_t n, float factor, float offset) {
+template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(float * row, int64_t n, float factor,
+                                                                               float offset) {
     using Vec = typename Vector<lanes>::type;
     for (int64_t i = 0; i < n; i += lanes) {
         const size_t bytes = static_cast<size_t>(std::min<int64_t>(lanes, n - i)) * sizeof(float);
@@ -76,7 +79,8 @@ template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(f
 }
 
 // The tile at (x0, y0) with its border, zeros outside of the picture: [in, tile_h + k - 1, tile_w + k - 1]
-template <int lanes> __attribute__((always_inline)) inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0, float * tile) {
+template <int lanes> __attribute__((always_inline)) inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0,
+                                                                          float * tile) {
     const int64_t border = conv.k / 2, width = tile_w + conv.k - 1;
     const int64_t from = std::max<int64_t>(0, x0 - border), to = std::min(conv.w, x0 + tile_w + border);
     for (int64_t c = 0; c < conv.in; c++) {
@@ -99,10 +103,12 @@ template <int lanes> __attribute__((always_inline)) inline void copy_tile(const 
     }
 }
 
-template <int lanes, int vectors, int k> __attribute__((always_inline)) inline void run(const Conv & conv, float * tile) {
+template <int lanes, int vectors, int k> __attribute__((always_inline)) inline void run(const Conv & conv,
+                                                                                        float * tile) {
     const int64_t columns = (conv.w + tile_w - 1) / tile_w, rows = (conv.h + tile_h - 1) / tile_h;
     const int64_t width = tile_w + k - 1, channel = width * (tile_h + k - 1), plane = conv.w * conv.h;
-    for (int64_t t; (t = conv.next_tile->fetch_add(1)) < rows * columns && !conv.cancel->load(std::memory_order_relaxed);) {
+    for (int64_t t;
+         (t = conv.next_tile->fetch_add(1)) < rows * columns && !conv.cancel->load(std::memory_order_relaxed);) {
         const int64_t x0 = t % columns * tile_w, y0 = t / columns * tile_h;
         const int64_t w = std::min(tile_w, conv.w - x0), h = std::min(tile_h, conv.h - y0);
         copy_tile<lanes>(conv, x0, y0, tile);
@@ -163,13 +169,14 @@ void pack(ggml_tensor * packed, int ith, int nth, void *) {
 
 // sources: x, packed weight, bias, and the scales where there are any
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
-    const ggml_tensor * x = y->src[0], * packed = y->src[1], * weight = packed->src[0], * bias = y->src[2];
+    const ggml_tensor *x = y->src[0], *packed = y->src[1], *weight = packed->src[0], *bias = y->src[2];
     float * taps = static_cast<float *>(packed->data);
     static const Run run = best();
     float * memory = taps + ggml_nelements(weight);
     run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data),
-         y->src[3] ? static_cast<const float *>(y->src[3]->data) : nullptr, static_cast<float *>(y->data), y->ne[0], y->ne[1], x->ne[2],
-         y->ne[2], weight->ne[0], y->ne[0] > x->ne[0], reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
+         y->src[3] ? static_cast<const float *>(y->src[3]->data) : nullptr, static_cast<float *>(y->data), y->ne[0],
+         y->ne[1], x->ne[2], y->ne[2], weight->ne[0], y->ne[0] > x->ne[0],
+         reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
         memory + counter_floats + ith * scratch_floats(x->ne[2], weight->ne[0]));
 }
 
@@ -178,16 +185,18 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad) {
     const int64_t k = weight->ne[0];
     return best() && !chosen("ggml") && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
-           weight->ne[3] % channel_block == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
+           weight->ne[3] % channel_block == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 &&
+           ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
-ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, bool upsample, int threads,
-                     const std::atomic<bool> * cancel) {
+ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x,
+                     ggml_tensor * scales, bool upsample, int threads, const std::atomic<bool> * cancel) {
     const int64_t k = weight->ne[0], in = weight->ne[2], out = weight->ne[3];
     const int64_t floats = ggml_nelements(weight) + counter_floats + scratch_floats(in, k) * threads;
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_F32, floats, 1, 1, 1, &weight, 1, pack, threads, nullptr);
     ggml_tensor * sources[] = {x, packed, bias, scales};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0] << upsample, x->ne[1] << upsample, out, 1, sources, scales ? 4 : 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, x->ne[0] << upsample, x->ne[1] << upsample, out, 1, sources,
+                          scales ? 4 : 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
 }
 
 }  // namespace ggflux::kernels

@@ -18,9 +18,9 @@ namespace {
 
 using namespace bf16;
 
-constexpr int64_t tile_w = 48, tile_h = 4;            // pixels that a thread does at a time
-constexpr int64_t block_rows = 4 * panel_rows;        // output channels at a time: their panels stay in L2 for the tile
-constexpr int64_t counter_bytes = 64;                 // the next tile that nobody has taken
+constexpr int64_t tile_w = 48, tile_h = 4;      // pixels that a thread does at a time
+constexpr int64_t block_rows = 4 * panel_rows;  // output channels at a time: their panels stay in L2 for the tile
+constexpr int64_t counter_bytes = 64;           // the next tile that nobody has taken
 constexpr int64_t scratch_bytes = tile_w * block_rows * 4;
 
 int64_t padded(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
@@ -31,25 +31,28 @@ struct Shape {
 
     // shift: 1 where x is half as wide and high
     Shape(const ggml_tensor * weight, const ggml_tensor * x, int shift)
-        : w(x->ne[0] << shift), h(x->ne[1] << shift), in(weight->ne[2]), out(weight->ne[3]), k(weight->ne[0]), channels(padded(in, 32)),
-          panels(padded(out, panel_rows) / panel_rows), count(k * channels) {}
+        : w(x->ne[0] << shift), h(x->ne[1] << shift), in(weight->ne[2]), out(weight->ne[3]), k(weight->ne[0]),
+          channels(padded(in, 32)), panels(padded(out, panel_rows) / panel_rows), count(k * channels) {}
 
     int64_t border() const { return k / 2; }
     int64_t line() const { return (w + 2 * border()) * channels; }
     int64_t image_bytes() const { return padded(line() * (h + 2 * border()) * 2, 64); }
-    int64_t panel() const { return panel_rows * count; }                      // of one row of taps; those of a panel's k rows follow each other
+    int64_t panel() const {
+        return panel_rows * count;
+    }  // of one row of taps; those of a panel's k rows follow each other
     int64_t weight_bytes() const { return panels * k * panel() * 2; }
 };
 
 // Numbers of 16 neighbours of two channels -> 16 pairs
 AVX512BF16 Pairs interleave(__m512 first, __m512 second) {
-    static const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    static const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                                  22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return _mm512_permutexvar_epi16(order, round_pairs(first, second));
 }
 
 // x [w, h, in] F32 -> [h + border, w + border, channels] bfloat16
 AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsample) {
-    const ggml_tensor * x = image->src[0], * weight = image->src[1];
+    const ggml_tensor *x = image->src[0], *weight = image->src[1];
     const int shift = upsample ? 1 : 0;
     const Shape s(weight, x, shift);
     const float * scales = image->src[2] ? static_cast<const float *>(image->src[2]->data) : nullptr;
@@ -72,9 +75,12 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsamp
             for (int64_t c = 0; c < s.channels; c += 32) {
                 const auto plane = [&](int64_t channel) AVX512BF16 {
                     if (channel >= s.in) return _mm512_setzero_ps();
-                    const float * from = static_cast<const float *>(x->data) + (channel * (s.h >> shift) + (y >> shift)) * (s.w >> shift) + (px >> shift);
-                    const __m512 values = shift ? _mm512_permutexvar_ps(twice, _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << (count / 2)) - 1), from))
-                                                : _mm512_maskz_loadu_ps(mask, from);
+                    const float * from = static_cast<const float *>(x->data) +
+                                         (channel * (s.h >> shift) + (y >> shift)) * (s.w >> shift) + (px >> shift);
+                    const __m512 values =
+                        shift ? _mm512_permutexvar_ps(
+                                    twice, _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << (count / 2)) - 1), from))
+                              : _mm512_maskz_loadu_ps(mask, from);
                     if (!scales) return values;
                     return (__m512) scaled_silu<16>(values, scales[channel], scales[s.in + channel]);
                 };
@@ -89,7 +95,7 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsamp
 
 // weight [k, k, in, out] F32 -> for each panel of 16 output channels and each row of taps: [count / 2][16][2] bfloat16
 AVX512BF16 void store_weights(ggml_tensor * packed, int ith, int nth, void *) {
-    const ggml_tensor * weight = packed->src[0], * x = packed->src[1];
+    const ggml_tensor *weight = packed->src[0], *x = packed->src[1];
     const Shape s(weight, x, 0);
     for (int64_t p = ith; p < s.panels; p += nth) {
         for (int64_t dy = 0; dy < s.k; dy++) {
@@ -98,10 +104,12 @@ AVX512BF16 void store_weights(ggml_tensor * packed, int ith, int nth, void *) {
                 for (int64_t c = 0; c < s.channels; c++) {
                     alignas(64) float rows[16] = {};
                     for (int64_t r = 0; r < 16 && c < s.in && p * 16 + r < s.out; r++) {
-                        rows[r] = static_cast<const float *>(weight->data)[(((p * 16 + r) * s.in + c) * s.k + dy) * s.k + dx];
+                        rows[r] =
+                            static_cast<const float *>(weight->data)[(((p * 16 + r) * s.in + c) * s.k + dy) * s.k + dx];
                     }
                     alignas(32) uint16_t rounded[16];
-                    _mm256_store_si256(reinterpret_cast<__m256i *>(rounded), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_load_ps(rows))));
+                    _mm256_store_si256(reinterpret_cast<__m256i *>(rounded),
+                                       reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_load_ps(rows))));
                     const int64_t n = dx * s.channels + c;
                     for (int64_t r = 0; r < 16; r++) panel[n / 2 * 32 + 2 * r + n % 2] = rounded[r];
                 }
@@ -111,12 +119,14 @@ AVX512BF16 void store_weights(ggml_tensor * packed, int ith, int nth, void *) {
 }
 
 // sums [count, block_rows] -> y [w, h, out], output channels from `first` on, pixels from `x0` on in row `line`
-AVX512BF16 void store_rows(const Shape & s, const float * sums, float * y, int64_t first, int64_t x0, int64_t line, int64_t count) {
+AVX512BF16 void store_rows(const Shape & s, const float * sums, float * y, int64_t first, int64_t x0, int64_t line,
+                           int64_t count) {
     for (int64_t o = first; o < std::min(first + block_rows, s.out); o += 16) {
         for (int64_t px = 0; px < count; px += 16) {
             const int64_t n = std::min<int64_t>(16, count - px);
             Pairs r[16];
-            for (int64_t p = 0; p < 16; p++) r[p] = p < n ? _mm512_loadu_si512(sums + (px + p) * block_rows + o - first) : _mm512_setzero_si512();
+            for (int64_t p = 0; p < 16; p++)
+                r[p] = p < n ? _mm512_loadu_si512(sums + (px + p) * block_rows + o - first) : _mm512_setzero_si512();
             transpose(r);
             const __mmask16 mask = static_cast<__mmask16>((1u << n) - 1);
             for (int64_t c = 0; c < std::min<int64_t>(16, s.out - o); c++) {
@@ -128,7 +138,7 @@ AVX512BF16 void store_rows(const Shape & s, const float * sums, float * y, int64
 
 // sources: image, packed weights, bias
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
-    const ggml_tensor * image = y->src[0], * packed = y->src[1];
+    const ggml_tensor *image = y->src[0], *packed = y->src[1];
     const Shape s(packed->src[0], packed->src[1], y->ne[0] > packed->src[1]->ne[0]);
     const auto * pixels = static_cast<const uint16_t *>(image->data);
     const auto * panels = static_cast<const uint16_t *>(packed->data);
@@ -139,7 +149,8 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const Multiplier multiply;
 
     const int64_t columns = (s.w + tile_w - 1) / tile_w, rows = (s.h + tile_h - 1) / tile_h;
-    for (int64_t t; (t = next.fetch_add(1)) < rows * columns && !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
+    for (int64_t t; (t = next.fetch_add(1)) < rows * columns &&
+                    !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
         const int64_t x0 = t % columns * tile_w, y0 = t / columns * tile_h;
         const int64_t n = std::min(tile_w, s.w - x0);
         for (int64_t first = 0; first < s.out; first += block_rows) {
@@ -150,7 +161,8 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
                 for (int64_t dy = 0; dy < s.k; dy++) {
                     const uint16_t * panel = panels + (first / panel_rows * s.k + dy) * s.panel();
                     const uint16_t * x = pixels + (line + dy) * s.line() + x0 * s.channels;
-                    multiply({panel, s.k * s.panel(), x, s.channels, sums, block_rows, n, s.count, begin, dy > 0}, outputs);
+                    multiply({panel, s.k * s.panel(), x, s.channels, sums, block_rows, n, s.count, begin, dy > 0},
+                             outputs);
                 }
                 store_rows(s, sums, static_cast<float *>(y->data), first, x0, line, n);
             }
@@ -162,25 +174,31 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 
 bool conv2d_bf16_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad) {
     const int64_t k = weight->ne[0];
-    return machine_has_it() && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 && weight->type == GGML_TYPE_F32 &&
-           x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
+    return machine_has_it() && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
+           weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
-ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, bool upsample, int threads,
-                          const std::atomic<bool> * cancel) {
+ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x,
+                          ggml_tensor * scales, bool upsample, int threads, const std::atomic<bool> * cancel) {
     const Shape s(weight, x, upsample);
-    ggml_tensor * both[] = {x, weight, scales}, * turned[] = {weight, x};
-    ggml_tensor * image = ggml_custom_4d(ctx, GGML_TYPE_I8, s.image_bytes() + counter_bytes + scratch_bytes * threads, 1, 1, 1, both, scales ? 3 : 2, store_image, threads,
-                                         reinterpret_cast<void *>(uintptr_t{upsample}));
-    ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_I8, s.weight_bytes(), 1, 1, 1, turned, 2, store_weights, threads, nullptr);
+    ggml_tensor *both[] = {x, weight, scales}, *turned[] = {weight, x};
+    ggml_tensor * image =
+        ggml_custom_4d(ctx, GGML_TYPE_I8, s.image_bytes() + counter_bytes + scratch_bytes * threads, 1, 1, 1, both,
+                       scales ? 3 : 2, store_image, threads, reinterpret_cast<void *>(uintptr_t{upsample}));
+    ggml_tensor * packed =
+        ggml_custom_4d(ctx, GGML_TYPE_I8, s.weight_bytes(), 1, 1, 1, turned, 2, store_weights, threads, nullptr);
     ggml_tensor * sources[] = {image, packed, bias};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, s.w, s.h, s.out, 1, sources, 3, compute, threads, const_cast<std::atomic<bool> *>(cancel));
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, s.w, s.h, s.out, 1, sources, 3, compute, threads,
+                          const_cast<std::atomic<bool> *>(cancel));
 }
 
 #else
 
 bool conv2d_bf16_fits(const ggml_tensor *, const ggml_tensor *, int, int) { return false; }
-ggml_tensor * conv2d_bf16(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, ggml_tensor *, bool, int, const std::atomic<bool> *) { return nullptr; }
+ggml_tensor * conv2d_bf16(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, ggml_tensor *, bool, int,
+                          const std::atomic<bool> *) {
+    return nullptr;
+}
 
 #endif
 

@@ -13,7 +13,7 @@ bool conv2d_bf16_fits(const ggml_tensor * weight, const ggml_tensor * x, int str
 
 // x [w, h, in], weight [k, k, in, out], bias [out], all F32 and contiguous -> [w, h, out]. With scales [in, 2] (group_scales.hpp) it is
 // silu(factor x + offset) that is convolved; with upsample, x with each pixel repeated 2 x 2, and the result is [2 w, 2 h, out]. Stops early once `cancel` is set.
-ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, ggml_tensor * scales, bool upsample, int threads,
-                          const std::atomic<bool> * cancel);
+ggml_tensor * conv2d_bf16(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x,
+                          ggml_tensor * scales, bool upsample, int threads, const std::atomic<bool> * cancel);
 
 }  // namespace ggflux::kernels

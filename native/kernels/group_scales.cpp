@@ -9,15 +9,19 @@ namespace ggflux::kernels {
 namespace {
 
 // travels in the pointer that a custom operation has
-struct Options { int32_t groups; float eps; };
+struct Options {
+    int32_t groups;
+    float eps;
+};
 
 void compute(ggml_tensor * scales, int ith, int nth, void * userdata) {
     Options options;
     std::memcpy(&options, &userdata, sizeof(options));
     const ggml_tensor * x = scales->src[0];
-    const auto * weight = static_cast<const float *>(scales->src[1]->data), * bias = static_cast<const float *>(scales->src[2]->data);
+    const auto *weight = static_cast<const float *>(scales->src[1]->data),
+               *bias = static_cast<const float *>(scales->src[2]->data);
     const int64_t channels = x->ne[2], each = channels / options.groups, count = each * x->ne[0] * x->ne[1];
-    auto * factors = static_cast<float *>(scales->data), * offsets = factors + channels;
+    auto *factors = static_cast<float *>(scales->data), *offsets = factors + channels;
     for (int64_t group = ith; group < options.groups; group += nth) {
         const float * values = static_cast<const float *>(x->data) + group * count;
         double sums[8] = {}, squares[8] = {};
@@ -38,7 +42,8 @@ void compute(ggml_tensor * scales, int ith, int nth, void * userdata) {
             sum += sums[j];
             square += squares[j];
         }
-        const double mean = sum / static_cast<double>(count), variance = square / static_cast<double>(count) - mean * mean;
+        const double mean = sum / static_cast<double>(count),
+                     variance = square / static_cast<double>(count) - mean * mean;
         const double scale = 1.0 / std::sqrt(std::fmax(variance, 0.0) + options.eps);
         for (int64_t c = group * each; c < (group + 1) * each; c++) {
             factors[c] = static_cast<float>(scale * weight[c]);
@@ -49,7 +54,8 @@ void compute(ggml_tensor * scales, int ith, int nth, void * userdata) {
 
 }  // namespace
 
-ggml_tensor * group_scales(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int groups, float eps, int threads) {
+ggml_tensor * group_scales(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int groups,
+                           float eps, int threads) {
     static_assert(sizeof(Options) <= sizeof(void *), "the options travel in the pointer");
     const Options options = {groups, eps};
     void * userdata = nullptr;

@@ -7,6 +7,7 @@
 namespace ggflux::kernels {
 
 // x [w, h, channels], weight and bias [channels], all F32 and contiguous -> [channels, 2]: factors, then offsets
-ggml_tensor * group_scales(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int groups, float eps, int threads);
+ggml_tensor * group_scales(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x, int groups,
+                           float eps, int threads);
 
 }  // namespace ggflux::kernels

@@ -103,7 +103,9 @@ struct InBf16 {
     AVX512BF16 static void read(const float * x, int64_t n, bool gelu, uint16_t * to) {
         for (int64_t k = 0; k < n; k += 32) {
             const __m512 first = _mm512_loadu_ps(x + k), second = _mm512_loadu_ps(x + k + 16);
-            const bf16::Pairs pairs = gelu ? bf16::round_pairs((__m512) kernels::gelu<16>(first), (__m512) kernels::gelu<16>(second)) : bf16::round_pairs(first, second);
+            const bf16::Pairs pairs =
+                gelu ? bf16::round_pairs((__m512) kernels::gelu<16>(first), (__m512) kernels::gelu<16>(second))
+                     : bf16::round_pairs(first, second);
             _mm512_storeu_si512(to + k, pairs);
         }
     }
@@ -119,16 +121,21 @@ bool rounds(bool) { return false; }
 #endif
 
 // What each thread has for itself: the panels, and rows on the way to one.
-template <class In> constexpr int64_t scratch_bytes = block_rows * In::block_k * sizeof(typename In::Number) + panel_rows * In::block_k * sizeof(float);
+template <class In> constexpr int64_t scratch_bytes =
+    block_rows * In::block_k * sizeof(typename In::Number) + panel_rows * In::block_k * sizeof(float);
 
 // What lies behind the activations: memory for `compute`, which lives as long as this node does.
-template <class In> char * behind(const ggml_tensor * read, int64_t in, int64_t n) { return static_cast<char *>(read->data) + in * n * sizeof(typename In::Number); }
+template <class In> char * behind(const ggml_tensor * read, int64_t in, int64_t n) {
+    return static_cast<char *>(read->data) + in * n * sizeof(typename In::Number);
+}
 
-const float * column(const ggml_tensor * x, int64_t c) { return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + c * static_cast<int64_t>(x->nb[1])); }
+const float * column(const ggml_tensor * x, int64_t c) {
+    return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + c * static_cast<int64_t>(x->nb[1]));
+}
 
 // sources: x [in, n] F32, and what stands above it in every column as it is, where there is such -> numbers
 template <class In, bool gelu> void read_activations(ggml_tensor * read, int ith, int nth, void *) {
-    const ggml_tensor * x = read->src[0], * above = read->src[1];
+    const ggml_tensor *x = read->src[0], *above = read->src[1];
     const int64_t first = above ? above->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
     if (ith == 0) new (behind<In>(read, in, n)) std::atomic<int64_t>(0);
     for (int64_t c = ith; c < n; c += nth) {
@@ -141,7 +148,7 @@ template <class In, bool gelu> void read_activations(ggml_tensor * read, int ith
 // sources: weight, activations that were read, and the bias where there is one
 template <class In> void compute(ggml_tensor * y, int ith, int, void * cancel) {
     using Number = typename In::Number;
-    const ggml_tensor * weight = y->src[0], * read = y->src[1];
+    const ggml_tensor *weight = y->src[0], *read = y->src[1];
     const float * bias = y->src[2] ? static_cast<const float *>(y->src[2]->data) : nullptr;
     const auto * x = static_cast<const Number *>(read->data);
     const int64_t in = weight->ne[0], out = y->ne[0], n = y->ne[1];
@@ -150,38 +157,48 @@ template <class In> void compute(ggml_tensor * y, int ith, int, void * cancel) {
     auto * room = reinterpret_cast<float *>(panels + block_rows * In::block_k);
     const auto unpack = In::unpack_of(weight->type);
     const typename In::Multiplier multiply;
-    for (int64_t first; (first = next_block->fetch_add(1) * block_rows) < out && !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
+    for (int64_t first; (first = next_block->fetch_add(1) * block_rows) < out &&
+                        !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
         const int64_t rows = std::min(block_rows, out - first);
         for (int64_t k0 = 0; k0 < in; k0 += In::block_k) {
             const int64_t count = std::min(In::block_k, in - k0), stride = panel_rows * count;
-            for (int64_t r = 0; r < rows; r += panel_rows) unpack({weight, first + r, k0, count}, room, panels + r / panel_rows * stride);
-            multiply({panels, stride, x + k0, in, static_cast<float *>(y->data) + first, out, n, count, bias ? bias + first : nullptr, k0 > 0}, rows);
+            for (int64_t r = 0; r < rows; r += panel_rows)
+                unpack({weight, first + r, k0, count}, room, panels + r / panel_rows * stride);
+            multiply({panels, stride, x + k0, in, static_cast<float *>(y->data) + first, out, n, count,
+                      bias ? bias + first : nullptr, k0 > 0},
+                     rows);
         }
     }
 }
 
-template <class In> ggml_tensor * layer(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, int threads, void * cancel) {
+template <class In> ggml_tensor * layer(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias,
+                                        const Activations & a, int threads, void * cancel) {
     const int64_t in = weight->ne[0], n = a.x->ne[1];
     ggml_tensor * columns[] = {a.x, a.above};
     const int64_t bytes = in * n * sizeof(typename In::Number) + counter_bytes + scratch_bytes<In> * threads;
-    ggml_tensor * read = ggml_custom_4d(ctx, GGML_TYPE_I8, bytes, 1, 1, 1, columns, a.above ? 2 : 1,
-                                        a.gelu ? read_activations<In, true> : read_activations<In, false>, threads, nullptr);
+    ggml_tensor * read =
+        ggml_custom_4d(ctx, GGML_TYPE_I8, bytes, 1, 1, 1, columns, a.above ? 2 : 1,
+                       a.gelu ? read_activations<In, true> : read_activations<In, false>, threads, nullptr);
     ggml_tensor * sources[] = {weight, read, bias};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, sources, bias ? 3 : 2, compute<In>, threads, cancel);
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, sources, bias ? 3 : 2, compute<In>, threads,
+                          cancel);
 }
 
 }  // namespace
 
 bool linear_suits(ggml_type type, int64_t in, int64_t out, bool round) {
     const bool readable = type == GGML_TYPE_F32 || ggml_get_type_traits(type)->to_float;
-    return (rounds(round) || f32::machine_has_it()) && readable && in % std::max<int64_t>(32, ggml_blck_size(type)) == 0 && out % panel_rows == 0;
+    return (rounds(round) || f32::machine_has_it()) && readable &&
+           in % std::max<int64_t>(32, ggml_blck_size(type)) == 0 && out % panel_rows == 0;
 }
 
 bool linear_beats_repacking() { return rounds(true) || chosen("avx2"); }
 
-ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, bool round, int threads, const std::atomic<bool> * cancel) {
+ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & a, bool round,
+                     int threads, const std::atomic<bool> * cancel) {
     auto * flag = const_cast<std::atomic<bool> *>(cancel);
-    return rounds(round) ? layer<InBf16>(ctx, weight, bias, a, threads, flag) : layer<InF32>(ctx, weight, bias, a, threads, flag);
+    return rounds(round) ? layer<InBf16>(ctx, weight, bias, a, threads, flag)
+                         : layer<InF32>(ctx, weight, bias, a, threads, flag);
 }
 
 }  // namespace ggflux::kernels

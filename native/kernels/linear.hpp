@@ -25,7 +25,7 @@ struct Activations {
 };
 
 // weight [in, out] in host memory, bias [out] F32 or null -> [out, n]. Stops early once `cancel` is set.
-ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & activations, bool round, int threads,
-                     const std::atomic<bool> * cancel);
+ggml_tensor * linear(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, const Activations & activations,
+                     bool round, int threads, const std::atomic<bool> * cancel);
 
 }  // namespace ggflux::kernels

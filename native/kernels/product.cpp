@@ -26,10 +26,11 @@ template <int panels, int columns> AVX512BF16 inline void multiply(const Product
                                  : _mm512_setzero_ps();
         }
     }
-    const uint16_t * x = p.x + column * p.x_stride, * panel = p.panel;
+    const uint16_t *x = p.x + column * p.x_stride, *panel = p.panel;
     for (int64_t k = 0; k < p.count; k += 2, panel += 2 * panel_rows) {
         __m512bh w[panels];
-        for (int i = 0; i < panels; i++) w[i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + i * p.panel_stride));
+        for (int i = 0; i < panels; i++)
+            w[i] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(panel + i * p.panel_stride));
         for (int c = 0; c < columns; c++) {
             int32_t pair;
             std::memcpy(&pair, x + c * p.x_stride + k, 4);
@@ -51,7 +52,8 @@ template <int panels> AVX512BF16 void multiply_columns(const Product & p, int64_
 // columns `column` .. n
 void multiply_vectors_from(const Product & p, int64_t rows, int64_t column) {
     int64_t panel = 0;
-    for (; panel + vector_panels <= rows / panel_rows; panel += vector_panels) multiply_columns<vector_panels>(p.from_panel(panel), column);
+    for (; panel + vector_panels <= rows / panel_rows; panel += vector_panels)
+        multiply_columns<vector_panels>(p.from_panel(panel), column);
     for (; panel < rows / panel_rows; panel++) multiply_columns<1>(p.from_panel(panel), column);
 }
 
@@ -105,7 +107,8 @@ struct ModelTiles {
     }
     template <int t> static void zero() { std::memset(tiles()[t], 0, sizeof(Tile)); }
     template <int t> static void load(const void * from, int64_t stride) {
-        for (int row = 0; row < 16; row++) std::memcpy(tiles()[t][row], static_cast<const char *>(from) + row * stride, 64);
+        for (int row = 0; row < 16; row++)
+            std::memcpy(tiles()[t][row], static_cast<const char *>(from) + row * stride, 64);
     }
     template <int t> static void store(void * to, int64_t stride) {
         for (int row = 0; row < 16; row++) std::memcpy(static_cast<char *>(to) + row * stride, tiles()[t][row], 64);
@@ -118,7 +121,8 @@ struct ModelTiles {
                 uint16_t left[2], right[32];
                 std::memcpy(left, tiles()[a][m] + 4 * k, 4);
                 std::memcpy(right, tiles()[b][k], 64);
-                for (int n = 0; n < 16; n++) sums[n] += number(left[0]) * number(right[2 * n]) + number(left[1]) * number(right[2 * n + 1]);
+                for (int n = 0; n < 16; n++)
+                    sums[n] += number(left[0]) * number(right[2 * n]) + number(left[1]) * number(right[2 * n + 1]);
             }
             std::memcpy(tiles()[sum][m], sums, 64);
         }
@@ -130,7 +134,8 @@ template <class Tiles, int panels, int columns> void multiply_block(const Produc
     float * y = p.y + column * p.y_stride;
     const int64_t y_bytes = p.y_stride * 4, x_bytes = p.x_stride * 2;
     if (!p.add && p.bias) {
-        for (int c = 0; c < 16 * columns; c++) std::memcpy(y + c * p.y_stride, p.bias, panels * panel_rows * sizeof(float));
+        for (int c = 0; c < 16 * columns; c++)
+            std::memcpy(y + c * p.y_stride, p.bias, panels * panel_rows * sizeof(float));
     }
     if (p.add || p.bias) {
         Tiles::template load<0>(y, y_bytes);
@@ -143,7 +148,7 @@ template <class Tiles, int panels, int columns> void multiply_block(const Produc
         Tiles::template zero<2>();
         Tiles::template zero<3>();
     }
-    const uint16_t * x = p.x + column * p.x_stride, * panel = p.panel;
+    const uint16_t *x = p.x + column * p.x_stride, *panel = p.panel;
     for (int64_t k = 0; k < p.count; k += 32, x += 32, panel += 32 * panel_rows) {
         Tiles::template load<4>(x, x_bytes);
         Tiles::template load<6>(panel, 64);
@@ -205,9 +210,13 @@ bool use_tiles() {
     return may;
 }
 
-struct TileConfiguration { unsigned char bytes[64]; };
+struct TileConfiguration {
+    unsigned char bytes[64];
+};
 
-void load_configuration(const TileConfiguration & configuration) { __asm__ volatile("ldtilecfg %0" : : "m"(configuration)); }
+void load_configuration(const TileConfiguration & configuration) {
+    __asm__ volatile("ldtilecfg %0" : : "m"(configuration));
+}
 void store_configuration(TileConfiguration & configuration) { __asm__ volatile("sttilecfg %0" : "=m"(configuration)); }
 
 // all 8 tiles 16 rows of 64 bytes
@@ -230,7 +239,9 @@ TileConfiguration full_tiles() {
 bool multiplies_tiles() { return use_tiles(); }
 
 Multiplier::Multiplier()
-    : multiply_(chosen("tile-model") ? multiply_tiles<ModelTiles> : use_tiles() ? multiply_tiles<HardwareTiles> : multiply_vectors),
+    : multiply_(chosen("tile-model") ? multiply_tiles<ModelTiles>
+                : use_tiles()        ? multiply_tiles<HardwareTiles>
+                                     : multiply_vectors),
       spin_(use_tiles() ? spin_tiles<HardwareTiles> : spin_vectors) {
     if (!use_tiles()) return;
     store_configuration(reinterpret_cast<TileConfiguration &>(before_));

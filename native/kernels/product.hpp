@@ -10,13 +10,13 @@ namespace ggflux::kernels {
 template <class Number> struct Product {
     const Number * panel;  // the first; the next lies `panel_stride` numbers on
     int64_t panel_stride;
-    const Number * x;      // [n, x_stride]
+    const Number * x;  // [n, x_stride]
     int64_t x_stride;
-    float * y;             // [n, y_stride]
+    float * y;  // [n, y_stride]
     int64_t y_stride;
-    int64_t n, count;      // columns; numbers of k, a multiple of 32
-    const float * bias;    // what y begins with: as many numbers as panels have rows, or nothing
-    bool add;              // or what is in y already
+    int64_t n, count;    // columns; numbers of k, a multiple of 32
+    const float * bias;  // what y begins with: as many numbers as panels have rows, or nothing
+    bool add;            // or what is in y already
 
     Product from_panel(int64_t p) const {
         Product product = *this;

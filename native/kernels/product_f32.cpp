@@ -21,15 +21,17 @@ template <class Vec> __attribute__((always_inline)) inline void keep(Vec & sum) 
 }
 
 // Sums of `columns` columns for `panels` panels stay in registers. What is added up here is added to y once, so that long sums lose less.
-template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply(const Product & p, int64_t column) {
+template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply(const Product & p,
+                                                                                                  int64_t column) {
     using Vec = typename Vector<lanes>::type;
     constexpr int vectors = panel_rows / lanes;  // of a panel
     Vec sum[columns][panels][vectors] = {};
-    const float * x = p.x + column * p.x_stride, * panel = p.panel;
+    const float *x = p.x + column * p.x_stride, *panel = p.panel;
     for (int64_t k = 0; k < p.count; k++, panel += panel_rows) {
         Vec w[panels][vectors];
         for (int i = 0; i < panels; i++) {
-            for (int v = 0; v < vectors; v++) w[i][v] = *reinterpret_cast<const Vec *>(panel + i * p.panel_stride + v * lanes);
+            for (int v = 0; v < vectors; v++)
+                w[i][v] = *reinterpret_cast<const Vec *>(panel + i * p.panel_stride + v * lanes);
         }
         for (int c = 0; c < columns; c++) {
             for (int i = 0; i < panels; i++) {
@@ -49,23 +51,28 @@ template <int lanes, int panels, int columns> __attribute__((always_inline)) inl
     }
 }
 
-template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply_panels(const Product & p, int64_t rows, int64_t column) {
+template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void
+multiply_panels(const Product & p, int64_t rows, int64_t column) {
     int64_t panel = 0;
-    for (; panel + panels <= rows / panel_rows; panel += panels) multiply<lanes, panels, columns>(p.from_panel(panel), column);
+    for (; panel + panels <= rows / panel_rows; panel += panels)
+        multiply<lanes, panels, columns>(p.from_panel(panel), column);
     for (; panel < rows / panel_rows; panel++) multiply<lanes, 1, columns>(p.from_panel(panel), column);
 }
 
 // A few columns stay in L1 while the panels pass by, which are in L2.
-template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply_all(const Product & p, int64_t rows) {
+template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply_all(const Product & p,
+                                                                                                      int64_t rows) {
     int64_t column = 0;
     for (; column + columns <= p.n; column += columns) multiply_panels<lanes, panels, columns>(p, rows, column);
-    for (; column + columns / 3 <= p.n; column += columns / 3) multiply_panels<lanes, panels, columns / 3>(p, rows, column);
+    for (; column + columns / 3 <= p.n; column += columns / 3)
+        multiply_panels<lanes, panels, columns / 3>(p, rows, column);
     for (; column < p.n; column++) multiply_panels<lanes, panels, 1>(p, rows, column);
 }
 
 template <int lanes> __attribute__((always_inline)) inline void gelu_all(const float * x, int64_t n, float * y) {
     using Vec = typename Vector<lanes>::type;
-    for (int64_t i = 0; i < n; i += lanes) *reinterpret_cast<Vec *>(y + i) = kernels::gelu<lanes>(*reinterpret_cast<const Vec *>(x + i));
+    for (int64_t i = 0; i < n; i += lanes)
+        *reinterpret_cast<Vec *>(y + i) = kernels::gelu<lanes>(*reinterpret_cast<const Vec *>(x + i));
 }
 
 // `sums` as many vectors as a product keeps in registers
@@ -92,15 +99,22 @@ struct Kernel {
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx512f,fma"))) void multiply_avx512(const Product & p, int64_t rows) { multiply_all<16, 4, 6>(p, rows); }
+__attribute__((target("avx512f,fma"))) void multiply_avx512(const Product & p, int64_t rows) {
+    multiply_all<16, 4, 6>(p, rows);
+}
 __attribute__((target("avx512f,fma"))) double spin_avx512(int64_t rounds) { return spin_all<16, 24>(rounds); }
-__attribute__((target("avx512f,fma"))) void gelu_avx512(const float * x, int64_t n, float * y) { gelu_all<16>(x, n, y); }
-__attribute__((target("avx2,fma"))) void multiply_avx2(const Product & p, int64_t rows) { multiply_all<8, 1, 6>(p, rows); }
+__attribute__((target("avx512f,fma"))) void gelu_avx512(const float * x, int64_t n, float * y) {
+    gelu_all<16>(x, n, y);
+}
+__attribute__((target("avx2,fma"))) void multiply_avx2(const Product & p, int64_t rows) {
+    multiply_all<8, 1, 6>(p, rows);
+}
 __attribute__((target("avx2,fma"))) double spin_avx2(int64_t rounds) { return spin_all<8, 12>(rounds); }
 __attribute__((target("avx2,fma"))) void gelu_avx2(const float * x, int64_t n, float * y) { gelu_all<8>(x, n, y); }
 
 const Kernel * find() {
-    static constexpr Kernel avx512{multiply_avx512, spin_avx512, gelu_avx512}, avx2{multiply_avx2, spin_avx2, gelu_avx2};
+    static constexpr Kernel avx512{multiply_avx512, spin_avx512, gelu_avx512},
+        avx2{multiply_avx2, spin_avx2, gelu_avx2};
     if (chosen("ggml")) return nullptr;
     if (__builtin_cpu_supports("avx512f") && !chosen("avx2")) return &avx512;
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &avx2 : nullptr;

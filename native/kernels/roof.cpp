@@ -55,7 +55,7 @@ double memory_rate(int threads, const std::atomic<bool> & cancel) {
         const double begin = thread * 0.6180339887498949;
         return [from = numbers.get(), at = static_cast<size_t>((begin - std::floor(begin)) * pieces)]() mutable {
             uint64_t sums[8] = {};
-            for (const uint64_t * p = from + at * piece, * end = p + piece; p < end; p += 8) {
+            for (const uint64_t *p = from + at * piece, *end = p + piece; p < end; p += 8) {
                 for (size_t j = 0; j < 8; j++) sums[j] += p[j];
             }
             volatile uint64_t sink = std::accumulate(sums, sums + 8, uint64_t{0});
@@ -79,7 +79,8 @@ template <class Multiplier, class Number> struct Cached {
     Multiplier multiply;
 
     double run() {
-        multiply({panels.data(), panel_rows * count, x.data(), count, y.data(), rows, columns, count, nullptr, false}, rows);
+        multiply({panels.data(), panel_rows * count, x.data(), count, y.data(), rows, columns, count, nullptr, false},
+                 rows);
         return 2.0 * rows * columns * count;
     }
 };
@@ -109,15 +110,18 @@ std::function<double()> multiply_plainly(int) {
 
 Roof measure_roof(int threads, const std::atomic<bool> & cancel) {
     const double memory = memory_rate(threads, cancel);
-    const double floats = rate(threads, cancel, f32::machine_has_it() ? multiply_registers<f32::Multiplier> : multiply_plainly);
+    const double floats =
+        rate(threads, cancel, f32::machine_has_it() ? multiply_registers<f32::Multiplier> : multiply_plainly);
 #if defined(GGFLUX_X86)
     if (bf16::machine_has_it()) {
         const char * products = bf16::multiplies_tiles() ? "bf16-tiles" : "bf16";
         const double registers = rate(threads, cancel, multiply_registers<bf16::Multiplier>);
-        return {products, registers, rate(threads, cancel, multiply_cached<bf16::Multiplier, uint16_t>), floats, memory};
+        return {products, registers, rate(threads, cancel, multiply_cached<bf16::Multiplier, uint16_t>), floats,
+                memory};
     }
 #endif
-    return {"f32", floats, f32::machine_has_it() ? rate(threads, cancel, multiply_cached<f32::Multiplier, float>) : 0, floats, memory};
+    return {"f32", floats, f32::machine_has_it() ? rate(threads, cancel, multiply_cached<f32::Multiplier, float>) : 0,
+            floats, memory};
 }
 
 }  // namespace ggflux::kernels

@@ -19,10 +19,14 @@ AVX2 inline float half(const uint8_t * bytes) {
 }
 
 AVX2 inline __m128i bytes16(const uint8_t * from) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(from)); }
-AVX2 inline __m256i bytes32(const uint8_t * from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from)); }
+AVX2 inline __m256i bytes32(const uint8_t * from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
+}
 
 // Scale and offset of 16 numbers.
-struct Step { float scale, offset = 0; };
+struct Step {
+    float scale, offset = 0;
+};
 
 // 32 numbers: scale * byte + offset of signed bytes; the first and the last 16 may differ.
 struct Part {
@@ -34,7 +38,8 @@ AVX2 inline Part stretch(__m256i bytes, Step step) { return {bytes, step, step};
 
 // `count` bits of every byte, from bit `shift` on
 AVX2 inline __m256i bits(__m256i bytes, int shift, int count) {
-    return _mm256_and_si256(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8(static_cast<char>((1 << count) - 1)));
+    return _mm256_and_si256(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift)),
+                            _mm256_set1_epi8(static_cast<char>((1 << count) - 1)));
 }
 // 16 bytes: the low halves, then the high halves
 AVX2 inline __m256i nibbles(const uint8_t * from) {
@@ -49,10 +54,13 @@ AVX2 inline __m256i mask32(const uint8_t * from) {
     int32_t mask;
     std::memcpy(&mask, from, 4);
     const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
-    return has(_mm256_shuffle_epi8(_mm256_set1_epi32(mask), byte_of), _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201)));
+    return has(_mm256_shuffle_epi8(_mm256_set1_epi32(mask), byte_of),
+               _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201)));
 }
 // plus 16 where that is so
-AVX2 inline __m256i fifth(__m256i low, __m256i set) { return _mm256_or_si256(low, _mm256_and_si256(set, _mm256_set1_epi8(16))); }
+AVX2 inline __m256i fifth(__m256i low, __m256i set) {
+    return _mm256_or_si256(low, _mm256_and_si256(set, _mm256_set1_epi8(16)));
+}
 AVX2 inline __m256i less(__m256i bytes, char by) { return _mm256_sub_epi8(bytes, _mm256_set1_epi8(by)); }
 // the 16 levels of the IQ4 types
 AVX2 inline __m256i levels(__m256i nibbles) {
@@ -62,12 +70,16 @@ AVX2 inline __m256i levels(__m256i nibbles) {
 
 // ---- no blocks
 
-struct Halves { const uint8_t * data; };  // 32 of them
+struct Halves {
+    const uint8_t * data;
+};  // 32 of them
 struct RowF16 {
     const uint8_t * data;
     Halves operator()(int64_t k) const { return {data + 2 * k}; }
 };
-struct UpperHalves { const uint8_t * data; };  // of F32
+struct UpperHalves {
+    const uint8_t * data;
+};  // of F32
 struct RowBF16 {
     const uint8_t * data;
     UpperHalves operator()(int64_t k) const { return {data + 2 * k}; }
@@ -145,7 +157,8 @@ struct RowQ5_K {  // steps; 32 bytes of fifth bits, one bit for each part; then 
         return stretch(fifth(bits(bytes32(block + 48 + part / 2 * 32), part % 2 * 4, 4), set), step_k4(block, part));
     }
 };
-struct RowQ6_K {  // of every 128 numbers 64 bytes of low halves; 32 of two high bits; 16 signed scales; a scale for all; less 32
+struct
+    RowQ6_K {  // of every 128 numbers 64 bytes of low halves; 32 of two high bits; 16 signed scales; a scale for all; less 32
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 210;
@@ -158,7 +171,8 @@ struct RowQ6_K {  // of every 128 numbers 64 bytes of low halves; 32 of two high
         return stretch(less(both, 32), {all * static_cast<float>(scales[0])}, {all * static_cast<float>(scales[1])});
     }
 };
-struct RowQ3_K {  // 32 bytes of third bits, one bit for each part; of every 128 numbers 32 bytes of two bits; 16 scales of 6 bits in 12 bytes; a scale for all
+struct
+    RowQ3_K {  // 32 bytes of third bits, one bit for each part; of every 128 numbers 32 bytes of two bits; 16 scales of 6 bits in 12 bytes; a scale for all
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 110;
@@ -168,28 +182,35 @@ struct RowQ3_K {  // 32 bytes of third bits, one bit for each part; of every 128
         const float all = half(block + 108);
         const auto step = [&](int i) -> Step {
             const uint8_t * s = block + 96;
-            return {all * static_cast<float>(((s[i % 8] >> (i / 8 * 4) & 15) | (s[8 + i % 4] >> (i / 4 * 2) & 3) << 4) - 32)};
+            return {all *
+                    static_cast<float>(((s[i % 8] >> (i / 8 * 4) & 15) | (s[8 + i % 4] >> (i / 4 * 2) & 3) << 4) - 32)};
         };
-        return stretch(_mm256_sub_epi8(low, _mm256_andnot_si256(set, _mm256_set1_epi8(4))), step(2 * part), step(2 * part + 1));
+        return stretch(_mm256_sub_epi8(low, _mm256_andnot_si256(set, _mm256_set1_epi8(4))), step(2 * part),
+                       step(2 * part + 1));
     }
 };
-struct RowQ2_K {  // 16 bytes of scale and offset, 4 bits each; of every 128 numbers 32 bytes of two bits; a scale and an offset for all
+struct
+    RowQ2_K {  // 16 bytes of scale and offset, 4 bits each; of every 128 numbers 32 bytes of two bits; a scale and an offset for all
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 84;
         const int part = static_cast<int>(k / 32 % 8);
         const float scale = half(block + 80), offset = half(block + 82);
-        const auto step = [&](int i) -> Step { return {scale * static_cast<float>(block[i] & 15), -offset * static_cast<float>(block[i] >> 4)}; };
+        const auto step = [&](int i) -> Step {
+            return {scale * static_cast<float>(block[i] & 15), -offset * static_cast<float>(block[i] >> 4)};
+        };
         return stretch(bits(bytes32(block + 16 + part / 4 * 32), part % 4 * 2, 2), step(2 * part), step(2 * part + 1));
     }
 };
-struct RowIQ4_XS {  // a scale for all; 8 scales of 6 bits, less 32, the high bits first; halves of bytes as in the blocks of 32
+struct
+    RowIQ4_XS {  // a scale for all; 8 scales of 6 bits, less 32, the high bits first; halves of bytes as in the blocks of 32
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 136;
         const int part = static_cast<int>(k / 32 % 8);
         const int high = (block[2] | block[3] << 8) >> (2 * part) & 3, low = block[4 + part / 2] >> (part % 2 * 4) & 15;
-        return stretch(levels(nibbles(block + 8 + 16 * part)), {half(block) * static_cast<float>((low | high << 4) - 32)});
+        return stretch(levels(nibbles(block + 8 + 16 * part)),
+                       {half(block) * static_cast<float>((low | high << 4) - 32)});
     }
 };
 
@@ -208,7 +229,8 @@ AVX2 inline void store(UpperHalves halves, float * to) {
 AVX2 inline void store(__m128i bytes, Step step, float * to) {
     const __m256 scale = _mm256_set1_ps(step.scale), offset = _mm256_set1_ps(step.offset);
     _mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), scale, offset));
-    _mm256_storeu_ps(to + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))), scale, offset));
+    _mm256_storeu_ps(
+        to + 8, _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))), scale, offset));
 }
 AVX2 inline void store(const Part & part, float * to) {
     store(_mm256_castsi256_si128(part.bytes), part.first, to);
@@ -237,14 +259,16 @@ AVX2 inline void transpose(const float * from, int64_t stride, float * to, int64
 }
 
 AVX512BF16 inline __m512 numbers(__m128i bytes, Step step) {
-    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), _mm512_set1_ps(step.scale), _mm512_set1_ps(step.offset));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), _mm512_set1_ps(step.scale),
+                           _mm512_set1_ps(step.offset));
 }
 AVX512BF16 inline bf16::Pairs round_pairs(Halves halves) {
     return bf16::round_pairs(_mm512_cvtph_ps(bytes32(halves.data)), _mm512_cvtph_ps(bytes32(halves.data + 32)));
 }
 AVX512BF16 inline bf16::Pairs round_pairs(UpperHalves halves) { return _mm512_loadu_si512(halves.data); }
 AVX512BF16 inline bf16::Pairs round_pairs(const Part & part) {
-    return bf16::round_pairs(numbers(_mm256_castsi256_si128(part.bytes), part.first), numbers(_mm256_extracti128_si256(part.bytes, 1), part.last));
+    return bf16::round_pairs(numbers(_mm256_castsi256_si128(part.bytes), part.first),
+                             numbers(_mm256_extracti128_si256(part.bytes, 1), part.last));
 }
 
 // The reader of a type's rows, given to `found`; or `otherwise`.

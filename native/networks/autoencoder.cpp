@@ -5,10 +5,12 @@ namespace ggflux {
 namespace { constexpr float eps = 1e-6f; }
 
 Autoencoder::Autoencoder(const Config & config, Weights & w)
-    : blocks_(config.get("numResBlocks", 1, 16)), z_(config.get("zChannels", 1, 1024)), scale_factor_(config.real("scaleFactor")),
-      shift_factor_(config.real("shiftFactor")), has_encoder_(config.flag("hasEncoder")), has_decoder_(config.flag("hasDecoder")) {
+    : blocks_(config.get("numResBlocks", 1, 16)), z_(config.get("zChannels", 1, 1024)),
+      scale_factor_(config.real("scaleFactor")), shift_factor_(config.real("shiftFactor")),
+      has_encoder_(config.flag("hasEncoder")), has_decoder_(config.flag("hasDecoder")) {
     const int64_t ch = config.get("ch", 32, 4096);
-    for (int64_t i = 0; i < config.get("levels", 1, 8); i++) levels_.push_back(ch * config.get("chMult" + std::to_string(i), 1, 64));
+    for (int64_t i = 0; i < config.get("levels", 1, 8); i++)
+        levels_.push_back(ch * config.get("chMult" + std::to_string(i), 1, 64));
     for (const int64_t channels : levels_) {
         if (channels % 32 != 0) throw Error("FLUX_BAD_OPTION", "config.ch must be a multiple of 32");
     }
@@ -20,7 +22,8 @@ Autoencoder::Autoencoder(const Config & config, Weights & w)
         for (int i = 0; i <= last; i++) {
             const std::string name = "encoder.down." + std::to_string(i);
             Level level;
-            for (int64_t j = 0; j < blocks_; j++, in = levels_[i]) level.block.push_back(resnet_block(w, name + ".block." + std::to_string(j), in, levels_[i]));
+            for (int64_t j = 0; j < blocks_; j++, in = levels_[i])
+                level.block.push_back(resnet_block(w, name + ".block." + std::to_string(j), in, levels_[i]));
             if (i != last) level.resample = w.conv(name + ".downsample.conv", 3, in, in);
             encoder_.levels.push_back(level);
         }
@@ -36,7 +39,8 @@ Autoencoder::Autoencoder(const Config & config, Weights & w)
         for (int i = last; i >= 0; i--) {
             const std::string name = "decoder.up." + std::to_string(i);
             Level & level = decoder_.levels[i];
-            for (int64_t j = 0; j <= blocks_; j++, in = levels_[i]) level.block.push_back(resnet_block(w, name + ".block." + std::to_string(j), in, levels_[i]));
+            for (int64_t j = 0; j <= blocks_; j++, in = levels_[i])
+                level.block.push_back(resnet_block(w, name + ".block." + std::to_string(j), in, levels_[i]));
             if (i != 0) level.resample = w.conv(name + ".upsample.conv", 3, in, in);
         }
         decoder_.norm_out = w.layer_norm("decoder.norm_out", in);
@@ -44,16 +48,23 @@ Autoencoder::Autoencoder(const Config & config, Weights & w)
     }
 }
 
-Autoencoder::ResnetBlock Autoencoder::resnet_block(Weights & w, const std::string & name, int64_t in, int64_t out) const {
-    ResnetBlock block = {w.layer_norm(name + ".norm1", in), w.layer_norm(name + ".norm2", out), w.conv(name + ".conv1", 3, in, out), w.conv(name + ".conv2", 3, out, out), {}};
+Autoencoder::ResnetBlock Autoencoder::resnet_block(Weights & w, const std::string & name, int64_t in,
+                                                   int64_t out) const {
+    ResnetBlock block = {w.layer_norm(name + ".norm1", in),
+                         w.layer_norm(name + ".norm2", out),
+                         w.conv(name + ".conv1", 3, in, out),
+                         w.conv(name + ".conv2", 3, out, out),
+                         {}};
     if (in != out) block.nin_shortcut = w.conv(name + ".nin_shortcut", 1, in, out);
     return block;
 }
 
 Autoencoder::Middle Autoencoder::middle(Weights & w, const std::string & name, int64_t n) const {
     const std::string attn = name + ".attn_1.";
-    return {resnet_block(w, name + ".block_1", n, n), resnet_block(w, name + ".block_2", n, n),
-            {w.layer_norm(attn + "norm", n), w.conv(attn + "q", 1, n, n), w.conv(attn + "k", 1, n, n), w.conv(attn + "v", 1, n, n), w.conv(attn + "proj_out", 1, n, n)}};
+    return {resnet_block(w, name + ".block_1", n, n),
+            resnet_block(w, name + ".block_2", n, n),
+            {w.layer_norm(attn + "norm", n), w.conv(attn + "q", 1, n, n), w.conv(attn + "k", 1, n, n),
+             w.conv(attn + "v", 1, n, n), w.conv(attn + "proj_out", 1, n, n)}};
 }
 
 void Autoencoder::build(Graph & g, const std::string & mode, const Shape & shape) const {
@@ -63,7 +74,8 @@ void Autoencoder::build(Graph & g, const std::string & mode, const Shape & shape
         g.output(decode(g, ggml_scale_bias(g.ctx(), latent, 1.0f / scale_factor_, shift_factor_)));
     } else if (mode == "encode" && has_encoder_) {
         const int64_t unit = int64_t{1} << (levels_.size() - 1);
-        if (h % unit || w % unit) throw Error("FLUX_BAD_SHAPE", "height and width must be multiples of " + std::to_string(unit));
+        if (h % unit || w % unit)
+            throw Error("FLUX_BAD_SHAPE", "height and width must be multiples of " + std::to_string(unit));
         g.output(encode(g, g.input({w, h, 3})));
     } else {
         bad_mode(mode);
@@ -116,7 +128,8 @@ ggml_tensor * Autoencoder::encode(Graph & g, ggml_tensor * x) const {
 ggml_tensor * Autoencoder::decode(Graph & g, ggml_tensor * z) const {
     ggml_tensor * x = run_middle(g, decoder_.mid, conv2d(g, decoder_.conv_in, z, 1, 1));
     for (auto level = decoder_.levels.rbegin(); level != decoder_.levels.rend(); ++level) {
-        for (const ResnetBlock & block : level->block) x = resnet(g, block, x, &block != &level->block.back() || !level->resample.weight);
+        for (const ResnetBlock & block : level->block)
+            x = resnet(g, block, x, &block != &level->block.back() || !level->resample.weight);
         if (level->resample.weight) x = upsample_conv2d(g, level->resample, x);
     }
     return norm_silu_conv2d(g, decoder_.norm_out, decoder_.conv_out, x, eps);

@@ -13,14 +13,33 @@ class Autoencoder : public Network {
   public:
     Autoencoder(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
-    size_t max_nodes() const override { return 512 + 4 * linear_nodes + attention_nodes + 128 * levels_.size() * static_cast<size_t>(blocks_ + 2); }
+    size_t max_nodes() const override {
+        return 512 + 4 * linear_nodes + attention_nodes + 128 * levels_.size() * static_cast<size_t>(blocks_ + 2);
+    }
 
   private:
-    struct ResnetBlock { Norm norm1, norm2; Conv conv1, conv2, nin_shortcut; };
-    struct AttnBlock { Norm norm; Conv q, k, v, proj_out; };
-    struct Middle { ResnetBlock block_1, block_2; AttnBlock attn_1; };
-    struct Level { std::vector<ResnetBlock> block; Conv resample; };  // the resample of the last level in its direction is empty
-    struct Half { Conv conv_in, conv_out; Norm norm_out; Middle mid; std::vector<Level> levels; };
+    struct ResnetBlock {
+        Norm norm1, norm2;
+        Conv conv1, conv2, nin_shortcut;
+    };
+    struct AttnBlock {
+        Norm norm;
+        Conv q, k, v, proj_out;
+    };
+    struct Middle {
+        ResnetBlock block_1, block_2;
+        AttnBlock attn_1;
+    };
+    struct Level {
+        std::vector<ResnetBlock> block;
+        Conv resample;
+    };  // the resample of the last level in its direction is empty
+    struct Half {
+        Conv conv_in, conv_out;
+        Norm norm_out;
+        Middle mid;
+        std::vector<Level> levels;
+    };
 
     ResnetBlock resnet_block(Weights & w, const std::string & name, int64_t in, int64_t out) const;
     Middle middle(Weights & w, const std::string & name, int64_t channels) const;

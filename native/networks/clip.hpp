@@ -15,10 +15,13 @@ class Clip : public Network {
     size_t max_nodes() const override { return 128 + (7 * linear_nodes + 64) * layers_.size(); }
 
   private:
-    struct Layer { Norm layer_norm1, layer_norm2; Linear q, k, v, out, fc1, fc2; };
+    struct Layer {
+        Norm layer_norm1, layer_norm2;
+        Linear q, k, v, out, fc1, fc2;
+    };
 
     int64_t hidden_, heads_, intermediate_, vocab_, max_positions_;
-    ggml_tensor * token_embedding_, * position_embedding_;
+    ggml_tensor *token_embedding_, *position_embedding_;
     std::vector<Layer> layers_;
     Norm final_layer_norm_;
 };

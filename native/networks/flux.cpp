@@ -5,13 +5,16 @@ namespace ggflux {
 namespace { constexpr float eps = 1e-6f; }
 
 Flux::Flux(const Config & config, Weights & w)
-    : in_channels_(config.get("inChannels")), out_channels_(config.get("outChannels")), hidden_(config.get("hiddenSize", 1, 1 << 16)),
-      heads_(config.get("numHeads", 1, 1024)), context_(config.get("contextInDim")), vec_in_(config.get("vecInDim")), mlp_(4 * hidden_),
-      axes_dim_{config.get("axesDim0", 2), config.get("axesDim1", 2), config.get("axesDim2", 2)}, theta_(config.real("theta")),
-      guidance_embed_(config.flag("guidanceEmbed")) {
+    : in_channels_(config.get("inChannels")), out_channels_(config.get("outChannels")),
+      hidden_(config.get("hiddenSize", 1, 1 << 16)), heads_(config.get("numHeads", 1, 1024)),
+      context_(config.get("contextInDim")), vec_in_(config.get("vecInDim")), mlp_(4 * hidden_),
+      axes_dim_{config.get("axesDim0", 2), config.get("axesDim1", 2), config.get("axesDim2", 2)},
+      theta_(config.real("theta")), guidance_embed_(config.flag("guidanceEmbed")) {
     head_dim_ = hidden_ / heads_;
-    if (head_dim_ * heads_ != hidden_ || axes_dim_[0] + axes_dim_[1] + axes_dim_[2] != head_dim_ || (axes_dim_[0] | axes_dim_[1] | axes_dim_[2]) % 2) {
-        throw Error("FLUX_BAD_OPTION", "config.axesDim must be three even numbers that add up to hiddenSize / numHeads");
+    if (head_dim_ * heads_ != hidden_ || axes_dim_[0] + axes_dim_[1] + axes_dim_[2] != head_dim_ ||
+        (axes_dim_[0] | axes_dim_[1] | axes_dim_[2]) % 2) {
+        throw Error("FLUX_BAD_OPTION",
+                    "config.axesDim must be three even numbers that add up to hiddenSize / numHeads");
     }
     if (!(theta_ > 1.0f)) throw Error("FLUX_BAD_OPTION", "config.theta must be greater than 1");
 
@@ -27,8 +30,10 @@ Flux::Flux(const Config & config, Weights & w)
     }
     for (int64_t i = 0; i < config.get("depthSingleBlocks", 0, 1024); i++) {
         const std::string block = "single_blocks." + std::to_string(i);
-        single_blocks_.push_back({w.linear(block + ".modulation.lin", hidden_, 3 * hidden_), w.linear(block + ".linear1", hidden_, 3 * hidden_ + mlp_),
-                                  w.linear(block + ".linear2", hidden_ + mlp_, hidden_), w.scale(block + ".norm.query_norm.scale", head_dim_),
+        single_blocks_.push_back({w.linear(block + ".modulation.lin", hidden_, 3 * hidden_),
+                                  w.linear(block + ".linear1", hidden_, 3 * hidden_ + mlp_),
+                                  w.linear(block + ".linear2", hidden_ + mlp_, hidden_),
+                                  w.scale(block + ".norm.query_norm.scale", head_dim_),
                                   w.scale(block + ".norm.key_norm.scale", head_dim_)});
     }
     final_linear_ = w.linear("final_layer.linear", hidden_, out_channels_);
@@ -42,13 +47,15 @@ Flux::MLPEmbedder Flux::mlp_embedder(Weights & w, const std::string & name, int6
 Flux::Stream Flux::stream(Weights & w, const std::string & block, const std::string & name) const {
     const std::string p = block + "." + name + "_";
     return {w.linear(p + "mod.lin", hidden_, 6 * hidden_),
-            {w.linear(p + "attn.qkv", hidden_, 3 * hidden_), w.linear(p + "attn.proj", hidden_, hidden_), w.scale(p + "attn.norm.query_norm.scale", head_dim_),
-             w.scale(p + "attn.norm.key_norm.scale", head_dim_)},
-            w.linear(p + "mlp.0", hidden_, mlp_), w.linear(p + "mlp.2", mlp_, hidden_)};
+            {w.linear(p + "attn.qkv", hidden_, 3 * hidden_), w.linear(p + "attn.proj", hidden_, hidden_),
+             w.scale(p + "attn.norm.query_norm.scale", head_dim_), w.scale(p + "attn.norm.key_norm.scale", head_dim_)},
+            w.linear(p + "mlp.0", hidden_, mlp_),
+            w.linear(p + "mlp.2", mlp_, hidden_)};
 }
 
 size_t Flux::max_nodes() const {
-    const size_t double_block = 10 * linear_nodes + attention_nodes + 128, single_block = 3 * linear_nodes + attention_nodes + 64;
+    const size_t double_block = 10 * linear_nodes + attention_nodes + 128,
+                 single_block = 3 * linear_nodes + attention_nodes + 64;
     return 10 * linear_nodes + 128 + double_block * double_blocks_.size() + single_block * single_blocks_.size();
 }
 
@@ -126,7 +133,8 @@ ggml_tensor * Flux::rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const 
     return x;
 }
 
-void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & img_pe, const Rotary & txt_pe) const {
+void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec,
+                        const Rotary & img_pe, const Rotary & txt_pe) const {
     ggml_context * ctx = g.ctx();
     const int64_t T = txt->ne[1], L = img->ne[1];
     const auto img_mod = modulation(g, block.img.mod, vec, 2);
@@ -135,11 +143,13 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
 
     // prepare image for attention
     ggml_tensor * img_modulated = modulate(g, layer_norm(g, img, eps), img_mod[0].shift, img_mod[0].scale);
-    const QKV i = qkv(g, linear(g, block.img.attn.qkv, img_modulated), block.img.attn.query_norm, block.img.attn.key_norm);
+    const QKV i =
+        qkv(g, linear(g, block.img.attn.qkv, img_modulated), block.img.attn.query_norm, block.img.attn.key_norm);
 
     // prepare text for attention
     ggml_tensor * txt_modulated = modulate(g, layer_norm(g, txt, eps), txt_mod[0].shift, txt_mod[0].scale);
-    const QKV t = qkv(g, linear(g, block.txt.attn.qkv, txt_modulated), block.txt.attn.query_norm, block.txt.attn.key_norm);
+    const QKV t =
+        qkv(g, linear(g, block.txt.attn.qkv, txt_modulated), block.txt.attn.query_norm, block.txt.attn.key_norm);
 
     // run actual attention, text first
     ggml_tensor * q = ggml_concat(ctx, rotate(g, t.q, txt_pe), rotate(g, i.q, img_pe), 2);
@@ -147,7 +157,8 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     ggml_tensor * v = ggml_concat(ctx, t.v, i.v, 2);
     ggml_tensor * attn = attention(g, q, k, v, may_round(g, block.img.attn.qkv));
 
-    const auto finish = [&](const Stream & stream, const std::vector<Modulation> & mod, ggml_tensor * x, ggml_tensor * attended) {
+    const auto finish = [&](const Stream & stream, const std::vector<Modulation> & mod, ggml_tensor * x,
+                            ggml_tensor * attended) {
         x = ggml_add(ctx, x, ggml_mul(ctx, linear(g, stream.attn.proj, attended), mod[0].gate));
         ggml_tensor * y = modulate(g, layer_norm(g, x, eps), mod[1].shift, mod[1].scale);
         y = linear_gelu(g, stream.mlp_2, linear(g, stream.mlp_0, y));
@@ -157,19 +168,22 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     txt = finish(block.txt, txt_mod, txt, columns(g, attn, 0, T));
 }
 
-ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec, const Rotary & pe) const {
+ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec,
+                                 const Rotary & pe) const {
     ggml_context * ctx = g.ctx();
     const Modulation mod = modulation(g, block.mod, vec, 1)[0];
     g.before({mod.gate});
     ggml_tensor * modulated = rounded(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
     // q, k, v, mlp in every column. GPUs have no GELU of a part of each column: there the layer is two.
-    const bool two = g.cpu_threads() == 0 && g.adapters(block.linear1.weight).empty() && g.adapters(block.linear1.bias).empty();
+    const bool two =
+        g.cpu_threads() == 0 && g.adapters(block.linear1.weight).empty() && g.adapters(block.linear1.bias).empty();
     ggml_tensor * projected = linear(g, two ? rows(g, block.linear1, 0, 3 * hidden_) : block.linear1, modulated);
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);
     ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, may_round(g, block.linear1));
-    ggml_tensor * mlp = two ? linear(g, rows(g, block.linear1, 3 * hidden_, mlp_), modulated)
-                            : ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]);
+    ggml_tensor * mlp =
+        two ? linear(g, rows(g, block.linear1, 3 * hidden_, mlp_), modulated)
+            : ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]);
 
     ggml_tensor * output = linear_gelu(g, block.linear2, mlp, attn);
     return ggml_add(ctx, x, ggml_mul(ctx, output, mod.gate));

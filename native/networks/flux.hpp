@@ -18,14 +18,34 @@ class Flux : public Network {
     size_t max_nodes() const override;
 
   private:
-    struct MLPEmbedder { Linear in_layer, out_layer; };
-    struct SelfAttention { Linear qkv, proj; ggml_tensor * query_norm, * key_norm; };
-    struct Stream { Linear mod; SelfAttention attn; Linear mlp_0, mlp_2; };
-    struct DoubleBlock { Stream img, txt; };
-    struct SingleBlock { Linear mod, linear1, linear2; ggml_tensor * query_norm, * key_norm; };
-    struct Modulation { ggml_tensor * shift, * scale, * gate; };
-    struct QKV { ggml_tensor * q, * k, * v; };
-    struct Rotary { std::vector<ggml_tensor *> positions; };
+    struct MLPEmbedder {
+        Linear in_layer, out_layer;
+    };
+    struct SelfAttention {
+        Linear qkv, proj;
+        ggml_tensor *query_norm, *key_norm;
+    };
+    struct Stream {
+        Linear mod;
+        SelfAttention attn;
+        Linear mlp_0, mlp_2;
+    };
+    struct DoubleBlock {
+        Stream img, txt;
+    };
+    struct SingleBlock {
+        Linear mod, linear1, linear2;
+        ggml_tensor *query_norm, *key_norm;
+    };
+    struct Modulation {
+        ggml_tensor *shift, *scale, *gate;
+    };
+    struct QKV {
+        ggml_tensor *q, *k, *v;
+    };
+    struct Rotary {
+        std::vector<ggml_tensor *> positions;
+    };
 
     MLPEmbedder mlp_embedder(Weights & w, const std::string & name, int64_t in) const;
     Stream stream(Weights & w, const std::string & block, const std::string & name) const;
@@ -34,8 +54,10 @@ class Flux : public Network {
     std::vector<Modulation> modulation(Graph & g, const Linear & lin, ggml_tensor * vec, int count) const;
     QKV qkv(Graph & g, ggml_tensor * projected, ggml_tensor * query_norm, ggml_tensor * key_norm) const;
     ggml_tensor * rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const;
-    void double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec, const Rotary & img_pe, const Rotary & txt_pe) const;
-    ggml_tensor * single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec, const Rotary & pe) const;
+    void double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec,
+                      const Rotary & img_pe, const Rotary & txt_pe) const;
+    ggml_tensor * single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec,
+                               const Rotary & pe) const;
 
     int64_t in_channels_, out_channels_, hidden_, heads_, head_dim_, context_, vec_in_, mlp_;
     int64_t axes_dim_[3];

@@ -5,19 +5,22 @@ namespace ggflux {
 namespace { constexpr float eps = 1e-6f; }
 
 T5::T5(const Config & config, Weights & w)
-    : d_model_(config.get("dModel", 1, 1 << 16)), d_kv_(config.get("dKv", 1, 4096)), heads_(config.get("numHeads", 1, 1024)),
-      d_ff_(config.get("dFf", 1, 1 << 18)), vocab_(config.get("vocabSize")), buckets_(config.get("numBuckets", 2, 4096)) {
+    : d_model_(config.get("dModel", 1, 1 << 16)), d_kv_(config.get("dKv", 1, 4096)),
+      heads_(config.get("numHeads", 1, 1024)), d_ff_(config.get("dFf", 1, 1 << 18)), vocab_(config.get("vocabSize")),
+      buckets_(config.get("numBuckets", 2, 4096)) {
     const int64_t inner = heads_ * d_kv_;
     shared_ = w.table("shared.weight", d_model_, vocab_);
-    relative_attention_bias_ = w.values("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", {heads_, buckets_});
+    relative_attention_bias_ =
+        w.values("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", {heads_, buckets_});
     for (int64_t i = 0; i < config.get("numLayers", 1, 1024); i++) {
         const std::string block = "encoder.block." + std::to_string(i);
         const std::string attention = block + ".layer.0.SelfAttention.", ff = block + ".layer.1.DenseReluDense.";
-        blocks_.push_back({w.linear(attention + "q", d_model_, inner, false), w.linear(attention + "k", d_model_, inner, false),
-                           w.linear(attention + "v", d_model_, inner, false), w.linear(attention + "o", inner, d_model_, false),
-                           w.linear(ff + "wi_0", d_model_, d_ff_, false), w.linear(ff + "wi_1", d_model_, d_ff_, false),
-                           w.linear(ff + "wo", d_ff_, d_model_, false), w.scale(block + ".layer.0.layer_norm.weight", d_model_),
-                           w.scale(block + ".layer.1.layer_norm.weight", d_model_)});
+        blocks_.push_back(
+            {w.linear(attention + "q", d_model_, inner, false), w.linear(attention + "k", d_model_, inner, false),
+             w.linear(attention + "v", d_model_, inner, false), w.linear(attention + "o", inner, d_model_, false),
+             w.linear(ff + "wi_0", d_model_, d_ff_, false), w.linear(ff + "wi_1", d_model_, d_ff_, false),
+             w.linear(ff + "wo", d_ff_, d_model_, false), w.scale(block + ".layer.0.layer_norm.weight", d_model_),
+             w.scale(block + ".layer.1.layer_norm.weight", d_model_)});
     }
     final_norm_ = w.scale("encoder.final_layer_norm.weight", d_model_);
 }
@@ -36,7 +39,9 @@ void T5::build(Graph & g, const std::string & mode, const Shape & shape) const {
     ggml_tensor * x = ggml_get_rows(ctx, shared_, tokens);  // [d_model, n]
     for (const Block & block : blocks_) {
         ggml_tensor * y = rms_norm(g, block.attention_norm, x, eps);
-        const auto heads = [&](const Linear & projection) { return ggml_reshape_3d(ctx, linear(g, projection, y), d_kv_, heads_, n); };
+        const auto heads = [&](const Linear & projection) {
+            return ggml_reshape_3d(ctx, linear(g, projection, y), d_kv_, heads_, n);
+        };
         y = attention_with_bias(g, heads(block.q), heads(block.k), heads(block.v), 1.0f, bias);
         x = ggml_add(ctx, x, linear(g, block.o, y));
 

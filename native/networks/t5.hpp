@@ -16,10 +16,13 @@ class T5 : public Network {
     size_t max_nodes() const override { return 128 + (7 * linear_nodes + 64) * blocks_.size(); }
 
   private:
-    struct Block { Linear q, k, v, o, wi_0, wi_1, wo; ggml_tensor * attention_norm, * ff_norm; };
+    struct Block {
+        Linear q, k, v, o, wi_0, wi_1, wo;
+        ggml_tensor *attention_norm, *ff_norm;
+    };
 
     int64_t d_model_, d_kv_, heads_, d_ff_, vocab_, buckets_;
-    ggml_tensor * shared_, * relative_attention_bias_, * final_norm_;
+    ggml_tensor *shared_, *relative_attention_bias_, *final_norm_;
     std::vector<Block> blocks_;
 };
 

@@ -11,7 +11,8 @@ std::string layer_name(int64_t layer) { return "decoder.layers." + std::to_strin
 }  // namespace
 
 // Layers are counted as in diffusers: activations and upsamplings count, too.
-TinyDecoder::TinyDecoder(const Config & config, Weights & w) : z_(config.get("zChannels", 1, 1024)), width_(config.get("width", 1, 4096)) {
+TinyDecoder::TinyDecoder(const Config & config, Weights & w)
+    : z_(config.get("zChannels", 1, 1024)), width_(config.get("width", 1, 4096)) {
     int64_t layer = 0;
     conv_in_ = w.conv(layer_name(layer), 3, z_, width_);
     layer += 2;

@@ -16,8 +16,13 @@ class TinyDecoder : public Network {
     size_t max_nodes() const override { return 512; }
 
   private:
-    struct Block { Conv conv_0, conv_2, conv_4; };
-    struct Stage { std::vector<Block> blocks; ggml_tensor * resample; };  // the convolution behind the upsampling has no bias
+    struct Block {
+        Conv conv_0, conv_2, conv_4;
+    };
+    struct Stage {
+        std::vector<Block> blocks;
+        ggml_tensor * resample;
+    };  // the convolution behind the upsampling has no bias
 
     Block block(Weights & w, int64_t layer) const;
     ggml_tensor * run(Graph & g, const Block & block, ggml_tensor * x) const;

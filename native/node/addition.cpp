@@ -8,7 +8,8 @@ namespace {
 
 int64_t read_whole(const Napi::Object & row, const char * key, double least) {
     const double value = row.Get(key).ToNumber().DoubleValue();
-    if (!(value >= least && value <= 1 << 24)) throw Error("FLUX_BAD_FILE", std::string("an addition's ") + key + " is out of range");
+    if (!(value >= least && value <= 1 << 24))
+        throw Error("FLUX_BAD_FILE", std::string("an addition's ") + key + " is out of range");
     return static_cast<int64_t>(value);
 }
 
@@ -16,8 +17,8 @@ Addition::Part read_part(const Napi::Value & value) {
     if (!value.IsObject()) return {};
     const Napi::Object part = value.As<Napi::Object>();
     const bool two = part.Has("up");
-    return {part.Get("down").ToString(), two ? part.Get("up").ToString().Utf8Value() : "", read_whole(part, "in", 1), read_whole(part, "out", 1),
-            two ? read_whole(part, "rank", 1) : 0};
+    return {part.Get("down").ToString(), two ? part.Get("up").ToString().Utf8Value() : "", read_whole(part, "in", 1),
+            read_whole(part, "out", 1), two ? read_whole(part, "rank", 1) : 0};
 }
 
 Factor want_factor(Weights & weights, const Addition::Part & part) {
@@ -34,10 +35,12 @@ bool may_widen(const Addition & a) { return a.kind == "product" && a.weight == "
 
 void check(const Addition & a, int64_t in, int64_t out) {
     const bool kronecker = is_kronecker(a);
-    const int64_t width = kronecker ? a.one.in * a.two.in : a.one.in, height = kronecker ? a.one.out * a.two.out : a.one.out;
+    const int64_t width = kronecker ? a.one.in * a.two.in : a.one.in,
+                  height = kronecker ? a.one.out * a.two.out : a.one.out;
     const bool same = !is_hadamard(a) || (a.two.in == width && a.two.out == height && a.one.rank > 0 && a.two.rank > 0);
     const bool kind = in == 1 ? is_for_vectors(a) && a.one.rank == 0 : !is_replacement(a);
-    const bool rows = height == a.rows && a.first + a.rows <= out && (!a.halves_swapped || a.rows % 2 == 0) && (!is_replacement(a) || a.rows == out);
+    const bool rows = height == a.rows && a.first + a.rows <= out && (!a.halves_swapped || a.rows % 2 == 0) &&
+                      (!is_replacement(a) || a.rows == out);
     const bool columns = width == in || (width > in && may_widen(a));
     if (!kind || !rows || !columns || !same) throw Error("FLUX_BAD_FILE", "an addition does not fit " + a.weight);
 }
@@ -45,8 +48,10 @@ void check(const Addition & a, int64_t in, int64_t out) {
 // A factor as numbers, one row of which is wanted at a time.
 class Rows {
   public:
-    Rows(const Addition::Part & part, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, const std::atomic<bool> & cancel)
-        : part_(part), down_(numbers(part.down, part.in, part.rank ? part.rank : part.out, files, tensors, cancel)), row_(static_cast<size_t>(part.in)) {
+    Rows(const Addition::Part & part, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors,
+         const std::atomic<bool> & cancel)
+        : part_(part), down_(numbers(part.down, part.in, part.rank ? part.rank : part.out, files, tensors, cancel)),
+          row_(static_cast<size_t>(part.in)) {
         if (part.rank) up_ = numbers(part.up, part.rank, part.out, files, tensors, cancel);
     }
 
@@ -66,10 +71,13 @@ class Rows {
     }
 
   private:
-    static std::vector<float> numbers(const std::string & name, int64_t in, int64_t out, const std::vector<std::string> & files,
-                                      const std::vector<TensorEntry> & tensors, const std::atomic<bool> & cancel) {
-        const auto entry = std::find_if(tensors.begin(), tensors.end(), [&](const TensorEntry & tensor) { return tensor.name == name; });
-        if (entry == tensors.end() || entry->shape != std::vector<int64_t>{in, out}) throw Error("FLUX_BAD_FILE", "an addition's tensor " + name + " has another shape");
+    static std::vector<float> numbers(const std::string & name, int64_t in, int64_t out,
+                                      const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors,
+                                      const std::atomic<bool> & cancel) {
+        const auto entry = std::find_if(tensors.begin(), tensors.end(),
+                                        [&](const TensorEntry & tensor) { return tensor.name == name; });
+        if (entry == tensors.end() || entry->shape != std::vector<int64_t>{in, out})
+            throw Error("FLUX_BAD_FILE", "an addition's tensor " + name + " has another shape");
         const std::vector<uint8_t> bytes = Weights::convert(files, *entry, GGML_TYPE_F32, cancel);
         std::vector<float> values(bytes.size() / sizeof(float));
         std::copy(bytes.begin(), bytes.end(), reinterpret_cast<uint8_t *>(values.data()));
@@ -87,9 +95,9 @@ std::vector<Addition> read_additions(const Napi::Array & list) {
     for (uint32_t i = 0; i < list.Length(); i++) {
         const Napi::HandleScope scope(list.Env());
         const Napi::Object row = list.Get(i).As<Napi::Object>();
-        additions.push_back({row.Get("weight").ToString(), row.Get("kind").ToString(), read_part(row.Get("one")), read_part(row.Get("two")),
-                             read_whole(row, "first", 0), read_whole(row, "rows", 1), row.Get("scale").ToNumber().FloatValue(),
-                             row.Get("halvesSwapped").ToBoolean()});
+        additions.push_back({row.Get("weight").ToString(), row.Get("kind").ToString(), read_part(row.Get("one")),
+                             read_part(row.Get("two")), read_whole(row, "first", 0), read_whole(row, "rows", 1),
+                             row.Get("scale").ToNumber().FloatValue(), row.Get("halvesSwapped").ToBoolean()});
     }
     return additions;
 }
@@ -102,13 +110,14 @@ Adapter want_adapter(Weights & weights, const Addition & a, int64_t in, int64_t 
                       : is_replacement(a)      ? Adapter::Kind::replacement
                       : a.kind == "difference" ? Adapter::Kind::difference
                                                : Adapter::Kind::product;
-    const Factor one = in == 1 ? Factor{weights.values(a.one.down, {1, a.one.out}), nullptr} : want_factor(weights, a.one);
+    const Factor one =
+        in == 1 ? Factor{weights.values(a.one.down, {1, a.one.out}), nullptr} : want_factor(weights, a.one);
     const Factor two = hadamard || kronecker ? want_factor(weights, a.two) : Factor{};
     return {kind, one, two, a.scale, a.first, a.halves_swapped};
 }
 
-void merge(const Addition & a, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, int64_t first, int64_t count,
-           int64_t in, float * values, const std::atomic<bool> & cancel) {
+void merge(const Addition & a, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors,
+           int64_t first, int64_t count, int64_t in, float * values, const std::atomic<bool> & cancel) {
     check(a, in, a.first + a.rows);
     const int64_t begin = std::max(first, a.first), end = std::min(first + count, a.first + a.rows);
     if (begin >= end) return;
@@ -117,7 +126,8 @@ void merge(const Addition & a, const std::vector<std::string> & files, const std
         for (int64_t i = begin; i < end; i++) {
             const auto & row = one(a.source_row(i - a.first));
             float * to = values + (i - first) * in;
-            for (int64_t j = 0; j < in; j++) to[j] += a.scale * (row[static_cast<size_t>(j)] - (is_replacement(a) ? to[j] : 0));
+            for (int64_t j = 0; j < in; j++)
+                to[j] += a.scale * (row[static_cast<size_t>(j)] - (is_replacement(a) ? to[j] : 0));
         }
         return;
     }
@@ -128,7 +138,8 @@ void merge(const Addition & a, const std::vector<std::string> & files, const std
         if (is_hadamard(a)) {
             const auto & left = one(row);
             const auto & right = two(row);
-            for (int64_t j = 0; j < in; j++) to[j] += a.scale * left[static_cast<size_t>(j)] * right[static_cast<size_t>(j)];
+            for (int64_t j = 0; j < in; j++)
+                to[j] += a.scale * left[static_cast<size_t>(j)] * right[static_cast<size_t>(j)];
         } else {
             const auto & left = one(row / a.two.out);
             const auto & right = two(row % a.two.out);

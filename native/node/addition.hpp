@@ -9,7 +9,10 @@ namespace ggflux {
 
 // As lib/native.ts describes it. M is `one`, or made of `one` and `two`; of a vector it has one column.
 struct Addition {
-    struct Part { std::string down, up; int64_t in = 0, out = 0, rank = 0; };  // without `up` the rank is 0
+    struct Part {
+        std::string down, up;
+        int64_t in = 0, out = 0, rank = 0;
+    };  // without `up` the rank is 0
     std::string weight, kind;
     Part one, two;
     int64_t first, rows;
@@ -27,7 +30,7 @@ std::vector<Addition> read_additions(const Napi::Array & list);
 Adapter want_adapter(Weights & weights, const Addition & addition, int64_t in, int64_t out);
 
 // Adds scale * M to the rows `first` to `first + count` of a matrix, or puts it in the place of a vector. `tensors` are in `files`.
-void merge(const Addition & addition, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors, int64_t first, int64_t count,
-           int64_t in, float * values, const std::atomic<bool> & cancel);
+void merge(const Addition & addition, const std::vector<std::string> & files, const std::vector<TensorEntry> & tensors,
+           int64_t first, int64_t count, int64_t in, float * values, const std::atomic<bool> & cancel);
 
 }  // namespace ggflux

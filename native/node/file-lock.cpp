@@ -29,7 +29,8 @@ bool lock_file(int fd) {
     while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK) return false;
         if (errno == ENOSYS || errno == ENOTSUP || errno == ENOLCK) return true;
-        if (errno != EINTR) throw Error("FLUX_BAD_FILE", std::string("a file cannot be locked (") + std::strerror(errno) + ")");
+        if (errno != EINTR)
+            throw Error("FLUX_BAD_FILE", std::string("a file cannot be locked (") + std::strerror(errno) + ")");
     }
     return true;
 }

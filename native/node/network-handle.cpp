@@ -14,7 +14,9 @@ namespace {
 std::shared_ptr<Environment> environment_of(Napi::Env env) { return env.GetInstanceData<Addon>()->environment; }
 
 // The cancel flag of an instance, kept alive with it.
-std::shared_ptr<std::atomic<bool>> flag_of(const std::shared_ptr<Instance> & instance) { return {instance, &instance->cancel}; }
+std::shared_ptr<std::atomic<bool>> flag_of(const std::shared_ptr<Instance> & instance) {
+    return {instance, &instance->cancel};
+}
 
 Array copy_array(const Napi::Value & value) {
     if (value.IsTypedArray()) {
@@ -60,7 +62,8 @@ Napi::Value arrays_of(Napi::Env env, const std::vector<std::vector<float>> & out
 }
 
 Precision precision_of(const std::string & name) {
-    if (name != "auto" && name != "f32" && name != "bf16") throw Error("FLUX_BAD_OPTION", "there is no precision called " + name);
+    if (name != "auto" && name != "f32" && name != "bf16")
+        throw Error("FLUX_BAD_OPTION", "there is no precision called " + name);
     return name == "f32" ? Precision::f32 : name == "bf16" ? Precision::bf16 : Precision::automatic;
 }
 
@@ -84,18 +87,26 @@ std::vector<TensorEntry> read_table(const Napi::Array & rows) {
         const Napi::HandleScope scope(rows.Env());
         const Napi::Object row = rows.Get(i).As<Napi::Object>();
         const int32_t type = row.Get("type").ToNumber().Int32Value();
-        if (type < 0 || type >= GGML_TYPE_COUNT) throw Error("FLUX_BAD_FILE", "a tensor has the unknown type " + std::to_string(type));
+        if (type < 0 || type >= GGML_TYPE_COUNT)
+            throw Error("FLUX_BAD_FILE", "a tensor has the unknown type " + std::to_string(type));
         const std::string float8 = row.Get("float8").ToString();  // or "undefined"
-        TensorEntry entry = {row.Get("name").ToString(), static_cast<ggml_type>(type), {},
-                             float8 == "e4m3fn" ? Float8::e4m3fn : float8 == "e5m2" ? Float8::e5m2 : Float8::none, {}};
+        TensorEntry entry = {row.Get("name").ToString(),
+                             static_cast<ggml_type>(type),
+                             {},
+                             float8 == "e4m3fn" ? Float8::e4m3fn
+                             : float8 == "e5m2" ? Float8::e5m2
+                                                : Float8::none,
+                             {}};
         const Napi::Array shape = row.Get("shape").As<Napi::Array>();
-        for (uint32_t d = 0; d < shape.Length() && d < 8; d++) entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());
+        for (uint32_t d = 0; d < shape.Length() && d < 8; d++)
+            entry.shape.push_back(shape.Get(d).ToNumber().Int64Value());
         const Napi::Array pieces = row.Get("pieces").As<Napi::Array>();
         for (uint32_t p = 0; p < pieces.Length(); p++) {
             const Napi::Object piece = pieces.Get(p).As<Napi::Object>();
             const auto place = [&](const char * key) {
                 const double bytes = piece.Get(key).ToNumber().DoubleValue();
-                if (!(bytes >= 0 && bytes < 9007199254740992.0)) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": a place is out of range");
+                if (!(bytes >= 0 && bytes < 9007199254740992.0))
+                    throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": a place is out of range");
                 return static_cast<size_t>(bytes);
             };
             entry.pieces.push_back({piece.Get("file").ToNumber().Uint32Value(), place("offset"), place("bytes"),
@@ -113,7 +124,8 @@ std::string message_of(const std::exception_ptr & failure) {
         return "FLUX_OUT_OF_MEMORY: memory ran out; choose a smaller picture or model, or free memory";
     } catch (const std::system_error & error) {
         return std::string("FLUX_DEVICE: the system gives no further thread (") + error.what() +
-               "); raise the limit of threads (ulimit -u, docker --pids-limit, systemd's TasksMax), or set `threads` lower";
+               "); raise the limit of threads (ulimit -u, docker --pids-limit, systemd's TasksMax), or set `threads` "
+               "lower";
     } catch (const std::exception & error) {
         return error.what();
     } catch (...) {
@@ -132,7 +144,8 @@ constexpr std::chrono::seconds patience{2};
 
 Environment::Environment(napi_env env) {
     const napi_value name = Napi::String::New(env, "ggflux");
-    const napi_status status = napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, settle, &settle_);
+    const napi_status status =
+        napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, nullptr, settle, &settle_);
     if (status != napi_ok) throw Napi::Error::New(env);
     napi_unref_threadsafe_function(env, settle_);  // only tasks keep the process alive
 }
@@ -159,7 +172,8 @@ bool Environment::leave(std::atomic<bool> * cancel, Task * task) {
 
 void Environment::add(std::weak_ptr<Instance> instance) {
     const std::lock_guard lock(mutex_);
-    instances_.erase(std::remove_if(instances_.begin(), instances_.end(), [](const auto & i) { return i.expired(); }), instances_.end());
+    instances_.erase(std::remove_if(instances_.begin(), instances_.end(), [](const auto & i) { return i.expired(); }),
+                     instances_.end());
     instances_.push_back(std::move(instance));
 }
 
@@ -172,7 +186,8 @@ void Environment::settle(napi_env env, napi_value, void *, void * data) {
     napi_value global = nullptr;
     bool found = false;
     // Any access to an object is refused once JavaScript can run no more.
-    if (napi_get_global(env, &global) == napi_ok && napi_has_named_property(env, global, "process", &found) == napi_ok) task->settle(env);
+    if (napi_get_global(env, &global) == napi_ok && napi_has_named_property(env, global, "process", &found) == napi_ok)
+        task->settle(env);
 }
 
 bool Environment::wait_until_idle() {
@@ -236,7 +251,8 @@ pthread_t start_thread(void * (*run)(void *), void * argument) {
 
 }  // namespace
 
-Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::shared_ptr<void> turn) {
+Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work,
+                          std::shared_ptr<void> turn) {
     auto task = std::make_unique<Task>();
     napi_value promise = nullptr;
     if (napi_create_promise(env, &task->deferred_, &promise) != napi_ok) throw Napi::Error::New(env);
@@ -290,11 +306,12 @@ void Task::settle(napi_env env) {
 // ---- NetworkHandle ----
 
 Napi::Function NetworkHandle::define(Napi::Env env) {
-    return DefineClass(env, "Network", {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
-                                        InstanceMethod<&NetworkHandle::measure>("measure"),
-                                        InstanceMethod<&NetworkHandle::trim>("trim"), InstanceMethod<&NetworkHandle::adapt>("adapt"),
-                                        InstanceMethod<&NetworkHandle::cancel>("cancel"), InstanceMethod<&NetworkHandle::close>("close"),
-                                        InstanceMethod<&NetworkHandle::status>("status")});
+    return DefineClass(
+        env, "Network",
+        {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
+         InstanceMethod<&NetworkHandle::measure>("measure"), InstanceMethod<&NetworkHandle::trim>("trim"),
+         InstanceMethod<&NetworkHandle::adapt>("adapt"), InstanceMethod<&NetworkHandle::cancel>("cancel"),
+         InstanceMethod<&NetworkHandle::close>("close"), InstanceMethod<&NetworkHandle::status>("status")});
 }
 
 // new Network(kind, files, tensors, config, { device, threads, precision })
@@ -313,7 +330,8 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
         const auto options = info[4].As<Napi::Object>();
         plan_->machine.device = options.Get("device").ToString();
         plan_->machine.precision = precision_of(options.Get("precision").ToString());
-        if (const auto bytes = options.Get("deviceMemory"); !bytes.IsUndefined()) plan_->machine.device_memory = byte_count(bytes);
+        if (const auto bytes = options.Get("deviceMemory"); !bytes.IsUndefined())
+            plan_->machine.device_memory = byte_count(bytes);
         plan_->machine.threads = std::min(512, std::max(1, options.Get("threads").ToNumber().Int32Value()));
         environment_of(info.Env())->add(instance_);
     });
@@ -357,7 +375,8 @@ Napi::Value NetworkHandle::load(const Napi::CallbackInfo & info) {
             made->weights = std::make_unique<Weights>(plan->files, std::move(plan->table));
             made->network = make_network(plan->kind, Config(plan->config), *made->weights);
             made->evaluator = std::make_unique<Evaluator>(plan->machine, instance.cancel);
-            made->weights->load(made->evaluator->device(), plan->machine, Weights::Mapping::allowed, memory_limit, instance.cancel, instance.progress);
+            made->weights->load(made->evaluator->device(), plan->machine, Weights::Mapping::allowed, memory_limit,
+                                instance.cancel, instance.progress);
             instance.machine = plan->machine;
             instance.loaded = std::move(made);
             return nothing;
@@ -384,8 +403,8 @@ Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
             const auto build = [&](Graph & g) { l.network->build(g, mode, shape); };
             const auto profile = std::make_shared<std::vector<Operation>>();
             l.weights->check_unchanged();
-            const auto outputs = std::make_shared<std::vector<std::vector<float>>>(
-                l.evaluator->run(key, l.network->max_nodes(), build, *inputs, memory_limit, profiled ? profile.get() : nullptr));
+            const auto outputs = std::make_shared<std::vector<std::vector<float>>>(l.evaluator->run(
+                key, l.network->max_nodes(), build, *inputs, memory_limit, profiled ? profile.get() : nullptr));
             l.weights->check_unchanged();  // meanwhile
             return [outputs, profile](Napi::Env env) -> Napi::Value {
                 const auto result = Napi::Object::New(env);
@@ -407,7 +426,8 @@ Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
             const auto network = make_network(plan.kind, Config(plan.config), weights);
             Evaluator evaluator(plan.machine, instance.cancel);
             weights.pretend(evaluator.device(), plan.machine);
-            const size_t bytes = evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); });
+            const size_t bytes =
+                evaluator.measure(network->max_nodes(), [&](Graph & g) { network->build(g, mode, shape); });
             return [bytes](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, static_cast<double>(bytes)); };
         });
     });
@@ -426,12 +446,15 @@ Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
             Adapters adapters;
             for (const Addition & a : additions) {
                 const ggml_tensor * layer = l.weights->find(a.weight);
-                if (!layer || layer->ne[2] != 1) throw Error("FLUX_BAD_FILE", "an addition is for " + a.weight + ", which is no layer");
+                if (!layer || layer->ne[2] != 1)
+                    throw Error("FLUX_BAD_FILE", "an addition is for " + a.weight + ", which is no layer");
                 const bool vector = ggml_n_dims(layer) == 1;
-                adapters[layer].push_back(vector ? want_adapter(*weights, a, 1, layer->ne[0]) : want_adapter(*weights, a, layer->ne[0], layer->ne[1]));
+                adapters[layer].push_back(vector ? want_adapter(*weights, a, 1, layer->ne[0])
+                                                 : want_adapter(*weights, a, layer->ne[0], layer->ne[1]));
             }
             std::atomic<double> progress{0};
-            weights->load(l.evaluator->device(), instance.machine, Weights::Mapping::never, memory_limit, instance.cancel, progress);
+            weights->load(l.evaluator->device(), instance.machine, Weights::Mapping::never, memory_limit,
+                          instance.cancel, progress);
             l.evaluator->set_adapters(std::move(adapters));
             l.adapter_weights = std::move(weights);
             return nothing;
@@ -458,7 +481,9 @@ Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
         // A flag of its own: a shutdown that cancels this task must find a flag that outlives it.
         const auto flag = std::make_shared<std::atomic<bool>>(false);
         // Where the system gives no thread, the JavaScript thread frees.
-        const std::shared_ptr<void> otherwise(nullptr, [instance = instance_](void *) { if (!instance->closed) instance->free_if_idle(); });
+        const std::shared_ptr<void> otherwise(nullptr, [instance = instance_](void *) {
+            if (!instance->closed) instance->free_if_idle();
+        });
         return Task::start(info.Env(), flag, [instance = instance_]() -> Task::Finish {
             instance->free();
             return nothing;
@@ -469,7 +494,8 @@ Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
 Napi::Value NetworkHandle::status(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
         const auto result = Napi::Object::New(info.Env());
-        const std::unique_lock lock(instance_->mutex, std::try_to_lock);  // a call that runs changes all but the progress
+        const std::unique_lock lock(instance_->mutex,
+                                    std::try_to_lock);  // a call that runs changes all but the progress
         const Loaded * l = lock.owns_lock() ? instance_->loaded.get() : nullptr;
         result.Set("progress", instance_->progress.load());
         result.Set("weights", l ? static_cast<double>(l->weights->copied_bytes()) : 0.0);

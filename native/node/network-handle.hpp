@@ -23,13 +23,13 @@ struct Loaded {
 
 // One network with everything that it owns. Shared by its JavaScript object and the task that uses it, so either may go first.
 struct Instance {
-    std::mutex mutex;                  // held by whoever evaluates or frees
+    std::mutex mutex;  // held by whoever evaluates or frees
     std::atomic<bool> cancel{false};
     std::atomic<bool> closed{false};
     std::atomic<bool> busy{false};
-    std::atomic<double> progress{0};   // of loading, 0 to 1
+    std::atomic<double> progress{0};  // of loading, 0 to 1
     Machine machine;
-    std::unique_ptr<Loaded> loaded;    // null before `load` and after `free`
+    std::unique_ptr<Loaded> loaded;  // null before `load` and after `free`
 
     // Waits for the running call.
     void free() {
@@ -60,7 +60,8 @@ template <class Number> Napi::Value new_array(Napi::Env env, const std::vector<N
     const auto type = env.Global().Get(sizeof(Number) == 1 ? "Uint8Array" : "Float32Array").As<Napi::Function>();
     const Napi::Object array = type.New({Napi::Number::New(env, static_cast<double>(values.size()))});
     auto typed = array.As<Napi::TypedArrayOf<Number>>();
-    if (typed.ElementLength() != values.size()) throw Error("FLUX_OUT_OF_MEMORY", "an array of " + std::to_string(values.size()) + " numbers cannot be made");
+    if (typed.ElementLength() != values.size())
+        throw Error("FLUX_OUT_OF_MEMORY", "an array of " + std::to_string(values.size()) + " numbers cannot be made");
     std::copy(values.begin(), values.end(), typed.Data());
     return array;
 }
@@ -112,7 +113,8 @@ class Task {
   public:
     using Finish = std::function<Napi::Value(Napi::Env)>;
     // Whatever goes wrong rejects the promise. `cancel` is set when the environment ends.
-    static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work, std::shared_ptr<void> turn = nullptr);
+    static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work,
+                               std::shared_ptr<void> turn = nullptr);
 
   private:
     friend class Environment;

@@ -19,8 +19,7 @@ template <class Work> void in_parallel(int threads, const Work & work) {
     try {
         for (int i = 1; i < threads; i++) others.emplace_back(std::cref(work), i);
     } catch (const std::system_error &) {
-    } catch (const std::bad_alloc &) {
-    }
+    } catch (const std::bad_alloc &) {}
     work(0);
 }
 

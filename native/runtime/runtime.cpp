@@ -30,13 +30,17 @@ std::string complaint() {
 
 ggml_backend_dev_t cpu_device() {
     ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-    if (!device) throw Error("FLUX_DEVICE", "no CPU backend was loaded: the file libggml-cpu* is missing beside the addon; reinstall ggflux");
+    if (!device)
+        throw Error("FLUX_DEVICE",
+                    "no CPU backend was loaded: the file libggml-cpu* is missing beside the addon; reinstall ggflux");
     return device;
 }
 
 BackendPtr start(ggml_backend_dev_t device) {
     BackendPtr backend(ggml_backend_dev_init(device, nullptr));
-    if (!backend) throw Error("FLUX_DEVICE", std::string("the device ") + ggml_backend_dev_name(device) + " could not be started" + complaint());
+    if (!backend)
+        throw Error("FLUX_DEVICE",
+                    std::string("the device ") + ggml_backend_dev_name(device) + " could not be started" + complaint());
     return backend;
 }
 
@@ -60,9 +64,11 @@ ggml_backend_dev_t find_device(const std::string & name) {
     const size_t begin = std::strlen(rpc_scheme), slash = name.find('/', begin);
     const std::string endpoint = name.substr(begin, slash - begin);
     const unsigned long index = slash == std::string::npos ? 0 : std::strtoul(name.c_str() + slash + 1, nullptr, 10);
-    ggml_backend_reg_t server = rpc_procedure<decltype(&ggml_backend_rpc_add_server)>("ggml_backend_rpc_add_server")(endpoint.c_str());
+    ggml_backend_reg_t server =
+        rpc_procedure<decltype(&ggml_backend_rpc_add_server)>("ggml_backend_rpc_add_server")(endpoint.c_str());
     const size_t count = server ? ggml_backend_reg_dev_count(server) : 0;
-    if (index >= count) throw Error("FLUX_DEVICE", name + ": the RPC server has " + std::to_string(count) + " devices, counted from 0");
+    if (index >= count)
+        throw Error("FLUX_DEVICE", name + ": the RPC server has " + std::to_string(count) + " devices, counted from 0");
     return ggml_backend_reg_dev_get(server, index);
 }
 
@@ -86,7 +92,10 @@ std::vector<DeviceInfo> list_devices() {
         const bool gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU || props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
         const bool cpu = props.type == GGML_BACKEND_DEVICE_TYPE_CPU;
         devices.push_back({props.name ? props.name : "", props.description ? props.description : "",
-                           gpu ? "gpu" : cpu ? "cpu" : "accelerator", props.memory_total, props.memory_free});
+                           gpu   ? "gpu"
+                           : cpu ? "cpu"
+                                 : "accelerator",
+                           props.memory_total, props.memory_free});
     }
     return devices;
 }
@@ -96,14 +105,18 @@ void serve_rpc(const std::string & endpoint, const std::string & device, int thr
     if (!served) throw Error("FLUX_DEVICE", "there is no device named " + device + "; devices() tells which there are");
     const auto serve = rpc_procedure<decltype(&ggml_backend_rpc_start_server)>("ggml_backend_rpc_start_server");
     serve(endpoint.c_str(), nullptr, static_cast<size_t>(std::max(1, threads)), 1, &served);
-    throw Error("FLUX_DEVICE", "nobody can be served at " + endpoint + ": another program may use the port; choose another" + complaint());
+    throw Error("FLUX_DEVICE", "nobody can be served at " + endpoint +
+                                   ": another program may use the port; choose another" + complaint());
 }
 
 // ---- Graph ----
 
-Graph::Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel)
-    : device_(device), cuda_(std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "CUDA") == 0), cpu_threads_(cpu_threads), precision_(precision), adapters_(adapters), cancel_(cancel) {
-    const ggml_init_params params = {ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
+Graph::Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision,
+             const Adapters & adapters, const std::atomic<bool> * cancel)
+    : device_(device), cuda_(std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "CUDA") == 0),
+      cpu_threads_(cpu_threads), precision_(precision), adapters_(adapters), cancel_(cancel) {
+    const ggml_init_params params = {
+        ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));
     if (!context_) throw Error("FLUX_OUT_OF_MEMORY", "no memory for the description of a graph");
     graph_ = ggml_new_graph_custom(ctx(), max_nodes, false);
@@ -135,9 +148,7 @@ void Graph::before(std::initializer_list<ggml_tensor *> tensors) {
     for (ggml_tensor * tensor : tensors) ggml_build_forward_expand(graph_, tensor);
 }
 
-void Graph::stop_point(ggml_tensor * tensor) {
-    stop_points_.push_back(tensor);
-}
+void Graph::stop_point(ggml_tensor * tensor) { stop_points_.push_back(tensor); }
 
 const std::vector<Adapter> & Graph::adapters(const ggml_tensor * weight) const {
     static const std::vector<Adapter> none;
@@ -153,9 +164,11 @@ ggml_tensor * Graph::counts(ggml_tensor * tensor, const char * name, double oper
 // ---- Evaluator ----
 
 Evaluator::Evaluator(const Machine & machine, const std::atomic<bool> & cancel)
-    : remote_(is_rpc(machine.device)), threads_(std::max(1, machine.threads)), precision_(machine.precision), cancel_(cancel) {
+    : remote_(is_rpc(machine.device)), threads_(std::max(1, machine.threads)), precision_(machine.precision),
+      cancel_(cancel) {
     device_ = find_device(machine.device);
-    if (!device_) throw Error("FLUX_DEVICE", "there is no device named " + machine.device + "; devices() tells which there are");
+    if (!device_)
+        throw Error("FLUX_DEVICE", "there is no device named " + machine.device + "; devices() tells which there are");
     backends_.push_back(start(device_));
     if (!on_cpu()) backends_.push_back(start(cpu_device()));
     if (auto set = procedure<ggml_backend_set_n_threads_t>(backends_.back().get(), "ggml_backend_set_n_threads")) {
@@ -183,7 +196,8 @@ std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const std::function
         for (const BackendPtr & backend : backends_) backends.push_back(backend.get());
         compute_bytes_ = 0;
         sched_.reset();
-        sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2, false, /*op_offload=*/true));
+        sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2,
+                                            false, /*op_offload=*/true));
         sched_nodes_ = max_nodes;
     }
     std::vector<size_t> sizes(backends_.size(), 0);
@@ -213,12 +227,14 @@ size_t Evaluator::measure(size_t max_nodes, const std::function<void(Graph &)> &
     return bytes;
 }
 
-void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit) {
+void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
+                        size_t memory_limit) {
     if (graph_ && key == key_) return;
     const std::vector<size_t> sizes = trial_sizes(max_nodes, build);
     const auto refuse = [&](size_t need, size_t limit, const char * where) {
-        throw Error("FLUX_OUT_OF_MEMORY", "this size needs " + std::to_string(need >> 20) + " MiB of " + where + " for activations and " +
-                                              std::to_string(limit >> 20) + " MiB are free; choose a smaller picture, or free memory");
+        throw Error("FLUX_OUT_OF_MEMORY", "this size needs " + std::to_string(need >> 20) + " MiB of " + where +
+                                              " for activations and " + std::to_string(limit >> 20) +
+                                              " MiB are free; choose a smaller picture, or free memory");
     };
     // Buffers that are kept from an earlier shape are reused, not added.
     if (sizes.back() > memory_limit + compute_bytes_) refuse(sizes.back(), memory_limit + compute_bytes_, "memory");
@@ -234,10 +250,12 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
     if (!reserved || !ggml_backend_sched_alloc_graph(sched_.get(), graph->graph_)) {
         trim();  // the buffers are in an unknown state
         throw Error("FLUX_OUT_OF_MEMORY", "the buffers for activations (" + std::to_string(sizes.front() >> 20) +
-                                              " MiB) could not be allocated; choose a smaller picture, or free memory" + complaint());
+                                              " MiB) could not be allocated; choose a smaller picture, or free memory" +
+                                              complaint());
     }
     size_t bytes = 0;
-    for (const BackendPtr & backend : backends_) bytes += ggml_backend_sched_get_buffer_size(sched_.get(), backend.get());
+    for (const BackendPtr & backend : backends_)
+        bytes += ggml_backend_sched_get_buffer_size(sched_.get(), backend.get());
     compute_bytes_ = bytes;
     graph_ = std::move(graph);
     key_ = key;
@@ -245,7 +263,8 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const std::fu
 
 void Evaluator::set_inputs(const std::vector<Array> & inputs) {
     if (inputs.size() != graph_->inputs_.size()) {
-        throw Error("FLUX_BAD_SHAPE", std::to_string(inputs.size()) + " inputs were given, " + std::to_string(graph_->inputs_.size()) + " are needed");
+        throw Error("FLUX_BAD_SHAPE", std::to_string(inputs.size()) + " inputs were given, " +
+                                          std::to_string(graph_->inputs_.size()) + " are needed");
     }
     for (size_t i = 0; i < inputs.size(); i++) {
         const auto & [tensor, limit] = graph_->inputs_[i];
@@ -255,8 +274,9 @@ void Evaluator::set_inputs(const std::vector<Array> & inputs) {
             const auto & values = std::get<std::vector<int32_t>>(inputs[i]);
             for (const int32_t value : values) {
                 if (value < 0 || value >= limit) {
-                    throw Error("FLUX_BAD_SHAPE", "input " + std::to_string(i) + " holds the index " + std::to_string(value) +
-                                                      ", outside of 0 to " + std::to_string(limit - 1));
+                    throw Error("FLUX_BAD_SHAPE", "input " + std::to_string(i) + " holds the index " +
+                                                      std::to_string(value) + ", outside of 0 to " +
+                                                      std::to_string(limit - 1));
                 }
             }
             data = values.data();
@@ -280,9 +300,12 @@ class Evaluator::Recorder {
     // device: whether elementwise operations are run together with what they follow, and timed so
     Recorder(const Graph & graph, bool device) : counts_(graph.counts_) {
         for (int i = 0; device && i + 1 < ggml_graph_n_nodes(graph.graph_); i++) {
-            const ggml_tensor * node = ggml_graph_node(graph.graph_, i), * next = ggml_graph_node(graph.graph_, i + 1);
-            const bool follows = next->op == GGML_OP_ADD || next->op == GGML_OP_MUL || next->op == GGML_OP_UNARY || next->op == GGML_OP_CPY || next->op == GGML_OP_ROPE;
-            if (follows && node->op != GGML_OP_MUL_MAT && node->op != GGML_OP_FLASH_ATTN_EXT && (next->src[0] == node || next->src[1] == node)) goes_on_.insert(node);
+            const ggml_tensor *node = ggml_graph_node(graph.graph_, i), *next = ggml_graph_node(graph.graph_, i + 1);
+            const bool follows = next->op == GGML_OP_ADD || next->op == GGML_OP_MUL || next->op == GGML_OP_UNARY ||
+                                 next->op == GGML_OP_CPY || next->op == GGML_OP_ROPE;
+            if (follows && node->op != GGML_OP_MUL_MAT && node->op != GGML_OP_FLASH_ATTN_EXT &&
+                (next->src[0] == node || next->src[1] == node))
+                goes_on_.insert(node);
         }
     }
 
@@ -291,7 +314,9 @@ class Evaluator::Recorder {
         if (run_.empty()) began_ = std::chrono::steady_clock::now();
         if (!is_view(t)) {
             const auto found = counts_.find(t);
-            const std::string name = found != counts_.end() ? found->second.name : t->op == GGML_OP_CUSTOM ? "packing" : ggml_op_desc(t);
+            const std::string name = found != counts_.end()    ? found->second.name
+                                     : t->op == GGML_OP_CUSTOM ? "packing"
+                                                               : ggml_op_desc(t);
             run_ += run_.empty() ? name : "+" + name;
             bytes_ += static_cast<double>(ggml_nbytes(t));
             for (const ggml_tensor * source : t->src) {
@@ -309,7 +334,8 @@ class Evaluator::Recorder {
         bytes_ = 0;
         if (name.empty()) return;
         const std::string type = t->src[0] ? ggml_type_name(t->src[0]->type) : "";
-        auto sum = std::find_if(operations_.begin(), operations_.end(), [&](const Operation & o) { return o.name == name && o.type == type; });
+        auto sum = std::find_if(operations_.begin(), operations_.end(),
+                                [&](const Operation & o) { return o.name == name && o.type == type; });
         if (sum == operations_.end()) sum = operations_.insert(sum, {name, type});
         sum->count++;
         sum->seconds += seconds;
@@ -322,7 +348,8 @@ class Evaluator::Recorder {
 
   private:
     static bool is_view(const ggml_tensor * t) {
-        return t->op == GGML_OP_NONE || t->op == GGML_OP_VIEW || t->op == GGML_OP_RESHAPE || t->op == GGML_OP_PERMUTE || t->op == GGML_OP_TRANSPOSE;
+        return t->op == GGML_OP_NONE || t->op == GGML_OP_VIEW || t->op == GGML_OP_RESHAPE || t->op == GGML_OP_PERMUTE ||
+               t->op == GGML_OP_TRANSPOSE;
     }
 
     const std::unordered_map<const ggml_tensor *, Graph::Count> & counts_;
@@ -354,7 +381,8 @@ struct Evaluator::Watch {
     }
 
     static bool callback(ggml_tensor * tensor, bool ask, void * watch) {
-        return ask ? static_cast<const Watch *>(watch)->wanted(tensor) : static_cast<const Watch *>(watch)->go_on(tensor);
+        return ask ? static_cast<const Watch *>(watch)->wanted(tensor)
+                   : static_cast<const Watch *>(watch)->go_on(tensor);
     }
 };
 
@@ -376,12 +404,17 @@ void Evaluator::compute(Recorder * recorder) {
     const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_->graph_);
 
     if (cancel_) throw Aborted();
-    if (status == GGML_STATUS_ALLOC_FAILED) throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());
-    if (status != GGML_STATUS_SUCCESS) throw Error("FLUX_DEVICE", std::string(ggml_backend_dev_name(device_)) + " failed during the evaluation" + complaint());
+    if (status == GGML_STATUS_ALLOC_FAILED)
+        throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());
+    if (status != GGML_STATUS_SUCCESS)
+        throw Error("FLUX_DEVICE",
+                    std::string(ggml_backend_dev_name(device_)) + " failed during the evaluation" + complaint());
 }
 
-std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
-                                               const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile) {
+std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes,
+                                               const std::function<void(Graph &)> & build,
+                                               const std::vector<Array> & inputs, size_t memory_limit,
+                                               std::vector<Operation> * profile) {
     if (cancel_) throw Aborted();
     prepare(key, max_nodes + adapter_nodes_, build, memory_limit);
     set_inputs(inputs);

@@ -37,10 +37,18 @@ std::vector<DeviceInfo> list_devices();
 // Computes with `device` for who connects to host:port, one client after the other, until the process ends. Throws Error when it cannot listen.
 void serve_rpc(const std::string & endpoint, const std::string & device, int threads);
 
-struct BackendDeleter { void operator()(ggml_backend_t b) const { ggml_backend_free(b); } };
-struct SchedDeleter { void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); } };
-struct BufferDeleter { void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); } };
-struct ContextDeleter { void operator()(ggml_context * c) const { ggml_free(c); } };
+struct BackendDeleter {
+    void operator()(ggml_backend_t b) const { ggml_backend_free(b); }
+};
+struct SchedDeleter {
+    void operator()(ggml_backend_sched_t s) const { ggml_backend_sched_free(s); }
+};
+struct BufferDeleter {
+    void operator()(ggml_backend_buffer_t b) const { ggml_backend_buffer_free(b); }
+};
+struct ContextDeleter {
+    void operator()(ggml_context * c) const { ggml_free(c); }
+};
 using BackendPtr = std::unique_ptr<ggml_backend, BackendDeleter>;
 using SchedPtr = std::unique_ptr<ggml_backend_sched, SchedDeleter>;
 using BufferPtr = std::unique_ptr<ggml_backend_buffer, BufferDeleter>;
@@ -54,7 +62,9 @@ using Shape = std::vector<int64_t>;
 enum class Precision { automatic, f32, bf16 };
 
 // A matrix of `out` rows that is up * down, or down alone.
-struct Factor { ggml_tensor * down, * up; };  // [in, rank], [rank, out]; or [in, out], nothing
+struct Factor {
+    ggml_tensor *down, *up;
+};  // [in, rank], [rank, out]; or [in, out], nothing
 
 // What is added to a matrix W or a vector v of the network, from row `first` on. W grows by scale * M, where M is `one` (product, difference), the
 // elementwise product of `one` and `two`, or their Kronecker product. v grows by scale * d (difference) or scale * (d - v) (replacement), where d is
@@ -72,27 +82,39 @@ using Adapters = std::unordered_map<const ggml_tensor *, std::vector<Adapter>>; 
 class Graph {
   public:
     // cpu_threads: 0 where the graph runs on another device, on which own kernels cannot be used; see Precision
-    Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision, const Adapters & adapters, const std::atomic<bool> * cancel);
+    Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision, const Adapters & adapters,
+          const std::atomic<bool> * cancel);
 
-    ggml_tensor * input(std::initializer_list<int64_t> ne);             // F32, fastest dimension first
-    ggml_tensor * indices(int64_t n, int64_t limit);                    // I32 in [0, limit): checked before each evaluation
-    void output(ggml_tensor * tensor);                                  // copied out, in the order of the calls
-    void before(std::initializer_list<ggml_tensor *> tensors);          // computed before what is built later, so that runs stay together that a GPU does at once
-    void stop_point(ggml_tensor * tensor);                              // where a call on a GPU may be cancelled; CPUs stop anywhere
-    ggml_tensor * counts(ggml_tensor * tensor, const char * name, double operations);  // what a profile tells of it; gives `tensor`
+    ggml_tensor * input(std::initializer_list<int64_t> ne);  // F32, fastest dimension first
+    ggml_tensor * indices(int64_t n, int64_t limit);         // I32 in [0, limit): checked before each evaluation
+    void output(ggml_tensor * tensor);                       // copied out, in the order of the calls
+    void
+    before(std::initializer_list<ggml_tensor *>
+               tensors);  // computed before what is built later, so that runs stay together that a GPU does at once
+    void stop_point(ggml_tensor * tensor);  // where a call on a GPU may be cancelled; CPUs stop anywhere
+    ggml_tensor * counts(ggml_tensor * tensor, const char * name,
+                         double operations);  // what a profile tells of it; gives `tensor`
 
     ggml_context * ctx() const { return context_.get(); }
     int cpu_threads() const { return cpu_threads_; }
     bool on_cuda() const { return cuda_; }
-    bool supported(const ggml_tensor * operation) const { return ggml_backend_dev_supports_op(device_, operation); }  // or else the CPU does it
+    bool supported(const ggml_tensor * operation) const {
+        return ggml_backend_dev_supports_op(device_, operation);
+    }  // or else the CPU does it
     Precision precision() const { return precision_; }
     const std::vector<Adapter> & adapters(const ggml_tensor * weight) const;
     const std::atomic<bool> * cancel() const { return cancel_; }
 
   private:
     friend class Evaluator;
-    struct Input { ggml_tensor * tensor; int64_t limit; };
-    struct Count { const char * name; double operations; };
+    struct Input {
+        ggml_tensor * tensor;
+        int64_t limit;
+    };
+    struct Count {
+        const char * name;
+        double operations;
+    };
     ContextPtr context_;
     ggml_backend_dev_t device_;
     bool cuda_;
@@ -134,8 +156,9 @@ class Evaluator {
     // Evaluates what `build` makes. `key` names the graph and its shape: as long as it stays the same, graph and buffers are reused.
     // Throws Error FLUX_OUT_OF_MEMORY when the buffers would take more than `memory_limit` bytes. With `profile`, one operation is done after
     // the other, each timed.
-    std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
-                                        const std::vector<Array> & inputs, size_t memory_limit, std::vector<Operation> * profile);
+    std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes,
+                                        const std::function<void(Graph &)> & build, const std::vector<Array> & inputs,
+                                        size_t memory_limit, std::vector<Operation> * profile);
 
     // What linear layers have added from now on; the tensors must live until others are set.
     void set_adapters(Adapters adapters);
@@ -152,7 +175,8 @@ class Evaluator {
     class Recorder;
     struct Watch;
 
-    void prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build, size_t memory_limit);
+    void prepare(const std::string & key, size_t max_nodes, const std::function<void(Graph &)> & build,
+                 size_t memory_limit);
     std::vector<size_t> trial_sizes(size_t max_nodes, const std::function<void(Graph &)> & build);
     std::unique_ptr<Graph> make_graph(size_t max_nodes, const std::function<void(Graph &)> & build);
     void set_inputs(const std::vector<Array> & inputs);

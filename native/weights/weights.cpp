@@ -45,14 +45,15 @@ struct Weights::File {
         this->path = path;
         descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
         if (descriptor < 0) throw Error("FLUX_NOT_FOUND", path + " cannot be opened: " + std::strerror(errno));
-        struct stat status {};
-        if (::fstat(descriptor, &status) != 0) throw Error("FLUX_BAD_FILE", path + " cannot be read: " + std::strerror(errno));
+        struct stat status{};
+        if (::fstat(descriptor, &status) != 0)
+            throw Error("FLUX_BAD_FILE", path + " cannot be read: " + std::strerror(errno));
         size = static_cast<size_t>(status.st_size);
         modified = nanoseconds(status);
     }
     File(File && other) noexcept
-        : path(std::move(other.path)), descriptor(std::exchange(other.descriptor, -1)), size(other.size), modified(other.modified),
-          mapping(std::exchange(other.mapping, nullptr)) {}
+        : path(std::move(other.path)), descriptor(std::exchange(other.descriptor, -1)), size(other.size),
+          modified(other.modified), mapping(std::exchange(other.mapping, nullptr)) {}
     ~File() {
         if (mapping) ::munmap(mapping, size);
         close();
@@ -63,14 +64,16 @@ struct Weights::File {
     }
 
     bool unchanged() const {
-        struct stat status {};
-        return ::fstat(descriptor, &status) == 0 && static_cast<size_t>(status.st_size) == size && nanoseconds(status) == modified;
+        struct stat status{};
+        return ::fstat(descriptor, &status) == 0 && static_cast<size_t>(status.st_size) == size &&
+               nanoseconds(status) == modified;
     }
 
     char * map() {
         if (!mapping) {
             void * address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-            if (address == MAP_FAILED) throw Error("FLUX_OUT_OF_MEMORY", path + " cannot be mapped into memory: " + std::strerror(errno));
+            if (address == MAP_FAILED)
+                throw Error("FLUX_OUT_OF_MEMORY", path + " cannot be mapped into memory: " + std::strerror(errno));
             mapping = address;
         }
         return static_cast<char *>(mapping);
@@ -80,7 +83,8 @@ struct Weights::File {
         while (count > 0) {
             const ssize_t got = ::pread(descriptor, into, count, static_cast<off_t>(offset));
             if (got < 0 && errno == EINTR) continue;
-            if (got <= 0) throw Error("FLUX_BAD_FILE", path + " ended or failed while it was read; was it changed meanwhile?");
+            if (got <= 0)
+                throw Error("FLUX_BAD_FILE", path + " ended or failed while it was read; was it changed meanwhile?");
             into += got;
             offset += static_cast<size_t>(got);
             count -= static_cast<size_t>(got);
@@ -97,13 +101,16 @@ namespace {
 
 std::string text(const std::vector<int64_t> & shape) {
     std::string result = "[";
-    for (auto n = shape.rbegin(); n != shape.rend(); ++n) result += (n == shape.rbegin() ? "" : ", ") + std::to_string(*n);
+    for (auto n = shape.rbegin(); n != shape.rend(); ++n)
+        result += (n == shape.rbegin() ? "" : ", ") + std::to_string(*n);
     return result + "]";
 }
 
 // Refuses what would make ggml abort: TypeScript has checked all of it and said it better.
 size_t checked_bytes(const TensorEntry & entry) {
-    const auto bad = [&](const char * what) -> Error { return Error("FLUX_BAD_FILE", "tensor " + entry.name + ": " + what); };
+    const auto bad = [&](const char * what) -> Error {
+        return Error("FLUX_BAD_FILE", "tensor " + entry.name + ": " + what);
+    };
     if (ggml_blck_size(entry.type) <= 0) throw bad("unknown type");
     if (entry.shape.empty() || entry.shape.size() > GGML_MAX_DIMS) throw bad("1 to 4 dimensions are possible");
     int64_t elements = 1;
@@ -124,7 +131,8 @@ float decode_float8(Float8 type, uint8_t bits) {
     if (type == Float8::e5m2) return ggml_fp16_to_fp32(static_cast<ggml_fp16_t>(bits << 8));
     const int exponent = bits >> 3 & 15, mantissa = bits & 7;
     if (exponent == 15 && mantissa == 7) return std::numeric_limits<float>::quiet_NaN();
-    const float size = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9) : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
+    const float size = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
+                                     : std::ldexp(static_cast<float>(8 + mantissa), exponent - 10);
     return bits >> 7 ? -size : size;
 }
 
@@ -138,8 +146,10 @@ void decode_float8(Float8 type, float scale, const uint8_t * from, size_t count,
 void use_huge_pages(char * address, size_t size) {
 #ifdef MADV_HUGEPAGE
     const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const uintptr_t begin = (reinterpret_cast<uintptr_t>(address) + page - 1) / page * page, end = (reinterpret_cast<uintptr_t>(address) + size) / page * page;
-    if (begin < end) ::madvise(reinterpret_cast<void *>(begin), end - begin, MADV_HUGEPAGE);  // a wish; nothing depends on it
+    const uintptr_t begin = (reinterpret_cast<uintptr_t>(address) + page - 1) / page * page,
+                    end = (reinterpret_cast<uintptr_t>(address) + size) / page * page;
+    if (begin < end)
+        ::madvise(reinterpret_cast<void *>(begin), end - begin, MADV_HUGEPAGE);  // a wish; nothing depends on it
 #else
     (void) address, (void) size;
 #endif
@@ -151,21 +161,27 @@ constexpr size_t max_scratch = size_t{1} << 24;
 }  // namespace
 
 Weights::Weights(std::vector<std::string> files, std::vector<TensorEntry> table) {
-    if (table.size() > max_tensors) throw Error("FLUX_BAD_FILE", std::to_string(table.size()) + " tensors are too many");
+    if (table.size() > max_tensors)
+        throw Error("FLUX_BAD_FILE", std::to_string(table.size()) + " tensors are too many");
     for (const std::string & path : files) files_.emplace_back(path);
     for (TensorEntry & entry : table) {
         const size_t bytes = checked_bytes(entry);
         size_t given = 0;
         for (const Piece & piece : entry.pieces) {
-            if (piece.file >= files_.size()) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": no such file in the list");
+            if (piece.file >= files_.size())
+                throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": no such file in the list");
             const File & file = files_[piece.file];
-            const auto inside = [&](size_t offset, size_t count) { return offset <= file.size && count <= file.size - offset; };
-            if (!inside(piece.offset, piece.bytes) || (piece.scale != SIZE_MAX && !inside(piece.scale, sizeof(float)))) {
+            const auto inside = [&](size_t offset, size_t count) {
+                return offset <= file.size && count <= file.size - offset;
+            };
+            if (!inside(piece.offset, piece.bytes) ||
+                (piece.scale != SIZE_MAX && !inside(piece.scale, sizeof(float)))) {
                 throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " reaches past the end of " + file.path);
             }
             given += std::min(piece.bytes, bytes + 1);  // more than are needed is enough to know
         }
-        if (given != bytes) throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": its pieces have not the size of its shape");
+        if (given != bytes)
+            throw Error("FLUX_BAD_FILE", "tensor " + entry.name + ": its pieces have not the size of its shape");
         std::string name = entry.name;
         table_.emplace(std::move(name), std::move(entry));
     }
@@ -178,14 +194,18 @@ Weights::~Weights() = default;
 ggml_tensor * Weights::want(const std::string & name, std::vector<int64_t> shape, Role role) {
     const auto found = table_.find(name);
     if (found == table_.end()) throw Error("FLUX_BAD_FILE", "tensor " + name + " is missing");
-    if (wanted_.size() == table_.size()) throw Error("FLUX_BAD_FILE", "tensor " + name + " is asked for twice");  // the context has room for each once
+    if (wanted_.size() == table_.size())
+        throw Error("FLUX_BAD_FILE", "tensor " + name + " is asked for twice");  // the context has room for each once
     const TensorEntry & entry = found->second;
-    if (entry.shape != shape) throw Error("FLUX_BAD_FILE", "tensor " + name + " has the shape " + text(entry.shape) + ", " + text(shape) + " is needed");
+    if (entry.shape != shape)
+        throw Error("FLUX_BAD_FILE",
+                    "tensor " + name + " has the shape " + text(entry.shape) + ", " + text(shape) + " is needed");
     const bool plain = entry.type == GGML_TYPE_F32 || entry.type == GGML_TYPE_F16 || entry.type == GGML_TYPE_BF16;
     if (!plain && (!ggml_is_quantized(entry.type) || !ggml_get_type_traits(entry.type)->to_float)) {
         throw Error("FLUX_UNSUPPORTED", "tensor " + name + " cannot be of type " + ggml_type_name(entry.type));
     }
-    ggml_tensor * tensor = ggml_new_tensor(context_.get(), role == Role::values ? GGML_TYPE_F32 : entry.type, static_cast<int>(shape.size()), shape.data());
+    ggml_tensor * tensor = ggml_new_tensor(context_.get(), role == Role::values ? GGML_TYPE_F32 : entry.type,
+                                           static_cast<int>(shape.size()), shape.data());
     ggml_set_name(tensor, name.c_str());
     wanted_.push_back({tensor, &entry, role});
     return tensor;
@@ -195,10 +215,13 @@ Linear Weights::linear(const std::string & name, int64_t in, int64_t out, bool b
     return {matrix(name + ".weight", in, out), bias ? want(name + ".bias", {out}, Role::values) : nullptr};
 }
 
-ggml_tensor * Weights::matrix(const std::string & name, int64_t in, int64_t out) { return want(name, {in, out}, Role::matrix); }
+ggml_tensor * Weights::matrix(const std::string & name, int64_t in, int64_t out) {
+    return want(name, {in, out}, Role::matrix);
+}
 
 ggml_tensor * Weights::find(const std::string & name) const {
-    const auto found = std::find_if(wanted_.begin(), wanted_.end(), [&](const Wanted & wanted) { return wanted.entry->name == name; });
+    const auto found =
+        std::find_if(wanted_.begin(), wanted_.end(), [&](const Wanted & wanted) { return wanted.entry->name == name; });
     return found == wanted_.end() ? nullptr : found->tensor;
 }
 
@@ -208,9 +231,13 @@ Norm Weights::layer_norm(const std::string & name, int64_t n) {
 
 ggml_tensor * Weights::scale(const std::string & name, int64_t n) { return want(name, {n}, Role::values); }
 
-ggml_tensor * Weights::table(const std::string & name, int64_t width, int64_t rows) { return want(name, {width, rows}, Role::rows); }
+ggml_tensor * Weights::table(const std::string & name, int64_t width, int64_t rows) {
+    return want(name, {width, rows}, Role::rows);
+}
 
-ggml_tensor * Weights::values(const std::string & name, std::vector<int64_t> shape) { return want(name, std::move(shape), Role::values); }
+ggml_tensor * Weights::values(const std::string & name, std::vector<int64_t> shape) {
+    return want(name, std::move(shape), Role::values);
+}
 
 Conv Weights::conv(const std::string & name, int64_t kernel, int64_t in, int64_t out) {
     return {want(name + ".weight", {kernel, kernel, in, out}, Role::values), want(name + ".bias", {out}, Role::values)};
@@ -228,7 +255,8 @@ bool multiplies(ggml_backend_dev_t device, const ggml_tensor * like, ggml_backen
     if (!ctx) return false;
     ggml_tensor * weight = ggml_new_tensor_2d(ctx.get(), like->type, like->ne[0], like->ne[1]);
     weight->buffer = buffer;
-    return ggml_backend_dev_supports_op(device, ggml_mul_mat(ctx.get(), weight, ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, weight->ne[0], 64)));
+    return ggml_backend_dev_supports_op(
+        device, ggml_mul_mat(ctx.get(), weight, ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, weight->ne[0], 64)));
 }
 
 size_t padded(ggml_backend_buffer_type_t type, const ggml_tensor * tensor) {
@@ -273,10 +301,11 @@ void Weights::share_out(ggml_backend_dev_t device, const Machine & machine) {
 ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, Precision precision) const {
     const bool widened = wanted.tensor->type != wanted.entry->type;
     if (!is_cpu(wanted.device) || widened) return ggml_backend_dev_buffer_type(wanted.device);
-    const bool own = kernels::linear_beats_repacking() && kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1], true);
+    const bool own = kernels::linear_beats_repacking() &&
+                     kernels::linear_suits(wanted.tensor->type, wanted.tensor->ne[0], wanted.tensor->ne[1], true);
     if (wanted.role == Role::matrix && ggml_is_quantized(wanted.tensor->type) && !own && precision != Precision::f32) {
-        const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(
-            ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(wanted.device), "ggml_backend_dev_get_extra_bufts"));
+        const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(
+            ggml_backend_dev_backend_reg(wanted.device), "ggml_backend_dev_get_extra_bufts"));
         for (ggml_backend_buffer_type_t * type = extra ? extra(wanted.device) : nullptr; type && *type; ++type) {
             const BufferPtr probe(ggml_backend_buft_alloc_buffer(*type, 0));
             if (probe && multiplies(wanted.device, wanted.tensor, probe.get())) return *type;
@@ -285,7 +314,8 @@ ggml_backend_buffer_type_t Weights::place(const Wanted & wanted, Precision preci
     // Pieces are put together, float8 becomes bfloat16. Scalars of a type must lie on its boundaries; files with odd offsets are copied.
     const TensorEntry & entry = *wanted.entry;
     const size_t element = ggml_is_quantized(wanted.tensor->type) ? 2 : ggml_type_size(wanted.tensor->type);
-    const bool whole = entry.pieces.size() == 1 && entry.float8 == Float8::none && entry.pieces[0].offset % element == 0;
+    const bool whole =
+        entry.pieces.size() == 1 && entry.float8 == Float8::none && entry.pieces[0].offset % element == 0;
     return whole ? nullptr : ggml_backend_dev_buffer_type(wanted.device);
 }
 
@@ -318,7 +348,8 @@ void Weights::read(const TensorEntry & entry, size_t first, size_t count, char *
             if (values && float8) {
                 float scale = 1;
                 if (piece.scale != SIZE_MAX) file.read(piece.scale, reinterpret_cast<char *>(&scale), sizeof(scale));
-                decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + (from - first)), to - from, values + (from - first));
+                decode_float8(entry.float8, scale, reinterpret_cast<const uint8_t *>(raw + (from - first)), to - from,
+                              values + (from - first));
             }
         }
         begin += piece.bytes;
@@ -335,11 +366,13 @@ void Weights::fill(const Wanted & wanted, const std::atomic<bool> & cancel, std:
     const bool float8 = entry.float8 != Float8::none, widen = float8 || wanted.tensor->type != entry.type;
     const bool round = float8 && wanted.tensor->type == GGML_TYPE_BF16;
     // of a block: its numbers, its bytes in the file, as F32, rounded again, and as they are stored
-    const size_t numbers = float8 ? 1 : static_cast<size_t>(ggml_blck_size(entry.type)), raw = float8 ? 1 : ggml_type_size(entry.type);
+    const size_t numbers = float8 ? 1 : static_cast<size_t>(ggml_blck_size(entry.type)),
+                 raw = float8 ? 1 : ggml_type_size(entry.type);
     const size_t wide = widen ? numbers * sizeof(float) : 0, narrow = round ? numbers * sizeof(ggml_bf16_t) : 0;
     const size_t stored = round ? narrow : widen ? wide : raw;
     const size_t blocks = checked_bytes(entry) / raw;
-    const bool repacked = ggml_backend_buffer_get_type(wanted.tensor->buffer) != ggml_backend_dev_buffer_type(wanted.device);
+    const bool repacked =
+        ggml_backend_buffer_get_type(wanted.tensor->buffer) != ggml_backend_dev_buffer_type(wanted.device);
     const size_t most = repacked ? blocks : std::min(blocks, max_scratch / (wide + narrow + raw));
     scratch.resize(most * (wide + narrow + raw));
     auto * values = reinterpret_cast<float *>(scratch.data());
@@ -350,7 +383,9 @@ void Weights::fill(const Wanted & wanted, const std::atomic<bool> & cancel, std:
         const size_t count = std::min(most, blocks - first);
         read(entry, first * raw, count * raw, bytes, widen ? values : nullptr);
         if (round) ggml_fp32_to_bf16_row(values, rounded, static_cast<int64_t>(count * numbers));
-        const void * data = round ? static_cast<const void *>(rounded) : widen ? static_cast<const void *>(values) : bytes;
+        const void * data = round   ? static_cast<const void *>(rounded)
+                            : widen ? static_cast<const void *>(values)
+                                    : bytes;
         ggml_backend_tensor_set(wanted.tensor, data, first * stored, count * stored);
     }
 }
@@ -358,14 +393,17 @@ void Weights::fill(const Wanted & wanted, const std::atomic<bool> & cancel, std:
 void Weights::check_unchanged() const {
     for (const File & file : files_) {
         if (file.mapping && !file.unchanged()) {
-            throw Error("FLUX_BAD_FILE", file.path + " was changed after it was loaded; load the model again. Replace a file in use by renaming the new "
-                                                     "one over it, never by writing into it");
+            throw Error(
+                "FLUX_BAD_FILE",
+                file.path +
+                    " was changed after it was loaded; load the model again. Replace a file in use by renaming the new "
+                    "one over it, never by writing into it");
         }
     }
 }
 
-std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type, const std::atomic<bool> & cancel,
-                                      const std::function<void(float *)> & change) {
+std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type,
+                                      const std::atomic<bool> & cancel, const std::function<void(float *)> & change) {
     const Weights weights(files, {entry});  // checks the places
     const size_t bytes = checked_bytes(entry);
     if (entry.type == type && entry.float8 == Float8::none && !change) {
@@ -374,30 +412,35 @@ std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, co
         return same;
     }
     if (entry.type != GGML_TYPE_F32 && entry.float8 == Float8::none && !ggml_get_type_traits(entry.type)->to_float) {
-        throw Error("FLUX_UNSUPPORTED", "tensor " + entry.name + ": numbers of the type " + ggml_type_name(entry.type) + " cannot be read");
+        throw Error("FLUX_UNSUPPORTED",
+                    "tensor " + entry.name + ": numbers of the type " + ggml_type_name(entry.type) + " cannot be read");
     }
     const int64_t row = entry.shape[0];
     int64_t rows = 1;
     for (size_t i = 1; i < entry.shape.size(); i++) rows *= entry.shape[i];
-    if (row % ggml_blck_size(type) != 0) throw Error("FLUX_BAD_SHAPE", "tensor " + entry.name + ": its rows are not whole blocks of the new type");
+    if (row % ggml_blck_size(type) != 0)
+        throw Error("FLUX_BAD_SHAPE", "tensor " + entry.name + ": its rows are not whole blocks of the new type");
     std::vector<char> raw(bytes);
     std::vector<float> values(static_cast<size_t>(row * rows));
     weights.read(entry, 0, bytes, raw.data(), values.data());
     if (change) change(values.data());
-    if (ggml_is_quantized(type) && !std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
-        throw Error("FLUX_BAD_FILE", "tensor " + entry.name + " holds numbers that are not finite, which block types cannot hold");
+    if (ggml_is_quantized(type) &&
+        !std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
+        throw Error("FLUX_BAD_FILE",
+                    "tensor " + entry.name + " holds numbers that are not finite, which block types cannot hold");
     }
     std::vector<uint8_t> converted(ggml_row_size(type, row) * static_cast<size_t>(rows));
     const int64_t step = std::max<int64_t>(1, (1 << 16) / row);
     for (int64_t first = 0; first < rows; first += step) {
         if (cancel) throw Aborted();
-        ggml_quantize_chunk(type, values.data(), converted.data(), first * row, std::min(step, rows - first), row, nullptr);
+        ggml_quantize_chunk(type, values.data(), converted.data(), first * row, std::min(step, rows - first), row,
+                            nullptr);
     }
     return converted;
 }
 
-void Weights::load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit, const std::atomic<bool> & cancel,
-                   std::atomic<double> & progress) {
+void Weights::load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit,
+                   const std::atomic<bool> & cancel, std::atomic<double> & progress) {
     share_out(device, machine);
     std::map<ggml_backend_buffer_type_t, std::vector<const Wanted *>> copies;
     std::vector<std::vector<const Wanted *>> mapped(files_.size());
@@ -416,7 +459,8 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, Mapping m
         }
     }
     if (here > memory_limit) {
-        throw Error("FLUX_OUT_OF_MEMORY", "the weights need " + std::to_string(here >> 20) + " MiB and " + std::to_string(memory_limit >> 20) +
+        throw Error("FLUX_OUT_OF_MEMORY", "the weights need " + std::to_string(here >> 20) + " MiB and " +
+                                              std::to_string(memory_limit >> 20) +
                                               " MiB are free; use a smaller quantisation, or free memory");
     }
 
@@ -439,7 +483,9 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, Mapping m
         size_t size = 0;
         for (const Wanted * wanted : list) size += padded(type, wanted->tensor);
         BufferPtr buffer(ggml_backend_buft_alloc_buffer(type, size));
-        if (!buffer) throw Error("FLUX_OUT_OF_MEMORY", "no memory for " + std::to_string(size >> 20) + " MiB of weights; use a smaller quantisation, or free memory");
+        if (!buffer)
+            throw Error("FLUX_OUT_OF_MEMORY", "no memory for " + std::to_string(size >> 20) +
+                                                  " MiB of weights; use a smaller quantisation, or free memory");
         ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
         char * address = static_cast<char *>(ggml_backend_buffer_get_base(buffer.get()));
         if (is_cpu(list.front()->device)) use_huge_pages(address, size);
@@ -455,7 +501,7 @@ void Weights::load(ggml_backend_dev_t device, const Machine & machine, Mapping m
 
     // Reading and repacking, several tensors at a time on a CPU; in the order of the file, for the disk's sake.
     std::sort(jobs.begin(), jobs.end(), [](const Wanted * a, const Wanted * b) {
-        const Piece & first = a->entry->pieces[0], & second = b->entry->pieces[0];
+        const Piece &first = a->entry->pieces[0], &second = b->entry->pieces[0];
         return std::pair(first.file, first.offset) < std::pair(second.file, second.offset);
     });
     std::atomic<size_t> next{0}, done{0};

@@ -28,9 +28,15 @@ struct TensorEntry {
     std::vector<Piece> pieces;
 };
 
-struct Linear { ggml_tensor * weight = nullptr, * bias = nullptr; };  // weight [in, out]
-struct Norm { ggml_tensor * weight = nullptr, * bias = nullptr; };
-struct Conv { ggml_tensor * weight = nullptr, * bias = nullptr; };    // weight [kw, kh, in, out]
+struct Linear {
+    ggml_tensor *weight = nullptr, *bias = nullptr;
+};  // weight [in, out]
+struct Norm {
+    ggml_tensor *weight = nullptr, *bias = nullptr;
+};
+struct Conv {
+    ggml_tensor *weight = nullptr, *bias = nullptr;
+};  // weight [kw, kh, in, out]
 
 // Used in two steps: a network's constructor asks for its tensors, each in its role and with the shape that it must have; `load` then
 // decides where each role lives on this device, and fills it.
@@ -41,20 +47,20 @@ class Weights {
 
     Linear linear(const std::string & name, int64_t in, int64_t out, bool bias = true);
     Norm layer_norm(const std::string & name, int64_t n);
-    ggml_tensor * scale(const std::string & name, int64_t n);                       // of an RMS norm; F32 in memory
-    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);     // looked up by rows, any type
-    ggml_tensor * values(const std::string & name, std::vector<int64_t> shape);     // F32 in memory
+    ggml_tensor * scale(const std::string & name, int64_t n);                    // of an RMS norm; F32 in memory
+    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);  // looked up by rows, any type
+    ggml_tensor * values(const std::string & name, std::vector<int64_t> shape);  // F32 in memory
     Conv conv(const std::string & name, int64_t kernel, int64_t in, int64_t out);
-    ggml_tensor * matrix(const std::string & name, int64_t in, int64_t out);        // of a product
+    ggml_tensor * matrix(const std::string & name, int64_t in, int64_t out);  // of a product
     bool has(const std::string & name) const { return table_.count(name) > 0; }
-    ggml_tensor * find(const std::string & name) const;                              // that was asked for before, or null
+    ggml_tensor * find(const std::string & name) const;  // that was asked for before, or null
 
     // allowed: tensors that can be used as they are in the file are mapped. never: all are copied, and the files may change afterwards.
     enum class Mapping { allowed, never };
 
     // `memory_limit`: bytes that copies in this machine's memory (repacked, widened to F32) may take.
-    void load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit, const std::atomic<bool> & cancel,
-              std::atomic<double> & progress);
+    void load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit,
+              const std::atomic<bool> & cancel, std::atomic<double> & progress);
 
     // Throws Error FLUX_BAD_FILE when a mapped file is not as it was loaded: reading past its new end would kill the process.
     void check_unchanged() const;
@@ -63,7 +69,8 @@ class Weights {
     void pretend(ggml_backend_dev_t device, const Machine & machine);
 
     // A tensor's numbers in another type, without the tensor that `load` would make. `change` may alter them before.
-    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type, const std::atomic<bool> & cancel,
+    static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry,
+                                        ggml_type type, const std::atomic<bool> & cancel,
                                         const std::function<void(float *)> & change = {});
 
     size_t copied_bytes() const { return copied_; }
@@ -71,7 +78,12 @@ class Weights {
 
   private:
     enum class Role { matrix, rows, values };
-    struct Wanted { ggml_tensor * tensor; const TensorEntry * entry; Role role; ggml_backend_dev_t device = nullptr; };
+    struct Wanted {
+        ggml_tensor * tensor;
+        const TensorEntry * entry;
+        Role role;
+        ggml_backend_dev_t device = nullptr;
+    };
     struct File;
 
     ggml_tensor * want(const std::string & name, std::vector<int64_t> shape, Role role);

@@ -1,6 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -29,12 +39,21 @@ beforeEach(() => {
 afterAll(() => rmSync(root, { recursive: true }))
 
 function ggflux(...args: string[]): { status: number | null; stdout: Buffer; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], { cwd: folder, env, maxBuffer: 2 ** 26 })
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], {
+    cwd: folder,
+    env,
+    maxBuffer: 2 ** 26,
+  })
   return { status, stdout, stderr: stderr.toString() }
 }
 
 const tiny = (file: string) => join(model, file)
-const FILES = { transformer: tiny('transformer.gguf'), t5: tiny('t5.gguf'), clip: tiny('clip.gguf'), vae: tiny('vae.safetensors') }
+const FILES = {
+  transformer: tiny('transformer.gguf'),
+  t5: tiny('t5.gguf'),
+  clip: tiny('clip.gguf'),
+  vae: tiny('vae.safetensors'),
+}
 const parts = (replaced: Partial<typeof FILES> = {}) =>
   Object.entries({ ...FILES, ...replaced }).flatMap(([part, path]) => [`--${part}`, path])
 const read = (name: string) => readFileSync(join(folder, name))
@@ -57,16 +76,20 @@ describe('help', () => {
     expect(broken('--version').stdout).toBe(`${version}\n`)
     const { stdout, status } = broken('--help')
     expect(status).toBe(0)
-    for (const name of ['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth']) expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
+    for (const name of ['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth'])
+      expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
     expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
   })
 
-  test.each(['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth'])('%s --help ends with examples', (command) => {
-    const { stdout, status } = ggflux(command, '--help')
-    expect(status).toBe(0)
-    expect(stdout.toString()).toMatch(new RegExp(`\\nExamples:\\n(  .*\\n)*  ggflux ${command} `))
-  })
+  test.each(['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth'])(
+    '%s --help ends with examples',
+    (command) => {
+      const { stdout, status } = ggflux(command, '--help')
+      expect(status).toBe(0)
+      expect(stdout.toString()).toMatch(new RegExp(`\\nExamples:\\n(  .*\\n)*  ggflux ${command} `))
+    },
+  )
 })
 
 describe('generate', () => {
@@ -75,8 +98,12 @@ describe('generate', () => {
     expect(status).toBe(0)
     const { format, width, height, comments } = await sharp(read('fox.png')).metadata()
     expect({ format, width, height }).toEqual({ format: 'png', width: 64, height: 96 })
-    expect(comments?.find(({ keyword }) => keyword === 'parameters')?.text).toMatch(/^a red fox\nSteps: 2, .*Seed: 7, Size: 64x96/)
-    expect(stdout.toString()).toMatch(/^fox\.png  64x96  seed 7  2 steps  [\d.]+ s \(text .*, load .*, 2 x .*, decode .*\)  peak memory/)
+    expect(comments?.find(({ keyword }) => keyword === 'parameters')?.text).toMatch(
+      /^a red fox\nSteps: 2, .*Seed: 7, Size: 64x96/,
+    )
+    expect(stdout.toString()).toMatch(
+      /^fox\.png  64x96  seed 7  2 steps  [\d.]+ s \(text .*, load .*, 2 x .*, decode .*\)  peak memory/,
+    )
     expect(stdout.toString()).toMatch(/peak memory \d+ MB\n$/)
     expect(stderr).toMatch(/^No model was named, .* simple shapes.*--model\.\nencoding the text\n/)
     expect(stderr).not.toContain('\u001b')
@@ -84,7 +111,8 @@ describe('generate', () => {
   })
 
   test('the same seed gives the same bytes, another gives others; --quiet prints nothing', () => {
-    const make = (name: string, seed: string) => ggflux('generate', 'a', '-o', name, '--seed', seed, '--quiet', ...SMALL)
+    const make = (name: string, seed: string) =>
+      ggflux('generate', 'a', '-o', name, '--seed', seed, '--quiet', ...SMALL)
     const results = [make('1.png', '1'), make('again.png', '1'), make('2.png', '2')]
     for (const { status, stdout, stderr } of results) expect([status, stdout.toString(), stderr]).toEqual([0, '', ''])
     expect(read('1.png').equals(read('again.png'))).toBe(true)
@@ -94,12 +122,30 @@ describe('generate', () => {
   test('--json prints events in order, the preview file is a picture', async () => {
     const { status, stdout } = ggflux('generate', 'a', '--json', '--seed', '3', '--preview', 'step.png', ...SMALL)
     expect(status).toBe(0)
-    const events = stdout.toString().trimEnd().split('\n').map((line) => JSON.parse(line))
+    const events = stdout
+      .toString()
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
     const order = events.map(({ type, stage, step }) => stage ?? step ?? type)
     expect(order).toEqual(['text', 'load', 'denoise', 1, 2, 'decode', 'image'])
-    expect(events[3]).toMatchObject({ type: 'step', steps: 2, sigma: 1, preview: 'step.png', seconds: expect.any(Number) })
+    expect(events[3]).toMatchObject({
+      type: 'step',
+      steps: 2,
+      sigma: 1,
+      preview: 'step.png',
+      seconds: expect.any(Number),
+    })
     const image = events.at(-1)
-    expect(image).toMatchObject({ type: 'image', path: 'ggflux-3.png', format: 'png', width: 64, height: 96, seed: 3, steps: 2 })
+    expect(image).toMatchObject({
+      type: 'image',
+      path: 'ggflux-3.png',
+      format: 'png',
+      width: 64,
+      height: 96,
+      seed: 3,
+      steps: 2,
+    })
     expect(Object.keys(image.timings)).toEqual(['text', 'load', 'denoise', 'decode'])
     expect(image.memory.peak).toBeGreaterThan(50e6)
     expect(image.bytes).toBe(read('ggflux-3.png').length)
@@ -126,7 +172,15 @@ describe('generate', () => {
   })
 
   test('-o - writes the picture to stdout, everything else to stderr', async () => {
-    const { status, stdout, stderr } = ggflux('generate', 'a red star '.repeat(20), '-o', '-', '--max-sequence-length', '16', ...SMALL)
+    const { status, stdout, stderr } = ggflux(
+      'generate',
+      'a red star '.repeat(20),
+      '-o',
+      '-',
+      '--max-sequence-length',
+      '16',
+      ...SMALL,
+    )
     expect(status).toBe(0)
     expect(stdout.subarray(0, 8)).toEqual(PNG)
     expect((await sharp(stdout).stats()).channels).toHaveLength(3)
@@ -148,8 +202,17 @@ describe('generate', () => {
 
   test('noise levels of your own are the levels of the steps', () => {
     const { stdout } = ggflux('generate', 'a', '--json', '--sigmas', '1,0.75,0.5', '--width', '64', '--height', '64')
-    const steps = stdout.toString().trimEnd().split('\n').map((line) => JSON.parse(line)).filter(({ type }) => type === 'step')
-    expect(steps.map(({ sigma, sigmaNext }) => [sigma, sigmaNext])).toEqual([[1, 0.75], [0.75, 0.5], [0.5, 0]])
+    const steps = stdout
+      .toString()
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(({ type }) => type === 'step')
+    expect(steps.map(({ sigma, sigmaNext }) => [sigma, sigmaNext])).toEqual([
+      [1, 0.75],
+      [0.75, 0.5],
+      [0.5, 0],
+    ])
   })
 
   test('a pipe is written to, not replaced', ({ skip }) => {
@@ -177,14 +240,20 @@ describe('streams that fail', () => {
     expect(read('ggflux-1.png').subarray(0, 8)).toEqual(PNG)
     const events = run(['-o', 'events.png', '--json'], ['ignore', full, 'pipe'])
     closeSync(full)
-    expect(events).toMatchObject({ status: 1, stderr: expect.stringMatching(/^ggflux: stdout cannot be written: ENOSPC.*\n$/m) as string })
+    expect(events).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/^ggflux: stdout cannot be written: ENOSPC.*\n$/m) as string,
+    })
     expect(read('events.png').equals(read('ggflux-1.png'))).toBe(true)
   })
 
   test('a full stderr: the picture is made', ({ skip }) => {
     skip(!existsSync('/dev/full'), 'there is no /dev/full here')
     const full = openSync('/dev/full', 'w')
-    expect(run(['-o', 'a.png'], ['ignore', 'pipe', full])).toMatchObject({ status: 0, stdout: expect.stringMatching(/^a\.png /) as string })
+    expect(run(['-o', 'a.png'], ['ignore', 'pipe', full])).toMatchObject({
+      status: 0,
+      stdout: expect.stringMatching(/^a\.png /) as string,
+    })
     closeSync(full)
     expect(read('a.png').subarray(0, 8)).toEqual(PNG)
   })
@@ -195,7 +264,11 @@ describe('streams that fail', () => {
     ['stdout that takes the picture', 1, '-o - --quiet'],
   ])('whoever reads %s goes away: the picture is in a file', (_, status, more) => {
     const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(' ')
-    const shell = spawnSync('bash', ['-c', `${quoted} ${more} | true; echo \${PIPESTATUS[0]}`], { cwd: folder, env, encoding: 'utf8' })
+    const shell = spawnSync('bash', ['-c', `${quoted} ${more} | true; echo \${PIPESTATUS[0]}`], {
+      cwd: folder,
+      env,
+      encoding: 'utf8',
+    })
     expect(shell.stdout.trim()).toBe(String(status))
     const names = readdirSync(folder)
     expect(names).toEqual([more.startsWith('-o -') ? 'ggflux-1.png' : 'a.png'])
@@ -214,9 +287,18 @@ describe('streams that fail', () => {
       }`
     const preload = join(folder, 'preload.cjs')
     writeFileSync(preload, script)
-    const child = spawnSync(process.execPath, ['--require', preload, MAIN, ...args, '--json', '--preview', 'previews/step.png', '-o', 'a.png'], { cwd: folder, env, encoding: 'utf8' })
-    const events = child.stdout.trimEnd().split('\n').map((line) => JSON.parse(line))
-    expect(events.filter(({ type }) => type === 'warning').map(({ message }) => message)).toEqual([expect.stringMatching(/^previews\/step\.png: the preview of step 1 cannot be written/)])
+    const child = spawnSync(
+      process.execPath,
+      ['--require', preload, MAIN, ...args, '--json', '--preview', 'previews/step.png', '-o', 'a.png'],
+      { cwd: folder, env, encoding: 'utf8' },
+    )
+    const events = child.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(events.filter(({ type }) => type === 'warning').map(({ message }) => message)).toEqual([
+      expect.stringMatching(/^previews\/step\.png: the preview of step 1 cannot be written/),
+    ])
     expect([child.status, events.at(-1).path]).toEqual([0, 'a.png'])
   })
 })
@@ -240,7 +322,10 @@ describe('a terminal', () => {
 describe('cancelling', () => {
   function startLongPicture() {
     const size = ['--width', '512', '--height', '512', '--steps', '1000']
-    return spawn(process.execPath, [MAIN, 'generate', 'a', '-o', 'out.png', '--json', '--model', 'tiny', ...size], { cwd: folder, env })
+    return spawn(process.execPath, [MAIN, 'generate', 'a', '-o', 'out.png', '--json', '--model', 'tiny', ...size], {
+      cwd: folder,
+      env,
+    })
   }
 
   async function firstStep(child: ReturnType<typeof startLongPicture>): Promise<void> {
@@ -278,7 +363,9 @@ describe('cancelling', () => {
     skip(process.platform === 'win32', NO_SIGNALS)
     const args = ['synth', '--arch', 'flux-schnell', '--type', 'f16', '-o', 'model.gguf']
     const child = spawn(process.execPath, [MAIN, ...args], { cwd: folder, env })
-    await expect.poll(() => readdirSync(folder), { timeout: 30_000, interval: 20 }).toEqual([expect.stringContaining('partial')])
+    await expect
+      .poll(() => readdirSync(folder), { timeout: 30_000, interval: 20 })
+      .toEqual([expect.stringContaining('partial')])
     child.kill('SIGINT')
     expect(await once(child, 'close')).toEqual([130, null])
     expect(readdirSync(folder)).toEqual([])
@@ -287,7 +374,11 @@ describe('cancelling', () => {
 
 describe('wrong inputs', () => {
   test.each([
-    ['an unknown option, with what it may have been', ['--widht', '64'], /unknown option '--widht'\n\(Did you mean --width\?\)/],
+    [
+      'an unknown option, with what it may have been',
+      ['--widht', '64'],
+      /unknown option '--widht'\n\(Did you mean --width\?\)/,
+    ],
     ['no number', ['--steps', 'many'], /--steps <n>.*'many'/],
     ['a width that is no multiple of 16', ['--model', 'tiny', '--width', '100'], /width is 100\b.*multiple of 16/],
     ['an unknown sampler', ['--sampler', 'magic'], /--sampler <name>.*'magic'.*euler/],
@@ -311,7 +402,11 @@ describe('wrong inputs', () => {
   test('files that are not there, or not what they should be: exit code 1', () => {
     writeFileSync(join(folder, 'notes.gguf'), 'these are only words')
     expectFailure(ggflux('generate', 'a', ...parts({ t5: 'missing.gguf' })), 1, /missing\.gguf: there is no such file/)
-    expectFailure(ggflux('generate', 'a', ...parts({ transformer: 'notes.gguf' })), 1, /notes\.gguf: neither a GGUF nor a safetensors file/)
+    expectFailure(
+      ggflux('generate', 'a', ...parts({ transformer: 'notes.gguf' })),
+      1,
+      /notes\.gguf: neither a GGUF nor a safetensors file/,
+    )
     expectFailure(ggflux('generate', 'a', ...parts({ t5: tiny('clip.gguf') })), 1, /clip\.gguf: .*CLIP.*T5/)
     expectFailure(ggflux('generate', 'a', '--model', 'nowhere'), 1, /nowhere/)
     expectFailure(ggflux('generate', 'a', '--model', 'tiny', '--backend', 'abacus'), 1, /'abacus'.*CPU/)
@@ -320,7 +415,11 @@ describe('wrong inputs', () => {
   test('targets that cannot be written: exit code 1, before the work', () => {
     mkdirSync(join(folder, 'sub'))
     writeFileSync(join(folder, 'file'), '')
-    expectFailure(ggflux('generate', 'a', '-o', 'nowhere/a.png'), 1, /nowhere\/a\.png cannot be written: there is no folder .*nowhere/)
+    expectFailure(
+      ggflux('generate', 'a', '-o', 'nowhere/a.png'),
+      1,
+      /nowhere\/a\.png cannot be written: there is no folder .*nowhere/,
+    )
     expectFailure(ggflux('generate', 'a', '-o', 'sub'), 1, /sub cannot be written: this is a folder/)
     expectFailure(ggflux('generate', 'a', '-o', 'file/a.png'), 1, /file\/a\.png cannot be written/)
     expectFailure(ggflux('generate', 'a', '--preview', 'nowhere/a.png'), 1, /nowhere\/a\.png cannot be written/)
@@ -328,7 +427,11 @@ describe('wrong inputs', () => {
 
   test('a stack trace comes only when it is asked for', () => {
     const args = ['generate', 'a', '--model', 'nowhere']
-    const debugged = spawnSync(process.execPath, [MAIN, ...args], { cwd: folder, env: { ...env, GGFLUX_DEBUG: '1' }, encoding: 'utf8' })
+    const debugged = spawnSync(process.execPath, [MAIN, ...args], {
+      cwd: folder,
+      env: { ...env, GGFLUX_DEBUG: '1' },
+      encoding: 'utf8',
+    })
     expect(debugged.stderr).toMatch(/^ +at /m)
     expect(ggflux(...args).stderr).not.toMatch(/^ +at /m)
   })
@@ -353,21 +456,28 @@ describe('synth and inspect', () => {
     })
     expect(found.types.Q4_K.count).toBeGreaterThan(0)
     const text = ggflux('inspect', 'model.gguf').stdout.toString()
-    expect(text).toMatch(/^model\.gguf\n {2}role +transformer\n {2}architecture +FLUX\.1 without guidance \(schnell\)\n/)
+    expect(text).toMatch(
+      /^model\.gguf\n {2}role +transformer\n {2}architecture +FLUX\.1 without guidance \(schnell\)\n/,
+    )
     expect(text).toMatch(/ Q4_K +\d+ tensors +[\d.]+ MB +[\d.]+ %\n/)
-    expect(text).toMatch(/ needs +T5-XXL, CLIP-L and an autoencoder beside it .*\n +here +a step at 1024 x 1024 takes about [\d.]+ m?s; [\d.]+ MB of weights in [\d.]+ GB of memory\n/)
+    expect(text).toMatch(
+      / needs +T5-XXL, CLIP-L and an autoencoder beside it .*\n +here +a step at 1024 x 1024 takes about [\d.]+ m?s; [\d.]+ MB of weights in [\d.]+ GB of memory\n/,
+    )
     expect(text).toMatch(/ problems +none\n$/)
   })
 
   test('a whole model draws', () => {
     const written = ggflux('synth', '--model', 'flux-tiny', '--type', 'q8_0', '-o', 'whole')
     expect([written.status, written.stderr]).toEqual([0, ''])
-    expect(ggflux('generate', 'a red fox', '--model', 'whole', '-o', 'noise.png', '--seed', '1', ...SMALL).status).toBe(0)
+    expect(ggflux('generate', 'a red fox', '--model', 'whole', '-o', 'noise.png', '--seed', '1', ...SMALL).status).toBe(
+      0,
+    )
     expect(ggflux('synth', '--model', 'flux-huge', '-o', 'whole').stderr).toMatch(/flux-huge.*flux-schnell/)
   })
 
   test('the same seed gives the same file, another gives another', () => {
-    const write = (name: string, seed: string) => ggflux('synth', '--arch', 'clip-tiny', '-o', name, '--seed', seed, '--quiet')
+    const write = (name: string, seed: string) =>
+      ggflux('synth', '--arch', 'clip-tiny', '-o', name, '--seed', seed, '--quiet')
     for (const result of [write('a.safetensors', '1'), write('b.safetensors', '1'), write('c.safetensors', '2')]) {
       expect([result.status, result.stdout.toString(), result.stderr]).toEqual([0, '', ''])
     }
@@ -378,12 +488,17 @@ describe('synth and inspect', () => {
   test('a file that cannot be read does not hide the others', () => {
     const { status, stdout, stderr } = ggflux('inspect', '--json', 'missing.gguf', tiny('clip.gguf'))
     expect(status).toBe(1)
-    expect(JSON.parse(stdout.toString())).toMatchObject([{ path: 'missing.gguf', error: { code: 'FLUX_NOT_FOUND' } }, { role: 'clip' }])
+    expect(JSON.parse(stdout.toString())).toMatchObject([
+      { path: 'missing.gguf', error: { code: 'FLUX_NOT_FOUND' } },
+      { role: 'clip' },
+    ])
     expect(stderr).toMatch(/^ggflux: missing\.gguf: there is no such file[^\n]*\n$/)
   })
 
   test('a file that cannot be loaded: exit code 1, as for a folder', async () => {
-    await writeModelFile(join(folder, 'strange.safetensors'), [{ name: 'x', shape: [1], type: 'F32', data: new Uint8Array(4) }])
+    await writeModelFile(join(folder, 'strange.safetensors'), [
+      { name: 'x', shape: [1], type: 'F32', data: new Uint8Array(4) },
+    ])
     expect(ggflux('inspect', 'strange.safetensors').status).toBe(1)
     expect(ggflux('inspect', tiny('clip.gguf')).status).toBe(0)
     expect(ggflux('inspect', tiny('')).status).toBe(0)
@@ -413,12 +528,18 @@ describe('synth and inspect', () => {
 
 describe('devices', () => {
   test('lists the CPU and marks one device', () => {
-    const found = JSON.parse(ggflux('devices', '--json').stdout.toString()) as { kind: string; name: string; auto: boolean }[]
+    const found = JSON.parse(ggflux('devices', '--json').stdout.toString()) as {
+      kind: string
+      name: string
+      auto: boolean
+    }[]
     expect(found.map(({ kind }) => kind)).toContain('cpu')
     expect(found.filter(({ auto }) => auto)).toHaveLength(1)
     const lines = ggflux('devices').stdout.toString().split('\n')
     expect(lines[0]).toMatch(/^ +NAME +KIND +DESCRIPTION +FREE +MEMORY$/)
-    expect(lines.filter((line) => line.startsWith('* ')).map((line) => line.split(/ +/)[1])).toContain(found.find(({ auto }) => auto)!.name)
+    expect(lines.filter((line) => line.startsWith('* ')).map((line) => line.split(/ +/)[1])).toContain(
+      found.find(({ auto }) => auto)!.name,
+    )
   })
 })
 
@@ -435,11 +556,25 @@ test('rpc-server tells what it cannot do', async () => {
 
 describe('bench', () => {
   test('measures pictures, tells where a step goes, writes and draws the figures', () => {
-    const { status, stdout, stderr } = ggflux('bench', '--sizes', '64,64x96', '--steps', '1', '--profile', '--json', 'bench.json', '--plot', 'bench.svg')
+    const { status, stdout, stderr } = ggflux(
+      'bench',
+      '--sizes',
+      '64,64x96',
+      '--steps',
+      '1',
+      '--profile',
+      '--json',
+      'bench.json',
+      '--plot',
+      'bench.svg',
+    )
     expect(stderr).toBe('')
     expect(status).toBe(0)
     const { rows, profile, roof, machine } = JSON.parse(read('bench.json').toString()) as BenchResult
-    expect(rows.map(({ width, height }) => [width, height])).toEqual([[64, 64], [64, 96]])
+    expect(rows.map(({ width, height }) => [width, height])).toEqual([
+      [64, 64],
+      [64, 96],
+    ])
     for (const { took, foretold, peak, before } of rows) {
       expect(Math.min(took.text, took.step, took.decode)).toBeGreaterThan(0)
       expect(took.total).toBeGreaterThan(took.step + took.decode)
@@ -451,7 +586,9 @@ describe('bench', () => {
     expect(rows[1]!.foretold.operations.step).toBe(counted)
     expect(Math.min(roof!.registers, roof!.memory)).toBeGreaterThan(1e8)
     expect(machine.device).toBe('CPU')
-    expect(stdout.toString()).toMatch(/64 x 96 +FORETOLD +TOOK +OFF BY[^]*one step[^]*where a step at 64 x 96 goes[^]*linear/)
+    expect(stdout.toString()).toMatch(
+      /64 x 96 +FORETOLD +TOOK +OFF BY[^]*one step[^]*where a step at 64 x 96 goes[^]*linear/,
+    )
     expect(read('bench.svg').toString()).toMatch(/^<svg [^]*one step, foretold/)
   })
 

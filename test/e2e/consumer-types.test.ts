@@ -42,17 +42,25 @@ function compile(options: object): string {
   const config = path.join(project, 'tsconfig.json')
   const compilerOptions = { module: 'nodenext', strict: true, skipLibCheck: false, noEmit: true, ...options }
   writeFileSync(config, JSON.stringify({ compilerOptions, files: programs }))
-  const { stdout, stderr } = spawnSync(process.execPath, [path.join(modules, 'typescript', 'bin', 'tsc'), '-p', config], { encoding: 'utf8' })
+  const { stdout, stderr } = spawnSync(
+    process.execPath,
+    [path.join(modules, 'typescript', 'bin', 'tsc'), '-p', config],
+    { encoding: 'utf8' },
+  )
   return stdout + stderr
 }
 
 beforeAll(() => {
   const pack = ['pack', '--ignore-scripts', '--json', '--pack-destination', project]
-  const [{ filename }] = JSON.parse(execFileSync('npm', pack, { cwd: checkout, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }))
+  const [{ filename }] = JSON.parse(
+    execFileSync('npm', pack, { cwd: checkout, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }),
+  )
   const installed = path.join(project, 'node_modules', 'ggflux')
   mkdirSync(installed, { recursive: true })
   execFileSync('tar', ['-xzf', path.join(project, filename), '-C', installed, '--strip-components=1'])
-  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as { dependencies: Record<string, string> }
+  const { dependencies } = JSON.parse(readFileSync(path.join(installed, 'package.json'), 'utf8')) as {
+    dependencies: Record<string, string>
+  }
   for (const name of [...Object.keys(dependencies), '@types/node']) {
     const link = path.join(project, 'node_modules', name)
     mkdirSync(path.dirname(link), { recursive: true })
@@ -66,7 +74,10 @@ afterAll(() => rmSync(project, { recursive: true, force: true }))
 // Neither names the types of Node, and TypeScript 7 includes none by itself: the declarations have to name them.
 test.each([
   ['the newest language and the types of browsers', { target: 'esnext' }],
-  ['the oldest language and nothing else', { target: 'es2022', lib: ['es2022'], exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true }],
+  [
+    'the oldest language and nothing else',
+    { target: 'es2022', lib: ['es2022'], exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true },
+  ],
 ])('the declarations compile in an ES module and in a CommonJS module without sharp, with %s', (_, options) => {
   expect(compile(options)).toBe('')
 })
@@ -75,7 +86,10 @@ test('the declarations bring `Symbol.asyncDispose` where the types of Node do no
   const node = path.join(project, 'node_modules', '@types', 'node')
   rmSync(node)
   mkdirSync(node)
-  writeFileSync(path.join(node, 'package.json'), '{ "name": "@types/node", "version": "18.0.0", "types": "index.d.ts" }')
+  writeFileSync(
+    path.join(node, 'package.json'),
+    '{ "name": "@types/node", "version": "18.0.0", "types": "index.d.ts" }',
+  )
   writeFileSync(path.join(node, 'index.d.ts'), oldNode)
   expect(compile({ target: 'es2022', lib: ['es2022', 'dom'] })).toBe('')
 })

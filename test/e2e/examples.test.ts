@@ -83,7 +83,9 @@ describe('script.mjs', () => {
   })
 })
 
-test('stream.mjs: a line for every step, a preview for every second, the picture', { timeout: 5 * MINUTES }, async () => {
+test('stream.mjs: a line for every step, a preview for every second, the picture', {
+  timeout: 5 * MINUTES,
+}, async () => {
   const { lines, stderr, end } = await start(example('stream.mjs', PROMPT, 'previews')).ended
   expect([stderr, end]).toEqual(['', 0])
   const steps = lines.filter((line) => /^step \d+ of \d+, \d+ ms$/.test(line)).length
@@ -148,11 +150,21 @@ describe('fastify', () => {
     const query = new URLSearchParams({ ...SMALL, width: '64', height: '64', steps: '2', seed: '1' })
     const stream = await fetch(`${address}/images/stream?${query}`)
     expect([stream.status, stream.headers.get('content-type')]).toEqual([200, 'text/event-stream'])
-    const events = (await stream.text()).split('\n\n').filter(Boolean).map((event) => {
-      const [, type, data] = /^event: (\w+)\ndata: (.*)$/.exec(event)!
-      return { ...JSON.parse(data!), type }
-    })
-    expect(events.map(({ type, stage }) => stage ?? type)).toEqual(['text', 'denoise', 'step', 'step', 'decode', 'image'])
+    const events = (await stream.text())
+      .split('\n\n')
+      .filter(Boolean)
+      .map((event) => {
+        const [, type, data] = /^event: (\w+)\ndata: (.*)$/.exec(event)!
+        return { ...JSON.parse(data!), type }
+      })
+    expect(events.map(({ type, stage }) => stage ?? type)).toEqual([
+      'text',
+      'denoise',
+      'step',
+      'step',
+      'decode',
+      'image',
+    ])
     expect(size(Buffer.from(events[2].preview, 'base64'))).toEqual({ width: 8, height: 8 })
     expect(size(Buffer.from(events[5].image, 'base64'))).toEqual({ width: 64, height: 64 })
     expect(events[5].seed).toBe(1)
@@ -166,7 +178,10 @@ describe('fastify', () => {
     await alone.arrayBuffer()
     const usual = performance.now() - begun
     const leave = new AbortController()
-    const left = [post(LONG, leave.signal), fetch(`${address}/images/stream?${new URLSearchParams({ prompt: PROMPT })}`, leave)]
+    const left = [
+      post(LONG, leave.signal),
+      fetch(`${address}/images/stream?${new URLSearchParams({ prompt: PROMPT })}`, leave),
+    ]
     await pause(1000)
     leave.abort()
     for (const request of left) await expect(request.then((response) => response.text())).rejects.toThrow('aborted')
@@ -193,11 +208,16 @@ describe('fastify', () => {
     await pause(1000)
     const { stderr, end } = await stop()
     expect({ stderr, end }).toEqual({ stderr: '', end: 0 })
-    expect(await answer).toEqual([503, { code: 'FLUX_CLOSED', message: 'the server is shutting down: try again later' }])
+    expect(await answer).toEqual([
+      503,
+      { code: 'FLUX_CLOSED', message: 'the server is shutting down: try again later' },
+    ])
   })
 })
 
-test('electron: pictures, previews, errors, cancelling, a crash, quitting', { timeout: 10 * MINUTES }, async ({ skip }) => {
+test('electron: pictures, previews, errors, cancelling, a crash, quitting', { timeout: 10 * MINUTES }, async ({
+  skip,
+}) => {
   skip(process.platform === 'win32', NO_SIGNALS)
   const standIn = pathToFileURL(join(checkout, 'test/support/electron/register.mjs')).href
   const { lines, stderr, end } = await start(['--import', standIn, ...example('electron/main.mjs')]).ended
@@ -210,9 +230,13 @@ test('electron: pictures, previews, errors, cancelling, a crash, quitting', { ti
   expect(seen.picture).toMatchObject({ status: expect.stringMatching(/^seed \d+$/), alt: PROMPT, hidden: false })
   const { width, height } = size(Buffer.from(seen.picture.png, 'base64'))
   expect(seen.previews.length).toBeGreaterThan(1)
-  expect(new Set(seen.previews.map(String))).toEqual(new Set([String([width / 8, height / 8, (4 * width * height) / 64])]))
+  expect(new Set(seen.previews.map(String))).toEqual(
+    new Set([String([width / 8, height / 8, (4 * width * height) / 64])]),
+  )
 
-  expect(seen.wrong).toEqual([{ type: 'error', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^width is 100: /) }])
+  expect(seen.wrong).toEqual([
+    { type: 'error', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^width is 100: /) },
+  ])
   expect(seen.late).toBe(0)
   expect(size(Buffer.from(seen.afterCancel.png, 'base64'))).toEqual({ width, height })
   expect(seen.cancelledByButton).toBe('cancelled')

@@ -9,9 +9,11 @@ import { Terminal } from '../support/terminal.js'
 
 // `ggflux generate` in a real pseudo terminal of 80 x 24, whose output our own terminal reads.
 const reason =
-  process.platform !== 'linux' ? `its options on ${process.platform} are others`
-  : spawnSync('script', ['-qec', 'stty size', '/dev/null']).status !== 0 ? 'it is not here'
-  : undefined
+  process.platform !== 'linux'
+    ? `its options on ${process.platform} are others`
+    : spawnSync('script', ['-qec', 'stty size', '/dev/null']).status !== 0
+      ? 'it is not here'
+      : undefined
 if (reason) console.log(`skipped: the picture in a terminal (script of util-linux, which makes one: ${reason})`)
 
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
@@ -48,7 +50,9 @@ describe.skipIf(reason)('a terminal', () => {
     const file = readFileSync(join(folder, 'a.png'))
     const { length } = terminal.shown
     expect(length).toBeGreaterThanOrEqual(2)
-    expect(terminal.shown.map((shown) => [shown.protocol, shown.row, shown.column])).toEqual(Array(length).fill([protocol, 0, 0]))
+    expect(terminal.shown.map((shown) => [shown.protocol, shown.row, shown.column])).toEqual(
+      Array(length).fill([protocol, 0, 0]),
+    )
     expect(await sharp(terminal.shown[0]!.data).metadata()).toMatchObject({ format: 'png', width: 12, height: 8 })
     expect(terminal.shown.at(-1)!.data.equals(file)).toBe(true)
     // 12 columns of 8 pixels, 4 rows; the summary right below
@@ -62,10 +66,13 @@ describe.skipIf(reason)('a terminal', () => {
     // 44 rows of pixels would be 66 columns: as wide as high in the file's proportion
     const [columns, rows] = [66, 22]
     const expected = await sharp(join(folder, 'a.png')).removeAlpha().raw().toBuffer()
-    const mean = (channel: number) => expected.filter((_, i) => i % 3 === channel).reduce((sum, value) => sum + value, 0) / (96 * 64)
+    const mean = (channel: number) =>
+      expected.filter((_, i) => i % 3 === channel).reduce((sum, value) => sum + value, 0) / (96 * 64)
     const cells = terminal.grid.slice(0, rows).flat()
     expect(cells).toHaveLength(columns * rows)
-    const colours = cells.flatMap(({ foreground, background }) => [foreground!, background!]).map((colour) => colour.split(';').map(Number))
+    const colours = cells
+      .flatMap(({ foreground, background }) => [foreground!, background!])
+      .map((colour) => colour.split(';').map(Number))
     for (const channel of [0, 1, 2]) {
       expect(colours.reduce((sum, colour) => sum + colour[channel]!, 0) / colours.length).toBeCloseTo(mean(channel), 0)
     }
@@ -75,16 +82,30 @@ describe.skipIf(reason)('a terminal', () => {
   })
 
   test('other formats and previews in a file are no hindrance', async () => {
-    const { status, terminal } = inTerminal({ TERM: 'xterm-kitty' }, ['-o', 'a.webp', '--preview', 'now.png', '--preview-every', '2'])
+    const { status, terminal } = inTerminal({ TERM: 'xterm-kitty' }, [
+      '-o',
+      'a.webp',
+      '--preview',
+      'now.png',
+      '--preview-every',
+      '2',
+    ])
     expect(status).toBe(0)
     expect(terminal.shown).toHaveLength(2)
-    expect(await sharp(terminal.shown[0]!.data).raw().toBuffer()).toEqual(await sharp(join(folder, 'now.png')).raw().toBuffer())
+    expect(await sharp(terminal.shown[0]!.data).raw().toBuffer()).toEqual(
+      await sharp(join(folder, 'now.png')).raw().toBuffer(),
+    )
     const [shown, file] = [terminal.shown[1]!.data, join(folder, 'a.webp')]
     expect(await sharp(shown).raw().toBuffer()).toEqual(await sharp(file).raw().toBuffer())
   })
 
   test('how previews are made can be said where the terminal alone shows them', () => {
-    const { status, terminal } = inTerminal({ TERM: 'xterm-kitty' }, ['--preview-method', 'linear', '--preview-every', '3'])
+    const { status, terminal } = inTerminal({ TERM: 'xterm-kitty' }, [
+      '--preview-method',
+      'linear',
+      '--preview-every',
+      '3',
+    ])
     expect(status).toBe(0)
     expect(terminal.shown).toHaveLength(2)
     expect(inTerminal({ TERM: 'xterm-kitty' }, ['--preview-every', '3', '--show', 'none']).status).toBe(2)

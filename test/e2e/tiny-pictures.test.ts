@@ -14,7 +14,8 @@ import { collect, loadTiny } from '../support/tiny.js'
 
 const { single, pair } = heldOutPrompts()
 /** an even choice, so that every shape and colour is among them */
-const some = <T>(all: T[], count: number): T[] => Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]!)
+const some = <T>(all: T[], count: number): T[] =>
+  Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]!)
 
 let pipe: FluxPipeline
 beforeAll(async () => {
@@ -44,10 +45,16 @@ describe('the tiny model draws what it was never shown', () => {
   // at 128 x 128 there is no room: nearly all is right without guidance
   test('more guidance raises agreement where there is room, at 64 x 64', { timeout: 600_000 }, async () => {
     const [none, more] = [[], []] as [number[], number[]]
-    for (const [rates, guidance] of [[none, 1], [more, 3]] as const) {
-      for (const prompts of [single, pair]) rates.push(rate(await trial(pipe, prompts, { guidance, width: 64, height: 64 })))
+    for (const [rates, guidance] of [
+      [none, 1],
+      [more, 3],
+    ] as const) {
+      for (const prompts of [single, pair])
+        rates.push(rate(await trial(pipe, prompts, { guidance, width: 64, height: 64 })))
     }
-    console.log(`64 x 64, one thing and two, with guidance 1: ${none.map(percent).join(', ')} right, with guidance 3: ${more.map(percent).join(', ')}`)
+    console.log(
+      `64 x 64, one thing and two, with guidance 1: ${none.map(percent).join(', ')} right, with guidance 3: ${more.map(percent).join(', ')}`,
+    )
     expect(more[0]).toBeGreaterThan(none[0]!)
     expect(more[1]).toBeGreaterThan(none[1]!)
   })
@@ -71,7 +78,9 @@ test.for(SIZES)('other sizes: %s', { timeout: 600_000 }, async ([name, options])
   expect(rate(verdicts)).toBeGreaterThanOrEqual(0.75)
 })
 
-test('the step cache makes nearly the same picture with fewer evaluations, and says so', { timeout: 120_000 }, async () => {
+test('the step cache makes nearly the same picture with fewer evaluations, and says so', {
+  timeout: 120_000,
+}, async () => {
   const options = { prompt: PROMPT, seed: 1, steps: 28, format: 'raw' } as const
   const whole = await pipe.generate(options)
   const events = await collect(pipe.stream({ ...options, stepCache: 0.2 }))
@@ -95,20 +104,29 @@ test('the main command of the README draws what it says', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'ggflux-readme-'))
   try {
     const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-    const { status, stderr } = spawnSync(process.execPath, [main, 'generate', PROMPT], { cwd: folder, encoding: 'utf8' })
+    const { status, stderr } = spawnSync(process.execPath, [main, 'generate', PROMPT], {
+      cwd: folder,
+      encoding: 'utf8',
+    })
     expect(status, stderr).toBe(0)
     const [name] = readdirSync(folder)
     expect(name).toMatch(/^ggflux-\d+\.png$/)
     const { width, height, data } = PNG.sync.read(readFileSync(join(folder, name!)))
     const rgb = Uint8Array.from(data.filter((_, i) => i % 4 !== 3))
     const wanted: Wanted = {
-      things: [{ shape: 'circle', color: 'red' }, { shape: 'square', color: 'blue' }],
+      things: [
+        { shape: 'circle', color: 'red' },
+        { shape: 'square', color: 'blue' },
+      ],
       relation: 'left of',
       background: { names: ['white'] },
     }
     const { count, things, relation, background } = agrees(judge(rgb, width, height), wanted)
     expect({ count, relation, background }).toEqual({ count: true, relation: true, background: true })
-    expect(things.map(({ shape, color }) => ({ shape, color }))).toEqual([{ shape: true, color: true }, { shape: true, color: true }])
+    expect(things.map(({ shape, color }) => ({ shape, color }))).toEqual([
+      { shape: true, color: true },
+      { shape: true, color: true },
+    ])
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -141,7 +159,9 @@ test('previews come nearer to the picture at every step, in most runs', { timeou
     const image = events.at(-1)!
     if (image.type !== 'image') throw new Error('the last event is the picture')
     const target = shrunk(image.image, image.width, image.height)
-    const distances = events.flatMap((event) => (event.type === 'step' && event.preview ? [distance(event.preview.data, target)] : []))
+    const distances = events.flatMap((event) =>
+      event.type === 'step' && event.preview ? [distance(event.preview.data, target)] : [],
+    )
     expect(distances).toHaveLength(8)
     // a byte of rounding is not a step back
     if (distances.every((value, i) => i === 0 || value <= distances[i - 1]! + 0.25)) falling++

@@ -9,7 +9,9 @@ import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 
 const run = promisify(execFile)
 const root = fileURLToPath(new URL('../../', import.meta.url))
-const examples = [...readFileSync(join(root, 'docs/api.md'), 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code]) => code!)
+const examples = [...readFileSync(join(root, 'docs/api.md'), 'utf8').matchAll(/^```ts\n(.*?)^```$/gms)].map(
+  ([, code]) => code!,
+)
 
 /** what each example prints, in the order of the page */
 const OUTPUTS = [

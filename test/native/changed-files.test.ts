@@ -17,7 +17,11 @@ afterAll(() => rmSync(folder, { recursive: true }))
 const model = join(folder, 'model.safetensors')
 beforeEach(async () => copyFileSync(await goldenWeights('flux-dev-tiny'), model))
 
-const changed = expect.objectContaining({ name: 'FluxError', code: 'FLUX_BAD_FILE', message: expect.stringMatching(/model\.safetensors was changed .*load the model again/) as string })
+const changed = expect.objectContaining({
+  name: 'FluxError',
+  code: 'FLUX_BAD_FILE',
+  message: expect.stringMatching(/model\.safetensors was changed .*load the model again/) as string,
+})
 
 test.each<[string, () => void]>([
   ['cut off', () => truncateSync(model, 1000)],
@@ -34,10 +38,13 @@ test.each<[string, () => void]>([
 
 test.each<[string, () => void]>([
   ['deleted', () => rmSync(model)],
-  ['replaced by renaming another over it', () => {
-    writeFileSync(`${model}.new`, 'another')
-    renameSync(`${model}.new`, model)
-  }],
+  [
+    'replaced by renaming another over it',
+    () => {
+      writeFileSync(`${model}.new`, 'another')
+      renameSync(`${model}.new`, model)
+    },
+  ],
 ])('a model file that is %s stays with who uses it', async (_, change) => {
   await using flux = await FluxTransformer.load(model)
   const before = await flux.predict(anyInput(flux, 4, 16))
@@ -57,9 +64,18 @@ test('a LoRA is copied: what becomes of its file changes nothing', async () => {
   await using flux = await FluxTransformer.load(model)
   const path = join(folder, 'lora.safetensors')
   const { hiddenSize } = flux.config
-  const tensor = (name: string, shape: number[]) => ({ name, shape, type: 'F32' as const, data: () => wave(shape[0]! * shape[1]!) })
+  const tensor = (name: string, shape: number[]) => ({
+    name,
+    shape,
+    type: 'F32' as const,
+    data: () => wave(shape[0]! * shape[1]!),
+  })
   const layer = 'double_blocks.0.img_attn.proj'
-  await writeModelFile(path, [tensor(`${layer}.lora_A.weight`, [64, hiddenSize]), tensor(`${layer}.lora_B.weight`, [hiddenSize, 64])], { format: 'pt' })
+  await writeModelFile(
+    path,
+    [tensor(`${layer}.lora_A.weight`, [64, hiddenSize]), tensor(`${layer}.lora_B.weight`, [hiddenSize, 64])],
+    { format: 'pt' },
+  )
 
   const without = await flux.predict(anyInput(flux, 4, 16))
   const { mapped } = flux.memory()

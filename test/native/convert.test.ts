@@ -26,7 +26,8 @@ async function contents(path: string): Promise<Map<string, [type: string, shape:
   const { tensors } = await openModelFile(path)
   return withSource(path, async (source) => {
     const all = new Map<string, [string, number[], Buffer]>()
-    for (const { name, type, shape, offset, byteLength } of tensors.values()) all.set(name, [type, shape, await source.read(offset, byteLength)])
+    for (const { name, type, shape, offset, byteLength } of tensors.values())
+      all.set(name, [type, shape, await source.read(offset, byteLength)])
     return all
   })
 }
@@ -41,18 +42,26 @@ async function expectSame(path: string, reference: string): Promise<void> {
   }
 }
 
-const MODELS: [GoldenModel, NetworkKind][] = [['flux-dev-tiny', 'flux'], ['t5-tiny', 't5'], ['clip-tiny', 'clip'], ['ae-tiny', 'autoencoder']]
+const MODELS: [GoldenModel, NetworkKind][] = [
+  ['flux-dev-tiny', 'flux'],
+  ['t5-tiny', 't5'],
+  ['clip-tiny', 'clip'],
+  ['ae-tiny', 'autoencoder'],
+]
 
 // The other way to the same file decodes nothing natively and reads by itself: test/support/convert.ts.
 describe.each(MODELS)('%s', (model) => {
-  test.each(['F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_K'] as const)('to %s: the bytes that another converter writes', async (type) => {
-    const weights = await goldenWeights(model)
-    const [ours, others] = [join(folder, 'ours.gguf'), join(folder, 'others.gguf')]
-    const result = await convert(weights, ours, { type })
-    await convertWeights(weights, others, { type, quantize, ...(model === 't5-tiny' ? { naming: llamaT5Name } : {}) })
-    await expectSame(ours, others)
-    expect(Object.values(result.types).reduce((sum, count) => sum + count, 0)).toBe((await contents(ours)).size)
-  })
+  test.each(['F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_K'] as const)(
+    'to %s: the bytes that another converter writes',
+    async (type) => {
+      const weights = await goldenWeights(model)
+      const [ours, others] = [join(folder, 'ours.gguf'), join(folder, 'others.gguf')]
+      const result = await convert(weights, ours, { type })
+      await convertWeights(weights, others, { type, quantize, ...(model === 't5-tiny' ? { naming: llamaT5Name } : {}) })
+      await expectSame(ours, others)
+      expect(Object.values(result.types).reduce((sum, count) => sum + count, 0)).toBe((await contents(ours)).size)
+    },
+  )
 
   test('there and back: F32 stays bit for bit, in both formats', async () => {
     const weights = await goldenWeights(model)
@@ -70,26 +79,42 @@ describe('other layouts become the official one, bit for bit', () => {
   }
 
   test("a transformer in diffusers' names", async () => {
-    await same(await rewrite(await goldenWeights('flux-dev-tiny'), join(folder, 'diffusers.safetensors'), diffusersFlux), 'flux-dev-tiny')
+    await same(
+      await rewrite(await goldenWeights('flux-dev-tiny'), join(folder, 'diffusers.safetensors'), diffusersFlux),
+      'flux-dev-tiny',
+    )
   })
   test("an autoencoder in diffusers' names", async () => {
-    await same(await rewrite(await goldenWeights('ae-tiny'), join(folder, 'vae.safetensors'), diffusersAutoencoder), 'ae-tiny')
+    await same(
+      await rewrite(await goldenWeights('ae-tiny'), join(folder, 'vae.safetensors'), diffusersAutoencoder),
+      'ae-tiny',
+    )
   })
   test("CLIP in OpenCLIP's names", async () => {
-    await same(await write(join(folder, 'clip.safetensors'), openClip(readTensors(await goldenWeights('clip-tiny')))), 'clip-tiny')
+    await same(
+      await write(join(folder, 'clip.safetensors'), openClip(readTensors(await goldenWeights('clip-tiny')))),
+      'clip-tiny',
+    )
   })
   test('a split transformer', async () => {
     mkdirSync(join(folder, 'split'))
     const names = [...readTensors(await goldenWeights('flux-dev-tiny')).keys()]
     for (const i of [0, 1]) {
       const path = join(folder, 'split', `model-0000${i + 1}-of-00002.safetensors`)
-      await rewrite(await goldenWeights('flux-dev-tiny'), path, (name, tensor) => [[name, tensor]], (name) => names.indexOf(name) % 2 === i)
+      await rewrite(
+        await goldenWeights('flux-dev-tiny'),
+        path,
+        (name, tensor) => [[name, tensor]],
+        (name) => names.indexOf(name) % 2 === i,
+      )
     }
     await same(join(folder, 'split', 'model-00002-of-00002.safetensors'), 'flux-dev-tiny')
   })
   test('one network of a checkpoint', async () => {
     const both = new Map([
-      ...[...readTensors(await goldenWeights('flux-dev-tiny'))].map(([name, tensor]) => [`model.diffusion_model.${name}`, tensor] as const),
+      ...[...readTensors(await goldenWeights('flux-dev-tiny'))].map(
+        ([name, tensor]) => [`model.diffusion_model.${name}`, tensor] as const,
+      ),
       ...[...readTensors(await goldenWeights('ae-tiny'))].map(([name, tensor]) => [`vae.${name}`, tensor] as const),
     ])
     const path = await write(join(folder, 'checkpoint.safetensors'), both)
@@ -104,7 +129,9 @@ describe('other layouts become the official one, bit for bit', () => {
       coarse!.push({ name, shape, type: 'F8_E4M3', data: codes })
       exact!.push({ name, shape, type: 'F32', data: new Uint8Array(decoded.buffer) })
     }
-    const [input, expected, output] = ['f8', 'f8-exact', 'f8-official'].map((name) => join(folder, `${name}.safetensors`)) as [string, string, string]
+    const [input, expected, output] = ['f8', 'f8-exact', 'f8-official'].map((name) =>
+      join(folder, `${name}.safetensors`),
+    ) as [string, string, string]
     await writeModelFile(input, coarse!)
     await writeModelFile(expected, exact!)
     await convert(input, output, { type: 'F32' })
@@ -114,7 +141,13 @@ describe('other layouts become the official one, bit for bit', () => {
 
 test('types of single tensors', async () => {
   const path = join(folder, 'mixed.gguf')
-  await convert(await goldenWeights('flux-dev-tiny'), path, { type: 'Q8_0', tensorTypes: [[/img_mlp\.0\.weight$/, 'Q4_0'], ['img_mlp', 'F16']] })
+  await convert(await goldenWeights('flux-dev-tiny'), path, {
+    type: 'Q8_0',
+    tensorTypes: [
+      [/img_mlp\.0\.weight$/, 'Q4_0'],
+      ['img_mlp', 'F16'],
+    ],
+  })
   const all = await contents(path)
   expect(all.get('double_blocks.0.img_mlp.0.weight')![0]).toBe('Q4_0')
   expect(all.get('double_blocks.0.img_mlp.2.weight')![0]).toBe('F16')
@@ -124,7 +157,13 @@ test('types of single tensors', async () => {
 
 test('a pattern decides on matrices and embeddings, and leaves the biases beside them alone', async () => {
   const path = join(folder, 'layers.gguf')
-  await convert(await goldenWeights('flux-dev-tiny'), path, { type: 'Q4_0', tensorTypes: [['img_mlp', 'Q8_0'], ['img_mod', 'F16']] })
+  await convert(await goldenWeights('flux-dev-tiny'), path, {
+    type: 'Q4_0',
+    tensorTypes: [
+      ['img_mlp', 'Q8_0'],
+      ['img_mod', 'F16'],
+    ],
+  })
   const all = await contents(path)
   const typeOf = (name: string) => all.get(`double_blocks.0.${name}`)![0]
   expect(['img_mlp.0.weight', 'img_mod.lin.weight', 'txt_mlp.0.weight'].map(typeOf)).toEqual(['Q8_0', 'F16', 'Q4_0'])
@@ -134,7 +173,8 @@ test('a pattern decides on matrices and embeddings, and leaves the biases beside
 
 test('the flags of a regular expression do not change what it finds', async () => {
   const input = await goldenWeights('flux-dev-tiny')
-  const types = async (pattern: RegExp) => (await convert(input, join(folder, 'flags.gguf'), { type: 'Q8_0', tensorTypes: [[pattern, 'F16']] })).types
+  const types = async (pattern: RegExp) =>
+    (await convert(input, join(folder, 'flags.gguf'), { type: 'Q8_0', tensorTypes: [[pattern, 'F16']] })).types
   const plain = await types(/blocks/)
   expect(await types(/blocks/g)).toEqual(plain)
   expect(await types(/double_blocks|single_blocks/gy)).toEqual(plain)
@@ -153,7 +193,10 @@ test("T5's tokenizer and what a GGUF file says of itself come along", async () =
   expect(metadata.get('general.file_type')).toBe(7)
   const alone = await convert(await goldenWeights('t5-tiny'), join(folder, 'alone.gguf'), { type: 'F16' })
   expect(alone.tokenizer).toBe(false)
-  const given = await convert(await goldenWeights('t5-tiny'), join(folder, 'given.gguf'), { type: 'F16', tokenizer: first })
+  const given = await convert(await goldenWeights('t5-tiny'), join(folder, 'given.gguf'), {
+    type: 'F16',
+    tokenizer: first,
+  })
   expect(given.tokenizer).toBe(true)
 })
 
@@ -168,18 +211,34 @@ describe('is refused, and leaves nothing behind', () => {
   test('wrong options', async () => {
     const input = await goldenWeights('flux-dev-tiny')
     await refused('FLUX_BAD_OPTION', /type is 'Q9'/, () => convert(input, to('x.gguf'), { type: 'Q9' as never }))
-    await refused('FLUX_BAD_OPTION', /safetensors cannot hold Q8_0/, () => convert(input, to('x.safetensors'), { type: 'Q8_0' }))
-    await refused('FLUX_BAD_OPTION', /ends with .gguf or .safetensors/, () => convert(input, to('x.bin'), { type: 'F16' }))
+    await refused('FLUX_BAD_OPTION', /safetensors cannot hold Q8_0/, () =>
+      convert(input, to('x.safetensors'), { type: 'Q8_0' }),
+    )
+    await refused('FLUX_BAD_OPTION', /ends with .gguf or .safetensors/, () =>
+      convert(input, to('x.bin'), { type: 'F16' }),
+    )
     await refused('FLUX_BAD_OPTION', /is the input as well/, () => convert(input, input, { type: 'F16' }))
-    await refused('FLUX_BAD_OPTION', /there is no kind/, () => convert(input, to('x.gguf'), { type: 'F16', kind: 1 } as never))
-    await refused('FLUX_BAD_OPTION', /network is 'unet'/, () => convert(input, to('x.gguf'), { type: 'F16', network: 'unet' as never }))
-    await refused('FLUX_BAD_OPTION', /not whole blocks of 256 for Q4_K/, () => convert(input, to('x.gguf'), { type: 'F16', tensorTypes: [['img_in.weight', 'Q4_K']] }))
+    await refused('FLUX_BAD_OPTION', /there is no kind/, () =>
+      convert(input, to('x.gguf'), { type: 'F16', kind: 1 } as never),
+    )
+    await refused('FLUX_BAD_OPTION', /network is 'unet'/, () =>
+      convert(input, to('x.gguf'), { type: 'F16', network: 'unet' as never }),
+    )
+    await refused('FLUX_BAD_OPTION', /not whole blocks of 256 for Q4_K/, () =>
+      convert(input, to('x.gguf'), { type: 'F16', tensorTypes: [['img_in.weight', 'Q4_K']] }),
+    )
     const typed = (tensorTypes: unknown) => () => convert(input, to('x.gguf'), { type: 'F16', tensorTypes } as never)
-    await refused('FLUX_BAD_OPTION', /pattern of tensorTypes is 'img_mpl': give one that is found/, typed([['img_mpl', 'Q8_0']]))
+    await refused(
+      'FLUX_BAD_OPTION',
+      /pattern of tensorTypes is 'img_mpl': give one that is found/,
+      typed([['img_mpl', 'Q8_0']]),
+    )
     await refused('FLUX_BAD_OPTION', /pattern of tensorTypes is 'img_mlp.0.bias'/, typed([['img_mlp.0.bias', 'F16']]))
     await refused('FLUX_BAD_OPTION', /pattern of tensorTypes is undefined/, typed([[undefined, 'Q8_0']]))
     await refused('FLUX_NOT_FOUND', /no such file/, () => convert(to('none.gguf'), to('x.gguf'), { type: 'F16' }))
-    await refused('FLUX_BAD_FILE', /seems to be a FLUX transformer, not a CLIP/, () => convert(input, to('x.gguf'), { type: 'F16', network: 'clip' }))
+    await refused('FLUX_BAD_FILE', /seems to be a FLUX transformer, not a CLIP/, () =>
+      convert(input, to('x.gguf'), { type: 'F16', network: 'clip' }),
+    )
   })
 
   test('numbers that are none', async () => {
@@ -189,7 +248,9 @@ describe('is refused, and leaves nothing behind', () => {
       return { name, shape, type: 'F32', data: new Uint8Array(values.buffer) }
     })
     await writeModelFile(to('nan.safetensors'), sources)
-    await refused('FLUX_BAD_FILE', /layers\.1\.mlp\.fc1\.weight holds numbers that are not finite/, () => convert(to('nan.safetensors'), to('x.gguf'), { type: 'Q8_0' }))
+    await refused('FLUX_BAD_FILE', /layers\.1\.mlp\.fc1\.weight holds numbers that are not finite/, () =>
+      convert(to('nan.safetensors'), to('x.gguf'), { type: 'Q8_0' }),
+    )
   })
 
   test('an output that cannot be written, before the work', async () => {
@@ -198,8 +259,16 @@ describe('is refused, and leaves nothing behind', () => {
     mkdirSync(to('taken.gguf'))
     writeFileSync(to('a file'), '')
     const written = (name: string) => () => convert(input, to(name), { type: 'Q8_0', onProgress })
-    await refused('FLUX_NOT_FOUND', /nowhere\/x\.gguf cannot be written: there is no such folder/, written('nowhere/x.gguf'))
-    await refused('FLUX_NOT_FOUND', /a file\/x\.gguf cannot be written: a part of the path is no folder/, written('a file/x.gguf'))
+    await refused(
+      'FLUX_NOT_FOUND',
+      /nowhere\/x\.gguf cannot be written: there is no such folder/,
+      written('nowhere/x.gguf'),
+    )
+    await refused(
+      'FLUX_NOT_FOUND',
+      /a file\/x\.gguf cannot be written: a part of the path is no folder/,
+      written('a file/x.gguf'),
+    )
     await refused('FLUX_BAD_FILE', /taken\.gguf cannot be written: this is a folder/, written('taken.gguf'))
     await refused('FLUX_BAD_FILE', /cannot be written: ENAMETOOLONG/, written(`${'x'.repeat(300)}.gguf`))
   })
@@ -207,14 +276,22 @@ describe('is refused, and leaves nothing behind', () => {
   test('a file that no disk has room for, before its data is asked for', async () => {
     const data = () => expect.unreachable('data was asked for')
     const large: TensorSource = { name: 'large', shape: [2 ** 20, 2 ** 30], type: 'F32', data }
-    await refused('FLUX_BAD_FILE', /x\.gguf cannot be written: it takes 4503599628 MB, and the disk has \d+ MB left/, () => writeModelFile(to('x.gguf'), [large]))
+    await refused(
+      'FLUX_BAD_FILE',
+      /x\.gguf cannot be written: it takes 4503599628 MB, and the disk has \d+ MB left/,
+      () => writeModelFile(to('x.gguf'), [large]),
+    )
   })
 
   test('an input that goes away meanwhile', async () => {
     const input = to('going.safetensors')
     await convert(await goldenWeights('flux-dev-tiny'), input, { type: 'F32' })
     const work = convert(input, to('x.gguf'), { type: 'Q8_0', onProgress: () => rmSync(input, { force: true }) })
-    await expect(work).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_NOT_FOUND', message: expect.stringMatching(/going\.safetensors cannot be opened/) as string })
+    await expect(work).rejects.toMatchObject({
+      name: 'FluxError',
+      code: 'FLUX_NOT_FOUND',
+      message: expect.stringMatching(/going\.safetensors cannot be opened/) as string,
+    })
     expect(readdirSync(folder).filter((name) => name.startsWith('x.gguf'))).toEqual([])
   })
 
@@ -223,14 +300,21 @@ describe('is refused, and leaves nothing behind', () => {
     const controller = new AbortController()
     const reason = new Error('enough')
     const before = readdirSync(folder)
-    const work = convert(input, to('x.gguf'), { type: 'Q4_0', signal: controller.signal, onProgress: () => controller.abort(reason) })
+    const work = convert(input, to('x.gguf'), {
+      type: 'Q4_0',
+      signal: controller.signal,
+      onProgress: () => controller.abort(reason),
+    })
     await expect(work).rejects.toBe(reason)
     expect(readdirSync(folder)).toEqual(before)
   })
 })
 
 describe('what a killed process left', () => {
-  const partials = () => readdirSync(folder).filter((name) => name.includes('partial')).sort()
+  const partials = () =>
+    readdirSync(folder)
+      .filter((name) => name.includes('partial'))
+      .sort()
   const tensor = (data: TensorSource['data']): TensorSource => ({ name: 'x', type: 'F32', shape: [2], data })
 
   test('is removed when the same file is written again', async () => {
@@ -243,7 +327,11 @@ describe('what a killed process left', () => {
     const { signal } = spawnSync(process.execPath, ['--input-type=module', '-e', script])
     expect(signal).toBe('SIGKILL')
     expect(partials()).toHaveLength(1)
-    const others = ['again.gguf.partial', 'again.gguf.1.partial', `other.again.gguf.${crypto.randomUUID()}.partial`].sort()
+    const others = [
+      'again.gguf.partial',
+      'again.gguf.1.partial',
+      `other.again.gguf.${crypto.randomUUID()}.partial`,
+    ].sort()
     for (const name of others) writeFileSync(join(folder, name), '')
     await convert(input, output, { type: 'Q8_0' })
     expect(partials()).toEqual(others)

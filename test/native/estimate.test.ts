@@ -54,7 +54,9 @@ async function checkpoint(path: string, parts: [prefix: string, file: string][])
 
 test('a checkpoint of all networks is counted once', async () => {
   const { transformer, t5, clip, vae } = tinyModelFiles()
-  const [flux, encoder, pooled, autoencoder] = ['flux', 't5', 'clip', 'vae'].map((name) => join(folder, `official-${name}.safetensors`)) as [string, string, string, string]
+  const [flux, encoder, pooled, autoencoder] = ['flux', 't5', 'clip', 'vae'].map((name) =>
+    join(folder, `official-${name}.safetensors`),
+  ) as [string, string, string, string]
   await convert(transformer, flux, { type: 'F16' })
   await convert(t5, encoder, { type: 'F16' })
   await convert(clip, pooled, { type: 'F16' })
@@ -79,15 +81,34 @@ test('a checkpoint of all networks is counted once', async () => {
 // What the native side holds when it has loaded them; a kernel's own layout takes a little more.
 test('the bytes that are foretold of a network are those that it then takes', async () => {
   const { transformer, t5, clip, vae } = tinyModelFiles()
-  const [half, f8, whole] = [join(folder, 'vae-f16.safetensors'), join(folder, 'flux-f8.safetensors'), join(folder, 't5-whole.gguf')]
+  const [half, f8, whole] = [
+    join(folder, 'vae-f16.safetensors'),
+    join(folder, 'flux-f8.safetensors'),
+    join(folder, 't5-whole.gguf'),
+  ]
   await convert(vae, half, { type: 'F16' })
   await convert(transformer, join(folder, 'flux-f32.safetensors'), { type: 'F32' })
   await writeModelFile(
     f8,
-    [...readTensors(join(folder, 'flux-f32.safetensors'))].map(([name, { shape, data }]) => ({ name, shape, type: 'F8_E4M3', data: toFloat8('F8_E4M3', data as Float32Array).codes })),
+    [...readTensors(join(folder, 'flux-f32.safetensors'))].map(([name, { shape, data }]) => ({
+      name,
+      shape,
+      type: 'F8_E4M3',
+      data: toFloat8('F8_E4M3', data as Float32Array).codes,
+    })),
   )
-  await writeModelFile(join(folder, 'decoder.gguf'), [{ name: 'decoder.block.0.layer.0.SelfAttention.q.weight', type: 'F32', shape: [512, 512], data: new Uint8Array(2 ** 20) }])
-  await checkpoint(whole, [['', t5], ['', join(folder, 'decoder.gguf')]])
+  await writeModelFile(join(folder, 'decoder.gguf'), [
+    {
+      name: 'decoder.block.0.layer.0.SelfAttention.q.weight',
+      type: 'F32',
+      shape: [512, 512],
+      data: new Uint8Array(2 ** 20),
+    },
+  ])
+  await checkpoint(whole, [
+    ['', t5],
+    ['', join(folder, 'decoder.gguf')],
+  ])
   const networks = [
     [FluxTransformer, 'flux', transformer],
     [FluxTransformer, 'flux', f8],
@@ -189,6 +210,8 @@ test('a file in a folder that is no part of the model is a problem only where a 
   writeFileSync(join(folder, 'other.safetensors'), '')
   expect((await inspectModel(folder)).problems).toEqual([])
   rmSync(join(folder, 'vae.safetensors'))
-  expect((await inspectModel(folder)).problems).toEqual([expect.stringMatching(/holds no vae.*other.safetensors: the file is empty/s)])
+  expect((await inspectModel(folder)).problems).toEqual([
+    expect.stringMatching(/holds no vae.*other.safetensors: the file is empty/s),
+  ])
   rmSync(folder, { recursive: true })
 })

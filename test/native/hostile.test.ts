@@ -28,11 +28,25 @@ beforeAll(async () => {
 afterAll(() => rmSync(folder, { recursive: true }))
 
 /** T5 as the addon takes it, with something changed. */
-function network({ kind = 't5' as string, files = [t5.file.path], tensors = t5.tensors, config = {}, device = 'CPU', threads = 2 } = {}): NativeNetwork {
-  return new (nativeAddon().Network)(kind as 't5', files, tensors, { ...t5.config, ...config }, { device, threads, precision: 'auto' })
+function network({
+  kind = 't5' as string,
+  files = [t5.file.path],
+  tensors = t5.tensors,
+  config = {},
+  device = 'CPU',
+  threads = 2,
+} = {}): NativeNetwork {
+  return new (nativeAddon().Network)(
+    kind as 't5',
+    files,
+    tensors,
+    { ...t5.config, ...config },
+    { device, threads, precision: 'auto' },
+  )
 }
 
-const first = (change: Partial<NativeTensor>) => t5.tensors.map((tensor, i) => (i === 0 ? { ...tensor, ...change } : tensor))
+const first = (change: Partial<NativeTensor>) =>
+  t5.tensors.map((tensor, i) => (i === 0 ? { ...tensor, ...change } : tensor))
 
 /** with another place of the first tensor */
 const place = (change: Partial<NativePiece>) => first({ pieces: [{ ...t5.tensors[0]!.pieces[0]!, ...change }] })
@@ -46,14 +60,28 @@ async function loaded(): Promise<NativeNetwork> {
 describe('a table or configuration that TypeScript would not send is refused', () => {
   test.each<[string, string, () => Parameters<typeof network>[0]]>([
     ['an offset past the end', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: t5.file.size }) })],
-    ['an offset that makes the sum overflow', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: Number.MAX_SAFE_INTEGER }) })],
+    [
+      'an offset that makes the sum overflow',
+      'FLUX_BAD_FILE',
+      () => ({ tensors: place({ offset: Number.MAX_SAFE_INTEGER }) }),
+    ],
     ['a place that is no number', 'FLUX_BAD_FILE', () => ({ tensors: place({ offset: NaN }) })],
     ['a scale past the end', 'FLUX_BAD_FILE', () => ({ tensors: place({ scale: t5.file.size - 3 }) })],
     ['a piece too small', 'FLUX_BAD_FILE', () => ({ tensors: place({ bytes: 4 }) })],
     ['float8 in blocks', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: 12, float8: 'e4m3fn' }) })],
     ['no pieces', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: [] }) })],
-    ['pieces too many', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: [...t5.tensors[0]!.pieces, ...t5.tensors[0]!.pieces] }) })],
-    ['pieces whose sum overflows', 'FLUX_BAD_FILE', () => ({ tensors: first({ pieces: Array.from({ length: 2000 }, () => ({ file: 0, offset: 0, bytes: 2 ** 53 - 1 })) }) })],
+    [
+      'pieces too many',
+      'FLUX_BAD_FILE',
+      () => ({ tensors: first({ pieces: [...t5.tensors[0]!.pieces, ...t5.tensors[0]!.pieces] }) }),
+    ],
+    [
+      'pieces whose sum overflows',
+      'FLUX_BAD_FILE',
+      () => ({
+        tensors: first({ pieces: Array.from({ length: 2000 }, () => ({ file: 0, offset: 0, bytes: 2 ** 53 - 1 })) }),
+      }),
+    ],
     ['no tensors', 'FLUX_BAD_FILE', () => ({ tensors: [] })],
     ['a missing tensor', 'FLUX_BAD_FILE', () => ({ tensors: t5.tensors.slice(1) })],
     ['a wrong shape', 'FLUX_BAD_FILE', () => ({ tensors: first({ shape: [512, 256] }) })],
@@ -61,7 +89,11 @@ describe('a table or configuration that TypeScript would not send is refused', (
     ['no shape', 'FLUX_BAD_FILE', () => ({ tensors: first({ shape: [] }) })],
     ['a negative dimension', 'FLUX_BAD_FILE', () => ({ tensors: first({ shape: [-256, 512] }) })],
     ['a dimension of zero', 'FLUX_BAD_FILE', () => ({ tensors: first({ shape: [0, 512] }) })],
-    ['dimensions whose product overflows', 'FLUX_BAD_FILE', () => ({ tensors: first({ shape: [2 ** 30, 2 ** 30, 2 ** 30] }) })],
+    [
+      'dimensions whose product overflows',
+      'FLUX_BAD_FILE',
+      () => ({ tensors: first({ shape: [2 ** 30, 2 ** 30, 2 ** 30] }) }),
+    ],
     ['an unknown type', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: 999 }) })],
     ['a negative type', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: -1 }) })],
     ['a type that ggml removed', 'FLUX_BAD_FILE', () => ({ tensors: first({ type: 4 }) })],
@@ -84,7 +116,14 @@ describe('a table or configuration that TypeScript would not send is refused', (
 
   test('arguments of other types throw', () => {
     const { Network } = nativeAddon() as unknown as { Network: new (...args: unknown[]) => NativeNetwork }
-    for (const args of [[], ['t5'], ['t5', 1, 2, 3, 4], ['t5', [], [null], {}, {}], ['t5', [], [{ name: 'x', shape: 1 }], {}, {}], ['t5', [], [], null, null]]) {
+    for (const args of [
+      [],
+      ['t5'],
+      ['t5', 1, 2, 3, 4],
+      ['t5', [], [null], {}, {}],
+      ['t5', [], [{ name: 'x', shape: 1 }], {}, {}],
+      ['t5', [], [], null, null],
+    ]) {
       expect(() => new Network(...args)).toThrow()
     }
   })
@@ -107,7 +146,8 @@ describe('a table or configuration that TypeScript would not send is refused', (
     await expect(adapt([{ ...one, first: 1 }])).rejects.toThrow('FLUX_BAD_FILE')
     await expect(adapt([{ ...one, down: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
     await expect(adapt(Array.from({ length: 100 }, () => square))).rejects.toThrow('FLUX_BAD_FILE')
-    for (const wrong of [NaN, -1, 1e300]) await expect((async () => adapt([{ ...one, rank: wrong }]))()).rejects.toThrow('FLUX_BAD_FILE')
+    for (const wrong of [NaN, -1, 1e300])
+      await expect((async () => adapt([{ ...one, rank: wrong }]))()).rejects.toThrow('FLUX_BAD_FILE')
     await adapt([])
     await live.close()
   })
@@ -146,8 +186,16 @@ describe('a call that TypeScript would not make is refused, and the network goes
     ['an index below', 'FLUX_BAD_SHAPE', ['encode', [4], [Int32Array.of(0, -1, 0, 0), BUCKETS], PLENTY]],
     ['an index above', 'FLUX_BAD_SHAPE', ['encode', [4], [Int32Array.of(0, 512, 0, 0), BUCKETS], PLENTY]],
     ['a bucket above', 'FLUX_BAD_SHAPE', ['encode', [4], [IDS, new Int32Array(16).fill(32)], PLENTY]],
-    ['bytes for indices', 'FLUX_BAD_OPTION', ['encode', [4], [new Uint8Array(4) as unknown as Int32Array, BUCKETS], PLENTY]],
-    ['less memory than needed', 'FLUX_OUT_OF_MEMORY', ['encode', [4096], [new Int32Array(4096), new Int32Array(4096 ** 2)], 2 ** 20]],
+    [
+      'bytes for indices',
+      'FLUX_BAD_OPTION',
+      ['encode', [4], [new Uint8Array(4) as unknown as Int32Array, BUCKETS], PLENTY],
+    ],
+    [
+      'less memory than needed',
+      'FLUX_OUT_OF_MEMORY',
+      ['encode', [4096], [new Int32Array(4096), new Int32Array(4096 ** 2)], 2 ** 20],
+    ],
   ])('%s: %s', async (_, code, args) => {
     await expect((async () => t5.run(...args))()).rejects.toThrow(code)
     expect((await t5.run('encode', [4], [IDS, BUCKETS], PLENTY)).outputs).toEqual(expected)
@@ -250,18 +298,37 @@ describe('the public classes', () => {
     copyFileSync(t5.file.path, path)
     const file = await openNetworkFile('t5', path)
     truncateSync(path, file.file.size - 1)
-    await expect(LoadedNetwork.start(file, { ...file.config }, {})).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining(path) })
+    await expect(LoadedNetwork.start(file, { ...file.config }, {})).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringContaining(path),
+    })
     rmSync(path)
-    await expect(LoadedNetwork.start(file, { ...file.config }, {})).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND', message: expect.stringContaining(path) })
+    await expect(LoadedNetwork.start(file, { ...file.config }, {})).rejects.toMatchObject({
+      code: 'FLUX_NOT_FOUND',
+      message: expect.stringContaining(path),
+    })
   })
 })
 
-test('some thousand random tables and calls end in a result or an error, never in a crash', { timeout: 300_000 }, async () => {
-  const models = await Promise.all((['flux-schnell-tiny', 't5-tiny', 'clip-tiny', 'ae-tiny'] as const).map(goldenWeights))
-  const child = spawn(process.execPath, [fileURLToPath(new URL('children/fuzz.mjs', import.meta.url)), '1', '3000', ...models])
+test('some thousand random tables and calls end in a result or an error, never in a crash', {
+  timeout: 300_000,
+}, async () => {
+  const models = await Promise.all(
+    (['flux-schnell-tiny', 't5-tiny', 'clip-tiny', 'ae-tiny'] as const).map(goldenWeights),
+  )
+  const child = spawn(process.execPath, [
+    fileURLToPath(new URL('children/fuzz.mjs', import.meta.url)),
+    '1',
+    '3000',
+    ...models,
+  ])
   let output = ''
-  child.stdout.on('data', (data) => { output += data })
-  child.stderr.on('data', (data) => { output += data })
+  child.stdout.on('data', (data) => {
+    output += data
+  })
+  child.stderr.on('data', (data) => {
+    output += data
+  })
   const [code, signal] = await once(child, 'close')
   console.log(output.trim())
   expect({ code, signal }, output).toEqual({ code: 0, signal: null })

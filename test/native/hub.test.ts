@@ -1,7 +1,19 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -28,15 +40,24 @@ const BYTES = Buffer.from(Uint8Array.from({ length: 300_000 }, (_, i) => (i * 7 
 let hub: FakeHub
 let cacheDir: string
 const options = () => ({ cacheDir, endpoint: hub.endpoint })
-const bytesRequests = () => hub.requests.filter(({ url, range }) => url.includes('.gguf') && range !== 'bytes=0-0' && !url.includes('/api/'))
+const bytesRequests = () =>
+  hub.requests.filter(({ url, range }) => url.includes('.gguf') && range !== 'bytes=0-0' && !url.includes('/api/'))
 
 beforeAll(async () => {
   hub = await FakeHub.start()
-  hub.add(SCHNELL, { 'README.md': Buffer.from('a model'), 'flux1-schnell-Q4_K_S.gguf': tiny('transformer.gguf'), 'flux1-schnell-Q8_0.gguf': tiny('clip.gguf') })
+  hub.add(SCHNELL, {
+    'README.md': Buffer.from('a model'),
+    'flux1-schnell-Q4_K_S.gguf': tiny('transformer.gguf'),
+    'flux1-schnell-Q8_0.gguf': tiny('clip.gguf'),
+  })
   hub.add(T5, { 't5-v1_1-xxl-encoder-Q8_0.gguf': tiny('t5.gguf'), 't5-v1_1-xxl-encoder-Q4_K_S.gguf': BYTES })
   hub.add('comfyanonymous/flux_text_encoders', { 'clip_l.safetensors': tiny('clip.gguf') })
   hub.add('Comfy-Org/Lumina_Image_2.0_Repackaged', { 'split_files/vae/ae.safetensors': tiny('vae.safetensors') })
-  hub.add('openai/clip-vit-large-patch14', { 'vocab.json': tiny('vocab.json'), 'merges.txt': tiny('merges.txt'), 'model.safetensors': BYTES })
+  hub.add('openai/clip-vit-large-patch14', {
+    'vocab.json': tiny('vocab.json'),
+    'merges.txt': tiny('merges.txt'),
+    'model.safetensors': BYTES,
+  })
   hub.add('a/bytes', { 'bytes.gguf': BYTES, 'small.gguf': Buffer.from('a few bytes') })
 })
 
@@ -55,7 +76,11 @@ describe('a model', () => {
   test('is loaded from the hub, then from the cache without any request, and draws what the same files draw', async () => {
     const progress: [number, number][] = []
     const draw = async (hubOptions: object, onDownload?: (done: number, total: number) => void) => {
-      const pipe = await FluxPipeline.load('flux.1-schnell', { ...ONE_THREAD, hub: { ...options(), ...hubOptions }, ...(onDownload ? { onDownload } : {}) })
+      const pipe = await FluxPipeline.load('flux.1-schnell', {
+        ...ONE_THREAD,
+        hub: { ...options(), ...hubOptions },
+        ...(onDownload ? { onDownload } : {}),
+      })
       const image = await pipe.generate(SMALL)
       await pipe.close()
       return image
@@ -65,7 +90,9 @@ describe('a model', () => {
     expect(image.equals(await pipe.generate(SMALL))).toBe(true)
     await pipe.close()
 
-    const sizes = ['transformer.gguf', 't5.gguf', 'clip.gguf', 'vae.safetensors', 'vocab.json', 'merges.txt'].map((name) => tiny(name).length)
+    const sizes = ['transformer.gguf', 't5.gguf', 'clip.gguf', 'vae.safetensors', 'vocab.json', 'merges.txt'].map(
+      (name) => tiny(name).length,
+    )
     const total = sizes.reduce((sum, size) => sum + size)
     expect(progress.every(([done, all], i) => all === total && done > (progress[i - 1]?.[0] ?? 0))).toBe(true)
     expect(progress.at(-1)).toEqual([total, total])
@@ -101,8 +128,12 @@ describe('a model', () => {
   })
 
   test('headers are read first: what is no FLUX.1 costs no download', async () => {
-    await expect(pull(`hf:${SCHNELL}:Q8_0`, options())).rejects.toThrow(/flux1-schnell-Q8_0.gguf\): this seems to be a CLIP text encoder, not a FLUX transformer/)
-    expect(readdirSync(cacheDir).flatMap((name) => (existsSync(join(cacheDir, name, 'blobs')) ? [name] : []))).toEqual([])
+    await expect(pull(`hf:${SCHNELL}:Q8_0`, options())).rejects.toThrow(
+      /flux1-schnell-Q8_0.gguf\): this seems to be a CLIP text encoder, not a FLUX transformer/,
+    )
+    expect(readdirSync(cacheDir).flatMap((name) => (existsSync(join(cacheDir, name, 'blobs')) ? [name] : []))).toEqual(
+      [],
+    )
   })
 
   test('is inspected where it lies', async () => {
@@ -111,16 +142,30 @@ describe('a model', () => {
     const { headers, files } = await readHubModel('flux.1-schnell', options())
     expect(files).toBeUndefined()
     const kinds = headers.map((file) => describeFile(file))
-    expect(kinds.map(({ role, problems }) => [role, problems])).toEqual([['transformer', []], ['t5', []], ['clip', []], ['autoencoder', []]])
+    expect(kinds.map(({ role, problems }) => [role, problems])).toEqual([
+      ['transformer', []],
+      ['t5', []],
+      ['clip', []],
+      ['autoencoder', []],
+    ])
     expect(bytesRequests().every(({ range }) => range !== undefined)).toBe(true)
     expect(readdirSync(cacheDir).some((name) => existsSync(join(cacheDir, name, 'blobs')))).toBe(false)
   })
 
   test('parts on the hub and on this machine', async () => {
     const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
-    const files = { transformer: `hf:${SCHNELL}:Q4_K_S`, t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: local('') } }
+    const files = {
+      transformer: `hf:${SCHNELL}:Q4_K_S`,
+      t5: local('t5.gguf'),
+      clip: local('clip.gguf'),
+      vae: local('vae.safetensors'),
+      tokenizers: { clip: local('') },
+    }
     const pulled = await pull(files, options())
-    expect(pulled).toEqual({ ...files, transformer: join(cacheDir, FOLDER, 'snapshots', hub.commit(SCHNELL), 'flux1-schnell-Q4_K_S.gguf') })
+    expect(pulled).toEqual({
+      ...files,
+      transformer: join(cacheDir, FOLDER, 'snapshots', hub.commit(SCHNELL), 'flux1-schnell-Q4_K_S.gguf'),
+    })
   })
 
   test('a repository as diffusers lays it out', async () => {
@@ -139,7 +184,10 @@ describe('a model', () => {
     const { tokenizers, ...parts } = await pull('hf:maker/flux', options())
     const inside = (path: string) => path.slice(path.indexOf('snapshots') + 'snapshots/'.length + 41)
     expect(Object.values(parts).map(inside)).toEqual([
-      'transformer/diffusion_pytorch_model.safetensors', 'text_encoder_2/model.safetensors', 'text_encoder/model.safetensors', 'vae/diffusion_pytorch_model.safetensors',
+      'transformer/diffusion_pytorch_model.safetensors',
+      'text_encoder_2/model.safetensors',
+      'text_encoder/model.safetensors',
+      'vae/diffusion_pytorch_model.safetensors',
     ])
     expect([tokenizers!.t5!, tokenizers!.clip!].map(inside)).toEqual(['tokenizer_2', 'tokenizer'])
   })
@@ -161,7 +209,10 @@ describe('a download', () => {
 
   test('goes on where another call was stopped, and leaves no file under a final name', async () => {
     const stop = new AbortController()
-    const stopped = get({ signal: stop.signal, onProgress: (done: number) => done > 0 && stop.abort(new Error('enough')) })
+    const stopped = get({
+      signal: stop.signal,
+      onProgress: (done: number) => done > 0 && stop.abort(new Error('enough')),
+    })
     await expect(stopped).rejects.toThrow('enough')
     expect(existsSync(blob())).toBe(false)
     const there = statSync(`${blob()}.incomplete`).size
@@ -223,13 +274,19 @@ describe('refusals', () => {
   test('a licence that was not accepted', async () => {
     hub.gated.set('a/bytes', 'hf_right')
     const get = (token?: string) => pullFile('hf:a/bytes:bytes.gguf', { ...options(), ...(token ? { token } : {}) })
-    const wanted = { code: 'FLUX_DOWNLOAD', message: expect.stringMatching(/its licence has to be accepted first. Do so at http.*\/a\/bytes, then run `hf auth login`, or set HF_TOKEN/) }
+    const wanted = {
+      code: 'FLUX_DOWNLOAD',
+      message: expect.stringMatching(
+        /its licence has to be accepted first. Do so at http.*\/a\/bytes, then run `hf auth login`, or set HF_TOKEN/,
+      ),
+    }
     await expect(get()).rejects.toMatchObject(wanted)
     await expect(get('hf_wrong')).rejects.toThrow(/give a token of the account that accepted/)
     hub.requests.length = 0
     expect(readFileSync(await get('hf_right')).equals(BYTES)).toBe(true)
     // the token goes to the hub, not to the storage that it redirects to
-    const carried = (server: string) => new Set(hub.requests.filter((request) => request.server === server).map(({ authorization }) => authorization))
+    const carried = (server: string) =>
+      new Set(hub.requests.filter((request) => request.server === server).map(({ authorization }) => authorization))
     expect(carried('hub')).toEqual(new Set(['Bearer hf_right']))
     expect(carried('storage')).toEqual(new Set([undefined]))
   })
@@ -237,11 +294,18 @@ describe('refusals', () => {
   test.each([
     ['hf:no/body', 'FLUX_NOT_FOUND', /there is no such repository, or it is private/],
     ['hf:a/bytes@v2', 'FLUX_NOT_FOUND', /no such revision/],
-    ['hf:a/bytes:Q4_0', 'FLUX_NOT_FOUND', /no file of the repository has 'Q4_0' in its name. There are bytes.gguf, small.gguf/],
+    [
+      'hf:a/bytes:Q4_0',
+      'FLUX_NOT_FOUND',
+      /no file of the repository has 'Q4_0' in its name. There are bytes.gguf, small.gguf/,
+    ],
     ['hf:a/bytes', 'FLUX_BAD_OPTION', /means several files: bytes.gguf, small.gguf/],
     ['bytes.gguf', 'FLUX_BAD_OPTION', /names nothing on the hub: give flux.1-schnell/],
   ])('%s', async (reference, code, message) => {
-    await expect(pullFile(reference, options())).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+    await expect(pullFile(reference, options())).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    })
   })
 
   test('offline, and a hub that cannot be reached', async () => {
@@ -251,7 +315,9 @@ describe('refusals', () => {
     })
     expect(hub.requests).toEqual([])
     const began = performance.now()
-    await expect(pull('flux.1-schnell', { cacheDir, endpoint: `http://127.0.0.1:${await freePort()}` })).rejects.toMatchObject({
+    await expect(
+      pull('flux.1-schnell', { cacheDir, endpoint: `http://127.0.0.1:${await freePort()}` }),
+    ).rejects.toMatchObject({
       code: 'FLUX_DOWNLOAD',
       message: expect.stringMatching(/127.0.0.1:\d+ cannot be reached/),
     })
@@ -268,7 +334,12 @@ describe('refusals', () => {
   })
 
   test('file names that leave the cache are not taken', async () => {
-    hub.add('a/evil', { '../../../evil.gguf': BYTES, '/etc/evil.gguf': BYTES, 'C:evil.gguf': BYTES, 'fine.gguf': BYTES })
+    hub.add('a/evil', {
+      '../../../evil.gguf': BYTES,
+      '/etc/evil.gguf': BYTES,
+      'C:evil.gguf': BYTES,
+      'fine.gguf': BYTES,
+    })
     expect(basename(await pullFile('hf:a/evil', options()))).toBe('fine.gguf')
   })
 })
@@ -277,7 +348,8 @@ describe('a model on the hub is inspected as load would take it', () => {
   let folder: string
   beforeAll(() => (folder = mkdtempSync(join(tmpdir(), 'ggflux-hub-inspect-'))))
   afterAll(() => rmSync(folder, { recursive: true }))
-  const inspected = (source: Parameters<typeof inspectModel>[0]) => inspectModel(source, { ...ONE_THREAD, hub: options() })
+  const inspected = (source: Parameters<typeof inspectModel>[0]) =>
+    inspectModel(source, { ...ONE_THREAD, hub: options() })
   const made = async (architecture: ArchitectureName, config: SynthOptions['config']) => {
     const path = join(folder, `${architecture}.safetensors`)
     await synthesize({ architecture, path, ...(config ? { config } : {}) })
@@ -318,12 +390,20 @@ describe('a model on the hub is inspected as load would take it', () => {
   test('a decoder for previews of other channels', async () => {
     hub.add('a/preview', { 'taef1.safetensors': await made('taef1', { zChannels: 4 }) })
     const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
-    const parts = { transformer: local('transformer.gguf'), t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: local('') } }
+    const parts = {
+      transformer: local('transformer.gguf'),
+      t5: local('t5.gguf'),
+      clip: local('clip.gguf'),
+      vae: local('vae.safetensors'),
+      tokenizers: { clip: local('') },
+    }
     const { files, problems } = await inspected({ ...parts, previewDecoder: 'hf:a/preview' })
     expect(files.map(({ role }) => role)).toContain('preview decoder')
     expect(problems).toEqual([expect.stringMatching(/takes 4 channels, and the transformer gives 16/)])
     // load tells it before the download
-    await expect(FluxPipeline.load({ ...parts, previewDecoder: 'hf:a/preview' }, { hub: options() })).rejects.toThrow(/takes 4 channels/)
+    await expect(FluxPipeline.load({ ...parts, previewDecoder: 'hf:a/preview' }, { hub: options() })).rejects.toThrow(
+      /takes 4 channels/,
+    )
     expect(readdirSync(cacheDir)).toEqual([])
   })
 
@@ -339,19 +419,32 @@ describe('a model on the hub is inspected as load would take it', () => {
     hub.add('maker/half', left)
     const { files, problems } = await inspected('hf:maker/half')
     expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip'])
-    const wanted = [/\(vae\/\).*has no .gguf or .safetensors/, /no tokenizer \(spiece.model, or tokenizer.json\)/, /no tokenizer \(vocab.json and merges.txt/]
+    const wanted = [
+      /\(vae\/\).*has no .gguf or .safetensors/,
+      /no tokenizer \(spiece.model, or tokenizer.json\)/,
+      /no tokenizer \(vocab.json and merges.txt/,
+    ]
     expect(problems).toEqual(wanted.map((message) => expect.stringMatching(message)))
-    await expect(FluxPipeline.load('hf:maker/half', { hub: options() })).rejects.toThrow(/cannot be loaded, for 3 reasons/)
+    await expect(FluxPipeline.load('hf:maker/half', { hub: options() })).rejects.toThrow(
+      /cannot be loaded, for 3 reasons/,
+    )
   })
 
   test('a tokenizer of this machine that is missing', async () => {
-    const parts = { transformer: `hf:${SCHNELL}:Q4_K_S`, t5: `hf:${T5}:Q8_0`, clip: 'hf:comfyanonymous/flux_text_encoders', vae: 'hf:Comfy-Org/Lumina_Image_2.0_Repackaged' }
+    const parts = {
+      transformer: `hf:${SCHNELL}:Q4_K_S`,
+      t5: `hf:${T5}:Q8_0`,
+      clip: 'hf:comfyanonymous/flux_text_encoders',
+      vae: 'hf:Comfy-Org/Lumina_Image_2.0_Repackaged',
+    }
     const { problems } = await inspected({ ...parts, tokenizers: { clip: join(folder, 'nowhere') } })
     expect(problems).toEqual([expect.stringMatching(/no tokenizer at .*nowhere/)])
   })
 
   test('options: those of load; an aborted signal ends it', async () => {
-    await expect(inspectModel('flux.1-schnell', { hub: { cacheDir, offline: true } })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    await expect(inspectModel('flux.1-schnell', { hub: { cacheDir, offline: true } })).rejects.toMatchObject({
+      code: 'FLUX_NOT_FOUND',
+    })
     expect(hub.requests).toEqual([])
     const stop = new AbortController()
     const stopped = inspectModel('flux.1-schnell', { hub: options(), signal: stop.signal })
@@ -362,7 +455,8 @@ describe('a model on the hub is inspected as load would take it', () => {
 })
 
 describe('revisions in the cache', () => {
-  const ref = (repository: string) => readFileSync(join(cacheDir, `models--${repository.replace('/', '--')}/refs/main`), 'utf8')
+  const ref = (repository: string) =>
+    readFileSync(join(cacheDir, `models--${repository.replace('/', '--')}/refs/main`), 'utf8')
   const offline = (onWarning: (message: string) => void = () => {}) => ({ cacheDir, offline: true, onWarning })
 
   test('a revision is noted when its files are there, not when somebody looks at it or stops', async () => {
@@ -370,7 +464,14 @@ describe('revisions in the cache', () => {
     const [before, old] = [await pullFile('hf:a/moving', options()), hub.commit('a/moving')]
     hub.add('a/moving', { 'm.gguf': Buffer.concat([tiny('transformer.gguf'), Buffer.alloc(1000)]) })
     const began = performance.now()
-    await expect(pullFile('hf:a/moving', { ...options(), onProgress: () => { throw new Error('stopped') } })).rejects.toThrow('stopped')
+    await expect(
+      pullFile('hf:a/moving', {
+        ...options(),
+        onProgress: () => {
+          throw new Error('stopped')
+        },
+      }),
+    ).rejects.toThrow('stopped')
     // what the caller throws is no cut connection, after which it would be tried again
     expect(performance.now() - began).toBeLessThan(900)
     expect(ref('a/moving')).toBe(old)
@@ -394,7 +495,12 @@ describe('revisions in the cache', () => {
     writeFileSync(join(root, 'refs/main'), noted)
     writeFileSync(join(root, 'snapshots', noted, 'README.md'), 'a model')
     const warnings: string[] = []
-    expect(await pullFile('hf:a/half', offline((message) => warnings.push(message)))).toBe(newer)
+    expect(
+      await pullFile(
+        'hf:a/half',
+        offline((message) => warnings.push(message)),
+      ),
+    ).toBe(newer)
     expect(warnings).toEqual([expect.stringContaining(`those of revision ${hub.commit('a/half')} are used`)])
     // a commit that is named is that commit
     expect(await pullFile(`hf:a/half@${aged}`, offline())).toBe(older)
@@ -402,7 +508,13 @@ describe('revisions in the cache', () => {
     // a hub that cannot be reached is as good as none; one that can be reached is asked
     const unreachable = { cacheDir, endpoint: `http://127.0.0.1:${await freePort()}`, onWarning: () => {} }
     const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
-    const files = { transformer: 'hf:a/half', t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: local('') } }
+    const files = {
+      transformer: 'hf:a/half',
+      t5: local('t5.gguf'),
+      clip: local('clip.gguf'),
+      vae: local('vae.safetensors'),
+      tokenizers: { clip: local('') },
+    }
     expect((await readHubModel(files, unreachable)).files?.transformer).toBe(newer)
     hub.requests.length = 0
     await readHubModel(files, options())
@@ -435,16 +547,25 @@ describe('revisions in the cache', () => {
     for (const path of names) await downloadFileToCacheDir({ repo: 'a/spread', path, cacheDir, hubUrl: hub.endpoint })
     debug.mockRestore()
     const root = join(cacheDir, 'models--a--spread')
-    expect(readdirSync(join(root, 'snapshots')).sort()).toEqual(names.map((name) => lastChange(name, tiny(name))).sort())
+    expect(readdirSync(join(root, 'snapshots')).sort()).toEqual(
+      names.map((name) => lastChange(name, tiny(name))).sort(),
+    )
     expect(existsSync(join(root, 'refs'))).toBe(false)
 
-    const source = { ...Object.fromEntries(Object.entries(places).map(([part, name]) => [part, `hf:a/spread:${name}`])), tokenizers: { clip: 'hf:a/spread' } }
+    const source = {
+      ...Object.fromEntries(Object.entries(places).map(([part, name]) => [part, `hf:a/spread:${name}`])),
+      tokenizers: { clip: 'hf:a/spread' },
+    }
     const pipe = await FluxPipeline.load(source as never, { ...ONE_THREAD, hub: { cacheDir, offline: true } })
     await pipe.close()
     hub.requests.length = 0
     const { problems, picture } = await inspectModel(source as never, { ...ONE_THREAD, hub: options() })
     expect([problems, picture?.width, hub.requests]).toEqual([[], 128, []])
-    expect((await cachedModels({ cacheDir })).map(({ reference }) => reference).sort()).toEqual(Object.values(source).filter((reference) => typeof reference === 'string').sort())
+    expect((await cachedModels({ cacheDir })).map(({ reference }) => reference).sort()).toEqual(
+      Object.values(source)
+        .filter((reference) => typeof reference === 'string')
+        .sort(),
+    )
     expect(await removeCached('hf:a/spread:t5.gguf', { cacheDir })).toBe(tiny('t5.gguf').length)
   }, 30_000)
 
@@ -460,7 +581,13 @@ describe('revisions in the cache', () => {
     put('a', 'merges.txt', 100)
     put('b', 'vocab.json', 200)
     const local = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
-    const files = { transformer: local('transformer.gguf'), t5: local('t5.gguf'), clip: local('clip.gguf'), vae: local('vae.safetensors'), tokenizers: { clip: 'hf:a/mixed' } }
+    const files = {
+      transformer: local('transformer.gguf'),
+      t5: local('t5.gguf'),
+      clip: local('clip.gguf'),
+      vae: local('vae.safetensors'),
+      tokenizers: { clip: 'hf:a/mixed' },
+    }
     expect((await pull(files, offline())).tokenizers).toEqual({ clip: join(root, 'a'.repeat(40)) })
     expect(readdirSync(join(root, 'b'.repeat(40)))).toEqual(['vocab.json'])
   })
@@ -497,7 +624,9 @@ describe('the cache', () => {
   })
 
   test('of a preset its own file is removed; other quantisations and what other programs put there stay', async () => {
-    const [usual, other, notes] = await Promise.all(['Q4_K_S', 'Q8_0', 'README.md'].map((which) => pullFile(`hf:${SCHNELL}:${which}`, options())))
+    const [usual, other, notes] = await Promise.all(
+      ['Q4_K_S', 'Q8_0', 'README.md'].map((which) => pullFile(`hf:${SCHNELL}:${which}`, options())),
+    )
     const stranger = join(cacheDir, FOLDER, 'blobs/bytes that somebody is about to link')
     writeFileSync(stranger, 'bytes')
     expect(await removeCached('flux.1-schnell', { cacheDir })).toBe(tiny('transformer.gguf').length)
@@ -559,8 +688,15 @@ describe('the cache', () => {
 
 describe('the commands', () => {
   const program = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
-  const env = () => ({ ...process.env, HF_ENDPOINT: hub.endpoint, HF_HUB_CACHE: cacheDir, HF_TOKEN: '', HF_HUB_OFFLINE: '' })
-  const ggflux = (...args: string[]) => promisify(execFile)(process.execPath, [program, ...args], { env: env(), cwd: cacheDir })
+  const env = () => ({
+    ...process.env,
+    HF_ENDPOINT: hub.endpoint,
+    HF_HUB_CACHE: cacheDir,
+    HF_TOKEN: '',
+    HF_HUB_OFFLINE: '',
+  })
+  const ggflux = (...args: string[]) =>
+    promisify(execFile)(process.execPath, [program, ...args], { env: env(), cwd: cacheDir })
 
   test('pull, list, generate, rm', async () => {
     const pulled = (await ggflux('pull', 'flux.1-schnell')).stdout
@@ -572,15 +708,34 @@ describe('the commands', () => {
     expect(listed).toMatch(/^4 files, /m)
     expect(JSON.parse(json)).toHaveLength(4)
     expect((await ggflux('inspect', 'flux.1-schnell')).stdout).toMatch(/flux1-schnell-Q4_K_S.gguf$/m)
-    await ggflux('generate', 'a red circle', '--model', 'flux.1-schnell', '--steps', '1', '--width', '64', '--height', '64', '-o', 'out.png')
+    await ggflux(
+      'generate',
+      'a red circle',
+      '--model',
+      'flux.1-schnell',
+      '--steps',
+      '1',
+      '--width',
+      '64',
+      '--height',
+      '64',
+      '-o',
+      'out.png',
+    )
     expect(readFileSync(join(cacheDir, 'out.png')).subarray(1, 4).toString()).toBe('PNG')
-    expect((await ggflux('rm', 'flux.1-schnell')).stdout).toMatch(/^removed hf:city96\/FLUX.1-schnell-gguf:flux1-schnell-Q4_K_S.gguf\nflux.1-schnell: [\d.]+ MB are free again$/m)
-    await expect(ggflux('rm', 'flux.1-schnell')).rejects.toMatchObject({ code: 1, stderr: expect.stringMatching(/is not in the cache/) })
+    expect((await ggflux('rm', 'flux.1-schnell')).stdout).toMatch(
+      /^removed hf:city96\/FLUX.1-schnell-gguf:flux1-schnell-Q4_K_S.gguf\nflux.1-schnell: [\d.]+ MB are free again$/m,
+    )
+    await expect(ggflux('rm', 'flux.1-schnell')).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/is not in the cache/),
+    })
   }, 60_000)
 
   test('inspect: a repository is a model, one file in it a file', async () => {
     const model = (await ggflux('inspect', `hf:${SCHNELL}`)).stdout
-    for (const role of ['transformer', 't5', 'clip', 'autoencoder']) expect(model).toMatch(new RegExp(`role +${role}$`, 'm'))
+    for (const role of ['transformer', 't5', 'clip', 'autoencoder'])
+      expect(model).toMatch(new RegExp(`role +${role}$`, 'm'))
     const file = (await ggflux('inspect', `hf:${T5}:Q8_0`)).stdout
     expect(file.match(/role +\w+$/gm)).toEqual([expect.stringMatching(/t5$/)])
   })
@@ -595,7 +750,8 @@ describe('the commands', () => {
     hub.add('a/long', { 'long.gguf': long })
     const incomplete = join(cacheDir, 'models--a--long/blobs', `${hash.update(long).digest('hex')}.incomplete`)
     const child = spawn(process.execPath, [program, 'pull', 'hf:a/long', '--only'], { env: env(), stdio: 'ignore' })
-    while (!(statSync(incomplete, { throwIfNoEntry: false })?.size ?? 0)) await new Promise((resolve) => setTimeout(resolve, 5))
+    while (!(statSync(incomplete, { throwIfNoEntry: false })?.size ?? 0))
+      await new Promise((resolve) => setTimeout(resolve, 5))
     child.kill('SIGKILL')
     await once(child, 'exit')
     expect(existsSync(incomplete)).toBe(true)

@@ -23,7 +23,12 @@ type Precision = 'auto' | 'bf16' | 'f32'
 type Kernels = 'own' | 'avx512' | 'tile-model' | 'avx2' | 'ggml'
 
 // Evaluates in a process of its own with the kernels that GGFLUX_KERNELS names; returns the output and what was printed.
-function compute(kernels: Kernels, mode: string, weights: string, ...shape: (number | Precision)[]): { output: Float32Array; printed: string } {
+function compute(
+  kernels: Kernels,
+  mode: string,
+  weights: string,
+  ...shape: (number | Precision)[]
+): { output: Float32Array; printed: string } {
   const out = join(folder, 'output')
   const child = fileURLToPath(new URL('./children/compute.mjs', import.meta.url))
   const precision = shape.find((value) => typeof value === 'string') ?? 'auto'
@@ -42,7 +47,12 @@ const GELU = 2 ** -11
 // token may differ by some percent, in F32 by the order of the sums (and GELU); a token that was forgotten or mixed up with another differs by everything.
 // With ggml's kernels the weights are repacked where it has a format for the type: what happens on CPUs that ours does not suit. The model of AMX
 // tiles computes what the kernel for them does, on any processor that has BF16 products.
-describe.each([['own', 0.02], ['tile-model', 0.02], ['avx2', GELU], ['ggml', 0.06]] as const)('linear layers of odd shapes, %s kernels', (kernels, tolerance) => {
+describe.each([
+  ['own', 0.02],
+  ['tile-model', 0.02],
+  ['avx2', GELU],
+  ['ggml', 0.06],
+] as const)('linear layers of odd shapes, %s kernels', (kernels, tolerance) => {
   test.each<[BlockType, dModel: number, dFf: number]>([
     ['Q4_0', 160, 2112],
     ['Q8_0', 160, 2112],
@@ -59,14 +69,28 @@ describe.each([['own', 0.02], ['tile-model', 0.02], ['avx2', GELU], ['ggml', 0.0
     ['IQ4_XS', 256, 2304],
   ])('%s', async (type, dModel, dFf) => {
     const config = { dModel, dFf, dKv: 32, numHeads: dModel / 32, numLayers: 2 }
-    const { path } = await synthesize({ architecture: 't5-tiny', config, type: 'F32', path: join(folder, `${type}-f32.safetensors`) })
+    const { path } = await synthesize({
+      architecture: 't5-tiny',
+      config,
+      type: 'F32',
+      path: join(folder, `${type}-f32.safetensors`),
+    })
     const quantized = await convertWeights(path, join(folder, `${type}.gguf`), { type, quantize })
-    const rounded = await convertWeights(path, join(folder, `${type}-rounded.safetensors`), { type, quantize, rounded: true })
+    const rounded = await convertWeights(path, join(folder, `${type}-rounded.safetensors`), {
+      type,
+      quantize,
+      rounded: true,
+    })
     for (const n of [33, 47]) {
-      const [{ output: actual }, { output: expected }] = [compute(kernels, 'states', quantized, n), compute('ggml', 'states', rounded, n)]
+      const [{ output: actual }, { output: expected }] = [
+        compute(kernels, 'states', quantized, n),
+        compute('ggml', 'states', rounded, n),
+      ]
       for (let row = 0; row < n; row++) {
         const [begin, end] = [row * dModel, (row + 1) * dModel]
-        expect(relL2(actual.subarray(begin, end), expected.subarray(begin, end)), `token ${row} of ${n}`).toBeLessThan(tolerance)
+        expect(relL2(actual.subarray(begin, end), expected.subarray(begin, end)), `token ${row} of ${n}`).toBeLessThan(
+          tolerance,
+        )
       }
     }
   })
@@ -75,7 +99,12 @@ describe.each([['own', 0.02], ['tile-model', 0.02], ['avx2', GELU], ['ggml', 0.0
 // Types that no reader of ours knows are decoded by ggml on their way to a panel. Its own products of them round activations to 8 bits.
 test.each(['IQ3_S', 'IQ3_XXS', 'IQ2_S'] as const)('linear layers of %s', async (type) => {
   const config = { dModel: 256, dFf: 2304, dKv: 32, numHeads: 8, numLayers: 1 }
-  const { path: source } = await synthesize({ architecture: 't5-tiny', config, type: 'F32', path: join(folder, `${type}-source.safetensors`) })
+  const { path: source } = await synthesize({
+    architecture: 't5-tiny',
+    config,
+    type: 'F32',
+    path: join(folder, `${type}-source.safetensors`),
+  })
   const path = await convertWeights(source, join(folder, `${type}.gguf`), { type, quantize })
   const expected = compute('ggml', 'states', path, 47).output
   const exact = compute('avx2', 'states', path, 47).output
@@ -88,10 +117,19 @@ test.each(['IQ3_S', 'IQ3_XXS', 'IQ2_S'] as const)('linear layers of %s', async (
 // F32 weights and activations: only the order of the sums differs, and GELU, which ours computes. Of one token's vectors ggml rounds activations to F16
 // beside such weights, unless precision is f32.
 test('linear layers in F32', async () => {
-  const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-exact.safetensors') })
+  const { path } = await synthesize({
+    architecture: 'flux-tiny',
+    type: 'F32',
+    path: join(folder, 'flux-exact.safetensors'),
+  })
   const half = await convertWeights(path, join(folder, 'flux-exact.gguf'), { type: 'F16', quantize })
-  const rounded = await convertWeights(path, join(folder, 'flux-exact-rounded.safetensors'), { type: 'F16', quantize, rounded: true })
-  const at = (kernels: Kernels, weights: string, precision: Precision) => compute(kernels, 'predict', weights, 60, 33, precision).output
+  const rounded = await convertWeights(path, join(folder, 'flux-exact-rounded.safetensors'), {
+    type: 'F16',
+    quantize,
+    rounded: true,
+  })
+  const at = (kernels: Kernels, weights: string, precision: Precision) =>
+    compute(kernels, 'predict', weights, 60, 33, precision).output
   const exact = at('own', rounded, 'auto')
   expect(relL2(exact, at('ggml', rounded, 'auto'))).toBeLessThan(GELU)
   // sums of 512 numbers in the order of the row, then of those: the same bits whatever the vectors' length and the type of the weights
@@ -102,8 +140,17 @@ test('linear layers in F32', async () => {
 
 // What is no number, infinite, or too small for the exponent stays in the row of the weight where it stands. The last layer is where a row is a
 // channel of the output; it is the tokens' own, so that each of them is touched.
-test.each([['own', 'auto'], ['own', 'bf16'], ['tile-model', 'bf16'], ['avx2', 'auto']] as const)('NaN, infinity and denormals, %s kernels, precision %s', async (kernels, precision) => {
-  const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-clean.safetensors') })
+test.each([
+  ['own', 'auto'],
+  ['own', 'bf16'],
+  ['tile-model', 'bf16'],
+  ['avx2', 'auto'],
+] as const)('NaN, infinity and denormals, %s kernels, precision %s', async (kernels, precision) => {
+  const { path } = await synthesize({
+    architecture: 'flux-tiny',
+    type: 'F32',
+    path: join(folder, 'flux-clean.safetensors'),
+  })
   const touched = join(folder, 'flux-touched.safetensors')
   const tensors = [...readTensors(path)].map(([name, { shape, data }]) => {
     const values = Float32Array.from(data as Float32Array)
@@ -117,7 +164,10 @@ test.each([['own', 'auto'], ['own', 'bf16'], ['tile-model', 'bf16'], ['avx2', 'a
     return { name, shape, type: 'F32' as const, data: new Uint8Array(values.buffer) }
   })
   await writeModelFile(touched, tensors, {})
-  const [actual, clean] = [compute(kernels, 'predict', touched, 60, 33, precision).output, compute(kernels, 'predict', path, 60, 33, precision).output]
+  const [actual, clean] = [
+    compute(kernels, 'predict', touched, 60, 33, precision).output,
+    compute(kernels, 'predict', path, 60, 33, precision).output,
+  ]
   const channels = actual.length / 60
   actual.forEach((value, i) => {
     const channel = i % channels
@@ -130,7 +180,13 @@ test.each([['own', 'auto'], ['own', 'bf16'], ['tile-model', 'bf16'], ['avx2', 'a
 
 test('without our kernels, Q4_0 is repacked on every CPU with AVX2 or dot products', async () => {
   const config = { numLayers: 1 }
-  const { path, size } = await synthesize({ architecture: 't5-tiny', config, type: 'Q4_0', quantize, path: join(folder, 'repacked.gguf') })
+  const { path, size } = await synthesize({
+    architecture: 't5-tiny',
+    config,
+    type: 'Q4_0',
+    quantize,
+    path: join(folder, 'repacked.gguf'),
+  })
   const { printed } = compute('ggml', 'states', path, 40)
   expect(Number(printed)).toBeGreaterThan(size / 2)
 })
@@ -145,7 +201,10 @@ describe.each(['own', 'avx2'] as const)("our convolution beside ggml's, %s", (ke
     ['encode', 72, 136],
   ])('%s at %i x %i', async (mode, height, width) => {
     const weights = await goldenWeights('ae-tiny')
-    const [ours, reference] = [compute(kernels, mode, weights, height, width), compute('ggml', mode, weights, height, width)]
+    const [ours, reference] = [
+      compute(kernels, mode, weights, height, width),
+      compute('ggml', mode, weights, height, width),
+    ]
     expect(ours.output.length).toBeGreaterThan(0)
     expect(relL2(ours.output, reference.output)).toBeLessThan(1e-5)
   })
@@ -162,12 +221,18 @@ describe.each(['own', 'tile-model'] as const)('our convolution in bfloat16, %s',
     ['encode', 56, 72],
   ])('%s at %i x %i', async (mode, height, width) => {
     const weights = await goldenWeights('ae-tiny')
-    const [ours, reference] = [compute(kernels, mode, weights, height, width, 'bf16'), compute('ggml', mode, weights, height, width)]
+    const [ours, reference] = [
+      compute(kernels, mode, weights, height, width, 'bf16'),
+      compute('ggml', mode, weights, height, width),
+    ]
     expect(ours.output.length).toBeGreaterThan(0)
     expect(relL2(ours.output, reference.output)).toBeLessThan(0.03)
     const plane = ours.output.length / (mode === 'decode' ? 3 : 16)
     for (let begin = 0; begin < ours.output.length; begin += plane) {
-      const [a, b] = [ours.output, reference.output].map((output) => output.subarray(begin, begin + plane)) as [Float32Array, Float32Array]
+      const [a, b] = [ours.output, reference.output].map((output) => output.subarray(begin, begin + plane)) as [
+        Float32Array,
+        Float32Array,
+      ]
       expect(relL2(a, b), `channel ${begin / plane}`).toBeLessThan(0.05)
     }
   })
@@ -175,7 +240,11 @@ describe.each(['own', 'tile-model'] as const)('our convolution in bfloat16, %s',
 
 // F32 weights and activations both rounded: what a linear layer in bfloat16 costs.
 test('linear layers and attention in bfloat16 beside F32 weights', async () => {
-  const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-plain.safetensors') })
+  const { path } = await synthesize({
+    architecture: 'flux-tiny',
+    type: 'F32',
+    path: join(folder, 'flux-plain.safetensors'),
+  })
   const half = await convertWeights(path, join(folder, 'flux-half.gguf'), { type: 'F16', quantize })
   const expected = compute('own', 'predict', path, 60, 33).output
   const { products } = await measureRoof(1)
@@ -189,11 +258,26 @@ test('linear layers and attention in bfloat16 beside F32 weights', async () => {
 // BF16 weights are the same numbers in F32, where attention is ggml's; with them it is ours. Lengths around a block of 48 queries and 256 keys, and
 // one token alone.
 describe.each(['own', 'tile-model'] as const)('our attention, %s', (kernels) => {
-  test.each([[1, 1], [30, 17], [333, 37], [480, 33]])('%i tokens of the picture and %i of text: F32 but for the rounding to bfloat16', async (tokens, text) => {
-    const { path } = await synthesize({ architecture: 'flux-tiny', type: 'F32', path: join(folder, 'flux-f32.safetensors') })
-    const rounded = await convertWeights(path, join(folder, 'flux-rounded.safetensors'), { type: 'BF16', quantize, rounded: true })
+  test.each([
+    [1, 1],
+    [30, 17],
+    [333, 37],
+    [480, 33],
+  ])('%i tokens of the picture and %i of text: F32 but for the rounding to bfloat16', async (tokens, text) => {
+    const { path } = await synthesize({
+      architecture: 'flux-tiny',
+      type: 'F32',
+      path: join(folder, 'flux-f32.safetensors'),
+    })
+    const rounded = await convertWeights(path, join(folder, 'flux-rounded.safetensors'), {
+      type: 'BF16',
+      quantize,
+      rounded: true,
+    })
     const coarse = await convertWeights(path, join(folder, 'flux-bf16.gguf'), { type: 'BF16', quantize })
-    const [actual, expected] = [coarse, rounded].map((weights) => compute(kernels, 'predict', weights, tokens, text).output) as [Float32Array, Float32Array]
+    const [actual, expected] = [coarse, rounded].map(
+      (weights) => compute(kernels, 'predict', weights, tokens, text).output,
+    ) as [Float32Array, Float32Array]
     const width = expected.length / tokens
     for (let row = 0; row < tokens; row++) {
       const [begin, end] = [row * width, (row + 1) * width]

@@ -40,8 +40,12 @@ function end(way: string): Promise<End> {
     const child = spawn(process.execPath, ['--expose-gc', script, way, ...models])
     let left = performance.now()
     let stderr = ''
-    child.stdout.on('data', () => { left = performance.now() })
-    child.stderr.on('data', (data) => { stderr += data })
+    child.stdout.on('data', () => {
+      left = performance.now()
+    })
+    child.stderr.on('data', (data) => {
+      stderr += data
+    })
     child.on('error', reject)
     child.on('close', (code, signal) => resolve({ code, signal, stderr, milliseconds: performance.now() - left }))
   })

@@ -5,7 +5,16 @@ import { afterAll, beforeAll, test } from 'vitest'
 import { FluxTransformer } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
 import { goldenWeights } from '../support/golden.js'
-import { changedWeights, expectToActAs, loraFile, numbers, product, RANK, tensorSource, type Deltas } from '../support/lora.js'
+import {
+  changedWeights,
+  expectToActAs,
+  loraFile,
+  numbers,
+  product,
+  RANK,
+  tensorSource,
+  type Deltas,
+} from '../support/lora.js'
 import { readTensors } from '../support/safetensors.js'
 
 // XLabs' processors: 1 for the image and 2 for the text in double blocks; in single blocks query, key and value of `linear1`, and all of `linear2`.
@@ -17,10 +26,30 @@ const official = await goldenWeights('flux-dev-tiny')
 const weights = readTensors(official)
 const hidden = weights.get('img_in.weight')!.shape[0]!
 const LAYERS: [processor: string, comfy: string, weight: string, rows: number][] = [
-  ['double_blocks.0.processor.qkv_lora1', 'double_blocks.0.img_attn.qkv', 'double_blocks.0.img_attn.qkv.weight', 3 * hidden],
-  ['double_blocks.0.processor.proj_lora1', 'double_blocks.0.img_attn.proj', 'double_blocks.0.img_attn.proj.weight', hidden],
-  ['double_blocks.1.processor.qkv_lora2', 'double_blocks.1.txt_attn.qkv', 'double_blocks.1.txt_attn.qkv.weight', 3 * hidden],
-  ['double_blocks.1.processor.proj_lora2', 'double_blocks.1.txt_attn.proj', 'double_blocks.1.txt_attn.proj.weight', hidden],
+  [
+    'double_blocks.0.processor.qkv_lora1',
+    'double_blocks.0.img_attn.qkv',
+    'double_blocks.0.img_attn.qkv.weight',
+    3 * hidden,
+  ],
+  [
+    'double_blocks.0.processor.proj_lora1',
+    'double_blocks.0.img_attn.proj',
+    'double_blocks.0.img_attn.proj.weight',
+    hidden,
+  ],
+  [
+    'double_blocks.1.processor.qkv_lora2',
+    'double_blocks.1.txt_attn.qkv',
+    'double_blocks.1.txt_attn.qkv.weight',
+    3 * hidden,
+  ],
+  [
+    'double_blocks.1.processor.proj_lora2',
+    'double_blocks.1.txt_attn.proj',
+    'double_blocks.1.txt_attn.proj.weight',
+    hidden,
+  ],
   ['single_blocks.0.processor.qkv_lora', 'single_blocks.0.linear1_qkv', 'single_blocks.0.linear1.weight', 3 * hidden],
   ['single_blocks.1.processor.proj_lora', 'single_blocks.1.linear2', 'single_blocks.1.linear2.weight', hidden],
 ]
@@ -44,5 +73,10 @@ test.each([
     tensorSource(`${prefix}${one[naming]}.${up}.weight`, one.up),
   ])
   const expected = await changedWeights(official, join(folder, 'merged.safetensors'), deltas, 0.8)
-  await expectToActAs(flux, { path: await loraFile(join(folder, 'xlabs.safetensors'), sources), scale: 0.8 }, expected, folder)
+  await expectToActAs(
+    flux,
+    { path: await loraFile(join(folder, 'xlabs.safetensors'), sources), scale: 0.8 },
+    expected,
+    folder,
+  )
 })

@@ -63,7 +63,13 @@ const LAYERS: [layer: string, weight: string, part: number][] = [
 const factors: Factors[] = LAYERS.map(([layer, weight, part], i) => {
   const [rows, input] = weights.get(weight)!.shape as [number, number]
   const count = part < 0 ? rows : part === 3 ? 4 * hidden : hidden
-  return { layer, weight, first: Math.max(0, part) * hidden, down: matrix(RANK, input, 100 + i), up: matrix(count, RANK, 200 + i) }
+  return {
+    layer,
+    weight,
+    first: Math.max(0, part) * hidden,
+    down: matrix(RANK, input, 100 + i),
+    up: matrix(count, RANK, 200 + i),
+  }
 })
 
 /** The weights with scale * alpha / rank * up down added to them. */
@@ -85,8 +91,18 @@ async function merged(scale: number, alpha: number, chosen = factors): Promise<s
   })
 }
 
-const bytes = ({ shape, data }: Tensor, name: string): TensorSource => ({ name, shape, type: 'F32', data: new Uint8Array((data as Float32Array).slice().buffer) })
-const alphaTensor = (name: string): TensorSource => ({ name, shape: [1], type: 'F32', data: new Uint8Array(Float32Array.of(ALPHA).buffer) })
+const bytes = ({ shape, data }: Tensor, name: string): TensorSource => ({
+  name,
+  shape,
+  type: 'F32',
+  data: new Uint8Array((data as Float32Array).slice().buffer),
+})
+const alphaTensor = (name: string): TensorSource => ({
+  name,
+  shape: [1],
+  type: 'F32',
+  data: new Uint8Array(Float32Array.of(ALPHA).buffer),
+})
 
 /** Official names have query, key and value in one matrix: the factors below one another, and in blocks. */
 function joint(all: Factors[]): Factors[] {
@@ -103,27 +119,62 @@ function joint(all: Factors[]): Factors[] {
         for (let r = 0; r < RANK; r++) up[(part.first + row) * rank + i * RANK + r] = part.up.data[row * RANK + r]!
       }
     }
-    return { layer: '', weight, first: 0, down: { shape: [rank, input], data: down }, up: { shape: [rows, rank], data: up } }
+    return {
+      layer: '',
+      weight,
+      first: 0,
+      down: { shape: [rank, input], data: down },
+      up: { shape: [rows, rank], data: up },
+    }
   })
 }
 /** An alpha that makes alpha / rank the same for every layer, since joining raises the rank. */
-const alphaFor = (name: string, { down }: Factors): TensorSource => ({ name, shape: [], type: 'F32', data: new Uint8Array(Float32Array.of((ALPHA / RANK) * down.shape[0]!).buffer) })
+const alphaFor = (name: string, { down }: Factors): TensorSource => ({
+  name,
+  shape: [],
+  type: 'F32',
+  data: new Uint8Array(Float32Array.of((ALPHA / RANK) * down.shape[0]!).buffer),
+})
 
 const officialName = ({ weight }: Factors) => weight.replace(/\.weight$/, '')
 const flat = (name: string) => name.replaceAll('.', '_')
 const FORMATS: Record<string, () => TensorSource[]> = {
   'diffusers and PEFT': () =>
-    factors.flatMap((f) => [bytes(f.down, `transformer.${f.layer}.lora_A.weight`), bytes(f.up, `transformer.${f.layer}.lora_B.weight`), alphaTensor(`transformer.${f.layer}.alpha`)]),
+    factors.flatMap((f) => [
+      bytes(f.down, `transformer.${f.layer}.lora_A.weight`),
+      bytes(f.up, `transformer.${f.layer}.lora_B.weight`),
+      alphaTensor(`transformer.${f.layer}.alpha`),
+    ]),
   'PEFT with an adapter of its own name': () =>
-    factors.flatMap((f) => [bytes(f.down, `base_model.model.${f.layer}.lora_A.default.weight`), bytes(f.up, `base_model.model.${f.layer}.lora_B.default.weight`), alphaTensor(`base_model.model.${f.layer}.alpha`)]),
-  'kohya': () =>
-    joint(factors).flatMap((f) => [bytes(f.down, `lora_unet_${flat(officialName(f))}.lora_down.weight`), bytes(f.up, `lora_unet_${flat(officialName(f))}.lora_up.weight`), alphaFor(`lora_unet_${flat(officialName(f))}.alpha`, f)]),
-  'OneTrainer': () =>
-    factors.flatMap((f) => [bytes(f.down, `lora_transformer_${flat(f.layer)}.lora_down.weight`), bytes(f.up, `lora_transformer_${flat(f.layer)}.lora_up.weight`), alphaTensor(`lora_transformer_${flat(f.layer)}.alpha`)]),
+    factors.flatMap((f) => [
+      bytes(f.down, `base_model.model.${f.layer}.lora_A.default.weight`),
+      bytes(f.up, `base_model.model.${f.layer}.lora_B.default.weight`),
+      alphaTensor(`base_model.model.${f.layer}.alpha`),
+    ]),
+  kohya: () =>
+    joint(factors).flatMap((f) => [
+      bytes(f.down, `lora_unet_${flat(officialName(f))}.lora_down.weight`),
+      bytes(f.up, `lora_unet_${flat(officialName(f))}.lora_up.weight`),
+      alphaFor(`lora_unet_${flat(officialName(f))}.alpha`, f),
+    ]),
+  OneTrainer: () =>
+    factors.flatMap((f) => [
+      bytes(f.down, `lora_transformer_${flat(f.layer)}.lora_down.weight`),
+      bytes(f.up, `lora_transformer_${flat(f.layer)}.lora_up.weight`),
+      alphaTensor(`lora_transformer_${flat(f.layer)}.alpha`),
+    ]),
   'official names': () =>
-    joint(factors).flatMap((f) => [bytes(f.down, `${officialName(f)}.lora_A.weight`), bytes(f.up, `${officialName(f)}.lora_B.weight`), alphaFor(`${officialName(f)}.alpha`, f)]),
-  'ComfyUI': () =>
-    joint(factors).flatMap((f) => [bytes(f.down, `diffusion_model.${officialName(f)}.lora_down.weight`), bytes(f.up, `diffusion_model.${officialName(f)}.lora_up.weight`), alphaFor(`diffusion_model.${officialName(f)}.alpha`, f)]),
+    joint(factors).flatMap((f) => [
+      bytes(f.down, `${officialName(f)}.lora_A.weight`),
+      bytes(f.up, `${officialName(f)}.lora_B.weight`),
+      alphaFor(`${officialName(f)}.alpha`, f),
+    ]),
+  ComfyUI: () =>
+    joint(factors).flatMap((f) => [
+      bytes(f.down, `diffusion_model.${officialName(f)}.lora_down.weight`),
+      bytes(f.up, `diffusion_model.${officialName(f)}.lora_up.weight`),
+      alphaFor(`diffusion_model.${officialName(f)}.alpha`, f),
+    ]),
 }
 
 async function loraFile(format: string, more: TensorSource[] = []): Promise<string> {
@@ -142,7 +193,8 @@ async function mergesTo(expected: string, loras: LoraOptions[]): Promise<void> {
   const { path, left } = await convert(official, join(folder, 'converted.safetensors'), { type: 'F32', loras })
   expect(left.flat()).toEqual([])
   const actual = readTensors(path)
-  for (const [name, { data }] of readTensors(expected)) expect(relL2(actual.get(name)!.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6)
+  for (const [name, { data }] of readTensors(expected))
+    expect(relL2(actual.get(name)!.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6)
 }
 
 let flux: FluxTransformer
@@ -163,7 +215,9 @@ describe('a LoRA', () => {
     expect(relL2(actual, expected)).toBeLessThan(1e-3)
   })
 
-  test.each(Object.keys(FORMATS))('of %s is merged by convert', async (format) => mergesTo(await merged(0.8, ALPHA), [{ path: await loraFile(format), scale: 0.8 }]))
+  test.each(Object.keys(FORMATS))('of %s is merged by convert', async (format) =>
+    mergesTo(await merged(0.8, ALPHA), [{ path: await loraFile(format), scale: 0.8 }]),
+  )
 
   test("of XLabs acts on the double blocks' attention", async () => {
     const chosen = factors.filter(({ weight }) => /double_blocks.*_attn\./.test(weight))
@@ -223,10 +277,21 @@ describe('a LoRA', () => {
       const [sources, deltas] = [[] as TensorSource[], new Map<string, { first: number; delta: Float64Array }>()]
       for (const [i, [file, weight, first, rows]] of NAMES.entries()) {
         const input = weights.get(weight)!.shape[1]!
-        const [a1, b1, a2, b2] = [strong(rows, 3, 10 + i), strong(3, input, 20 + i), strong(rows, 2, 30 + i), strong(2, input, 40 + i)]
-        for (const [name, tensor] of Object.entries({ hada_w1_a: a1, hada_w1_b: b1, hada_w2_a: a2, hada_w2_b: b2 })) sources.push(bytes(tensor, `${file}.${name}`))
+        const [a1, b1, a2, b2] = [
+          strong(rows, 3, 10 + i),
+          strong(3, input, 20 + i),
+          strong(rows, 2, 30 + i),
+          strong(2, input, 40 + i),
+        ]
+        for (const [name, tensor] of Object.entries({ hada_w1_a: a1, hada_w1_b: b1, hada_w2_a: a2, hada_w2_b: b2 }))
+          sources.push(bytes(tensor, `${file}.${name}`))
         // rank 3, so that alpha / rank is 1e3
-        sources.push({ name: `${file}.alpha`, shape: [], type: 'F32', data: new Uint8Array(Float32Array.of(3000).buffer) })
+        sources.push({
+          name: `${file}.alpha`,
+          shape: [],
+          type: 'F32',
+          data: new Uint8Array(Float32Array.of(3000).buffer),
+        })
         const [one, two] = [product([rows, 3, input], a1, b1), product([rows, 2, input], a2, b2)]
         deltas.set(weight, { first, delta: one.map((value, j) => 1000 * value * two[j]!) })
       }
@@ -241,7 +306,10 @@ describe('a LoRA', () => {
       const [sources, deltas] = [[] as TensorSource[], new Map<string, { first: number; delta: Float64Array }>()]
       for (const [i, [file, weight, first, rows]] of NAMES.entries()) {
         const input = weights.get(weight)!.shape[1]!
-        const [outer, inner] = [{ rows: 4, columns: 8 }, { rows: rows / 4, columns: input / 8 }]
+        const [outer, inner] = [
+          { rows: 4, columns: 8 },
+          { rows: rows / 4, columns: input / 8 },
+        ]
         const make = (name: string, size: typeof outer, low: boolean, seed: number): ArrayLike<number> => {
           if (!low) {
             const whole = strong(size.rows, size.columns, seed)
@@ -253,12 +321,22 @@ describe('a LoRA', () => {
           return product([size.rows, RANK, size.columns], a, b)
         }
         const [one, two] = [make('lokr_w1', outer, lowOuter, 50 + i), make('lokr_w2', inner, lowInner, 60 + i)]
-        sources.push({ name: `${file}.alpha`, shape: [], type: 'F32', data: new Uint8Array(Float32Array.of(ALPHA).buffer) })
+        sources.push({
+          name: `${file}.alpha`,
+          shape: [],
+          type: 'F32',
+          data: new Uint8Array(Float32Array.of(ALPHA).buffer),
+        })
         const scale = lowOuter || lowInner ? ALPHA / RANK : 1
         const delta = new Float64Array(rows * input)
         for (let row = 0; row < rows; row++) {
           for (let column = 0; column < input; column++) {
-            const [i, k, j, l] = [Math.floor(row / inner.rows), row % inner.rows, Math.floor(column / inner.columns), column % inner.columns]
+            const [i, k, j, l] = [
+              Math.floor(row / inner.rows),
+              row % inner.rows,
+              Math.floor(column / inner.columns),
+              column % inner.columns,
+            ]
             delta[row * input + column] = scale * one[i * outer.columns + j]! * two[k * inner.columns + l]!
           }
         }
@@ -273,12 +351,24 @@ describe('a LoRA', () => {
     const bias = matrix(1, hidden, 9)
     const path = join(folder, 'bias.safetensors')
     const layer = 'double_blocks.1.img_attn.proj'
-    await writeModelFile(path, [bytes(down, `${layer}.lora_A.weight`), bytes(up, `${layer}.lora_B.weight`), bytes({ shape: [hidden], data: bias.data }, `${layer}.lora_B.bias`)])
+    await writeModelFile(path, [
+      bytes(down, `${layer}.lora_A.weight`),
+      bytes(up, `${layer}.lora_B.weight`),
+      bytes({ shape: [hidden], data: bias.data }, `${layer}.lora_B.bias`),
+    ])
     expect(await flux.adapt([{ path, scale: 0.5 }])).toEqual([[]])
     const source = await merged(0.5, RANK, [factors[4]!])
     const expected = await rewrite(source, join(folder, 'bias-merged.safetensors'), (name, tensor) => {
       const more = name === `${layer}.bias` ? (bias.data as Float32Array) : undefined
-      return [[name, { ...tensor, data: more ? (tensor.data as Float32Array).map((value, i) => value + 0.5 * more[i]!) : tensor.data }]]
+      return [
+        [
+          name,
+          {
+            ...tensor,
+            data: more ? (tensor.data as Float32Array).map((value, i) => value + 0.5 * more[i]!) : tensor.data,
+          },
+        ],
+      ]
     })
     expect(relL2(await flux.predict(devCase('b')), await predicted(expected))).toBeLessThan(1e-3)
     await mergesTo(expected, [{ path, scale: 0.5 }])
@@ -295,17 +385,36 @@ describe('a LoRA', () => {
       ['single_blocks.1.norm.key_norm.scale', 'single_blocks.1.norm.key_norm.scale'],
     ] as const
     const [down, up, bias] = [matrix(RANK, wide, 70), matrix(hidden, RANK, 71), matrix(1, hidden, 72)]
-    const norms = new Map(NORMS.map(([, name], i) => [name as string, Float32Array.from(weights.get(name)!.data, (_, j) => 1 + Math.sin(i + j) / 2)]))
+    const norms = new Map(
+      NORMS.map(([, name], i) => [
+        name as string,
+        Float32Array.from(weights.get(name)!.data, (_, j) => 1 + Math.sin(i + j) / 2),
+      ]),
+    )
     // ComfyUI adds the widened layer's size
     const size = bytes({ shape: [2], data: Float32Array.of(hidden, wide) }, 'img_in.reshape_weight')
-    const control = [bytes(down, 'img_in.lora_A.weight'), bytes(up, 'img_in.lora_B.weight'), bytes({ shape: [hidden], data: bias.data }, 'img_in.lora_B.bias'), size]
-    const replaced = NORMS.map(([file, name]) => bytes({ shape: [norms.get(name)!.length], data: norms.get(name)! }, file))
-    const between = (name: string, old: Float32Array, scale: number) => old.map((value, i) => value + scale * (norms.get(name)![i]! - value))
+    const control = [
+      bytes(down, 'img_in.lora_A.weight'),
+      bytes(up, 'img_in.lora_B.weight'),
+      bytes({ shape: [hidden], data: bias.data }, 'img_in.lora_B.bias'),
+      size,
+    ]
+    const replaced = NORMS.map(([file, name]) =>
+      bytes({ shape: [norms.get(name)!.length], data: norms.get(name)! }, file),
+    )
+    const between = (name: string, old: Float32Array, scale: number) =>
+      old.map((value, i) => value + scale * (norms.get(name)![i]! - value))
 
     test.each([1, 0.5])('norms are replaced, strength %d', async (scale) => {
       const path = join(folder, 'norms.safetensors')
       // in a file of norms alone they would be a model's
-      const nothing = [bytes(matrix(RANK, hidden, 75), 'double_blocks.0.img_attn.proj.lora_A.weight'), bytes({ shape: [hidden, RANK], data: new Float32Array(hidden * RANK) }, 'double_blocks.0.img_attn.proj.lora_B.weight')]
+      const nothing = [
+        bytes(matrix(RANK, hidden, 75), 'double_blocks.0.img_attn.proj.lora_A.weight'),
+        bytes(
+          { shape: [hidden, RANK], data: new Float32Array(hidden * RANK) },
+          'double_blocks.0.img_attn.proj.lora_B.weight',
+        ),
+      ]
       await writeModelFile(path, [...replaced, ...nothing])
       expect(await flux.adapt([{ path, scale }])).toEqual([[]])
       const expected = await rewrite(official, join(folder, 'norms-merged.safetensors'), (name, tensor) => [
@@ -323,7 +432,8 @@ describe('a LoRA', () => {
       const expected = await rewrite(official, join(folder, 'control-merged.safetensors'), (name, tensor) => {
         const old = tensor.data as Float32Array
         if (norms.has(name)) return [[name, { ...tensor, data: between(name, old, scale) }]]
-        if (name === 'img_in.bias') return [[name, { ...tensor, data: old.map((value, i) => value + scale * bias.data[i]!) }]]
+        if (name === 'img_in.bias')
+          return [[name, { ...tensor, data: old.map((value, i) => value + scale * bias.data[i]!) }]]
         if (name !== 'img_in.weight') return [[name, tensor]]
         const data = Float32Array.from({ length: hidden * wide }, (_, i) => {
           const [row, column] = [Math.floor(i / wide), i % wide]
@@ -335,23 +445,32 @@ describe('a LoRA', () => {
       })
       const case_ = devCase('b')
       const tokens = case_.img.length / input
-      const img = Float32Array.from({ length: tokens * wide }, (_, i) => (i % wide < input ? case_.img[Math.floor(i / wide) * input + (i % wide)]! : Math.sin(i)))
+      const img = Float32Array.from({ length: tokens * wide }, (_, i) =>
+        i % wide < input ? case_.img[Math.floor(i / wide) * input + (i % wide)]! : Math.sin(i),
+      )
       await using reference = await FluxTransformer.load(expected, onTestBackend)
       expect(reference.channels).toBe(wide)
       expect(flux.channels).toBe(input)
       expect(await flux.adapt([{ path, scale }])).toEqual([[]])
       expect(flux.channels).toBe(wide)
-      expect(relL2(await flux.predict({ ...case_, img }), await reference.predict({ ...case_, img }))).toBeLessThan(1e-5)
+      expect(relL2(await flux.predict({ ...case_, img }), await reference.predict({ ...case_, img }))).toBeLessThan(
+        1e-5,
+      )
       // beside one that reads the picture alone
       const narrow = join(folder, 'narrow.safetensors')
-      await writeModelFile(narrow, [bytes(matrix(RANK, input, 73), 'img_in.lora_A.weight'), bytes(matrix(hidden, RANK, 74), 'img_in.lora_B.weight')])
+      await writeModelFile(narrow, [
+        bytes(matrix(RANK, input, 73), 'img_in.lora_A.weight'),
+        bytes(matrix(hidden, RANK, 74), 'img_in.lora_B.weight'),
+      ])
       const before = await flux.predict({ ...case_, img })
       await flux.adapt([{ path, scale }, { path: narrow }])
       expect(relL2(await flux.predict({ ...case_, img }), before)).toBeGreaterThan(1e-4)
       await expect(flux.predict(case_)).rejects.toMatchObject({ code: 'FLUX_BAD_SHAPE' })
       await flux.adapt([])
       expect(await flux.predict(case_)).toEqual(plain)
-      await expect(convert(official, join(folder, 'no.gguf'), { type: 'F16', loras: [{ path }] })).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('widens') as string })
+      await expect(
+        convert(official, join(folder, 'no.gguf'), { type: 'F16', loras: [{ path }] }),
+      ).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('widens') as string })
     })
   })
 
@@ -370,7 +489,10 @@ describe('a LoRA', () => {
     const [one, other] = [await loraFile('kohya'), await loraFile('diffusers and PEFT')]
     await flux.adapt([{ path: one }])
     const whole = await flux.predict(devCase('b'))
-    await flux.adapt([{ path: one, scale: 0.5 }, { path: other, scale: 0.5 }])
+    await flux.adapt([
+      { path: one, scale: 0.5 },
+      { path: other, scale: 0.5 },
+    ])
     expect(relL2(await flux.predict(devCase('b')), whole)).toBeLessThan(1e-3)
   })
 
@@ -395,8 +517,12 @@ describe('a LoRA', () => {
 test('what convert cannot merge, it refuses', async () => {
   const path = await loraFile('kohya')
   const t5 = await goldenWeights('t5-tiny')
-  const into = (input: string, loras: LoraOptions[]) => convert(input, join(folder, 'refused.gguf'), { type: 'F16', loras })
-  await expect(into(t5, [{ path }])).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringMatching(/into a transformer only/) as string })
+  const into = (input: string, loras: LoraOptions[]) =>
+    convert(input, join(folder, 'refused.gguf'), { type: 'F16', loras })
+  await expect(into(t5, [{ path }])).rejects.toMatchObject({
+    code: 'FLUX_UNSUPPORTED',
+    message: expect.stringMatching(/into a transformer only/) as string,
+  })
   await expect(into(official, [{ path, scale: 1e9 }])).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
 })
 
@@ -414,18 +540,33 @@ describe('of the text encoders', () => {
       const [rows, input] = tensor.shape as [number, number]
       for (let row = 0; row < rows; row++) {
         for (let i = 0; i < input; i++) {
-          for (let r = 0; r < RANK; r++) data[row * input + i]! += own.up.data[row * RANK + r]! * own.down.data[r * input + i]!
+          for (let r = 0; r < RANK; r++)
+            data[row * input + i]! += own.up.data[row * RANK + r]! * own.down.data[r * input + i]!
         }
       }
       return [[tensorName, { ...tensor, data }]]
     })
-  const file = async (name: string, factors: ReturnType<typeof factorsOf>, naming: (layer: string) => [down: string, up: string]) => {
+  const file = async (
+    name: string,
+    factors: ReturnType<typeof factorsOf>,
+    naming: (layer: string) => [down: string, up: string],
+  ) => {
     const path = join(folder, name)
-    await writeModelFile(path, factors.flatMap(({ layer, down, up }) => [bytes(down, naming(layer)[0]), bytes(up, naming(layer)[1])]))
+    await writeModelFile(
+      path,
+      factors.flatMap(({ layer, down, up }) => [bytes(down, naming(layer)[0]), bytes(up, naming(layer)[1])]),
+    )
     return path
   }
-  const kohya = (prefix: string) => (layer: string): [string, string] => [`${prefix}${flat(layer)}.lora_down.weight`, `${prefix}${flat(layer)}.lora_up.weight`]
-  const peft = (prefix: string) => (layer: string): [string, string] => [`${prefix}${layer}.lora_A.weight`, `${prefix}${layer}.lora_B.weight`]
+  const kohya =
+    (prefix: string) =>
+    (layer: string): [string, string] => [
+      `${prefix}${flat(layer)}.lora_down.weight`,
+      `${prefix}${flat(layer)}.lora_up.weight`,
+    ]
+  const peft =
+    (prefix: string) =>
+    (layer: string): [string, string] => [`${prefix}${layer}.lora_A.weight`, `${prefix}${layer}.lora_B.weight`]
   const tokens = Int32Array.from({ length: 16 }, (_, i) => (i * 7) % 50)
 
   test.each([
@@ -433,8 +574,14 @@ describe('of the text encoders', () => {
     ['diffusers', peft('text_encoder.')],
   ])('CLIP, of %s', async (_, naming) => {
     const clipWeights = await goldenWeights('clip-tiny')
-    const factors = factorsOf(readTensors(clipWeights), ['text_model.encoder.layers.0.self_attn.v_proj', 'text_model.encoder.layers.1.mlp.fc1'])
-    await using changed = await ClipTextEncoder.load(await mergedEncoder(clipWeights, 'clip-merged.safetensors', factors), onTestBackend)
+    const factors = factorsOf(readTensors(clipWeights), [
+      'text_model.encoder.layers.0.self_attn.v_proj',
+      'text_model.encoder.layers.1.mlp.fc1',
+    ])
+    await using changed = await ClipTextEncoder.load(
+      await mergedEncoder(clipWeights, 'clip-merged.safetensors', factors),
+      onTestBackend,
+    )
     await using clip = await ClipTextEncoder.load(clipWeights, onTestBackend)
     const before = await clip.encode(tokens, { eos: 15 })
     await clip.adapt([{ path: await file('clip-lora.safetensors', factors, naming) }])
@@ -449,8 +596,14 @@ describe('of the text encoders', () => {
     ['diffusers', peft('text_encoder_2.')],
   ])('T5, of %s', async (_, naming) => {
     const t5Weights = await goldenWeights('t5-tiny')
-    const factors = factorsOf(readTensors(t5Weights), ['encoder.block.0.layer.0.SelfAttention.v', 'encoder.block.1.layer.1.DenseReluDense.wo'])
-    await using changed = await T5Encoder.load(await mergedEncoder(t5Weights, 't5-merged.safetensors', factors), onTestBackend)
+    const factors = factorsOf(readTensors(t5Weights), [
+      'encoder.block.0.layer.0.SelfAttention.v',
+      'encoder.block.1.layer.1.DenseReluDense.wo',
+    ])
+    await using changed = await T5Encoder.load(
+      await mergedEncoder(t5Weights, 't5-merged.safetensors', factors),
+      onTestBackend,
+    )
     await using t5 = await T5Encoder.load(t5Weights, onTestBackend)
     const before = await t5.encode(tokens)
     await t5.adapt([{ path: await file('t5-lora.safetensors', factors, naming) }])
@@ -462,8 +615,16 @@ describe('of the text encoders', () => {
 
   test('in a pipeline: only the pictures that ask for it change', { timeout: 60_000 }, async () => {
     await using pipe = await loadTiny({ textEncoders: 'release' })
-    const tensors = new Map([...(await openModelFile(tinyModelFiles().clip)).tensors.values()].map(({ name, shape }) => [name, { shape, data: new Float32Array(0) }]))
-    const factors = factorsOf(tensors, ['text_model.encoder.layers.0.mlp.fc2']).map((one) => ({ ...one, up: { ...one.up, data: one.up.data.map((value) => 1e3 * (value as number)) } }))
+    const tensors = new Map(
+      [...(await openModelFile(tinyModelFiles().clip)).tensors.values()].map(({ name, shape }) => [
+        name,
+        { shape, data: new Float32Array(0) },
+      ]),
+    )
+    const factors = factorsOf(tensors, ['text_model.encoder.layers.0.mlp.fc2']).map((one) => ({
+      ...one,
+      up: { ...one.up, data: one.up.data.map((value) => 1e3 * (value as number)) },
+    }))
     const path = await file('tiny-clip.safetensors', factors as never, kohya('lora_te1_'))
     const picture = (loras?: LoraOptions[]) => pipe.generate({ ...SMALL, ...(loras ? { loras } : {}) })
     const [without, withIt, again] = [await picture(), await picture([{ path }]), await picture()]
@@ -473,48 +634,151 @@ describe('of the text encoders', () => {
 })
 
 describe('is refused', () => {
-  const x = (name: string, ...shape: number[]) => bytes({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }, name)
+  const x = (name: string, ...shape: number[]) =>
+    bytes({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }, name)
   const layer = 'double_blocks.0.img_attn.proj'
 
   test.each<[string, string, RegExp, () => TensorSource[]]>([
-    ['a file of which nothing belongs here', 'FLUX_UNSUPPORTED', /none of its 1 tensors/, () => [x('down_blocks.0.attn.to_q.lora_A.weight', 4, 8)]],
-    ['a whole model', 'FLUX_UNSUPPORTED', /none of its 2 tensors/, () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 128), x('img_in.weight', hidden, 64)]],
+    [
+      'a file of which nothing belongs here',
+      'FLUX_UNSUPPORTED',
+      /none of its 1 tensors/,
+      () => [x('down_blocks.0.attn.to_q.lora_A.weight', 4, 8)],
+    ],
+    [
+      'a whole model',
+      'FLUX_UNSUPPORTED',
+      /none of its 2 tensors/,
+      () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 128), x('img_in.weight', hidden, 64)],
+    ],
     ['half a layer', 'FLUX_BAD_FILE', /proj has a first matrix/, () => [x(`${layer}.lora_A.weight`, RANK, hidden)]],
-    ['an alpha alone', 'FLUX_BAD_FILE', /proj has alpha and not all that belongs to it/, () => [x(`${layer}.alpha`, 1)]],
-    ['another width', 'FLUX_BAD_FILE', /takes 64 numbers, but double_blocks\.0\.img_attn\.proj\.weight/, () => [x(`${layer}.lora_A.weight`, RANK, 64), x(`${layer}.lora_B.weight`, hidden, RANK)]],
-    ['matrices that do not fit', 'FLUX_BAD_FILE', /is needed/, () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK + 1)]],
-    ['three dimensions', 'FLUX_BAD_FILE', /two dimensions/, () => [x(`${layer}.lora_A.weight`, RANK, hidden, 1), x(`${layer}.lora_B.weight`, hidden, RANK)]],
-    ['an alpha of two numbers', 'FLUX_BAD_FILE', /one number/, () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK), x(`${layer}.alpha`, 2)]],
+    [
+      'an alpha alone',
+      'FLUX_BAD_FILE',
+      /proj has alpha and not all that belongs to it/,
+      () => [x(`${layer}.alpha`, 1)],
+    ],
+    [
+      'another width',
+      'FLUX_BAD_FILE',
+      /takes 64 numbers, but double_blocks\.0\.img_attn\.proj\.weight/,
+      () => [x(`${layer}.lora_A.weight`, RANK, 64), x(`${layer}.lora_B.weight`, hidden, RANK)],
+    ],
+    [
+      'matrices that do not fit',
+      'FLUX_BAD_FILE',
+      /is needed/,
+      () => [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK + 1)],
+    ],
+    [
+      'three dimensions',
+      'FLUX_BAD_FILE',
+      /two dimensions/,
+      () => [x(`${layer}.lora_A.weight`, RANK, hidden, 1), x(`${layer}.lora_B.weight`, hidden, RANK)],
+    ],
+    [
+      'an alpha of two numbers',
+      'FLUX_BAD_FILE',
+      /one number/,
+      () => [
+        x(`${layer}.lora_A.weight`, RANK, hidden),
+        x(`${layer}.lora_B.weight`, hidden, RANK),
+        x(`${layer}.alpha`, 2),
+      ],
+    ],
     ['half a LoKr', 'FLUX_BAD_FILE', /has lokr_w1 and not all that belongs to it/, () => [x(`${layer}.lokr_w1`, 2, 2)]],
-    ['a LoKr of another size', 'FLUX_BAD_FILE', /takes 64 numbers/, () => [x(`${layer}.lokr_w1`, 8, 8), x(`${layer}.lokr_w2`, hidden / 8, 8)]],
-    ['a LoHa of two sizes', 'FLUX_BAD_FILE', /makes another matrix/, () => [
-      x(`${layer}.hada_w1_a`, hidden, 2), x(`${layer}.hada_w1_b`, 2, hidden), x(`${layer}.hada_w2_a`, hidden, 2), x(`${layer}.hada_w2_b`, 2, 64),
-    ]],
-    ['a bias of another size', 'FLUX_BAD_FILE', /but \[\d+\] is needed/, () => [x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2), x(`${layer}.lora_B.bias`, 3)]],
-    ['a wider input elsewhere', 'FLUX_BAD_FILE', /takes 512 numbers, but txt_in/, () => [x('txt_in.lora_A.weight', RANK, 512), x('txt_in.lora_B.weight', hidden, RANK)]],
-    ['a norm of another size', 'FLUX_BAD_FILE', /has shape \[3\]/, () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 3), x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2)]],
-    ...['dora_scale', 'lora_magnitude_vector', 'lora_magnitude_vector.weight', 'lora_magnitude_vector.default.weight', 'magnitude'].map((name): [string, string, RegExp, () => TensorSource[]] => [
-      `a DoRA, by ${name}`, 'FLUX_UNSUPPORTED', new RegExp(`this is a DoRA \\(.*\\.${name.replaceAll('.', '\\.')}\\).*Use a LoRA, or merge it`),
-      () => [x(`${layer}.${name}`, hidden), x(`${layer}.lora_A.weight`, 2, hidden), x(`${layer}.lora_B.weight`, hidden, 2)],
+    [
+      'a LoKr of another size',
+      'FLUX_BAD_FILE',
+      /takes 64 numbers/,
+      () => [x(`${layer}.lokr_w1`, 8, 8), x(`${layer}.lokr_w2`, hidden / 8, 8)],
+    ],
+    [
+      'a LoHa of two sizes',
+      'FLUX_BAD_FILE',
+      /makes another matrix/,
+      () => [
+        x(`${layer}.hada_w1_a`, hidden, 2),
+        x(`${layer}.hada_w1_b`, 2, hidden),
+        x(`${layer}.hada_w2_a`, hidden, 2),
+        x(`${layer}.hada_w2_b`, 2, 64),
+      ],
+    ],
+    [
+      'a bias of another size',
+      'FLUX_BAD_FILE',
+      /but \[\d+\] is needed/,
+      () => [
+        x(`${layer}.lora_A.weight`, 2, hidden),
+        x(`${layer}.lora_B.weight`, hidden, 2),
+        x(`${layer}.lora_B.bias`, 3),
+      ],
+    ],
+    [
+      'a wider input elsewhere',
+      'FLUX_BAD_FILE',
+      /takes 512 numbers, but txt_in/,
+      () => [x('txt_in.lora_A.weight', RANK, 512), x('txt_in.lora_B.weight', hidden, RANK)],
+    ],
+    [
+      'a norm of another size',
+      'FLUX_BAD_FILE',
+      /has shape \[3\]/,
+      () => [
+        x('double_blocks.0.img_attn.norm.query_norm.scale', 3),
+        x(`${layer}.lora_A.weight`, 2, hidden),
+        x(`${layer}.lora_B.weight`, hidden, 2),
+      ],
+    ],
+    ...[
+      'dora_scale',
+      'lora_magnitude_vector',
+      'lora_magnitude_vector.weight',
+      'lora_magnitude_vector.default.weight',
+      'magnitude',
+    ].map((name): [string, string, RegExp, () => TensorSource[]] => [
+      `a DoRA, by ${name}`,
+      'FLUX_UNSUPPORTED',
+      new RegExp(`this is a DoRA \\(.*\\.${name.replaceAll('.', '\\.')}\\).*Use a LoRA, or merge it`),
+      () => [
+        x(`${layer}.${name}`, hidden),
+        x(`${layer}.lora_A.weight`, 2, hidden),
+        x(`${layer}.lora_B.weight`, hidden, 2),
+      ],
     ]),
   ])('%s: %s', async (_, code, message, sources) => {
     const path = join(folder, 'wrong.safetensors')
     await writeModelFile(path, sources())
-    await expect(flux.adapt([{ path }])).rejects.toMatchObject({ code, message: expect.stringMatching(message) as string })
+    await expect(flux.adapt([{ path }])).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message) as string,
+    })
   })
 
   test('a part of a split model', async () => {
     const path = join(folder, 'lora-00001-of-00001.safetensors')
     await writeModelFile(path, [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK)])
-    await expect(flux.adapt([{ path }])).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('one file') as string })
+    await expect(flux.adapt([{ path }])).rejects.toMatchObject({
+      code: 'FLUX_UNSUPPORTED',
+      message: expect.stringContaining('one file') as string,
+    })
   })
 
   test('a wrong option', async () => {
-    for (const wrong of [{ path: '' }, { path: 'x', scale: NaN }, { path: 'x', scale: 1e9 }, { path: 'x', weight: 1 }, 'x', null]) {
+    for (const wrong of [
+      { path: '' },
+      { path: 'x', scale: NaN },
+      { path: 'x', scale: 1e9 },
+      { path: 'x', weight: 1 },
+      'x',
+      null,
+    ]) {
       await expect(flux.adapt([wrong as never])).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
     }
     await expect(flux.adapt('x' as never)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
-    await expect(flux.adapt([{ path: join(folder, 'none.safetensors') }])).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    await expect(flux.adapt([{ path: join(folder, 'none.safetensors') }])).rejects.toMatchObject({
+      code: 'FLUX_NOT_FOUND',
+    })
     await flux.adapt([])
     expect(await flux.predict(devCase('b'))).toEqual(plain)
   })
@@ -529,7 +793,9 @@ describe('is refused', () => {
   })
 })
 
-test('in a pipeline: another picture, the same again without, and a warning for what does nothing', { timeout: 60_000 }, async () => {
+test('in a pipeline: another picture, the same again without, and a warning for what does nothing', {
+  timeout: 60_000,
+}, async () => {
   await using pipe = await loadTiny()
   const path = join(folder, 'tiny.safetensors')
   const { hiddenSize } = pipe.config
@@ -543,30 +809,72 @@ test('in a pipeline: another picture, the same again without, and a warning for 
     const events = await collect(pipe.stream({ ...SMALL, ...(loras ? { loras } : {}) }))
     const image = events.at(-1)!
     if (image.type !== 'image') throw new Error('the last event is the picture')
-    return { bytes: image.image, parameters: image.parameters, warnings: events.filter(({ type }) => type === 'warning') }
+    return {
+      bytes: image.image,
+      parameters: image.parameters,
+      warnings: events.filter(({ type }) => type === 'warning'),
+    }
   }
-  const [without, withIt, again, off] = [await picture(), await picture([{ path, scale: 2 }]), await picture([{ path, scale: 2 }]), await picture([{ path, scale: 0 }])]
+  const [without, withIt, again, off] = [
+    await picture(),
+    await picture([{ path, scale: 2 }]),
+    await picture([{ path, scale: 2 }]),
+    await picture([{ path, scale: 0 }]),
+  ]
   expect(without.warnings).toEqual([])
   expect(withIt.bytes.equals(without.bytes)).toBe(false)
   expect(again.bytes.equals(withIt.bytes)).toBe(true)
   expect(off.bytes.equals(without.bytes)).toBe(true)
-  expect(withIt.warnings).toEqual([{ type: 'warning', message: expect.stringMatching(/tensor lora_te1_.* belongs to no layer/) as string }])
+  expect(withIt.warnings).toEqual([
+    { type: 'warning', message: expect.stringMatching(/tensor lora_te1_.* belongs to no layer/) as string },
+  ])
   expect(again.warnings).toEqual(withIt.warnings)
   expect(withIt.parameters).toContain('LoRA: tiny 2')
   expect((await picture()).bytes.equals(without.bytes)).toBe(true)
-  await expect(pipe.generate({ ...SMALL, loras: [{ path: join(folder, 'none') }] })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+  await expect(pipe.generate({ ...SMALL, loras: [{ path: join(folder, 'none') }] })).rejects.toMatchObject({
+    code: 'FLUX_NOT_FOUND',
+  })
   const control = join(folder, 'tiny-control.safetensors')
-  await writeModelFile(control, [bytes(matrix(RANK, 2 * pipe.config.inChannels, 1), 'img_in.lora_A.weight'), bytes(matrix(hiddenSize, RANK, 2), 'img_in.lora_B.weight')])
+  await writeModelFile(control, [
+    bytes(matrix(RANK, 2 * pipe.config.inChannels, 1), 'img_in.lora_A.weight'),
+    bytes(matrix(hiddenSize, RANK, 2), 'img_in.lora_B.weight'),
+  ])
   const needs = expect.stringMatching(/needs a control picture.*reads 128 channels/) as string
-  await expect(pipe.generate({ ...SMALL, loras: [{ path: control }] })).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: needs })
+  await expect(pipe.generate({ ...SMALL, loras: [{ path: control }] })).rejects.toMatchObject({
+    code: 'FLUX_UNSUPPORTED',
+    message: needs,
+  })
 })
 
-test.skipIf(process.platform === 'win32')('a LoRA with hundreds of alphas is read where few files may be open', async () => {
-  const path = join(folder, 'many-alphas.safetensors')
-  const zeros = (name: string, ...shape: number[]) => bytes({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }, name)
-  const layers = Array.from({ length: 38 }, (_, i) => ['to_q', 'to_k', 'to_v'].map((part) => `single_transformer_blocks.${i}.attn.${part}`)).flat()
-  await writeModelFile(path, layers.flatMap((layer) => [zeros(`${layer}.lora_A.weight`, 1, 3072), zeros(`${layer}.lora_B.weight`, 3072, 1), alphaTensor(`${layer}.alpha`)]))
-  const child = fileURLToPath(new URL('./children/adapt.mjs', import.meta.url))
-  const { stdout } = await promisify(execFile)('sh', ['-c', `ulimit -n 96; exec "$0" "$@"`, process.execPath, child, path])
-  expect(JSON.parse(stdout)).toMatchObject({ role: 'lora', architecture: 'LoRA of rank 1 for FLUX.1: layers 114 in the transformer', problems: [] })
-})
+test.skipIf(process.platform === 'win32')(
+  'a LoRA with hundreds of alphas is read where few files may be open',
+  async () => {
+    const path = join(folder, 'many-alphas.safetensors')
+    const zeros = (name: string, ...shape: number[]) =>
+      bytes({ shape, data: new Float32Array(shape.reduce((a, b) => a * b, 1)) }, name)
+    const layers = Array.from({ length: 38 }, (_, i) =>
+      ['to_q', 'to_k', 'to_v'].map((part) => `single_transformer_blocks.${i}.attn.${part}`),
+    ).flat()
+    await writeModelFile(
+      path,
+      layers.flatMap((layer) => [
+        zeros(`${layer}.lora_A.weight`, 1, 3072),
+        zeros(`${layer}.lora_B.weight`, 3072, 1),
+        alphaTensor(`${layer}.alpha`),
+      ]),
+    )
+    const child = fileURLToPath(new URL('./children/adapt.mjs', import.meta.url))
+    const { stdout } = await promisify(execFile)('sh', [
+      '-c',
+      `ulimit -n 96; exec "$0" "$@"`,
+      process.execPath,
+      child,
+      path,
+    ])
+    expect(JSON.parse(stdout)).toMatchObject({
+      role: 'lora',
+      architecture: 'LoRA of rank 1 for FLUX.1: layers 114 in the transformer',
+      problems: [],
+    })
+  },
+)

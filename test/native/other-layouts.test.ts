@@ -31,13 +31,16 @@ describe('names', () => {
     expect(relL2(expected, goldenFloats('flux-dev-tiny', 'b.out.pred'))).toBeLessThan(1e-3)
   })
 
-  test.each(['', 'transformer.', 'model.diffusion_model.'])("the transformer in diffusers' names, prefix '%s'", async (prefix) => {
-    const path = await rewrite(official, join(folder, 'diffusers.safetensors'), (name, tensor) =>
-      diffusersFlux(name, tensor).map(([renamed, part]) => [prefix + renamed, part]),
-    )
-    expect((await inspect(path)).architecture).toBe('FLUX.1 with guidance (dev)')
-    expect(await predicted(path)).toEqual(expected)
-  })
+  test.each(['', 'transformer.', 'model.diffusion_model.'])(
+    "the transformer in diffusers' names, prefix '%s'",
+    async (prefix) => {
+      const path = await rewrite(official, join(folder, 'diffusers.safetensors'), (name, tensor) =>
+        diffusersFlux(name, tensor).map(([renamed, part]) => [prefix + renamed, part]),
+      )
+      expect((await inspect(path)).architecture).toBe('FLUX.1 with guidance (dev)')
+      expect(await predicted(path)).toEqual(expected)
+    },
+  )
 
   test.each([
     ['', 'safetensors'],
@@ -45,7 +48,9 @@ describe('names', () => {
     ['', 'gguf'],
     ['diffusion_model.', 'gguf'],
   ])("the transformer with norms that are called weights, prefix '%s', in %s", async (prefix, extension) => {
-    const path = await rewrite(official, join(folder, `norm-weights.${extension}`), (name, tensor) => [[prefix + name.replace(/_norm\.scale$/, '_norm.weight'), tensor]])
+    const path = await rewrite(official, join(folder, `norm-weights.${extension}`), (name, tensor) => [
+      [prefix + name.replace(/_norm\.scale$/, '_norm.weight'), tensor],
+    ])
     expect(await inspect(path)).toMatchObject({ architecture: 'FLUX.1 with guidance (dev)', problems: [] })
     expect(await predicted(path)).toEqual(expected)
   })
@@ -72,20 +77,31 @@ describe('names', () => {
   })
 
   test('a part that is missing, and parts of different types, are told', async () => {
-    const incomplete = await rewrite(official, join(folder, 'incomplete.safetensors'), diffusersFlux, (name) => name !== 'transformer_blocks.0.attn.to_k.weight')
+    const incomplete = await rewrite(
+      official,
+      join(folder, 'incomplete.safetensors'),
+      diffusersFlux,
+      (name) => name !== 'transformer_blocks.0.attn.to_k.weight',
+    )
     await expect(predicted(incomplete)).rejects.toMatchObject({
       code: 'FLUX_BAD_FILE',
-      message: expect.stringMatching(/3 tensors make double_blocks\.0\.img_attn\.qkv\.weight together, and the file has only .*to_q.*to_v/) as string,
+      message: expect.stringMatching(
+        /3 tensors make double_blocks\.0\.img_attn\.qkv\.weight together, and the file has only .*to_q.*to_v/,
+      ) as string,
     })
-    const sources: TensorSource[] = [...readTensors(official)].flatMap(([name, tensor]) => diffusersFlux(name, tensor)).map(([name, { shape, data }]) =>
-      name === 'transformer_blocks.0.attn.to_k.weight'
-        ? { name, shape, type: 'BF16', data: new Uint8Array(2 * data.length) }
-        : { name, shape, type: 'F32', data: new Uint8Array(data.buffer) },
-    )
+    const sources: TensorSource[] = [...readTensors(official)]
+      .flatMap(([name, tensor]) => diffusersFlux(name, tensor))
+      .map(([name, { shape, data }]) =>
+        name === 'transformer_blocks.0.attn.to_k.weight'
+          ? { name, shape, type: 'BF16', data: new Uint8Array(2 * data.length) }
+          : { name, shape, type: 'F32', data: new Uint8Array(data.buffer) },
+      )
     await writeModelFile(join(folder, 'mixed.safetensors'), sources)
     await expect(predicted(join(folder, 'mixed.safetensors'))).rejects.toMatchObject({
       code: 'FLUX_UNSUPPORTED',
-      message: expect.stringMatching(/to_q\.weight and .*to_k\.weight are parts of one, but have the types F32 and BF16/) as string,
+      message: expect.stringMatching(
+        /to_q\.weight and .*to_k\.weight are parts of one, but have the types F32 and BF16/,
+      ) as string,
     })
   })
 })
@@ -98,7 +114,13 @@ describe('several files', () => {
     mkdirSync(join(folder, 'split'), { recursive: true })
     const names = [...readTensors(official).keys()]
     const where = Object.fromEntries(names.map((name, i) => [name, i % 3]))
-    for (const i of [0, 1, 2]) await rewrite(official, part(i + 1), (name, tensor) => [[name, tensor]], (name) => where[name] === i)
+    for (const i of [0, 1, 2])
+      await rewrite(
+        official,
+        part(i + 1),
+        (name, tensor) => [[name, tensor]],
+        (name) => where[name] === i,
+      )
     const map = Object.fromEntries(names.map((name) => [name, `model-0000${where[name]! + 1}-of-00003.safetensors`]))
     writeFileSync(index, JSON.stringify({ metadata: { total_size: 1 }, weight_map: map }))
   }
@@ -112,7 +134,10 @@ describe('several files', () => {
   test('a part that is missing is named; an index may name nothing outside of its folder', async () => {
     await split()
     rmSync(part(2))
-    await expect(predicted(part(1))).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND', message: expect.stringContaining('model-00002-of-00003') as string })
+    await expect(predicted(part(1))).rejects.toMatchObject({
+      code: 'FLUX_NOT_FOUND',
+      message: expect.stringContaining('model-00002-of-00003') as string,
+    })
     await expect(predicted(index)).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
     for (const [text, message] of [
       [JSON.stringify({ weight_map: { x: '../../secret.safetensors' } }), /no .safetensors file beside it/],
@@ -123,16 +148,25 @@ describe('several files', () => {
       ['null', /no JSON/],
     ] as const) {
       writeFileSync(index, text)
-      await expect(predicted(index), text).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringMatching(message) as string })
+      await expect(predicted(index), text).rejects.toMatchObject({
+        code: 'FLUX_BAD_FILE',
+        message: expect.stringMatching(message) as string,
+      })
     }
     const none = join(folder, 'model-00001-of-00000.safetensors')
-    await expect(predicted(none)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('0 parts') as string })
+    await expect(predicted(none)).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringContaining('0 parts') as string,
+    })
   })
 })
 
 describe.each(['F8_E4M3', 'F8_E5M2'] as const)('%s', (type) => {
   /** All tensors in float8, and the numbers that remain in F32; `scaleOf` a matrix's largest number gives its scale. */
-  async function files(scaleOf?: (largest: number) => number, scaleName = 'scale_weight'): Promise<[float8: string, plain: string]> {
+  async function files(
+    scaleOf?: (largest: number) => number,
+    scaleName = 'scale_weight',
+  ): Promise<[float8: string, plain: string]> {
     const [coarse, plain]: TensorSource[][] = [[], []]
     for (const [name, { shape, data }] of readTensors(official)) {
       const values = data as Float32Array
@@ -142,7 +176,12 @@ describe.each(['F8_E4M3', 'F8_E5M2'] as const)('%s', (type) => {
       coarse!.push({ name, shape, type, data: codes })
       if (scaled) {
         const layer = name.replace(/\.weight$/, '')
-        coarse!.push({ name: `${layer}.${scaleName}`, shape: [1], type: 'F32', data: new Uint8Array(Float32Array.of(scale).buffer) })
+        coarse!.push({
+          name: `${layer}.${scaleName}`,
+          shape: [1],
+          type: 'F32',
+          data: new Uint8Array(Float32Array.of(scale).buffer),
+        })
         coarse!.push({ name: `${layer}.scale_input`, shape: [1], type: 'F32', data: new Uint8Array(4) })
       }
       plain!.push({ name, shape, type: 'F32', data: new Uint8Array(decoded.buffer) })
@@ -174,9 +213,17 @@ describe.each(['F8_E4M3', 'F8_E5M2'] as const)('%s', (type) => {
 
   test('a scale that is no single number is refused', async () => {
     const path = join(folder, 'rows.safetensors')
-    const sources = [...readTensors(official)].map(([name, { shape, data }]): TensorSource => ({ name, shape, type, data: new Uint8Array(data.length) }))
-    await writeModelFile(path, [...sources, { name: 'img_in.scale_weight', shape: [2], type: 'F32', data: new Uint8Array(8) }])
-    await expect(predicted(path)).rejects.toMatchObject({ code: 'FLUX_UNSUPPORTED', message: expect.stringContaining('img_in.scale_weight') as string })
+    const sources = [...readTensors(official)].map(
+      ([name, { shape, data }]): TensorSource => ({ name, shape, type, data: new Uint8Array(data.length) }),
+    )
+    await writeModelFile(path, [
+      ...sources,
+      { name: 'img_in.scale_weight', shape: [2], type: 'F32', data: new Uint8Array(8) },
+    ])
+    await expect(predicted(path)).rejects.toMatchObject({
+      code: 'FLUX_UNSUPPORTED',
+      message: expect.stringContaining('img_in.scale_weight') as string,
+    })
   })
 })
 
@@ -184,7 +231,10 @@ describe.each(['F8_E4M3', 'F8_E5M2'] as const)('%s', (type) => {
 test.each(['IQ3_S', 'IQ3_XXS', 'IQ2_S'] as const)('%s: products of blocks agree with decoded weights', async (type) => {
   const weights = readTensors(official)
   const coarse = (name: string) => name.endsWith('.weight') && weights.get(name)!.shape.at(-1)! % 256 === 0
-  const path = await convertWeights(official, join(folder, `${type}.gguf`), { type: (name) => (coarse(name) ? type : 'F32'), quantize })
+  const path = await convertWeights(official, join(folder, `${type}.gguf`), {
+    type: (name) => (coarse(name) ? type : 'F32'),
+    quantize,
+  })
   const [exact, fast] = [await predicted(path, 'f32'), await predicted(path)]
   expect(relL2(fast, exact)).toBeLessThan(0.06)
   expect(relL2(exact, expected)).toBeLessThan(0.9)

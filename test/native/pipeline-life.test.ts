@@ -11,7 +11,10 @@ const closed = expect.objectContaining({ name: 'FluxError', code: 'FLUX_CLOSED' 
 /** Whether a promise is settled once everything that can run has run. */
 async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   let settled = false
-  promise.then(() => (settled = true), () => (settled = true))
+  promise.then(
+    () => (settled = true),
+    () => (settled = true),
+  )
   await sleep(20)
   return settled
 }
@@ -52,11 +55,16 @@ describe('one pipeline', () => {
     expect(order.findIndex((event) => event.startsWith('blue'))).toBe(order.indexOf('red image') + 1)
   })
 
-  test.each([['without a signal', {}], ['with one signal', { signal: new AbortController().signal }]])('thirty calls wait their turn, without a warning: %s', async (_, given) => {
+  test.each([
+    ['without a signal', {}],
+    ['with one signal', { signal: new AbortController().signal }],
+  ])('thirty calls wait their turn, without a warning: %s', async (_, given) => {
     const warnings: string[] = []
     const warned = (warning: Error) => warnings.push(warning.message)
     process.on('warning', warned)
-    const pictures = await Promise.all(Array.from({ length: 30 }, (_, i) => pipe.generate({ ...SMALL, seed: 1 + (i % 2), ...given })))
+    const pictures = await Promise.all(
+      Array.from({ length: 30 }, (_, i) => pipe.generate({ ...SMALL, seed: 1 + (i % 2), ...given })),
+    )
     expect(pictures.filter((picture) => Buffer.compare(picture, red) === 0)).toHaveLength(15)
     process.off('warning', warned)
     expect(warnings).toEqual([])
@@ -111,7 +119,11 @@ describe('one pipeline', () => {
   })
 
   test('jobs: position, progress, readers, result', async () => {
-    const jobs = [pipe.submit(SMALL), pipe.submit({ ...SMALL, prompt: 'blue', seed: 2 }), pipe.submit({ ...SMALL, steps: 1000 })] as const
+    const jobs = [
+      pipe.submit(SMALL),
+      pipe.submit({ ...SMALL, prompt: 'blue', seed: 2 }),
+      pipe.submit({ ...SMALL, steps: 1000 }),
+    ] as const
     expect(jobs.map(({ position }) => position)).toEqual([0, 1, 2])
     jobs[2].cancel()
     await expect(jobs[2].result).rejects.toMatchObject({ name: 'AbortError' })
@@ -120,7 +132,11 @@ describe('one pipeline', () => {
     expect(Buffer.compare((await jobs[1].result).image, blue)).toBe(0)
     expect(await readers[0]).toEqual(await readers[1])
     expect((await readers[0])!.at(-1)).toBe(await jobs[1].result)
-    expect(jobs.map(({ position, progress }) => [position, progress])).toEqual([[0, 1], [0, 1], [0, 0]])
+    expect(jobs.map(({ position, progress }) => [position, progress])).toEqual([
+      [0, 1],
+      [0, 1],
+      [0, 0],
+    ])
     expect(() => pipe.submit({ ...SMALL, steps: 0 })).toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION' }))
   })
 
@@ -147,29 +163,32 @@ describe('one pipeline', () => {
 
 describe('abort', () => {
   // The encoders leave after each prompt, and the transformer comes at the first picture: so every stage has something to do.
-  test.each<Stage>(['text', 'load', 'denoise', 'decode'])('in %s: the reason within 200 ms, and the pipeline goes on', async (stage) => {
-    let fastest = Infinity
-    let tries = 0
-    // other work on the machine takes its time as well
-    for (; tries < 3 && fastest >= 200; tries++) {
-      await using pipe = await loadTiny({ textEncoders: 'release' })
-      const controller = new AbortController()
-      const reason = new Error(`stop at ${stage}`)
-      const events = pipe.stream({ ...LARGER, signal: controller.signal })
-      await until(events, stage)
-      const next = expect(events.next()).rejects.toBe(reason)
-      // the tiny model is loaded within milliseconds
-      if (stage !== 'load') await sleep(2)
-      const since = performance.now()
-      controller.abort(reason)
-      await next
-      fastest = Math.min(fastest, performance.now() - since)
-      expect(await events.next()).toEqual({ done: true, value: undefined })
-      expect(await pipe.generate(SMALL)).toHaveLength(64 * 64 * 3)
-    }
-    console.log(`abort in the stage ${stage}: ${fastest.toFixed(1)} ms (${tries} tries)`)
-    expect(fastest).toBeLessThan(200 * patience)
-  })
+  test.each<Stage>(['text', 'load', 'denoise', 'decode'])(
+    'in %s: the reason within 200 ms, and the pipeline goes on',
+    async (stage) => {
+      let fastest = Infinity
+      let tries = 0
+      // other work on the machine takes its time as well
+      for (; tries < 3 && fastest >= 200; tries++) {
+        await using pipe = await loadTiny({ textEncoders: 'release' })
+        const controller = new AbortController()
+        const reason = new Error(`stop at ${stage}`)
+        const events = pipe.stream({ ...LARGER, signal: controller.signal })
+        await until(events, stage)
+        const next = expect(events.next()).rejects.toBe(reason)
+        // the tiny model is loaded within milliseconds
+        if (stage !== 'load') await sleep(2)
+        const since = performance.now()
+        controller.abort(reason)
+        await next
+        fastest = Math.min(fastest, performance.now() - since)
+        expect(await events.next()).toEqual({ done: true, value: undefined })
+        expect(await pipe.generate(SMALL)).toHaveLength(64 * 64 * 3)
+      }
+      console.log(`abort in the stage ${stage}: ${fastest.toFixed(1)} ms (${tries} tries)`)
+      expect(fastest).toBeLessThan(200 * patience)
+    },
+  )
 
   test('at any time: the reason or the picture, nothing else', async () => {
     await using pipe = await loadTiny({ textEncoders: 'release' })
@@ -225,14 +244,17 @@ describe('close', () => {
     await expect(collect(events)).rejects.toThrow(closed)
   })
 
-  test.each<Stage>(['text', 'load', 'denoise', 'decode'])('during a step of a stream in the stage %s: FLUX_CLOSED there', async (stage) => {
-    const pipe = await loadTiny({ textEncoders: 'release' })
-    const events = pipe.stream({ ...SMALL, steps: 2 })
-    await until(events, stage)
-    const rest = expect(collect(events)).rejects.toThrow(closed)
-    await pipe.close()
-    await rest
-  })
+  test.each<Stage>(['text', 'load', 'denoise', 'decode'])(
+    'during a step of a stream in the stage %s: FLUX_CLOSED there',
+    async (stage) => {
+      const pipe = await loadTiny({ textEncoders: 'release' })
+      const events = pipe.stream({ ...SMALL, steps: 2 })
+      await until(events, stage)
+      const rest = expect(collect(events)).rejects.toThrow(closed)
+      await pipe.close()
+      await rest
+    },
+  )
 
   test('twice, by a using declaration, and generate afterwards', async () => {
     const pipe = await loadTiny()

@@ -23,7 +23,12 @@ const TRANSFORMER = 'lora_unet_double_blocks_0_img_attn_proj'
 const NOWHERE = 'lora_unet_double_blocks_99_img_attn_proj'
 
 /** A LoRA of rank 4 for layers of `width` by `width` numbers. */
-async function lora(name: string, layers: readonly string[], seed: number, { change = (_: Float32Array) => {}, width = pipe.config.hiddenSize } = {}): Promise<string> {
+async function lora(
+  name: string,
+  layers: readonly string[],
+  seed: number,
+  { change = (_: Float32Array) => {}, width = pipe.config.hiddenSize } = {},
+): Promise<string> {
   const path = join(folder, name)
   const tensor = (name: string, shape: number[], seed: number) => {
     const data = new Float32Array(4 * width)
@@ -31,17 +36,23 @@ async function lora(name: string, layers: readonly string[], seed: number, { cha
     change(data)
     return { name, shape, type: 'F32' as const, data: new Uint8Array(data.buffer) }
   }
-  await writeModelFile(path, layers.flatMap((layer, i) => [
-    tensor(`${layer}.lora_down.weight`, [4, width], seed + 2 * i),
-    tensor(`${layer}.lora_up.weight`, [width, 4], seed + 2 * i + 1),
-  ]))
+  await writeModelFile(
+    path,
+    layers.flatMap((layer, i) => [
+      tensor(`${layer}.lora_down.weight`, [4, width], seed + 2 * i),
+      tensor(`${layer}.lora_up.weight`, [width, 4], seed + 2 * i + 1),
+    ]),
+  )
   return path
 }
 
 const drawn = async (path: string) => (await streamed(pipe, { ...SMALL, loras: [{ path }] })).image
 
 test.each(['written over', 'renamed over'])('a LoRA whose file is %s acts as it is now', async (how) => {
-  const [first, second] = [await lora('first.safetensors', [TRANSFORMER], 1), await lora('second.safetensors', [TRANSFORMER], 5)]
+  const [first, second] = [
+    await lora('first.safetensors', [TRANSFORMER], 1),
+    await lora('second.safetensors', [TRANSFORMER], 5),
+  ]
   const [one, two] = [await drawn(first), await drawn(second)]
   expect(one.equals(two)).toBe(false)
   const live = join(folder, 'live.safetensors')
@@ -80,7 +91,14 @@ test('what does nothing is told in every call, by generate() to onWarning', asyn
   const told = expect.stringMatching(/partly\.safetensors: 2 tensors, .*layers?.* will do nothing/) as string
   expect(warned).toEqual([told, told])
   expect(events.filter(({ type }) => type === 'warning')).toEqual([{ type: 'warning', message: told }])
-  await expect(pipe.generate({ ...options, onWarning: () => { throw new Error('mine') } })).rejects.toThrow('mine')
+  await expect(
+    pipe.generate({
+      ...options,
+      onWarning: () => {
+        throw new Error('mine')
+      },
+    }),
+  ).rejects.toThrow('mine')
 })
 
 test('NaN in a LoRA is an error that names it and the transformer, at the first step; without it the picture is as before', async () => {
@@ -88,9 +106,12 @@ test('NaN in a LoRA is an error that names it and the transformer, at the first 
   const path = await lora('diverged.safetensors', [TRANSFORMER], 1, { change: (data) => (data[5] = NaN) })
   const steps: number[] = []
   const read = async () => {
-    for await (const event of pipe.stream({ ...SMALL, steps: 3, loras: [{ path }] })) if (event.type === 'step') steps.push(event.step)
+    for await (const event of pipe.stream({ ...SMALL, steps: 3, loras: [{ path }] }))
+      if (event.type === 'step') steps.push(event.step)
   }
-  const message = expect.stringMatching(/transformer\.gguf: the transformer's prediction .* has NaN; .*diverged\.safetensors/) as string
+  const message = expect.stringMatching(
+    /transformer\.gguf: the transformer's prediction .* has NaN; .*diverged\.safetensors/,
+  ) as string
   await expect(read()).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message })
   expect(steps).toEqual([])
   expect((await pipe.generate(SMALL)).equals(expected)).toBe(true)

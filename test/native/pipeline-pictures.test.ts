@@ -29,10 +29,14 @@ describe('text encoders', () => {
       expect(Buffer.compare(picture, await pipe.generate({ ...PNG, prompt }))).toBe(0)
     }
     expect(spies.map((spy) => spy.mock.calls.length)).toEqual([2, 2])
-    for (const loaded of spies.flatMap((spy) => spy.mock.results.map(({ value }) => value as Promise<T5Encoder | ClipTextEncoder>))) {
+    for (const loaded of spies.flatMap((spy) =>
+      spy.mock.results.map(({ value }) => value as Promise<T5Encoder | ClipTextEncoder>),
+    )) {
       const encoder = await loaded
       expect(encoder.memory()).toEqual({ weights: 0, mapped: 0, compute: 0 })
-      await expect(encoder.encode(new Int32Array(8), { eos: 0 })).rejects.toThrow(expect.objectContaining({ code: 'FLUX_CLOSED' }))
+      await expect(encoder.encode(new Int32Array(8), { eos: 0 })).rejects.toThrow(
+        expect.objectContaining({ code: 'FLUX_CLOSED' }),
+      )
     }
   })
 
@@ -53,7 +57,9 @@ describe('text encoders', () => {
     expect(encode).toHaveBeenCalledTimes(1)
     expect(Buffer.compare(first.image, third.image)).toBe(0)
     expect(Buffer.compare(first.image, second.image)).not.toBe(0)
-    console.log(`the text stage: ${first.timings.text.toFixed(2)} ms, of the same prompt again ${second.timings.text.toFixed(2)} ms`)
+    console.log(
+      `the text stage: ${first.timings.text.toFixed(2)} ms, of the same prompt again ${second.timings.text.toFixed(2)} ms`,
+    )
     await pipe.generate({ ...fresh, maxSequenceLength: 16 })
     expect(encode, 'another length is another embedding').toHaveBeenCalledTimes(2)
     for (const prompt of ['1', '2', '3', '4']) await pipe.generate({ ...fresh, prompt })
@@ -63,7 +69,20 @@ describe('text encoders', () => {
 
   test('which are those that were used last: a prompt that comes back all the time is encoded once', async () => {
     const encode = vi.spyOn(T5Encoder.prototype, 'encode')
-    for (const prompt of ['always', 'one', 'always', 'two', 'always', 'three', 'always', 'four', 'always', 'five', 'always']) await pipe.generate({ ...SMALL, prompt })
+    for (const prompt of [
+      'always',
+      'one',
+      'always',
+      'two',
+      'always',
+      'three',
+      'always',
+      'four',
+      'always',
+      'five',
+      'always',
+    ])
+      await pipe.generate({ ...SMALL, prompt })
     expect(encode).toHaveBeenCalledTimes(6)
   })
 
@@ -97,7 +116,9 @@ describe('the same picture', () => {
     const [a, b] = [await pipe.generate(options), await other.generate(options)]
     const apart = Array.from(a, (byte, i) => Math.abs(byte - b[i]!))
     const different = apart.filter((d) => d > 0).length
-    console.log(`${threads} threads against one: ${different} of ${a.length} bytes differ, by ${Math.max(...apart)} at most`)
+    console.log(
+      `${threads} threads against one: ${different} of ${a.length} bytes differ, by ${Math.max(...apart)} at most`,
+    )
     expect(different).toBe(0)
   })
 })
@@ -112,9 +133,9 @@ describe('previews', () => {
 
   test('none unless asked for; every step, every second', async () => {
     expect((await shown(undefined)).previews).toEqual([undefined, undefined, undefined, undefined])
-    expect((await shown({})).previews.map((preview) => preview && [preview.width, preview.height, preview.data.length])).toEqual(
-      Array.from({ length: 4 }, () => [8, 8, 192]),
-    )
+    expect(
+      (await shown({})).previews.map((preview) => preview && [preview.width, preview.height, preview.data.length]),
+    ).toEqual(Array.from({ length: 4 }, () => [8, 8, 192]))
     expect((await shown({ every: 2 })).previews.map(Boolean)).toEqual([false, true, false, true])
     expect((await shown({ every: 5 })).previews.map(Boolean)).toEqual([false, false, false, false])
   })
@@ -123,7 +144,9 @@ describe('previews', () => {
     // x0 of the last step is x - sigma * v, which is where Euler's step to sigma 0 leads
     const plain = await shown(undefined)
     const { previews, image } = await shown({ method: 'autoencoder' })
-    expect(previews.map((preview) => [preview!.width, preview!.height])).toEqual(Array.from({ length: 4 }, () => [64, 64]))
+    expect(previews.map((preview) => [preview!.width, preview!.height])).toEqual(
+      Array.from({ length: 4 }, () => [64, 64]),
+    )
     expect(Buffer.compare(previews[3]!.data, image)).toBe(0)
     expect(Buffer.compare(previews[0]!.data, image)).not.toBe(0)
     expect(Buffer.compare(image, plain.image), 'watching changes nothing').toBe(0)
@@ -132,14 +155,24 @@ describe('previews', () => {
 
 test('generate() refuses a preview, which nobody would see', async () => {
   const options: GenerateOptions = { ...SMALL, preview: { method: 'autoencoder' } }
-  await expect(pipe.generate(options)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^preview .*stream\(\)/) as string })
+  await expect(pipe.generate(options)).rejects.toMatchObject({
+    code: 'FLUX_BAD_OPTION',
+    message: expect.stringMatching(/^preview .*stream\(\)/) as string,
+  })
 })
 
 test('a preview that fails is a warning, and there are no more; the picture is made', async () => {
   const expected = await streamed(pipe, { ...SMALL, steps: 2 })
   vi.spyOn(Autoencoder.prototype, 'decode').mockRejectedValueOnce(new FluxError('FLUX_BAD_FILE', 'no preview today'))
   const warned: string[] = []
-  const events = await collect(pipe.stream({ ...SMALL, steps: 2, preview: { method: 'autoencoder' }, onWarning: (message) => warned.push(message) }))
+  const events = await collect(
+    pipe.stream({
+      ...SMALL,
+      steps: 2,
+      preview: { method: 'autoencoder' },
+      onWarning: (message) => warned.push(message),
+    }),
+  )
   expect(events.map(({ type }) => type)).toEqual(['stage', 'stage', 'warning', 'step', 'step', 'stage', 'image'])
   expect(warned).toEqual([expect.stringMatching(/^the preview of step 1 failed, .*no preview today/)])
   expect(events.filter((event) => event.type === 'step' && event.preview)).toEqual([])
@@ -151,14 +184,24 @@ test.each([
   ['CLIP encoder', ClipTextEncoder, 'encode', (pooled: Float32Array) => ({ pooled })],
   ['transformer', FluxTransformer, 'predict', (gives: Float32Array) => gives],
   ['decoder', Autoencoder, 'decode', (gives: Float32Array) => gives],
-] as const)('numbers of the %s that are not finite are an error, not a black picture', async (what, network, call, as) => {
-  const infinite = new Float32Array(8).fill(1)
-  infinite[5] = -Infinity
-  const spy = vi.spyOn(network.prototype as unknown as Record<string, () => Promise<unknown>>, call).mockResolvedValueOnce(as(infinite))
-  const message = expect.stringMatching(new RegExp(`models/tiny/.*${what}.*-Infinity; expected finite numbers`)) as string
-  await expect(pipe.generate({ ...SMALL, steps: 3, prompt: `not finite: ${what}` })).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message })
-  expect(spy, 'at the first one').toHaveBeenCalledTimes(1)
-})
+] as const)(
+  'numbers of the %s that are not finite are an error, not a black picture',
+  async (what, network, call, as) => {
+    const infinite = new Float32Array(8).fill(1)
+    infinite[5] = -Infinity
+    const spy = vi
+      .spyOn(network.prototype as unknown as Record<string, () => Promise<unknown>>, call)
+      .mockResolvedValueOnce(as(infinite))
+    const message = expect.stringMatching(
+      new RegExp(`models/tiny/.*${what}.*-Infinity; expected finite numbers`),
+    ) as string
+    await expect(pipe.generate({ ...SMALL, steps: 3, prompt: `not finite: ${what}` })).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message,
+    })
+    expect(spy, 'at the first one').toHaveBeenCalledTimes(1)
+  },
+)
 
 describe('prompts', () => {
   test.each([
@@ -178,14 +221,20 @@ describe('prompts', () => {
     expect(truncated).toEqual(prompt.length > 1000 ? ['t5', 'clip'] : [])
   })
 
-  test.each(['jpeg', 'webp', 'avif'] as const)('the format %s carries the longest in ASCII, and refuses a longer one before any work', async (format) => {
-    const { image, parameters } = await streamed(pipe, { ...SMALL, prompt: 'x'.repeat(32_768), format })
-    expect((await sharp(image).metadata()).exif!.includes(parameters)).toBe(true)
-    const encode = vi.spyOn(T5Encoder.prototype, 'encode')
-    const tooLong = { code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^parameters .* has 32\d{3} characters/) as string }
-    await expect(pipe.generate({ ...SMALL, prompt: 'ü'.repeat(32_768), format })).rejects.toMatchObject(tooLong)
-    expect(encode).not.toHaveBeenCalled()
-  })
+  test.each(['jpeg', 'webp', 'avif'] as const)(
+    'the format %s carries the longest in ASCII, and refuses a longer one before any work',
+    async (format) => {
+      const { image, parameters } = await streamed(pipe, { ...SMALL, prompt: 'x'.repeat(32_768), format })
+      expect((await sharp(image).metadata()).exif!.includes(parameters)).toBe(true)
+      const encode = vi.spyOn(T5Encoder.prototype, 'encode')
+      const tooLong = {
+        code: 'FLUX_BAD_OPTION',
+        message: expect.stringMatching(/^parameters .* has 32\d{3} characters/) as string,
+      }
+      await expect(pipe.generate({ ...SMALL, prompt: 'ü'.repeat(32_768), format })).rejects.toMatchObject(tooLong)
+      expect(encode).not.toHaveBeenCalled()
+    },
+  )
 
   test.each(['jpeg', 'webp', 'avif'] as const)('the format %s carries them as well', async (format) => {
     const { image } = await streamed(pipe, { ...SMALL, prompt: 'a fox 🦊', format })
@@ -197,29 +246,36 @@ describe('prompts', () => {
 })
 
 describe('steadiness', () => {
-  test('200 pictures take no more memory than the first', async () => {
-    setFlagsFromString('--expose_gc')
-    const collectGarbage = runInNewContext('gc') as () => void
-    const inUse = () => {
-      collectGarbage()
-      collectGarbage()
-      const { rss, arrayBuffers } = process.memoryUsage()
-      return { rss: rss / 2 ** 20, arrays: arrayBuffers / 2 ** 20 }
-    }
-    for (let i = 0; i < 40; i++) await pipe.generate({ ...SMALL, prompt: `warm ${i}`, seed: i })
-    const readings = [inUse()]
-    for (let i = 1; i <= 200; i++) {
-      await pipe.generate({ ...SMALL, prompt: `fox ${i}`, seed: i })
-      if (i % 40 === 0) readings.push(inUse())
-    }
-    // The process may still shrink after the tests before: what counts is the growth since it was smallest.
-    const grown = (what: 'rss' | 'arrays') => readings.at(-1)![what] - Math.min(...readings.map((reading) => reading[what]))
-    console.log(`200 pictures of 64 x 64: the process grew by ${grown('rss').toFixed(2)} MiB, arrays by ${grown('arrays').toFixed(2)} MiB`)
-    // Arrays of one picture: image 48 KiB, its bytes 12, text states 16, latents, noise and velocity 4 each.
-    // If only the image was kept each time, in JavaScript or natively, 200 of them would be 9.4 MiB.
-    expect(grown('arrays')).toBeLessThan(1)
-    expect(grown('rss')).toBeLessThan(8 * patience)
-  }, 60_000 * patience)
+  test(
+    '200 pictures take no more memory than the first',
+    async () => {
+      setFlagsFromString('--expose_gc')
+      const collectGarbage = runInNewContext('gc') as () => void
+      const inUse = () => {
+        collectGarbage()
+        collectGarbage()
+        const { rss, arrayBuffers } = process.memoryUsage()
+        return { rss: rss / 2 ** 20, arrays: arrayBuffers / 2 ** 20 }
+      }
+      for (let i = 0; i < 40; i++) await pipe.generate({ ...SMALL, prompt: `warm ${i}`, seed: i })
+      const readings = [inUse()]
+      for (let i = 1; i <= 200; i++) {
+        await pipe.generate({ ...SMALL, prompt: `fox ${i}`, seed: i })
+        if (i % 40 === 0) readings.push(inUse())
+      }
+      // The process may still shrink after the tests before: what counts is the growth since it was smallest.
+      const grown = (what: 'rss' | 'arrays') =>
+        readings.at(-1)![what] - Math.min(...readings.map((reading) => reading[what]))
+      console.log(
+        `200 pictures of 64 x 64: the process grew by ${grown('rss').toFixed(2)} MiB, arrays by ${grown('arrays').toFixed(2)} MiB`,
+      )
+      // Arrays of one picture: image 48 KiB, its bytes 12, text states 16, latents, noise and velocity 4 each.
+      // If only the image was kept each time, in JavaScript or natively, 200 of them would be 9.4 MiB.
+      expect(grown('arrays')).toBeLessThan(1)
+      expect(grown('rss')).toBeLessThan(8 * patience)
+    },
+    60_000 * patience,
+  )
 
   test('the event loop is never blocked for 20 ms while pictures are made', async () => {
     const options = { ...PNG, width: 256, height: 256, steps: 2 }

@@ -41,7 +41,8 @@ afterAll(() => rmSync(folder, { recursive: true }))
 let random: Promise<ModelFiles> | undefined
 const randomFiles = () => (random ??= randomModel(folder))
 
-const closeNetworks = (networks: Networks | undefined) => Promise.all(Object.values(networks ?? {}).map((network) => network.close()))
+const closeNetworks = (networks: Networks | undefined) =>
+  Promise.all(Object.values(networks ?? {}).map((network) => network.close()))
 
 describe('the whole way against the reference: pipeline-dev-tiny, F32 weights', () => {
   const io = goldenIo('pipeline-dev-tiny')
@@ -89,7 +90,9 @@ describe('the whole way against the reference: pipeline-dev-tiny, F32 weights', 
     const sigmas = schedule({ steps: 4, sequenceLength: (rows * columns) / 4 })
     const expected = floats('out.timesteps')
     expect(sigmas).toHaveLength(expected.length)
-    sigmas.forEach((sigma, i) => expect(Math.abs(sigma - expected[i]!)).toBeLessThanOrEqual(errors['out.timesteps']!.suggested.max_abs!))
+    sigmas.forEach((sigma, i) =>
+      expect(Math.abs(sigma - expected[i]!)).toBeLessThanOrEqual(errors['out.timesteps']!.suggested.max_abs!),
+    )
 
     const predict = async (x: Float32Array, timestep: number) => {
       const velocity = await networks.flux.predict({
@@ -137,7 +140,11 @@ describe('the whole way against the reference: pipeline-dev-tiny, F32 weights', 
 
 describe.each<[string, () => Promise<ModelFiles>, boolean]>([
   ['with guidance', randomFiles, true],
-  ['without guidance', async () => ({ ...(await randomFiles()), transformer: await goldenWeights('flux-schnell-tiny') }), false],
+  [
+    'without guidance',
+    async () => ({ ...(await randomFiles()), transformer: await goldenWeights('flux-schnell-tiny') }),
+    false,
+  ],
 ])('FluxPipeline equals its public parts, byte for byte: %s', (_, filesOf, guided) => {
   let pipe: FluxPipeline
   let networks: Networks
@@ -164,7 +171,10 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
     tokens: number
   }
 
-  async function byHand(prompt: string, { width, height, sigmas, guidance, seed, noise, tokens }: Spelt): Promise<Uint8Array> {
+  async function byHand(
+    prompt: string,
+    { width, height, sigmas, guidance, seed, noise, tokens }: Spelt,
+  ): Promise<Uint8Array> {
     const { ids, eos } = tokenizers.clip.encode(prompt)
     const txt = await networks.t5.encode(tokenizers.t5.encode(prompt, tokens).ids)
     const { pooled: vec } = await networks.clip.encode(ids, { eos })
@@ -200,7 +210,9 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
       { width: 160, height: 80, steps: 3 },
       { width: 160, height: 80, sigmas: schedule({ steps: 3, sequenceLength: 50, shift: guided }) },
     ],
-    ...(guided ? ([['guidance', { guidance: 8.25 }, { guidance: 8.25 }]] as [string, Partial<GenerateOptions>, Partial<Spelt>][]) : []),
+    ...(guided
+      ? ([['guidance', { guidance: 8.25 }, { guidance: 8.25 }]] as [string, Partial<GenerateOptions>, Partial<Spelt>][])
+      : []),
   ]
 
   test.each(cases)('%s', async (_, options, different) => {

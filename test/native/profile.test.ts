@@ -18,11 +18,15 @@ afterAll(() => rmSync(folder, { recursive: true }))
 const files = await randomModel(folder)
 
 function counted(profile: Operation[]): { products: number; attention: number } {
-  const sum = (...names: string[]) => profile.filter(({ name }) => names.includes(name)).reduce((total, { operations }) => total + operations, 0)
+  const sum = (...names: string[]) =>
+    profile.filter(({ name }) => names.includes(name)).reduce((total, { operations }) => total + operations, 0)
   return { products: sum('linear', 'convolution'), attention: sum('attention') }
 }
 
-test.each([['F32', () => goldenWeights('flux-dev-tiny')], ['Q8_0', async () => files.transformer]] as const)('a transformer in %s', async (_, weights) => {
+test.each([
+  ['F32', () => goldenWeights('flux-dev-tiny')],
+  ['Q8_0', async () => files.transformer],
+] as const)('a transformer in %s', async (_, weights) => {
   await using flux = await FluxTransformer.load(await weights(), onTestBackend)
   const input = anyInput(flux, 12, 40)
   const plain = await flux.predict(input)
@@ -38,7 +42,9 @@ test('the text encoders', async () => {
   await using t5 = await T5Encoder.load(files.t5, onTestBackend)
   expect(counted(await t5.profile(() => t5.encode(new Int32Array(48))))).toEqual(t5Operations(t5.config, 48))
   await using clip = await ClipTextEncoder.load(files.clip, onTestBackend)
-  expect(counted(await clip.profile(() => clip.encode(new Int32Array(77).fill(599))))).toEqual(clipOperations(clip.config))
+  expect(counted(await clip.profile(() => clip.encode(new Int32Array(77).fill(599))))).toEqual(
+    clipOperations(clip.config),
+  )
 })
 
 test('the decoder', async () => {

@@ -12,10 +12,32 @@ import { goldenRecipe, goldenValues, goldenWeights, type GoldenModel } from '../
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
 import { relL2 } from '../support/safetensors.js'
 
-const TYPES = ['F16', 'BF16', 'Q8_0', 'Q5_1', 'Q5_0', 'Q4_1', 'Q4_0', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_NL', 'IQ4_XS'] as const satisfies BlockType[]
+const TYPES = [
+  'F16',
+  'BF16',
+  'Q8_0',
+  'Q5_1',
+  'Q5_0',
+  'Q4_1',
+  'Q4_0',
+  'Q2_K',
+  'Q3_K',
+  'Q4_K',
+  'Q5_K',
+  'Q6_K',
+  'IQ4_NL',
+  'IQ4_XS',
+] as const satisfies BlockType[]
 
 /** What rounding the matrices of flux-dev-tiny changes, from test/golden/README.md; three times that is allowed. */
-const STATED: Partial<Record<BlockType, number>> = { F16: 9e-4, BF16: 6e-3, Q8_0: 1.6e-2, Q4_0: 0.3, Q4_1: 0.3, IQ4_NL: 0.3 }
+const STATED: Partial<Record<BlockType, number>> = {
+  F16: 9e-4,
+  BF16: 6e-3,
+  Q8_0: 1.6e-2,
+  Q4_0: 0.3,
+  Q4_1: 0.3,
+  IQ4_NL: 0.3,
+}
 
 /** One golden case of each network with matrices. */
 const CASES = {
@@ -53,16 +75,24 @@ beforeAll(() => {
 
 afterAll(() => {
   rmSync(folder, { recursive: true })
-  printErrorTable('relative L2 with matrices in other types: against the reference, and against F32 on the same rounded weights', rows)
+  printErrorTable(
+    'relative L2 with matrices in other types: against the reference, and against F32 on the same rounded weights',
+    rows,
+  )
   process.stdout.write(`repacked at loading: ${repacked.join(', ') || 'none'}\n`)
 })
 
 /** The golden weights with all matrices whose rows are whole blocks in `type`, the rest in F32; `rounded`: as F32 after the rounding. */
 async function converted(model: GoldenModel, type: TensorType, rounded = false): Promise<string> {
   const { blockSize } = TENSOR_TYPES[type]
-  const whole = new Set(goldenRecipe(model).tensors.filter(({ shape }) => shape.at(-1)! % blockSize === 0).map(({ name }) => name))
+  const whole = new Set(
+    goldenRecipe(model)
+      .tensors.filter(({ shape }) => shape.at(-1)! % blockSize === 0)
+      .map(({ name }) => name),
+  )
   return convertWeights(await goldenWeights(model), join(folder, `${model}-${type}${rounded ? '-rounded' : ''}.gguf`), {
-    type: (name, role) => ((role === 'matrix' || role === 'embedding' || role === 'convolution') && whole.has(name) ? type : 'F32'),
+    type: (name, role) =>
+      (role === 'matrix' || role === 'embedding' || role === 'convolution') && whole.has(name) ? type : 'F32',
     quantize: (...args) => nativeAddon().quantize(...args),
     rounded,
   })
@@ -136,7 +166,10 @@ describe('other names give the same bytes', () => {
     ['t5-tiny', { naming: llamaT5Name }],
     ['clip-tiny', { naming: (name: string) => name.replace('text_model.', '') }],
   ] as const)('%s', async (model, names) => {
-    const renamed = await convertWeights(await goldenWeights(model), join(folder, `${model}-renamed.gguf`), { type: 'F32', ...names })
+    const renamed = await convertWeights(await goldenWeights(model), join(folder, `${model}-renamed.gguf`), {
+      type: 'F32',
+      ...names,
+    })
     const { evaluate } = CASES[model]
     expect((await evaluate(renamed)).output).toEqual((await evaluate(await goldenWeights(model))).output)
   })
@@ -160,7 +193,10 @@ describe('quantize', () => {
   }
 
   /** The same grid with scales in full precision, every number to its nearest step. */
-  function rounded(data: Float32Array, { group, around, above }: { group: number; around?: number; above?: number }): Float32Array {
+  function rounded(
+    data: Float32Array,
+    { group, around, above }: { group: number; around?: number; above?: number },
+  ): Float32Array {
     const result = new Float32Array(data.length)
     for (let at = 0; at < data.length; at += group) {
       const part = data.subarray(at, at + group)

@@ -20,7 +20,12 @@ test.each([
   ['alternating shapes', [6, 9, 4, 12, 7]],
 ])('memory stays the same over 200 evaluations of %s', { timeout: 240_000 }, async (_, sides) => {
   const script = fileURLToPath(new URL('children/growth.mjs', import.meta.url))
-  const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', script, await goldenWeights('flux-dev-tiny'), ...sides.map(String)])
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--expose-gc',
+    script,
+    await goldenWeights('flux-dev-tiny'),
+    ...sides.map(String),
+  ])
   const grown = Number(stdout) / 2 ** 20
   console.log(`200 evaluations, sides ${sides}: the process grew by ${grown.toFixed(2)} MiB`)
   // A sanitizer keeps freed memory in quarantine.
@@ -55,7 +60,9 @@ test('each thread that widens float8 takes some megabytes, however large the ten
       console.log(flux.memory().weights, process.resourceUsage().maxRSS * 1024)`
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script, path])
     const [weights, peak] = stdout.split(' ').map(Number) as [number, number]
-    console.log(`float8: ${(weights / 2 ** 20).toFixed(0)} MiB of weights, ${((peak - weights) / 2 ** 20).toFixed(0)} MiB beside them`)
+    console.log(
+      `float8: ${(weights / 2 ** 20).toFixed(0)} MiB of weights, ${((peak - weights) / 2 ** 20).toFixed(0)} MiB beside them`,
+    )
     expect(weights).toBeGreaterThan(2 ** 28)
     expect(peak - weights).toBeLessThan(350 * 2 ** 20)
   } finally {
@@ -70,7 +77,10 @@ test('files and names are answered while four networks evaluate', async () => {
   const controller = new AbortController()
   let ended = 0
   const calls = networks.map((flux) =>
-    flux.predict({ ...anyInput(flux, 64, 512), signal: controller.signal }).finally(() => ended++).catch((error: Error) => error.message),
+    flux
+      .predict({ ...anyInput(flux, 64, 512), signal: controller.signal })
+      .finally(() => ended++)
+      .catch((error: Error) => error.message),
   )
   for (let i = 0; i < 8; i++) await Promise.all([stat(path), lookup('localhost')])
   expect(ended).toBe(0)

@@ -36,7 +36,9 @@ function convolution({ data, channels, height, width }: Image, weight: Tensor, b
           for (let dy = -1; dy <= 1; dy++) {
             for (let dx = -1; dx <= 1; dx++) {
               if (y + dy < 0 || y + dy >= height || x + dx < 0 || x + dx >= width) continue
-              sum += data[(c * height + y + dy) * width + x + dx]! * Number(weight.data[((o * channels + c) * 3 + dy + 1) * 3 + dx + 1])
+              sum +=
+                data[(c * height + y + dy) * width + x + dx]! *
+                Number(weight.data[((o * channels + c) * 3 + dy + 1) * 3 + dx + 1])
             }
           }
         }
@@ -47,13 +49,20 @@ function convolution({ data, channels, height, width }: Image, weight: Tensor, b
   return { data: result, channels: out, height, width }
 }
 
-const each = (image: Image, change: (value: number, i: number) => number): Image => ({ ...image, data: image.data.map(change) })
+const each = (image: Image, change: (value: number, i: number) => number): Image => ({
+  ...image,
+  data: image.data.map(change),
+})
 const relu = (image: Image): Image => each(image, (value) => Math.max(0, value))
 
 function doubled({ data, channels, height, width }: Image): Image {
   const result = new Float32Array(4 * data.length)
   for (let i = 0; i < result.length; i++) {
-    const [x, y, c] = [i % (2 * width), Math.floor(i / (2 * width)) % (2 * height), Math.floor(i / (4 * width * height))]
+    const [x, y, c] = [
+      i % (2 * width),
+      Math.floor(i / (2 * width)) % (2 * height),
+      Math.floor(i / (4 * width * height)),
+    ]
     result[i] = data[(c * height + (y >> 1)) * width + (x >> 1)]!
   }
   return { data: result, channels, height: 2 * height, width: 2 * width }
@@ -67,8 +76,14 @@ function decoded(tensors: Map<string, Tensor>, latent: Image): Float32Array {
     const inside = layer(relu(layer(relu(layer(image, `${i}.conv.0`)), `${i}.conv.2`)), `${i}.conv.4`)
     return relu(each(inside, (value, j) => value + image.data[j]!))
   }
-  let x = relu(layer(each(latent, (value) => 3 * Math.tanh(value / 3)), '0'))
-  for (const first of [2, 7, 12]) x = layer(doubled(block(block(block(x, first), first + 1), first + 2)), String(first + 4))
+  let x = relu(
+    layer(
+      each(latent, (value) => 3 * Math.tanh(value / 3)),
+      '0',
+    ),
+  )
+  for (const first of [2, 7, 12])
+    x = layer(doubled(block(block(block(x, first), first + 1), first + 2)), String(first + 4))
   return layer(block(x, 17), '18').data.map((value) => 2 * value - 1)
 }
 
@@ -102,9 +117,17 @@ test('wrong sizes are refused', async () => {
 test('previews of a pipeline, which change nothing of the picture', { timeout: 60_000 }, async () => {
   const preview = { method: 'taef1' } as const
   await using pipe = await loadTiny()
-  await expect(collect(pipe.stream({ ...SMALL, preview }))).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/no previewDecoder/) as string })
+  await expect(collect(pipe.stream({ ...SMALL, preview }))).rejects.toMatchObject({
+    code: 'FLUX_BAD_OPTION',
+    message: expect.stringMatching(/no previewDecoder/) as string,
+  })
   const { FluxPipeline } = await import('../../lib/pipeline/pipeline.js')
-  await using shown = await FluxPipeline.load({ ...tinyModelFiles(), previewDecoder: path, ...onTestBackend, threads: 1 })
+  await using shown = await FluxPipeline.load({
+    ...tinyModelFiles(),
+    previewDecoder: path,
+    ...onTestBackend,
+    threads: 1,
+  })
   const events = await collect(shown.stream({ ...SMALL, preview }))
   const step = events.find((event) => event.type === 'step')!
   expect(step).toMatchObject({ preview: { width: 64, height: 64 } })
@@ -116,11 +139,22 @@ test('is found in the folder where ComfyUI has it; one of another model is refus
   const { transformer, t5, clip, vae } = tinyModelFiles()
   const place = join(folder, 'models')
   mkdirSync(join(place, 'vae_approx'), { recursive: true })
-  for (const [name, file] of Object.entries({ 'transformer.gguf': transformer, 't5.gguf': t5, 'clip.gguf': clip, 'vae.safetensors': vae })) copyFileSync(file, join(place, name))
+  for (const [name, file] of Object.entries({
+    'transformer.gguf': transformer,
+    't5.gguf': t5,
+    'clip.gguf': clip,
+    'vae.safetensors': vae,
+  }))
+    copyFileSync(file, join(place, name))
   copyFileSync(path, join(place, 'vae_approx/taef1_decoder.safetensors'))
-  expect(await locateModelFiles(place)).toMatchObject({ previewDecoder: join(place, 'vae_approx/taef1_decoder.safetensors') })
+  expect(await locateModelFiles(place)).toMatchObject({
+    previewDecoder: join(place, 'vae_approx/taef1_decoder.safetensors'),
+  })
   const other = join(folder, 'taesd.safetensors')
   await synthesize({ architecture: 'taef1', config: { width: WIDTH, zChannels: 4 }, type: 'F32', seed: 5, path: other })
   const { openModel } = await import('../../lib/pipeline/open-model.js')
-  await expect(openModel({ ...tinyModelFiles(), previewDecoder: other })).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringMatching(/takes 4 channels, and the transformer gives 16/) as string })
+  await expect(openModel({ ...tinyModelFiles(), previewDecoder: other })).rejects.toMatchObject({
+    code: 'FLUX_BAD_FILE',
+    message: expect.stringMatching(/takes 4 channels, and the transformer gives 16/) as string,
+  })
 })

@@ -29,8 +29,11 @@ export async function convertWeights(path: string, out: string, options: Convert
   const { type, naming = (name) => name, prefix = '', quantize, rounded = false } = options
   const file = await openModelFile(path)
   const { kind } = identify(file)!
-  const layout = new Map(layoutOf({ kind, config: networkOf(kind!, file).config } as Architecture).map((tensor) => [tensor.name, tensor]))
-  const typeOf = (tensor: LayoutTensor) => (typeof type === 'function' ? type(tensor.name, tensor.role) : storedType(tensor, type))
+  const layout = new Map(
+    layoutOf({ kind, config: networkOf(kind!, file).config } as Architecture).map((tensor) => [tensor.name, tensor]),
+  )
+  const typeOf = (tensor: LayoutTensor) =>
+    typeof type === 'function' ? type(tensor.name, tensor.role) : storedType(tensor, type)
   const tensors: TensorSource[] = []
   for (const [name, { shape, data }] of readTensors(path)) {
     const stored = typeOf(layout.get(name)!)

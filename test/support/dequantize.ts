@@ -26,9 +26,11 @@ const IQ4_VALUES = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53,
 /** Block of 32 with the low nibbles first: element i < 16 is in the low half of byte i, element i + 16 in its high half. */
 const nibble32 = (block: Block, at: number, i: number) => (block.u8(at + (i % 16)) >> (i < 16 ? 0 : 4)) & 15
 /** The same in chunks of 64 elements and 32 bytes. */
-const nibble64 = (block: Block, at: number, i: number) => (block.u8(at + (i >> 6) * 32 + (i % 32)) >> (i & 32 ? 4 : 0)) & 15
+const nibble64 = (block: Block, at: number, i: number) =>
+  (block.u8(at + (i >> 6) * 32 + (i % 32)) >> (i & 32 ? 4 : 0)) & 15
 /** 2-bit numbers in chunks of 128 elements and 32 bytes: four planes of 32, the lowest bits first. */
-const pair128 = (block: Block, at: number, i: number) => (block.u8(at + (i >> 7) * 32 + (i % 32)) >> (2 * ((i >> 5) % 4))) & 3
+const pair128 = (block: Block, at: number, i: number) =>
+  (block.u8(at + (i >> 7) * 32 + (i % 32)) >> (2 * ((i >> 5) % 4))) & 3
 
 /** The 6-bit scale and minimum of sub-block `j` (of 8) from the 12 bytes at `at`: Q4_K and Q5_K. */
 function scaleAndMin(block: Block, at: number, j: number): { scale: number; min: number } {
@@ -46,9 +48,17 @@ export const BLOCK_FORMATS = {
   // half d, m; 16 bytes of nibbles
   Q4_1: { size: 32, bytes: 20, value: (b, i) => b.half(0) * nibble32(b, 4, i) + b.half(2) },
   // half d; 32 fifth bits, bit i of element i; 16 bytes of nibbles
-  Q5_0: { size: 32, bytes: 22, value: (b, i) => b.half(0) * ((nibble32(b, 6, i) | (((b.u32(2) >>> i) & 1) << 4)) - 16) },
+  Q5_0: {
+    size: 32,
+    bytes: 22,
+    value: (b, i) => b.half(0) * ((nibble32(b, 6, i) | (((b.u32(2) >>> i) & 1) << 4)) - 16),
+  },
   // half d, m; 32 fifth bits; 16 bytes of nibbles
-  Q5_1: { size: 32, bytes: 24, value: (b, i) => b.half(0) * (nibble32(b, 8, i) | (((b.u32(4) >>> i) & 1) << 4)) + b.half(2) },
+  Q5_1: {
+    size: 32,
+    bytes: 24,
+    value: (b, i) => b.half(0) * (nibble32(b, 8, i) | (((b.u32(4) >>> i) & 1) << 4)) + b.half(2),
+  },
   // half d; 32 signed bytes
   Q8_0: { size: 32, bytes: 34, value: (b, i) => b.half(0) * b.i8(2 + i) },
   // 16 bytes scale | minimum << 4, one per 16 elements; 64 bytes of 2 bits; half d, dmin
@@ -117,7 +127,8 @@ export type BlockType = keyof typeof BLOCK_FORMATS
 /** The numbers in `data`, a whole number of blocks of `type`. */
 export function dequantize(type: BlockType, data: Uint8Array): Float32Array {
   const { size, bytes, value }: BlockFormat = BLOCK_FORMATS[type]
-  if (data.length % bytes !== 0) throw new Error(`${data.length} bytes are no whole number of ${type} blocks of ${bytes} bytes`)
+  if (data.length % bytes !== 0)
+    throw new Error(`${data.length} bytes are no whole number of ${type} blocks of ${bytes} bytes`)
   const view = new DataView(data.buffer, data.byteOffset, data.length)
   let start = 0
   const block: Block = {

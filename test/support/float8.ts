@@ -2,12 +2,20 @@
 
 export const FLOAT8 = {
   // bias 7; only all ones is no number, so the largest is 448
-  F8_E4M3: Array.from({ length: 256 }, (_, bits) => value(bits, 4, 3, 7, (exponent, mantissa) => exponent === 15 && mantissa === 7)),
+  F8_E4M3: Array.from({ length: 256 }, (_, bits) =>
+    value(bits, 4, 3, 7, (exponent, mantissa) => exponent === 15 && mantissa === 7),
+  ),
   // bias 15; as IEEE's halves, the largest exponent is infinity and what is no number
   F8_E5M2: Array.from({ length: 256 }, (_, bits) => value(bits, 5, 2, 15, (exponent) => exponent === 31)),
 }
 
-function value(bits: number, exponentBits: number, mantissaBits: number, bias: number, none: (exponent: number, mantissa: number) => boolean): number {
+function value(
+  bits: number,
+  exponentBits: number,
+  mantissaBits: number,
+  bias: number,
+  none: (exponent: number, mantissa: number) => boolean,
+): number {
   const mantissa = bits & ((1 << mantissaBits) - 1)
   const exponent = (bits >> mantissaBits) & ((1 << exponentBits) - 1)
   if (none(exponent, mantissa)) return NaN
@@ -17,8 +25,15 @@ function value(bits: number, exponentBits: number, mantissaBits: number, bias: n
 }
 
 /** The nearest codes, and the numbers that they stand for, times `scale`. */
-export function toFloat8(type: keyof typeof FLOAT8, values: Float32Array, scale = 1): { codes: Uint8Array; decoded: Float32Array } {
-  const known = FLOAT8[type].map((number, code) => ({ number, code })).filter(({ number }) => Number.isFinite(number)).sort((a, b) => a.number - b.number)
+export function toFloat8(
+  type: keyof typeof FLOAT8,
+  values: Float32Array,
+  scale = 1,
+): { codes: Uint8Array; decoded: Float32Array } {
+  const known = FLOAT8[type]
+    .map((number, code) => ({ number, code }))
+    .filter(({ number }) => Number.isFinite(number))
+    .sort((a, b) => a.number - b.number)
   const codes = new Uint8Array(values.length)
   const decoded = new Float32Array(values.length)
   for (const [i, value] of values.entries()) {
@@ -28,7 +43,10 @@ export function toFloat8(type: keyof typeof FLOAT8, values: Float32Array, scale 
       if (known[middle]!.number <= value / scale) low = middle
       else high = middle
     }
-    const nearest = Math.abs(known[low]!.number - value / scale) <= Math.abs(known[high]!.number - value / scale) ? known[low]! : known[high]!
+    const nearest =
+      Math.abs(known[low]!.number - value / scale) <= Math.abs(known[high]!.number - value / scale)
+        ? known[low]!
+        : known[high]!
     codes[i] = nearest.code
     decoded[i] = Math.fround(nearest.number * scale)
   }

@@ -88,7 +88,12 @@ export function testGolden(where: string, options: Pick<NetworkOptions, 'backend
       expectParity('ae-tiny', 'enc-a.out.mean', mean, floats(io, 'enc-a.out.mean'))
       expectParity('ae-tiny', 'enc-a.out.logvar', logvar, floats(io, 'enc-a.out.logvar'))
       const { scaleFactor, shiftFactor } = vae.config
-      expectParity('ae-tiny', 'enc-a.out.z', mean.map((m) => scaleFactor * (m - shiftFactor)), floats(io, 'enc-a.out.z'))
+      expectParity(
+        'ae-tiny',
+        'enc-a.out.z',
+        mean.map((m) => scaleFactor * (m - shiftFactor)),
+        floats(io, 'enc-a.out.z'),
+      )
     })
   })
 
@@ -101,7 +106,12 @@ export function testGolden(where: string, options: Pick<NetworkOptions, 'backend
       const tensors = [...readTensors(await goldenWeights('flux-dev-tiny'))].map(([name, { shape, data }]) => {
         const wide = name === 'img_in.weight'
         const values = wide ? widen(data as Float32Array, 64, channels, (i) => Math.sin(i)) : (data as Float32Array)
-        return { name, type: 'F32' as const, shape: wide ? [shape[0]!, channels] : shape, data: new Uint8Array(values.buffer) }
+        return {
+          name,
+          type: 'F32' as const,
+          shape: wide ? [shape[0]!, channels] : shape,
+          data: new Uint8Array(values.buffer),
+        }
       })
       const path = join(folder, 'wide.safetensors')
       await writeModelFile(path, tensors)
@@ -117,5 +127,7 @@ export function testGolden(where: string, options: Pick<NetworkOptions, 'backend
 }
 
 function widen(rows: Float32Array, from: number, to: number, fill: (i: number) => number): Float32Array<ArrayBuffer> {
-  return Float32Array.from({ length: (rows.length / from) * to }, (_, i) => (i % to < from ? rows[Math.floor(i / to) * from + (i % to)]! : fill(i)))
+  return Float32Array.from({ length: (rows.length / from) * to }, (_, i) =>
+    i % to < from ? rows[Math.floor(i / to) * from + (i % to)]! : fill(i),
+  )
 }

@@ -39,7 +39,9 @@ export function goldenRecipe(model: GoldenModel): GoldenRecipe {
 }
 
 /** Inputs, outputs and values on the way, by their full names (`a.out.pred`). */
-export function goldenIo(model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny'): ReturnType<typeof readTensors> {
+export function goldenIo(
+  model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny',
+): ReturnType<typeof readTensors> {
   return readTensors(`${directory}${model}.io.safetensors`)
 }
 
@@ -49,7 +51,10 @@ export function goldenErrors(): Record<string, Record<string, GoldenTolerance>> 
 }
 
 /** Fills `out` with a tensor's values: float32(mean + scale * n) with n from two hashes of the index, close to normal. */
-export function goldenValues(out: Float32Array, { seed, mean, scale }: Pick<GoldenTensor, 'seed' | 'mean' | 'scale'>): void {
+export function goldenValues(
+  out: Float32Array,
+  { seed, mean, scale }: Pick<GoldenTensor, 'seed' | 'mean' | 'scale'>,
+): void {
   for (let i = 0; i < out.length; i++) {
     let a = i
     a = Math.imul(a ^ (a >>> 16), 0x7feb352d)
@@ -76,7 +81,8 @@ function makeValues(recipe: GoldenRecipe): Uint8Array {
     goldenValues(values, tensor)
     const ends = [...values.subarray(0, tensor.first.length), values[values.length - 1]]
     const expected = [...tensor.first, tensor.last]
-    if (ends.some((value, i) => value !== expected[i])) throw new Error(`${recipe.model}: ${tensor.name} is ${ends}, not ${expected}`)
+    if (ends.some((value, i) => value !== expected[i]))
+      throw new Error(`${recipe.model}: ${tensor.name} is ${ends}, not ${expected}`)
   }
   if (at !== data.length) throw new Error(`${recipe.model}: ${at} values made, ${data.length} expected`)
   const bytes = new Uint8Array(data.buffer)

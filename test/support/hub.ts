@@ -69,14 +69,21 @@ export class FakeHub {
   }
 
   #note(server: HubRequest['server'], request: IncomingMessage): void {
-    this.requests.push({ server, url: request.url!, authorization: request.headers.authorization, range: request.headers.range })
+    this.requests.push({
+      server,
+      url: request.url!,
+      authorization: request.headers.authorization,
+      range: request.headers.range,
+    })
   }
 
   #answerHub(request: IncomingMessage, response: ServerResponse): void {
     this.#note('hub', request)
     const url = new URL(request.url!, this.endpoint)
     const [, api, repository, route, rest] =
-      /^\/(api\/models\/)?([^/]+\/[^/]+)\/(revision|tree|resolve|paths-info)\/(.+)$/.exec(decodeURIComponent(url.pathname)) ?? []
+      /^\/(api\/models\/)?([^/]+\/[^/]+)\/(revision|tree|resolve|paths-info)\/(.+)$/.exec(
+        decodeURIComponent(url.pathname),
+      ) ?? []
     const files = this.#repositories.get(repository ?? '')
     if (!repository || !files) return fail(response, 404, 'RepoNotFound')
     const token = this.gated.get(repository)
@@ -88,7 +95,16 @@ export class FakeHub {
     const [revision = '', ...parts] = rest!.split('/')
     if (revision !== 'main' && revision !== commit) return fail(response, 404, 'RevisionNotFound')
     if (api && route === 'revision') {
-      const info = { _id: '1', id: repository, sha: commit, private: false, gated: false, downloads: 0, likes: 0, lastModified: new Date(0).toISOString() }
+      const info = {
+        _id: '1',
+        id: repository,
+        sha: commit,
+        private: false,
+        gated: false,
+        downloads: 0,
+        likes: 0,
+        lastModified: new Date(0).toISOString(),
+      }
       return json(response, info)
     }
     if (api && route === 'paths-info') return void this.#pathsInfo(files, request, response)
@@ -109,16 +125,25 @@ export class FakeHub {
     const asked: Buffer[] = []
     for await (const bytes of request) asked.push(bytes as Buffer)
     const { paths } = JSON.parse(Buffer.concat(asked).toString()) as { paths: string[] }
-    json(response, paths.map((path) => {
-      const lastCommit = { id: lastChange(path, files.get(path)!), title: 'a change', date: new Date(0).toISOString() }
-      return { ...entry(path, files.get(path)!), lastCommit }
-    }))
+    json(
+      response,
+      paths.map((path) => {
+        const lastCommit = {
+          id: lastChange(path, files.get(path)!),
+          title: 'a change',
+          date: new Date(0).toISOString(),
+        }
+        return { ...entry(path, files.get(path)!), lastCommit }
+      }),
+    )
   }
 
   #listing(url: URL, files: Map<string, Buffer>, response: ServerResponse): void {
     const from = Number(url.searchParams.get('cursor') ?? 0)
     const entries = [...files].map(([path, bytes]) => entry(path, bytes))
-    const folders = [...new Set([...files.keys()].filter((path) => path.includes('/')).map((path) => path.split('/')[0]!))]
+    const folders = [
+      ...new Set([...files.keys()].filter((path) => path.includes('/')).map((path) => path.split('/')[0]!)),
+    ]
     const all = [...folders.map((path) => ({ type: 'directory', oid: '0'.repeat(40), size: 0, path })), ...entries]
     if (from + 3 < all.length) {
       url.searchParams.set('cursor', String(from + 3))
@@ -129,7 +154,9 @@ export class FakeHub {
 
   #answerStorage(request: IncomingMessage, response: ServerResponse): void {
     this.#note('storage', request)
-    const [, owner, name, path] = new URL(request.url!, address(this.#storage)).pathname.split('/').map(decodeURIComponent)
+    const [, owner, name, path] = new URL(request.url!, address(this.#storage)).pathname
+      .split('/')
+      .map(decodeURIComponent)
     const bytes = this.#repositories.get(`${owner}/${name}`)!.get(path!)!
     this.#send(path!, bytes, '"storage-has-etags-of-its-own"', request, response)
   }
@@ -154,14 +181,19 @@ export function lastChange(path: string, bytes: Buffer): string {
   return createHash('sha1').update(path).update(bytes).digest('hex')
 }
 
-function entry(path: string, bytes: Buffer): { type: 'file'; oid: string; size: number; path: string; lfs?: { oid: string; size: number; pointerSize: number } } {
+function entry(
+  path: string,
+  bytes: Buffer,
+): { type: 'file'; oid: string; size: number; path: string; lfs?: { oid: string; size: number; pointerSize: number } } {
   const oid = createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest('hex')
   const lfs = { oid: createHash('sha256').update(bytes).digest('hex'), size: bytes.length, pointerSize: 130 }
   return { type: 'file', oid, size: bytes.length, path, ...(bytes.length >= 1000 ? { lfs } : {}) }
 }
 
 function fail(response: ServerResponse, status: number, code: string): void {
-  response.writeHead(status, { 'x-error-code': code, 'content-type': 'application/json' }).end(JSON.stringify({ error: code }))
+  response
+    .writeHead(status, { 'x-error-code': code, 'content-type': 'application/json' })
+    .end(JSON.stringify({ error: code }))
 }
 
 function json(response: ServerResponse, value: unknown): void {

@@ -27,7 +27,8 @@ export const tensorSource = (name: string, { shape, data }: Tensor): TensorSourc
   data: new Uint8Array((data as Float32Array).slice().buffer),
 })
 
-export const scalar = (name: string, value: number): TensorSource => tensorSource(name, { shape: [], data: Float32Array.of(value) })
+export const scalar = (name: string, value: number): TensorSource =>
+  tensorSource(name, { shape: [], data: Float32Array.of(value) })
 
 /** a [rows, rank] times b [rank, columns] */
 export function product(a: Tensor, b: Tensor): Float64Array {
@@ -55,7 +56,9 @@ export function kronecker(a: Tensor, b: Tensor): Float64Array {
 }
 
 /** The same rows with the upper and the lower half in each other's place. */
-export function halvesSwapped<T extends { slice(from?: number, to?: number): T; set(values: T, at: number): void; length: number }>(data: T): T {
+export function halvesSwapped<
+  T extends { slice(from?: number, to?: number): T; set(values: T, at: number): void; length: number },
+>(data: T): T {
   const [half, result] = [data.length / 2, data.slice()]
   result.set(data.slice(half), 0)
   result.set(data.slice(0, half), half)
@@ -66,11 +69,18 @@ export function halvesSwapped<T extends { slice(from?: number, to?: number): T; 
 export type Deltas = Map<string, { first?: number; delta: ArrayLike<number> }[]>
 
 /** The weights in `path` with `scale` times the deltas, and with other changes by name. */
-export function changedWeights(path: string, out: string, deltas: Deltas, scale = 1, others = new Map<string, (old: Float32Array) => Float32Array>()): Promise<string> {
+export function changedWeights(
+  path: string,
+  out: string,
+  deltas: Deltas,
+  scale = 1,
+  others = new Map<string, (old: Float32Array) => Float32Array>(),
+): Promise<string> {
   return rewrite(path, out, (name, tensor) => {
     const data = new Float32Array(tensor.data as Float32Array)
     const width = tensor.shape[1] ?? 1
-    for (const { first = 0, delta } of deltas.get(name) ?? []) for (let i = 0; i < delta.length; i++) data[first * width + i]! += scale * delta[i]!
+    for (const { first = 0, delta } of deltas.get(name) ?? [])
+      for (let i = 0; i < delta.length; i++) data[first * width + i]! += scale * delta[i]!
     return [[name, { ...tensor, data: others.get(name)?.(data) ?? data }]]
   })
 }
@@ -80,7 +90,11 @@ export async function predicted(path: string): Promise<Float32Array> {
   return flux.predict(devCase('b'))
 }
 
-export async function loraFile(path: string, sources: TensorSource[], metadata?: Record<string, string>): Promise<string> {
+export async function loraFile(
+  path: string,
+  sources: TensorSource[],
+  metadata?: Record<string, string>,
+): Promise<string> {
   await writeModelFile(path, sources, metadata)
   return path
 }
@@ -89,7 +103,12 @@ export async function loraFile(path: string, sources: TensorSource[], metadata?:
  * A LoRA has to act on a loaded transformer as the weights of `expected` do, which differ clearly from its own, and `convert` has to write those weights.
  * Nothing in the file may be left over.
  */
-export async function expectToActAs(flux: FluxTransformer, lora: LoraOptions, expected: string, folder: string): Promise<void> {
+export async function expectToActAs(
+  flux: FluxTransformer,
+  lora: LoraOptions,
+  expected: string,
+  folder: string,
+): Promise<void> {
   expect(await flux.adapt([lora])).toEqual([[]])
   const [actual, wanted] = [await flux.predict(devCase('b')), await predicted(expected)]
   await flux.adapt([])
@@ -99,5 +118,6 @@ export async function expectToActAs(flux: FluxTransformer, lora: LoraOptions, ex
   const { path, left } = await convert(flux.path, join(folder, 'converted.safetensors'), { type: 'F32', loras: [lora] })
   expect(left).toEqual([[]])
   const written = readTensors(path)
-  for (const [name, { data }] of readTensors(expected)) expect(relL2(written.get(name)!.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6)
+  for (const [name, { data }] of readTensors(expected))
+    expect(relL2(written.get(name)!.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6)
 }

@@ -7,9 +7,13 @@ import { fileURLToPath } from 'node:url'
 const program = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 /** `ggflux rpc-server` in a process of its own, listening; `backend` is what names it. One that is paused takes connections and never answers. */
-export async function startRpcServer(port?: number): Promise<{ backend: string; port: number; pause(): void; stop(): Promise<void> }> {
+export async function startRpcServer(
+  port?: number,
+): Promise<{ backend: string; port: number; pause(): void; stop(): Promise<void> }> {
   const chosen = port ?? (await freePort())
-  const child = spawn(process.execPath, [program, 'rpc-server', '--port', String(chosen), '--threads', '2'], { stdio: 'ignore' })
+  const child = spawn(process.execPath, [program, 'rpc-server', '--port', String(chosen), '--threads', '2'], {
+    stdio: 'ignore',
+  })
   await listening(child, chosen)
   const stop = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
@@ -32,7 +36,9 @@ export async function freePort(): Promise<number> {
 async function listening(child: ChildProcess, port: number): Promise<void> {
   while (child.exitCode === null) {
     const socket = connect(port, '127.0.0.1')
-    const connected = await new Promise((resolve) => socket.once('connect', () => resolve(true)).once('error', () => resolve(false)))
+    const connected = await new Promise((resolve) =>
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false)),
+    )
     socket.destroy()
     if (connected) return
     await sleep(20)

@@ -19,11 +19,23 @@ export function readTensors(file: string): Map<string, Tensor> {
   const begin = 8 + Number(bytes.readBigUInt64LE(0))
   const header: Record<string, HeaderEntry> = JSON.parse(bytes.toString('utf8', 8, begin))
   delete header.__metadata__
-  return new Map(Object.entries(header).map(([name, { dtype, shape, data_offsets: [from, to] }]) => {
-    if (!(dtype in ARRAYS)) throw new Error(`${file}: tensor ${name} has the type ${dtype}, which tests do not read`)
-    const data = new Uint8Array(bytes.subarray(begin + from, begin + to))
-    return [name, { shape, data: new ARRAYS[dtype as keyof typeof ARRAYS](data.buffer) }]
-  }))
+  return new Map(
+    Object.entries(header).map(
+      ([
+        name,
+        {
+          dtype,
+          shape,
+          data_offsets: [from, to],
+        },
+      ]) => {
+        if (!(dtype in ARRAYS))
+          throw new Error(`${file}: tensor ${name} has the type ${dtype}, which tests do not read`)
+        const data = new Uint8Array(bytes.subarray(begin + from, begin + to))
+        return [name, { shape, data: new ARRAYS[dtype as keyof typeof ARRAYS](data.buffer) }]
+      },
+    ),
+  )
 }
 
 /** |a - b| / |b| over all elements; infinite where the lengths differ. */

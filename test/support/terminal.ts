@@ -22,7 +22,9 @@ const SEQUENCE = new RegExp(
     /\x1b\[(?<values>[\d;?]*)(?<final>[A-Za-z])/,
     /\x1b(?<dec>[78])/,
     /(?<text>[^])/,
-  ].map(({ source }) => source).join('|'),
+  ]
+    .map(({ source }) => source)
+    .join('|'),
   'gu',
 )
 
@@ -48,7 +50,9 @@ export class Terminal {
 
   /** The row as text, without blanks at its end. */
   line(row: number): string {
-    return Array.from(this.grid[row] ?? [], (cell) => cell?.text ?? ' ').join('').trimEnd()
+    return Array.from(this.grid[row] ?? [], (cell) => cell?.text ?? ' ')
+      .join('')
+      .trimEnd()
   }
 
   write(output: string): void {
@@ -123,7 +127,8 @@ export class Terminal {
   #show(protocol: Shown['protocol'], keys: Record<string, string>, base64: string): void {
     this.shown.push({ protocol, row: this.row, column: this.column, keys, data: Buffer.from(base64, 'base64') })
     // iTerm2 leaves the cursor behind the picture's last row, whatever that is: to be restored by the program
-    if (protocol === 'iterm2') Object.assign(this, { row: this.row + Number(keys.height) - 1, column: Number(keys.width) })
+    if (protocol === 'iterm2')
+      Object.assign(this, { row: this.row + Number(keys.height) - 1, column: Number(keys.width) })
     while (this.grid.length <= this.row) this.grid.push([])
   }
 }

@@ -10,7 +10,15 @@ import { onTestBackend } from './backend.js'
 export const ONE_THREAD = { ...onTestBackend, threads: 1 }
 
 /** the smallest picture, in its shortest way */
-export const SMALL = { prompt: 'a red fox', width: 64, height: 64, steps: 1, seed: 1, maxSequenceLength: 16, format: 'raw' } as const
+export const SMALL = {
+  prompt: 'a red fox',
+  width: 64,
+  height: 64,
+  steps: 1,
+  seed: 1,
+  maxSequenceLength: 16,
+  format: 'raw',
+} as const
 
 export function loadTiny(options: LoadOptions = {}): Promise<FluxPipeline> {
   return FluxPipeline.load('tiny', { ...ONE_THREAD, ...options })
@@ -19,7 +27,12 @@ export function loadTiny(options: LoadOptions = {}): Promise<FluxPipeline> {
 /** A model of random weights whose parts go together; it has the defaults of FLUX.1 dev. */
 export async function randomModel(folder: string): Promise<ModelFiles> {
   const path = (name: string) => join(folder, name)
-  const files = { transformer: path('transformer.gguf'), t5: path('t5.gguf'), clip: path('clip.safetensors'), vae: path('vae.safetensors') }
+  const files = {
+    transformer: path('transformer.gguf'),
+    t5: path('t5.gguf'),
+    clip: path('clip.safetensors'),
+    vae: path('vae.safetensors'),
+  }
   const quantize = nativeQuantize
   await synthesize({ architecture: 'flux-tiny', type: 'Q8_0', seed: 1, path: files.transformer, quantize })
   await synthesize({ architecture: 't5-tiny', type: 'Q8_0', seed: 2, path: files.t5, quantize })

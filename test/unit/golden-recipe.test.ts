@@ -1,7 +1,14 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { goldenErrors, goldenIo, goldenRecipe, goldenValues, goldenWeights, type GoldenModel } from '../support/golden.js'
+import {
+  goldenErrors,
+  goldenIo,
+  goldenRecipe,
+  goldenValues,
+  goldenWeights,
+  type GoldenModel,
+} from '../support/golden.js'
 import { readTensors } from '../support/safetensors.js'
 
 const MODELS: GoldenModel[] = ['flux-dev-tiny', 'flux-schnell-tiny', 'ae-tiny', 't5-tiny', 'clip-tiny']
@@ -14,7 +21,9 @@ describe.each(MODELS)('golden weights of %s', (model) => {
     const data = readFileSync(path).subarray(-4 * recipe.parameters)
     expect(createHash('sha256').update(data).digest('hex')).toBe(recipe.sha256_of_tensor_data)
     const tensors = readTensors(path)
-    expect([...tensors].map(([name, { shape }]) => ({ name, shape }))).toEqual(recipe.tensors.map(({ name, shape }) => ({ name, shape })))
+    expect([...tensors].map(([name, { shape }]) => ({ name, shape }))).toEqual(
+      recipe.tensors.map(({ name, shape }) => ({ name, shape })),
+    )
     for (const { name, first, last } of recipe.tensors) {
       const values = tensors.get(name)!.data
       expect([...values.slice(0, 3), values.at(-1)], name).toEqual([...first, last])
@@ -24,7 +33,9 @@ describe.each(MODELS)('golden weights of %s', (model) => {
   it('inputs and outputs are there, with a tolerance for every output', () => {
     const tolerances = goldenErrors()[`${model}.io.safetensors`]!
     const io = goldenIo(model)
-    const outputs = [...io.keys()].filter((name) => name.includes('.out.') && !(io.get(name)!.data instanceof Int32Array))
+    const outputs = [...io.keys()].filter(
+      (name) => name.includes('.out.') && !(io.get(name)!.data instanceof Int32Array),
+    )
     expect(outputs.length).toBeGreaterThan(0)
     for (const name of outputs) expect(tolerances[name]?.shape, name).toEqual(io.get(name)!.shape)
   })

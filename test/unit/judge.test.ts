@@ -3,7 +3,17 @@ import { agrees, type Wanted } from '../support/judge/agreement.js'
 import { rgbDistance } from '../support/judge/colors.js'
 import { Confusion } from '../support/judge/confusion.js'
 import { judge } from '../support/judge/judge.js'
-import { draw, drawnThing, pick, randomScene, sceneSvg, seeded, standingOut, type Picture, type Scene } from '../support/judge/scenes.js'
+import {
+  draw,
+  drawnThing,
+  pick,
+  randomScene,
+  sceneSvg,
+  seeded,
+  standingOut,
+  type Picture,
+  type Scene,
+} from '../support/judge/scenes.js'
 import { blob, blurred, compressed, morph, noisy, shifted } from '../support/judge/spoil.js'
 import { BACKGROUNDS, COLORS, COLOR_NAMES, SHAPES, type Rgb, type Shape } from '../support/judge/world.js'
 import { patience } from '../support/patience.js'
@@ -44,7 +54,10 @@ async function agreement(list: Scene[], picture: (scene: Scene) => Promise<Pictu
 }
 
 /** Part of the pictures that the judge agrees with, for pictures that are not what is wanted. */
-async function mistaken(list: Scene[], show: (scene: Scene, i: number) => Promise<{ picture: Picture; wanted: Wanted }>): Promise<number> {
+async function mistaken(
+  list: Scene[],
+  show: (scene: Scene, i: number) => Promise<{ picture: Picture; wanted: Wanted }>,
+): Promise<number> {
   let count = 0
   for (const [i, scene] of list.entries()) {
     const { picture, wanted } = await show(scene, i)
@@ -61,7 +74,9 @@ describe('true pictures', () => {
     [96, 192, 40, 0.99],
     [256, 256, 40, 0.99],
   ])('%i x %i', async (width, height, count, least) => {
-    expect(await agreement(scenes(width, count, width, height), (scene) => draw(sceneSvg(scene)))).toBeGreaterThanOrEqual(least)
+    expect(
+      await agreement(scenes(width, count, width, height), (scene) => draw(sceneSvg(scene))),
+    ).toBeGreaterThanOrEqual(least)
   })
 
   test('every shape in every colour', async () => {
@@ -70,7 +85,12 @@ describe('true pictures', () => {
       COLOR_NAMES.map((color, k): Scene => {
         const fitting = backgrounds.filter((background) => standingOut(background).includes(color))
         const background = fitting[(i * COLOR_NAMES.length + k) % fitting.length]
-        return { width: 128, height: 128, background, things: [{ shape, color, size: 'medium', x: 58.3, y: 66.6, radius: 21.5 }] }
+        return {
+          width: 128,
+          height: 128,
+          background,
+          things: [{ shape, color, size: 'medium', x: 58.3, y: 66.6, radius: 21.5 }],
+        }
       }),
     )
     expect(await agreement(list, (scene) => draw(sceneSvg(scene)))).toBe(1)
@@ -90,9 +110,23 @@ describe('true pictures', () => {
 
   test('things of one colour that touch are two', async () => {
     const thing = { color: 'green', size: 'medium', y: 64, radius: 22 } as const
-    for (const [left, right] of [['diamond', 'circle'], ['heart', 'square'], ['circle', 'star'], ['ring', 'ring']] as const) {
-      const things = [{ ...thing, shape: left, x: 42 }, { ...thing, shape: right, x: 83 }]
-      const scene: Scene = { width: 128, height: 128, background: { names: ['beige'], direction: null }, things, relation: 'left of' }
+    for (const [left, right] of [
+      ['diamond', 'circle'],
+      ['heart', 'square'],
+      ['circle', 'star'],
+      ['ring', 'ring'],
+    ] as const) {
+      const things = [
+        { ...thing, shape: left, x: 42 },
+        { ...thing, shape: right, x: 83 },
+      ]
+      const scene: Scene = {
+        width: 128,
+        height: 128,
+        background: { names: ['beige'], direction: null },
+        things,
+        relation: 'left of',
+      }
       expect(await agreement([scene], (it) => draw(sceneSvg(it))), `${left} and ${right}`).toBe(1)
     }
   })
@@ -116,7 +150,11 @@ describe('damaged pictures', () => {
 
 describe('wrong pictures', () => {
   const random = seeded(31)
-  const other = <T>(list: readonly T[], not: T) => pick(random, list.filter((item) => item !== not))
+  const other = <T>(list: readonly T[], not: T) =>
+    pick(
+      random,
+      list.filter((item) => item !== not),
+    )
   const white: Scene['background'] = { names: ['white'], direction: null }
   const plain = (things: Scene['things'] = []): Scene => ({ width: 128, height: 128, background: white, things })
   const one = (shape: Shape): Wanted => ({ things: [{ shape, color: 'blue' }] })
@@ -142,7 +180,10 @@ describe('wrong pictures', () => {
 
   test('another size', async () => {
     const wrong = await mistaken(scenes(34, 40, 128, 128), async (scene) => {
-      const things = scene.things.map((thing) => ({ ...thing, size: other(['small', 'medium', 'large'] as const, thing.size) }))
+      const things = scene.things.map((thing) => ({
+        ...thing,
+        size: other(['small', 'medium', 'large'] as const, thing.size),
+      }))
       return { picture: await draw(sceneSvg(scene)), wanted: { ...scene, things } }
     })
     expect(wrong).toBe(0)
@@ -154,14 +195,18 @@ describe('wrong pictures', () => {
       const turned = { names, direction: direction === 'down' ? 'right' : 'down' } as const
       const apart = Object.keys(BACKGROUNDS) as (keyof typeof BACKGROUNDS)[]
       const renamed = { names: [other(apart, names[0]), ...names.slice(1)], direction }
-      return { picture: await draw(sceneSvg(scene)), wanted: { ...scene, background: direction && i % 2 ? turned : renamed } }
+      return {
+        picture: await draw(sceneSvg(scene)),
+        wanted: { ...scene, background: direction && i % 2 ? turned : renamed },
+      }
     })
     expect(wrong).toBe(0)
   })
 
   test('swapped things: right but for the relation', async () => {
     const differing = (scene: Scene) =>
-      twoThings(scene) && (scene.things[0].shape !== scene.things[1].shape || scene.things[0].color !== scene.things[1].color)
+      twoThings(scene) &&
+      (scene.things[0].shape !== scene.things[1].shape || scene.things[0].color !== scene.things[1].color)
     for (const scene of scenes(36, 30, 128, 128, differing)) {
       const seen = look(await draw(sceneSvg(scene)))
       const swapped = agrees(seen, { ...scene, things: scene.things.toReversed() })
@@ -174,10 +219,18 @@ describe('wrong pictures', () => {
 
   test('colours of the two things exchanged', async () => {
     const differing = (scene: Scene) =>
-      twoThings(scene) && scene.things[0].shape !== scene.things[1].shape && scene.things[0].color !== scene.things[1].color
+      twoThings(scene) &&
+      scene.things[0].shape !== scene.things[1].shape &&
+      scene.things[0].color !== scene.things[1].color
     for (const scene of scenes(37, 30, 128, 128, differing)) {
       const [a, b] = scene.things
-      const exchanged = { ...scene, things: [{ ...a, color: b.color }, { ...b, color: a.color }] }
+      const exchanged = {
+        ...scene,
+        things: [
+          { ...a, color: b.color },
+          { ...b, color: a.color },
+        ],
+      }
       expect(agrees(look(await draw(sceneSvg(exchanged))), scene).all).toBe(false)
     }
   })
@@ -193,10 +246,20 @@ describe('wrong pictures', () => {
     for (const scene of scenes(39, 25, 192, 192)) {
       const free = ([x, y]: readonly [number, number]) =>
         Math.min(...scene.things.map((thing) => Math.hypot(thing.x - x, thing.y - y) - 1.3 * thing.radius))
-      const [x, y] = ([[20, 20], [172, 20], [20, 172], [172, 172]] as const).reduce((a, b) => (free(b) > free(a) ? b : a))
+      const [x, y] = (
+        [
+          [20, 20],
+          [172, 20],
+          [20, 172],
+          [172, 172],
+        ] as const
+      ).reduce((a, b) => (free(b) > free(a) ? b : a))
       const color = pick(random, standingOut(scene.background))
       const third = { shape: pick(random, SHAPES), color, size: 'small', x, y, radius: 13 } as const
-      expect(agrees(look(await draw(sceneSvg(scene, drawnThing(third)))), scene)).toMatchObject({ count: false, all: false })
+      expect(agrees(look(await draw(sceneSvg(scene, drawnThing(third)))), scene)).toMatchObject({
+        count: false,
+        all: false,
+      })
       const empty = look(await draw(sceneSvg({ ...scene, things: [] })))
       expect(empty.things).toEqual([])
       expect(agrees(empty, scene).all).toBe(false)

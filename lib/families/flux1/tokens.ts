@@ -12,14 +12,18 @@ import { FluxError } from '../../errors.js'
  */
 export function packLatents(latent: Float32Array, height: number, width: number): Float32Array {
   const packed = new Float32Array(latent.length)
-  forEachPatchValue(latent.length, height, width, (inLatent, inPacked) => { packed[inPacked] = latent[inLatent]! })
+  forEachPatchValue(latent.length, height, width, (inLatent, inPacked) => {
+    packed[inPacked] = latent[inLatent]!
+  })
   return packed
 }
 
 /** Image tokens [h/2 * w/2, 4c] back to a latent [c, h, w]; the inverse of {@link packLatents}, with the same checks. */
 export function unpackLatents(packed: Float32Array, height: number, width: number): Float32Array {
   const latent = new Float32Array(packed.length)
-  forEachPatchValue(packed.length, height, width, (inLatent, inPacked) => { latent[inLatent] = packed[inPacked]! })
+  forEachPatchValue(packed.length, height, width, (inLatent, inPacked) => {
+    latent[inLatent] = packed[inPacked]!
+  })
   return latent
 }
 
@@ -63,12 +67,21 @@ export function timestepEmbedding(t: number, dim = 256, maxPeriod = 10000, timeF
   return embedding
 }
 
-function forEachPatchValue(length: number, height: number, width: number, visit: (inLatent: number, inPacked: number) => void): void {
+function forEachPatchValue(
+  length: number,
+  height: number,
+  width: number,
+  visit: (inLatent: number, inPacked: number) => void,
+): void {
   const sized = [height, width].every((side) => Number.isSafeInteger(side) && side > 0 && side % 2 === 0)
-  if (!sized) throw new FluxError('FLUX_BAD_SHAPE', `the latent is ${width} wide and ${height} high: give even numbers from 2`)
+  if (!sized)
+    throw new FluxError('FLUX_BAD_SHAPE', `the latent is ${width} wide and ${height} high: give even numbers from 2`)
   const channels = length / (height * width)
   if (!Number.isSafeInteger(channels) || channels < 1) {
-    throw new FluxError('FLUX_BAD_SHAPE', `${length} values are no whole channels of ${height} x ${width}: give [c, h, w]`)
+    throw new FluxError(
+      'FLUX_BAD_SHAPE',
+      `${length} values are no whole channels of ${height} x ${width}: give [c, h, w]`,
+    )
   }
   const tokenLength = channels * 4
   const columns = width / 2

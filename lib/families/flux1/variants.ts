@@ -58,7 +58,10 @@ const TITLES = ['general.name', 'general.basename', 'general.finetune', 'modelsp
  * The title of a model that has schnell's structure but is none: one whose guidance was trained out again ("de-distilled"), which needs more
  * steps and a shifted schedule. Nothing but its title tells them apart; a file that sets its own steps needs no advice.
  */
-export function deDistilledTitle({ metadata }: ModelFile, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>): string | undefined {
+export function deDistilledTitle(
+  { metadata }: ModelFile,
+  { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>,
+): string | undefined {
   if (guidanceEmbed || metadata.has(KEYS.steps)) return undefined
   const titles = TITLES.map((key) => metadata.get(key)).filter((title) => typeof title === 'string')
   const title = titles.find((title) => /(de|un)[-_ ]?distill|openflux|libreflux|(^|[^a-z])dev([^a-z]|$)/i.test(title))
@@ -73,11 +76,17 @@ function readLatentRgb(file: ModelFile): LatentRgb | undefined {
   if (!(value instanceof Float32Array) || value.length !== count || !value.every(Number.isFinite)) {
     throw damaged(file, LATENT_RGB, 'something else', `${count} finite numbers of type FLOAT32`)
   }
-  const rows = Array.from({ length: LATENT_CHANNELS + 1 }, (_, row) => [value[3 * row]!, value[3 * row + 1]!, value[3 * row + 2]!] as const)
+  const rows = Array.from(
+    { length: LATENT_CHANNELS + 1 },
+    (_, row) => [value[3 * row]!, value[3 * row + 1]!, value[3 * row + 2]!] as const,
+  )
   return { factors: rows.slice(0, LATENT_CHANNELS), bias: rows[LATENT_CHANNELS]! }
 }
 
 function damaged({ path }: ModelFile, key: string, value: string, wanted: string): FluxError {
   const shown = value.length > 40 ? `${value.slice(0, 40)}…` : value
-  return new FluxError('FLUX_BAD_FILE', `${path}: metadata ${key} is ${shown}, it has to be ${wanted}. Use another copy of the model`)
+  return new FluxError(
+    'FLUX_BAD_FILE',
+    `${path}: metadata ${key} is ${shown}, it has to be ${wanted}. Use another copy of the model`,
+  )
 }

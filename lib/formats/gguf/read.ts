@@ -12,7 +12,9 @@ const MAX_DIMENSIONS = 4
 const DEFAULT_ALIGNMENT = 32
 const MAX_ALIGNMENT = 65536
 
-const TYPE_BY_ID = new Map<number, TensorType>(Object.entries(TENSOR_TYPES).map(([name, { id }]) => [id, name as TensorType]))
+const TYPE_BY_ID = new Map<number, TensorType>(
+  Object.entries(TENSOR_TYPES).map(([name, { id }]) => [id, name as TensorType]),
+)
 TYPE_BY_ID.delete(-1)
 
 /**
@@ -28,7 +30,8 @@ export function readGguf(input: string | Source): Promise<ModelFile> {
     await cursor.need(16, 'the counts of tensors and metadata')
     const tensorCount = readCount(cursor, 'the number of tensors', 24)
     const metadataCount = readCount(cursor, 'the number of metadata entries', 13)
-    if (tensorCount > MAX_TENSORS) cursor.fail(`the number of tensors is ${tensorCount}; at most ${MAX_TENSORS} are allowed`)
+    if (tensorCount > MAX_TENSORS)
+      cursor.fail(`the number of tensors is ${tensorCount}; at most ${MAX_TENSORS} are allowed`)
     const metadata = await readMetadata(cursor, metadataCount)
     const alignment = readAlignment(cursor, metadata)
     const tensors = await readTensors(cursor, tensorCount, alignment)
@@ -46,7 +49,8 @@ async function readVersion(cursor: Cursor): Promise<void> {
   const version = cursor.u32()
   if (version === 2 || version === 3) return
   const unsupported = (why: string) => new FluxError('FLUX_UNSUPPORTED', `${cursor.source.path}: ${why}`)
-  if (version > 0 && (version & 0xffff) === 0) throw unsupported('this GGUF file is big-endian. Use a little-endian version of the file')
+  if (version > 0 && (version & 0xffff) === 0)
+    throw unsupported('this GGUF file is big-endian. Use a little-endian version of the file')
   throw unsupported(`GGUF version ${version}; versions 2 and 3 are read. Use a newer conversion of the model`)
 }
 
@@ -54,7 +58,9 @@ async function readVersion(cursor: Cursor): Promise<void> {
 function readCount(cursor: Cursor, what: string, minimum: number): number {
   const count = cursor.u64()
   if (count > BigInt(Math.floor(cursor.remaining / minimum))) {
-    cursor.fail(`${what} is ${count}, more than ${cursor.remaining} bytes of header can hold. The file is damaged: download it again`)
+    cursor.fail(
+      `${what} is ${count}, more than ${cursor.remaining} bytes of header can hold. The file is damaged: download it again`,
+    )
   }
   return Number(count)
 }
@@ -69,16 +75,26 @@ async function readMetadata(cursor: Cursor, count: number): Promise<Map<string, 
     await cursor.need(4, what)
     const id = cursor.u32()
     if (id === ARRAY) metadata.set(key, await readArray(cursor, what))
-    else metadata.set(key, await readScalar(cursor, VALUE_TYPES[id] ?? cursor.fail(`${what} has the unknown value type ${id}`), what))
+    else
+      metadata.set(
+        key,
+        await readScalar(cursor, VALUE_TYPES[id] ?? cursor.fail(`${what} has the unknown value type ${id}`), what),
+      )
   }
   return metadata
 }
 
 function readAlignment(cursor: Cursor, metadata: Map<string, MetadataValue>): number {
   const alignment = metadata.get('general.alignment') ?? DEFAULT_ALIGNMENT
-  const powerOfTwo = typeof alignment === 'number' && Number.isInteger(Math.log2(alignment)) && alignment >= 1 && alignment <= MAX_ALIGNMENT
+  const powerOfTwo =
+    typeof alignment === 'number' &&
+    Number.isInteger(Math.log2(alignment)) &&
+    alignment >= 1 &&
+    alignment <= MAX_ALIGNMENT
   if (powerOfTwo) return alignment
-  return cursor.fail(`general.alignment is ${quoted(String(alignment))}; it has to be a power of two up to ${MAX_ALIGNMENT}`)
+  return cursor.fail(
+    `general.alignment is ${quoted(String(alignment))}; it has to be a power of two up to ${MAX_ALIGNMENT}`,
+  )
 }
 
 async function readTensors(cursor: Cursor, count: number, alignment: number): Promise<Map<string, TensorInfo>> {
@@ -103,7 +119,8 @@ async function readTensor(cursor: Cursor, name: string, alignment: number): Prom
   const shape: number[] = []
   for (let i = 0; i < rank; i++) {
     const dimension = cursor.u64()
-    if (dimension < 1n || dimension > BigInt(Number.MAX_SAFE_INTEGER)) cursor.fail(`dimension ${i} of ${what} is ${dimension}`)
+    if (dimension < 1n || dimension > BigInt(Number.MAX_SAFE_INTEGER))
+      cursor.fail(`dimension ${i} of ${what} is ${dimension}`)
     shape.unshift(Number(dimension))
   }
   const id = cursor.u32()

@@ -39,7 +39,8 @@ const MAX_STRINGS = 2 ** 20
 export async function readString(cursor: Cursor, what: string): Promise<string> {
   if (!cursor.has(8)) await cursor.need(8, what)
   const length = cursor.u64()
-  if (length > MAX_STRING) cursor.fail(`${what} is a string of ${length} bytes; at most ${MAX_STRING} are allowed. The file is damaged`)
+  if (length > MAX_STRING)
+    cursor.fail(`${what} is a string of ${length} bytes; at most ${MAX_STRING} are allowed. The file is damaged`)
   const bytes = Number(length)
   if (!cursor.has(bytes)) await cursor.need(bytes, what)
   return cursor.take(bytes).toString('utf8')
@@ -55,18 +56,22 @@ export async function readScalar(cursor: Cursor, type: ValueType, what: string):
 export async function readArray(cursor: Cursor, what: string): Promise<MetadataValue> {
   await cursor.need(12, what)
   const id = cursor.u32()
-  const type = VALUE_TYPES[id] ?? cursor.fail(`${what} is an array of the unknown value type ${id}. The file is damaged`)
+  const type =
+    VALUE_TYPES[id] ?? cursor.fail(`${what} is an array of the unknown value type ${id}. The file is damaged`)
   if (id === ARRAY) cursor.fail(`${what} is an array of arrays. Use another conversion of the model`)
   const length = cursor.u64()
   if (length > BigInt(Math.floor(cursor.remaining / type.bytes))) {
-    cursor.fail(`${what} is an array of ${length} values of type ${type.name}, more than the remaining ${cursor.remaining} bytes can hold`)
+    cursor.fail(
+      `${what} is an array of ${length} values of type ${type.name}, more than the remaining ${cursor.remaining} bytes can hold`,
+    )
   }
   const count = Number(length)
   if (type.array) {
     await cursor.need(count * type.bytes, what)
     return type.array(new Uint8Array(cursor.take(count * type.bytes)).buffer)
   }
-  if (count > MAX_STRINGS) cursor.fail(`${what} is an array of ${count} strings; at most ${MAX_STRINGS} are allowed. The file is damaged`)
+  if (count > MAX_STRINGS)
+    cursor.fail(`${what} is an array of ${count} strings; at most ${MAX_STRINGS} are allowed. The file is damaged`)
   const values: MetadataValue[] = []
   for (let i = 0; i < count; i++) values.push(await readString(cursor, what))
   return values

@@ -39,7 +39,10 @@ const SCALARS: Record<string, (value: never) => Buffer> = {
 export function ggufHeader(tensors: TensorSource[], metadata: Record<string, MetadataValue>): FileHeader {
   const alignment = metadata['general.alignment'] ?? DEFAULT_ALIGNMENT
   if (typeof alignment !== 'number' || alignment < 8 || alignment > 65536 || !Number.isInteger(Math.log2(alignment))) {
-    throw new FluxError('FLUX_BAD_OPTION', `general.alignment is ${quoted(String(alignment))}; it has to be a power of two from 8 to 65536`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `general.alignment is ${quoted(String(alignment))}; it has to be a power of two from 8 to 65536`,
+    )
   }
   const entries = Object.entries(metadata)
   const parts = [Buffer.from('GGUF'), u32(VERSION), u64(tensors.length), u64(entries.length)]
@@ -48,9 +51,15 @@ export function ggufHeader(tensors: TensorSource[], metadata: Record<string, Met
   for (const { name, type, shape } of tensors) {
     const { id } = TENSOR_TYPES[type]
     if (id < 0)
-      throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: GGUF has no type ${type}. Convert it, or write .safetensors`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `tensor ${quoted(name)}: GGUF has no type ${type}. Convert it, or write .safetensors`,
+      )
     if (shape.length > 4)
-      throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: GGUF has at most 4 dimensions, not ${shape.length}`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `tensor ${quoted(name)}: GGUF has at most 4 dimensions, not ${shape.length}`,
+      )
     parts.push(string(name), u32(shape.length), ...shape.toReversed().map(u64), u32(id), u64(offset))
     offset += Math.ceil(tensorBytes(type, shape) / alignment) * alignment
   }
@@ -68,11 +77,14 @@ function typedValue(key: string, value: MetadataValue): Buffer {
 function arrayValue(key: string, value: Exclude<MetadataValue, string | number | bigint | boolean>): Buffer {
   if (!Array.isArray(value)) {
     const type = typeId(ARRAY_TYPES[value.constructor.name] ?? '')
-    if (type < 0) throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)}: GGUF cannot hold a ${value.constructor.name}`)
+    if (type < 0)
+      throw new FluxError('FLUX_BAD_OPTION', `metadata ${quoted(key)}: GGUF cannot hold a ${value.constructor.name}`)
     return Buffer.concat([u32(type), u64(value.length), Buffer.from(value.buffer, value.byteOffset, value.byteLength)])
   }
   const scalars = value.filter((element) => typeof element !== 'object')
-  const types = new Set(scalars.every((element) => typeof element === 'number') ? [numbersType(scalars)] : scalars.map(scalarType))
+  const types = new Set(
+    scalars.every((element) => typeof element === 'number') ? [numbersType(scalars)] : scalars.map(scalarType),
+  )
   const [type] = types
   if (type === undefined || types.size > 1 || scalars.length < value.length) {
     throw new FluxError(
@@ -80,7 +92,11 @@ function arrayValue(key: string, value: Exclude<MetadataValue, string | number |
       `metadata ${quoted(key)}: all elements of an array have to be strings, numbers, bigints of one sign, or booleans`,
     )
   }
-  return Buffer.concat([u32(typeId(type)), u64(value.length), Buffer.concat(scalars.map((element) => SCALARS[type]!(element as never)))])
+  return Buffer.concat([
+    u32(typeId(type)),
+    u64(value.length),
+    Buffer.concat(scalars.map((element) => SCALARS[type]!(element as never))),
+  ])
 }
 
 /** the one type that holds them all */

@@ -25,7 +25,12 @@ const isSpace = (byte: number | undefined) => byte === 0x20 || byte === 0x0a || 
  * The entries of the JSON object that fills `text` from `begin` to `end`, one at a time and with duplicates: `JSON.parse` would block for
  * long on a large header and would hide a second entry of the same name. Values are only delimited; parsing them finds their faults.
  */
-export function* objectEntries(text: Buffer, begin: number, end: number, fail: (message: string) => never): Generator<JsonEntry> {
+export function* objectEntries(
+  text: Buffer,
+  begin: number,
+  end: number,
+  fail: (message: string) => never,
+): Generator<JsonEntry> {
   let at = begin
   const byte = (): number | undefined => (at < end ? text[at] : undefined)
   const skipSpace = () => {
@@ -73,14 +78,17 @@ export function* objectEntries(text: Buffer, begin: number, end: number, fail: (
       skipSpace()
       const keyBegin = at
       skipString()
-      if (at - keyBegin > MAX_KEY) fail(`the header has a name of ${at - keyBegin} bytes at byte ${8 + keyBegin}. The file is damaged`)
+      if (at - keyBegin > MAX_KEY)
+        fail(`the header has a name of ${at - keyBegin} bytes at byte ${8 + keyBegin}. The file is damaged`)
       const key = parseKey(text.toString('utf8', keyBegin, at)) ?? broken('a valid string')
       expect(COLON)
       skipSpace()
       const valueBegin = at
       skipValue()
       if (at - valueBegin > MAX_VALUE)
-        fail(`the header has a value of ${at - valueBegin} bytes at byte ${8 + valueBegin}; at most ${MAX_VALUE} are allowed`)
+        fail(
+          `the header has a value of ${at - valueBegin} bytes at byte ${8 + valueBegin}; at most ${MAX_VALUE} are allowed`,
+        )
       yield { key, begin: valueBegin, end: at }
       skipSpace()
     } while (byte() === COMMA && ++at)

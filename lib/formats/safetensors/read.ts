@@ -21,7 +21,14 @@ export function readSafetensors(input: string | Source): Promise<ModelFile> {
   return withSource(input, async (source) => {
     const header = await readHeader(source)
     const dataOffset = 8 + header.length
-    const file: ModelFile = { path: source.path, format: 'safetensors', size: source.size, read: versionOf(source), metadata: new Map(), tensors: new Map() }
+    const file: ModelFile = {
+      path: source.path,
+      format: 'safetensors',
+      size: source.size,
+      read: versionOf(source),
+      metadata: new Map(),
+      tensors: new Map(),
+    }
     const fail = (message: string): never => {
       throw new FluxError('FLUX_BAD_FILE', `${source.path}: ${message}`)
     }
@@ -36,8 +43,10 @@ export function readSafetensors(input: string | Source): Promise<ModelFile> {
         file.metadata = checkMetadata(value, fail)
         continue
       }
-      if (file.tensors.size === MAX_TENSORS) fail(`the header has more than ${MAX_TENSORS} tensors, as many as are allowed`)
-      if (key === '' || key.length > MAX_NAME) fail(`the name of a tensor has ${key.length} characters; 1 to ${MAX_NAME} are allowed`)
+      if (file.tensors.size === MAX_TENSORS)
+        fail(`the header has more than ${MAX_TENSORS} tensors, as many as are allowed`)
+      if (key === '' || key.length > MAX_NAME)
+        fail(`the name of a tensor has ${key.length} characters; 1 to ${MAX_NAME} are allowed`)
       if (file.tensors.has(key)) fail(`tensor ${quoted(key)} is there twice. Use another conversion of the model`)
       file.tensors.set(key, checkTensor(key, value, dataOffset, source))
     }
@@ -50,7 +59,8 @@ type Fail = (message: string) => never
 
 async function readHeader(source: Source): Promise<Buffer> {
   const { path, size } = source
-  if (size < 10) throw new FluxError('FLUX_BAD_FILE', `${path}: ${size} bytes are too few for a safetensors file. Download it again`)
+  if (size < 10)
+    throw new FluxError('FLUX_BAD_FILE', `${path}: ${size} bytes are too few for a safetensors file. Download it again`)
   const length = (await source.read(0, 8)).readBigUInt64LE()
   if (length > MAX_HEADER) {
     throw new FluxError(
@@ -67,7 +77,13 @@ async function readHeader(source: Source): Promise<Buffer> {
   return source.read(8, Number(length))
 }
 
-async function readObject(header: Buffer, begin: number, end: number, what: string, fail: Fail): Promise<Map<string, unknown>> {
+async function readObject(
+  header: Buffer,
+  begin: number,
+  end: number,
+  what: string,
+  fail: Fail,
+): Promise<Map<string, unknown>> {
   const object = new Map<string, unknown>()
   for (const { key, begin: from, end: to } of objectEntries(header, begin, end, fail)) {
     if (object.size % ENTRIES_PER_TURN === ENTRIES_PER_TURN - 1) await nextTurn()
@@ -97,10 +113,15 @@ function checkTensor(name: string, entry: Map<string, unknown>, dataOffset: numb
   const offsets = entry.get('data_offsets')
   if (typeof dtype !== 'string') return fail('has no dtype, or one that is no string')
   if (!isIntegers(shape)) return fail('has no shape, or one that is no list of whole numbers')
-  if (shape.length > MAX_DIMENSIONS) return fail(`has ${shape.length} dimensions; at most ${MAX_DIMENSIONS} are allowed`)
-  if (!isIntegers(offsets) || offsets.length !== 2) return fail('has no data_offsets, or some that are no pair of whole numbers')
+  if (shape.length > MAX_DIMENSIONS)
+    return fail(`has ${shape.length} dimensions; at most ${MAX_DIMENSIONS} are allowed`)
+  if (!isIntegers(offsets) || offsets.length !== 2)
+    return fail('has no data_offsets, or some that are no pair of whole numbers')
   if (!SAFETENSORS_TYPES.has(dtype)) {
-    throw new FluxError('FLUX_UNSUPPORTED', `${what} has the unknown dtype ${quoted(dtype)}. Use another conversion of the model`)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${what} has the unknown dtype ${quoted(dtype)}. Use another conversion of the model`,
+    )
   }
   const type = dtype as TensorType
   const { blockSize, blockBytes } = TENSOR_TYPES[type]
@@ -110,7 +131,9 @@ function checkTensor(name: string, entry: Map<string, unknown>, dataOffset: numb
   if (!Number.isSafeInteger(byteLength))
     return fail(`has a shape that is too large or makes no whole bytes: [${shape.join(', ')}], dtype ${type}`)
   if (end - begin !== byteLength) {
-    return fail(`has shape [${shape.join(', ')}] and dtype ${type}, which make ${byteLength} bytes, but data_offsets ${begin} to ${end}`)
+    return fail(
+      `has shape [${shape.join(', ')}] and dtype ${type}, which make ${byteLength} bytes, but data_offsets ${begin} to ${end}`,
+    )
   }
   if (!Number.isSafeInteger(dataOffset + end)) return fail(`has data_offsets beyond all sizes: ${begin} to ${end}`)
   return { name, type, shape, offset: dataOffset + begin, byteLength }

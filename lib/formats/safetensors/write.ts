@@ -16,12 +16,15 @@ export function safetensorsHeader(tensors: TensorSource[], metadata: Record<stri
   for (const { name, type, shape } of tensors) {
     if (!SAFETENSORS_TYPES.has(type))
       throw new FluxError('FLUX_BAD_OPTION', `tensor ${quoted(name)}: safetensors has no type ${type}. Write .gguf`)
-    if (name === '__metadata__') throw new FluxError('FLUX_BAD_OPTION', 'a tensor in a safetensors file cannot be called "__metadata__"')
+    if (name === '__metadata__')
+      throw new FluxError('FLUX_BAD_OPTION', 'a tensor in a safetensors file cannot be called "__metadata__"')
     const end = offset + tensorBytes(type, shape)
     entries.push([name, { dtype: type, shape, data_offsets: [offset, end] }])
     offset = end
   }
-  const json = Buffer.from(`{${entries.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`)
+  const json = Buffer.from(
+    `{${entries.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`,
+  )
   const header = Buffer.alloc(Math.ceil((8 + json.length) / HEADER_MULTIPLE) * HEADER_MULTIPLE, ' ')
   header.writeBigUInt64LE(BigInt(header.length - 8))
   json.copy(header, 8)

@@ -44,7 +44,9 @@ function encoder({ ch, chMult, numResBlocks, zChannels }: AutoencoderConfig): La
     const name = `encoder.down.${level}`
     const input = level === 0 ? ch : widths[level - 1]!
     return [
-      ...range(numResBlocks).flatMap((block) => resnetBlock(`${name}.block.${block}`, width, block === 0 ? input : width)),
+      ...range(numResBlocks).flatMap((block) =>
+        resnetBlock(`${name}.block.${block}`, width, block === 0 ? input : width),
+      ),
       ...(level < widths.length - 1 ? convolution(`${name}.downsample.conv`, width, width, 3) : []),
     ]
   })
@@ -65,7 +67,9 @@ function decoder({ ch, chMult, numResBlocks, zChannels }: AutoencoderConfig): La
     const name = `decoder.up.${level}`
     const input = widths[level + 1] ?? deepest
     return [
-      ...range(numResBlocks + 1).flatMap((block) => resnetBlock(`${name}.block.${block}`, width, block === 0 ? input : width)),
+      ...range(numResBlocks + 1).flatMap((block) =>
+        resnetBlock(`${name}.block.${block}`, width, block === 0 ? input : width),
+      ),
       ...(level > 0 ? convolution(`${name}.upsample.conv`, width, width, 3) : []),
     ]
   })
@@ -111,14 +115,20 @@ function convolution(name: string, out: number, input: number, kernel: number): 
  * @param overrides what shapes cannot tell: `scaleFactor` and `shiftFactor`
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
-export function autoencoderConfig(tensors: Map<string, TensorShape>, overrides?: Partial<AutoencoderConfig>): AutoencoderConfig {
+export function autoencoderConfig(
+  tensors: Map<string, TensorShape>,
+  overrides?: Partial<AutoencoderConfig>,
+): AutoencoderConfig {
   const names = [...tensors.keys()]
   const hasEncoder = names.some((name) => name.startsWith('encoder.'))
   const hasDecoder = names.some((name) => name.startsWith('decoder.'))
   const side = hasDecoder ? 'decoder.up.' : 'encoder.down.'
   const levels = countBlocks(names, side, 'block.0.conv1.weight')
   if (levels === 0)
-    throw new FluxError('FLUX_BAD_FILE', `tensor ${side}0.block.0.conv1.weight is missing. Use a complete copy of the model`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `tensor ${side}0.block.0.conv1.weight is missing. Use a complete copy of the model`,
+    )
   const widths = range(levels).map((level) => shapeOf(tensors, `${side}${level}.block.0.conv1.weight`, 4)[0]!)
   const ch = hasEncoder ? shapeOf(tensors, 'encoder.conv_in.weight', 4)[0]! : widths[0]!
   const blocks = countBlocks(names, `${side}0.block.`, 'conv1.weight')
@@ -127,7 +137,9 @@ export function autoencoderConfig(tensors: Map<string, TensorShape>, overrides?:
       ch,
       chMult: widths.map((width) => width / ch),
       numResBlocks: hasDecoder ? blocks - 1 : blocks,
-      zChannels: hasDecoder ? shapeOf(tensors, 'decoder.conv_in.weight', 4)[1]! : shapeOf(tensors, 'encoder.conv_out.weight', 4)[0]! / 2,
+      zChannels: hasDecoder
+        ? shapeOf(tensors, 'decoder.conv_in.weight', 4)[1]!
+        : shapeOf(tensors, 'encoder.conv_out.weight', 4)[0]! / 2,
       scaleFactor: 0.3611,
       shiftFactor: 0.1159,
       hasEncoder,

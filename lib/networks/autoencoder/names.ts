@@ -15,18 +15,30 @@ const UP = [0, 1, 2, 3]
 const DIFFUSERS: readonly Rename[] = [
   [/^(encoder|decoder)\.conv_norm_out\./, '$1.norm_out.'],
   ...RESNET.flatMap(([diffusers, official]): Rename[] => [
-    [new RegExp(`^encoder\\.down_blocks\\.(\\d+)\\.resnets\\.(\\d+)\\.${diffusers}\\.`), `encoder.down.$1.block.$2.${official}.`],
-    ...UP.map((level): Rename => [
-      new RegExp(`^decoder\\.up_blocks\\.${level}\\.resnets\\.(\\d+)\\.${diffusers}\\.`),
-      `decoder.up.${3 - level}.block.$1.${official}.`,
-    ]),
-    ...[0, 1].map((i): Rename => [
-      new RegExp(`^(encoder|decoder)\\.mid_block\\.resnets\\.${i}\\.${diffusers}\\.`),
-      `$1.mid.block_${i + 1}.${official}.`,
-    ]),
+    [
+      new RegExp(`^encoder\\.down_blocks\\.(\\d+)\\.resnets\\.(\\d+)\\.${diffusers}\\.`),
+      `encoder.down.$1.block.$2.${official}.`,
+    ],
+    ...UP.map(
+      (level): Rename => [
+        new RegExp(`^decoder\\.up_blocks\\.${level}\\.resnets\\.(\\d+)\\.${diffusers}\\.`),
+        `decoder.up.${3 - level}.block.$1.${official}.`,
+      ],
+    ),
+    ...[0, 1].map(
+      (i): Rename => [
+        new RegExp(`^(encoder|decoder)\\.mid_block\\.resnets\\.${i}\\.${diffusers}\\.`),
+        `$1.mid.block_${i + 1}.${official}.`,
+      ],
+    ),
   ]),
   [/^encoder\.down_blocks\.(\d+)\.downsamplers\.0\.conv\./, 'encoder.down.$1.downsample.conv.'],
-  ...UP.map((level): Rename => [new RegExp(`^decoder\\.up_blocks\\.${level}\\.upsamplers\\.0\\.conv\\.`), `decoder.up.${3 - level}.upsample.conv.`]),
+  ...UP.map(
+    (level): Rename => [
+      new RegExp(`^decoder\\.up_blocks\\.${level}\\.upsamplers\\.0\\.conv\\.`),
+      `decoder.up.${3 - level}.upsample.conv.`,
+    ],
+  ),
   [/^(encoder|decoder)\.mid_block\.attentions\.0\.group_norm\./, '$1.mid.attn_1.norm.'],
   [/^(encoder|decoder)\.mid_block\.attentions\.0\.to_([qkv])\./, '$1.mid.attn_1.$2.', '1 x 1'],
   [/^(encoder|decoder)\.mid_block\.attentions\.0\.to_out\.0\./, '$1.mid.attn_1.proj_out.', '1 x 1'],

@@ -38,7 +38,9 @@ export function clipLayout(config: ClipConfig): LayoutTensor[] {
 
 function layer(name: string, { hiddenSize: hidden, intermediateSize }: ClipConfig): LayoutTensor[] {
   return [
-    ...['k_proj', 'v_proj', 'q_proj', 'out_proj'].flatMap((part) => linear(`${name}.self_attn.${part}`, hidden, hidden)),
+    ...['k_proj', 'v_proj', 'q_proj', 'out_proj'].flatMap((part) =>
+      linear(`${name}.self_attn.${part}`, hidden, hidden),
+    ),
     ...affineNorm(`${name}.layer_norm1`, hidden),
     ...linear(`${name}.mlp.fc1`, intermediateSize, hidden),
     ...linear(`${name}.mlp.fc2`, hidden, intermediateSize),
@@ -53,7 +55,10 @@ function layer(name: string, { hiddenSize: hidden, intermediateSize }: ClipConfi
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
 export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partial<ClipConfig>): ClipConfig {
-  const [vocabSize, hiddenSize] = shapeOf(tensors, 'text_model.embeddings.token_embedding.weight', 2) as [number, number]
+  const [vocabSize, hiddenSize] = shapeOf(tensors, 'text_model.embeddings.token_embedding.weight', 2) as [
+    number,
+    number,
+  ]
   const config = completeConfig<ClipConfig>(
     {
       hiddenSize,
@@ -67,5 +72,8 @@ export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partia
     overrides,
   )
   if (hiddenSize % config.numHeads === 0) return config
-  throw new FluxError('FLUX_BAD_OPTION', `config.numHeads is ${config.numHeads}; it has to divide the hidden size, ${hiddenSize}`)
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `config.numHeads is ${config.numHeads}; it has to divide the hidden size, ${hiddenSize}`,
+  )
 }

@@ -5,7 +5,11 @@ const OPEN_CLIP: readonly Rename[] = [
   [/^token_embedding\./, 'text_model.embeddings.token_embedding.'],
   [/^positional_embedding$/, 'text_model.embeddings.position_embedding.weight'],
   [/^transformer\.resblocks\.(\d+)\.ln_([12])\./, 'text_model.encoder.layers.$1.layer_norm$2.'],
-  [/^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$/, 'text_model.encoder.layers.$1.self_attn.*_proj.$2', { split: ['q', 'k', 'v'] }],
+  [
+    /^transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)$/,
+    'text_model.encoder.layers.$1.self_attn.*_proj.$2',
+    { split: ['q', 'k', 'v'] },
+  ],
   [/^transformer\.resblocks\.(\d+)\.attn\.out_proj\./, 'text_model.encoder.layers.$1.self_attn.out_proj.'],
   [/^transformer\.resblocks\.(\d+)\.mlp\.c_fc\./, 'text_model.encoder.layers.$1.mlp.fc1.'],
   [/^transformer\.resblocks\.(\d+)\.mlp\.c_proj\./, 'text_model.encoder.layers.$1.mlp.fc2.'],
@@ -14,9 +18,21 @@ const OPEN_CLIP: readonly Rename[] = [
 
 /** CLIP text encoders in the names of huggingface/transformers, with and without `text_model.`, or of OpenCLIP, alone or inside a full CLIP. */
 export const CLIP_NAMES: NameTable = {
-  prefixes: ['text_encoders.clip_l.transformer.', 'text_encoders.clip_l.', 'cond_stage_model.transformer.', 'cond_stage_model.model.', ''],
+  prefixes: [
+    'text_encoders.clip_l.transformer.',
+    'text_encoders.clip_l.',
+    'cond_stage_model.transformer.',
+    'cond_stage_model.model.',
+    '',
+  ],
   renames: [[/^(embeddings|encoder\.layers|final_layer_norm)\./, 'text_model.$1.'], ...OPEN_CLIP],
   aliases: {},
-  ignored: [/^text_model\.embeddings\.position_ids$/, /^logit_scale$/, /^(text|visual)_projection(\.weight)?$/, /^vision_model\./, /^visual\./],
+  ignored: [
+    /^text_model\.embeddings\.position_ids$/,
+    /^logit_scale$/,
+    /^(text|visual)_projection(\.weight)?$/,
+    /^vision_model\./,
+    /^visual\./,
+  ],
   marks: ['text_model.embeddings.token_embedding.weight', 'text_model.encoder.layers.0.layer_norm1.weight'],
 }

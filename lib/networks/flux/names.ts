@@ -13,8 +13,12 @@ const DIFFUSERS: readonly Rename[] = [
 
   [/^transformer_blocks\.(\d+)\.norm1\.linear\./, 'double_blocks.$1.img_mod.lin.'],
   [/^transformer_blocks\.(\d+)\.norm1_context\.linear\./, 'double_blocks.$1.txt_mod.lin.'],
-  ...['to_q', 'to_k', 'to_v'].map((name, part): Rename => [block(name), 'double_blocks.$1.img_attn.qkv.', { part, of: 3 }]),
-  ...['add_q_proj', 'add_k_proj', 'add_v_proj'].map((name, part): Rename => [block(name), 'double_blocks.$1.txt_attn.qkv.', { part, of: 3 }]),
+  ...['to_q', 'to_k', 'to_v'].map(
+    (name, part): Rename => [block(name), 'double_blocks.$1.img_attn.qkv.', { part, of: 3 }],
+  ),
+  ...['add_q_proj', 'add_k_proj', 'add_v_proj'].map(
+    (name, part): Rename => [block(name), 'double_blocks.$1.txt_attn.qkv.', { part, of: 3 }],
+  ),
   [/^transformer_blocks\.(\d+)\.attn\.norm_q\.weight$/, 'double_blocks.$1.img_attn.norm.query_norm.scale'],
   [/^transformer_blocks\.(\d+)\.attn\.norm_k\.weight$/, 'double_blocks.$1.img_attn.norm.key_norm.scale'],
   [/^transformer_blocks\.(\d+)\.attn\.norm_added_q\.weight$/, 'double_blocks.$1.txt_attn.norm.query_norm.scale'],
@@ -27,11 +31,13 @@ const DIFFUSERS: readonly Rename[] = [
   [/^transformer_blocks\.(\d+)\.ff_context\.net\.2\./, 'double_blocks.$1.txt_mlp.2.'],
 
   [/^single_transformer_blocks\.(\d+)\.norm\.linear\./, 'single_blocks.$1.modulation.lin.'],
-  ...['attn.to_q', 'attn.to_k', 'attn.to_v', 'proj_mlp'].map((name, part): Rename => [
-    new RegExp(`^single_transformer_blocks\\.(\\d+)\\.${name.replace('.', '\\.')}\\.`),
-    'single_blocks.$1.linear1.',
-    { part, of: 4 },
-  ]),
+  ...['attn.to_q', 'attn.to_k', 'attn.to_v', 'proj_mlp'].map(
+    (name, part): Rename => [
+      new RegExp(`^single_transformer_blocks\\.(\\d+)\\.${name.replace('.', '\\.')}\\.`),
+      'single_blocks.$1.linear1.',
+      { part, of: 4 },
+    ],
+  ),
   [/^single_transformer_blocks\.(\d+)\.proj_out\./, 'single_blocks.$1.linear2.'],
   [/^single_transformer_blocks\.(\d+)\.attn\.norm_q\.weight$/, 'single_blocks.$1.norm.query_norm.scale'],
   [/^single_transformer_blocks\.(\d+)\.attn\.norm_k\.weight$/, 'single_blocks.$1.norm.key_norm.scale'],

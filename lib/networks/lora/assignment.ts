@@ -22,7 +22,8 @@ const MAX_LORAS = 64
 
 /** @throws {FluxError} FLUX_BAD_OPTION */
 export function checkLoras(loras: readonly LoraOptions[]): void {
-  if (!Array.isArray(loras) || loras.length > MAX_LORAS) throw badOption('loras', loras, `an array of at most ${MAX_LORAS}, each { path, scale? }`)
+  if (!Array.isArray(loras) || loras.length > MAX_LORAS)
+    throw badOption('loras', loras, `an array of at most ${MAX_LORAS}, each { path, scale? }`)
   for (const [i, lora] of (loras as LoraOptions[]).entries()) {
     requireOptions(`loras[${i}]`, lora, ['path', 'scale'])
     const { path, scale = 1 } = lora
@@ -34,7 +35,10 @@ export function checkLoras(loras: readonly LoraOptions[]): void {
 
 /** The error for a LoRA of which nothing belongs to `what`. */
 export function nothingBelongs({ path, left }: Lora, what: string): FluxError {
-  return new FluxError('FLUX_UNSUPPORTED', `${path}: none of its ${left.length} tensors belongs to a layer of this ${what} (${left.slice(0, 3).join(', ')}). Give a LoRA for FLUX.1`)
+  return new FluxError(
+    'FLUX_UNSUPPORTED',
+    `${path}: none of its ${left.length} tensors belongs to a layer of this ${what} (${left.slice(0, 3).join(', ')}). Give a LoRA for FLUX.1`,
+  )
 }
 
 /** Which networks of a model each LoRA has something for. */
@@ -47,7 +51,10 @@ export interface LoraPlan {
 }
 
 /** @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model */
-export async function planLoras(loras: readonly LoraOptions[], model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig }): Promise<LoraPlan> {
+export async function planLoras(
+  loras: readonly LoraOptions[],
+  model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig },
+): Promise<LoraPlan> {
   const plan: LoraPlan = { flux: [], t5: [], clip: [], left: [] }
   for (const lora of loras) {
     const file = await openLoraFile(lora.path)
@@ -59,14 +66,17 @@ export async function planLoras(loras: readonly LoraOptions[], model: { flux: Fl
       const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${flux.channels} channels of each token, the model has ${model.flux.inChannels}. `
       throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
     }
-    for (const [kind, { layers }] of Object.entries({ flux, t5, clip })) if (layers.length > 0) plan[kind as 'flux'].push(lora)
+    for (const [kind, { layers }] of Object.entries({ flux, t5, clip }))
+      if (layers.length > 0) plan[kind as 'flux'].push(lora)
     plan.left.push(flux.left.filter((name) => t5.left.includes(name) && clip.left.includes(name)))
   }
   return plan
 }
 
 /** What the native side is told: all LoRAs' files, tensors and additions, each multiplied with its own strength. */
-export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [files: string[], tensors: NativeTensor[], additions: NativeAddition[]] {
+export function loraTables(
+  loras: readonly { lora: Lora; scale: number }[],
+): [files: string[], tensors: NativeTensor[], additions: NativeAddition[]] {
   const [tensors, additions]: [NativeTensor[], NativeAddition[]] = [[], []]
   const add = (tensor: TensorInfo, file: number): string => {
     const { type, shape, pieces } = placed({ ...tensor, file })
@@ -83,7 +93,16 @@ export function loraTables(loras: readonly { lora: Lora; scale: number }[]): [fi
       const outer = factor(one, file)
       const inner = two && factor(two, file)
       const rows = inner && kind === 'kronecker' ? outer.out * inner.out : outer.out
-      additions.push({ weight, first, rows, kind, one: outer, ...(inner ? { two: inner } : {}), scale: own * scale, halvesSwapped })
+      additions.push({
+        weight,
+        first,
+        rows,
+        kind,
+        one: outer,
+        ...(inner ? { two: inner } : {}),
+        scale: own * scale,
+        halvesSwapped,
+      })
     }
   }
   return [loras.map(({ lora }) => lora.path), tensors, additions]

@@ -19,7 +19,8 @@ export type LoraConfig = ReadonlyMap<string, unknown>
 /** @throws {FluxError} FLUX_BAD_FILE when it cannot be parsed */
 export function loraConfig({ path, metadata }: ModelFile): LoraConfig {
   const fields = new Map<string, unknown>()
-  for (const [key, text] of metadata) if (FIELD.test(key) && typeof text === 'string') fields.set(key, parsed(path, key, text))
+  for (const [key, text] of metadata)
+    if (FIELD.test(key) && typeof text === 'string') fields.set(key, parsed(path, key, text))
   const nested = metadata.get('lora_adapter_metadata')
   if (typeof nested !== 'string') return fields
   const config = parsed(path, 'lora_adapter_metadata', nested)
@@ -38,7 +39,11 @@ export function doraField(config: LoraConfig): string | undefined {
  *
  * @throws {FluxError} FLUX_BAD_FILE for what is no number; FLUX_UNSUPPORTED for a pattern that is not read
  */
-export function scaleFinder(path: string, config: LoraConfig, kind: AdaptableNetwork['kind']): (layer: string, rank: number) => number {
+export function scaleFinder(
+  path: string,
+  config: LoraConfig,
+  kind: AdaptableNetwork['kind'],
+): (layer: string, rank: number) => number {
   const field = (name: string): [key: string, value: unknown] => {
     const key = `${COMPONENTS[kind]}.${name}`
     return config.has(key) ? [key, config.get(key)] : [name, config.get(name)]
@@ -56,7 +61,11 @@ export function scaleFinder(path: string, config: LoraConfig, kind: AdaptableNet
 }
 
 /** As PEFT takes them: each key is a layer's name, or the end of it behind a dot, or a regular expression for that; the first that fits counts. */
-function patternsOf(path: string, key: string, patterns: unknown): { fits: (layer: string) => boolean; value: number }[] {
+function patternsOf(
+  path: string,
+  key: string,
+  patterns: unknown,
+): { fits: (layer: string) => boolean; value: number }[] {
   if (!isObject(patterns)) throw bad(path, key, 'is no JSON object')
   const entries = Object.entries(patterns)
   const expressions = entries.filter(([pattern]) => !isName(pattern)).length
@@ -64,7 +73,10 @@ function patternsOf(path: string, key: string, patterns: unknown): { fits: (laye
     const counts = `${entries.length} patterns, ${expressions} of them regular expressions; ${MAX_PATTERNS} and ${MAX_EXPRESSIONS} are possible`
     throw bad(path, key, `has ${counts}`)
   }
-  return entries.map(([pattern, value]) => ({ fits: matcher(path, key, pattern), value: numberOf(path, `${key}, ${quoted(pattern)}`, value) }))
+  return entries.map(([pattern, value]) => ({
+    fits: matcher(path, key, pattern),
+    value: numberOf(path, `${key}, ${quoted(pattern)}`, value),
+  }))
 }
 
 const isName = (pattern: string): boolean => /^[\w.-]+$/.test(pattern)
@@ -85,7 +97,10 @@ function matcher(path: string, key: string, pattern: string): (layer: string) =>
 
 /** JSON, or what Python prints in its place. */
 function parsed(path: string, key: string, text: string): unknown {
-  const json = [text, text.replaceAll("'", '"').replaceAll('True', 'true').replaceAll('False', 'false').replaceAll('None', 'null')]
+  const json = [
+    text,
+    text.replaceAll("'", '"').replaceAll('True', 'true').replaceAll('False', 'false').replaceAll('None', 'null'),
+  ]
   for (const one of json) {
     try {
       return JSON.parse(one)

@@ -7,7 +7,10 @@ import { FLUX_NAMES } from '../flux/names.js'
 import { FLUX_LORA_RENAMES, LORA_PREFIXES } from './names.js'
 import { T5_NAMES } from '../t5/names.js'
 
-export type AdaptableNetwork = { kind: 'flux'; config: FluxConfig } | { kind: 't5'; config: T5Config } | { kind: 'clip'; config: ClipConfig }
+export type AdaptableNetwork =
+  | { kind: 'flux'; config: FluxConfig }
+  | { kind: 't5'; config: T5Config }
+  | { kind: 'clip'; config: ClipConfig }
 
 /** A linear layer or a norm that a LoRA may change, or some of its rows. */
 export interface LoraTarget {
@@ -61,7 +64,8 @@ function layersOf(layout: readonly LayoutTensor[]): Map<string, LoraTarget> {
   for (const { name, shape, role } of layout) {
     const [rows, input] = shape as [number, number?]
     if (name.endsWith('.bias')) layers.get(flat(name.replace(/bias$/, 'weight')))!.bias = name
-    else if (role === 'matrix' || role === 'norm') layers.set(flat(name), { weight: name, first: 0, rows, ...(input === undefined ? {} : { input }) })
+    else if (role === 'matrix' || role === 'norm')
+      layers.set(flat(name), { weight: name, first: 0, rows, ...(input === undefined ? {} : { input }) })
   }
   return layers
 }

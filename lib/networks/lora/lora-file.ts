@@ -75,7 +75,10 @@ export function looksLikeLora(file: ModelFile): boolean {
 export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
   const { path } = file
   const { found, left } = findLayers(file, network)
-  const alphas = await readScalars(path, found.flatMap(({ parts: { alpha } }) => alpha ?? []))
+  const alphas = await readScalars(
+    path,
+    found.flatMap(({ parts: { alpha } }) => alpha ?? []),
+  )
   const scaleOf = scaleFinder(path, loraConfig(file), network.kind)
   const layers = found.flatMap((one) => additionsOf(path, one, alphas, scaleOf))
   const channels = layers.find(({ weight, kind }) => weight === IMAGE_INPUT && kind === 'product')?.one.down.shape[1]
@@ -87,10 +90,14 @@ export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promis
 const IMAGE_INPUT = 'img_in.weight'
 
 function refuseOthers(file: ModelFile, config: LoraConfig): void {
-  if (file.parts) throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
+  if (file.parts)
+    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
   const dora = [...file.tensors.keys()].find((name) => DORA_MARKS.test(name)) ?? doraField(config)
   if (dora === undefined) return
-  throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a DoRA (${dora}), which is not read. Use a LoRA, or merge it into the model with the tool that made it`)
+  throw new FluxError(
+    'FLUX_UNSUPPORTED',
+    `${file.path}: this is a DoRA (${dora}), which is not read. Use a LoRA, or merge it into the model with the tool that made it`,
+  )
 }
 
 /** Sorts the file's tensors by layers of the network. */
@@ -102,7 +109,8 @@ function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundL
   const withNorms = looksLikeLora(file)
   for (const [name, tensor] of file.tensors) {
     if (LORA_REMARKS.test(name)) continue
-    const [layer, role] = partOf(name) ?? (withNorms && WHOLE_NORM.test(name) ? [name.replace(WHOLE_NORM, ''), 'set' as const] : [])
+    const [layer, role] =
+      partOf(name) ?? (withNorms && WHOLE_NORM.test(name) ? [name.replace(WHOLE_NORM, ''), 'set' as const] : [])
     const target = layer === undefined ? undefined : find(layer)
     if (layer === undefined || role === undefined || !target || !suits(role, target)) {
       left.push(name)
@@ -144,14 +152,24 @@ function additionsOf(
   const { alpha, ...others } = parts
   for (const { name, type } of Object.values(others)) {
     if (TYPES.includes(type)) continue
-    throw new FluxError('FLUX_UNSUPPORTED', `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`)
+    throw new FluxError(
+      'FLUX_UNSUPPORTED',
+      `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`,
+    )
   }
   const { up_bias, diff, diff_b, set, ...low } = others
   const swap = halvesSwapped ? { halvesSwapped } : {}
-  const whole = (weight: string, kind: 'difference' | 'replacement', tensor: TensorInfo, columns?: number, scale = 1): LoraLayer => {
+  const whole = (
+    weight: string,
+    kind: 'difference' | 'replacement',
+    tensor: TensorInfo,
+    columns?: number,
+    scale = 1,
+  ): LoraLayer => {
     const { name, shape } = tensor
     const needed = columns === undefined ? [rows] : [rows, columns]
-    if (`${shape}` !== `${needed}`) fail(`tensor ${name} has shape [${shape.join(', ')}], but [${needed.join(', ')}] is needed`)
+    if (`${shape}` !== `${needed}`)
+      fail(`tensor ${name} has shape [${shape.join(', ')}], but [${needed.join(', ')}] is needed`)
     return { weight, first, kind, one: { down: { ...tensor, shape: [rows, columns ?? 1] } }, scale, ...swap }
   }
   const additions: LoraLayer[] = []
@@ -160,7 +178,8 @@ function additionsOf(
     const value = alpha && alphas.get(alpha.name)
     if (value !== undefined && !Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
     // a LoKr of two whole matrices has no rank, and its alpha means nothing
-    const scale = rank === undefined ? 1 : value !== undefined ? value / rank : form.kind === 'product' ? scaleOf(layer, rank) : 1
+    const scale =
+      rank === undefined ? 1 : value !== undefined ? value / rank : form.kind === 'product' ? scaleOf(layer, rank) : 1
     additions.push({ weight, first, ...form, scale, ...swap })
     if (up_bias) additions.push(whole(bias!, 'difference', up_bias, undefined, scale))
   }
@@ -190,19 +209,41 @@ function lowRank(
     if (up.shape[1] !== rank) fail(`tensor ${up.name} has shape [${up.shape.join(', ')}], but rank ${rank} is needed`)
   }
   const [outer, inner] = [sizeOf(one), two && sizeOf(two)]
-  const [out, takes] = inner && kind === 'kronecker' ? [outer.out * inner.out, outer.in * inner.in] : [outer.out, outer.in]
+  const [out, takes] =
+    inner && kind === 'kronecker' ? [outer.out * inner.out, outer.in * inner.in] : [outer.out, outer.in]
   const widens = kind === 'product' && weight === IMAGE_INPUT && takes > input
-  if (takes !== input && !widens) fail(`tensor ${one.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
-  if (out !== rows) fail(`tensor ${(one.up ?? one.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)
-  if (inner && kind === 'hadamard' && (inner.out !== out || inner.in !== takes)) fail(`tensor ${two!.down.name} makes another matrix than ${one.down.name}`)
+  if (takes !== input && !widens)
+    fail(`tensor ${one.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
+  if (out !== rows)
+    fail(`tensor ${(one.up ?? one.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)
+  if (inner && kind === 'hadamard' && (inner.out !== out || inner.in !== takes))
+    fail(`tensor ${two!.down.name} makes another matrix than ${one.down.name}`)
   const ranked = kind === 'kronecker' ? [two!, one].find(({ up }) => up) : one
   return { kind, one, ...(two ? { two } : {}), rank: ranked?.down.shape[0] }
 }
 
 /** Which of the three a layer's tensors make. Sources: huggingface/peft; KohakuBlueleaf/LyCORIS, functional/loha.py and lokr.py. */
-function formOf(layer: string, parts: Parts, fail: (message: string) => never): Pick<LoraLayer, 'kind' | 'one' | 'two'> {
-  const { down, up, hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b, lokr_w1, lokr_w1_a, lokr_w1_b, lokr_w2, lokr_w2_a, lokr_w2_b } = parts
-  const product = (down: TensorInfo | undefined, up: TensorInfo | undefined): Factor | undefined => (down && up ? { down, up } : undefined)
+function formOf(
+  layer: string,
+  parts: Parts,
+  fail: (message: string) => never,
+): Pick<LoraLayer, 'kind' | 'one' | 'two'> {
+  const {
+    down,
+    up,
+    hada_w1_a,
+    hada_w1_b,
+    hada_w2_a,
+    hada_w2_b,
+    lokr_w1,
+    lokr_w1_a,
+    lokr_w1_b,
+    lokr_w2,
+    lokr_w2_a,
+    lokr_w2_b,
+  } = parts
+  const product = (down: TensorInfo | undefined, up: TensorInfo | undefined): Factor | undefined =>
+    down && up ? { down, up } : undefined
   if (down && up) return { kind: 'product', one: { down, up } }
   const [h1, h2] = [product(hada_w1_b, hada_w1_a), product(hada_w2_b, hada_w2_a)]
   if (h1 && h2) return { kind: 'hadamard', one: h1, two: h2 }
@@ -210,7 +251,11 @@ function formOf(layer: string, parts: Parts, fail: (message: string) => never): 
   const [k1, k2] = [whole(lokr_w1) ?? product(lokr_w1_b, lokr_w1_a), whole(lokr_w2) ?? product(lokr_w2_b, lokr_w2_a)]
   if (k1 && k2) return { kind: 'kronecker', one: k1, two: k2 }
   const has = Object.values(parts).map(({ name }) => name.slice(layer.length + 1))
-  const lacks = down ? 'a first matrix (down, A) and no second (up, B)' : up ? 'a second matrix (up, B) and no first (down, A)' : `${has.join(', ')} and not all that belongs to it`
+  const lacks = down
+    ? 'a first matrix (down, A) and no second (up, B)'
+    : up
+      ? 'a second matrix (up, B) and no first (down, A)'
+      : `${has.join(', ')} and not all that belongs to it`
   return fail(`${layer} has ${lacks}`)
 }
 

@@ -10,7 +10,10 @@ export const LORA_PREFIXES = {
 } as const
 
 /** Names of FLUX's layers that only LoRAs use, in the form of a network's table of names. */
-export const FLUX_LORA_RENAMES: readonly (Rename | readonly [from: RegExp, to: string, how: Change | 'query, key and value'])[] = [
+export const FLUX_LORA_RENAMES: readonly (
+  | Rename
+  | readonly [from: RegExp, to: string, how: Change | 'query, key and value']
+)[] = [
   // XLabs' processors (x-flux, UNO, USO): 1 for the image, 2 for the text; those of single blocks add to query, key and value alone
   [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora1\./, 'double_blocks.$1.img_attn.$2.'],
   [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora2\./, 'double_blocks.$1.txt_attn.$2.'],
@@ -25,8 +28,23 @@ export const FLUX_LORA_RENAMES: readonly (Rename | readonly [from: RegExp, to: s
  * second, as `up` does. `diff` and `diff_b` are differences of the layer's weight and bias, `set` takes the place of a norm's scale.
  */
 export const LORA_ROLES = [
-  'down', 'up', 'up_bias', 'alpha', 'diff', 'diff_b', 'set',
-  'hada_w1_a', 'hada_w1_b', 'hada_w2_a', 'hada_w2_b', 'lokr_w1', 'lokr_w1_a', 'lokr_w1_b', 'lokr_w2', 'lokr_w2_a', 'lokr_w2_b',
+  'down',
+  'up',
+  'up_bias',
+  'alpha',
+  'diff',
+  'diff_b',
+  'set',
+  'hada_w1_a',
+  'hada_w1_b',
+  'hada_w2_a',
+  'hada_w2_b',
+  'lokr_w1',
+  'lokr_w1_a',
+  'lokr_w1_b',
+  'lokr_w2',
+  'lokr_w2_a',
+  'lokr_w2_b',
 ] as const
 export type LoraRole = (typeof LORA_ROLES)[number]
 

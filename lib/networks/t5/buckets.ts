@@ -12,14 +12,20 @@ import { FluxError } from '../../errors.js'
  * Source: huggingface/transformers `models/t5/modeling_t5.py` (`_relative_position_bucket`); Raffel et al., arXiv:1910.10683.
  */
 export function relativePositionBuckets(length: number, numBuckets: number, maxDistance: number): Int32Array {
-  if (!Number.isSafeInteger(length) || length < 1) throw new FluxError('FLUX_BAD_SHAPE', `length is ${length}: give a whole number from 1`)
+  if (!Number.isSafeInteger(length) || length < 1)
+    throw new FluxError('FLUX_BAD_SHAPE', `length is ${length}: give a whole number from 1`)
   if (!Number.isSafeInteger(numBuckets) || numBuckets < 4 || numBuckets % 4 !== 0) {
     throw new FluxError('FLUX_BAD_SHAPE', `numBuckets is ${numBuckets}: give a multiple of 4`)
   }
   if (!(maxDistance > numBuckets / 4)) {
-    throw new FluxError('FLUX_BAD_SHAPE', `maxDistance is ${maxDistance}: give a number above numBuckets / 4, which is ${numBuckets / 4}`)
+    throw new FluxError(
+      'FLUX_BAD_SHAPE',
+      `maxDistance is ${maxDistance}: give a number above numBuckets / 4, which is ${numBuckets / 4}`,
+    )
   }
-  const ofDistance = Int32Array.from({ length }, (_, distance) => bucketOfDistance(distance, numBuckets / 2, maxDistance))
+  const ofDistance = Int32Array.from({ length }, (_, distance) =>
+    bucketOfDistance(distance, numBuckets / 2, maxDistance),
+  )
   const buckets = new Int32Array(length * length)
   for (let query = 0, i = 0; query < length; query++) {
     for (let key = 0; key < length; key++) {

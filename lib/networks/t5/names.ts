@@ -9,7 +9,10 @@ export function llamaT5Name(name: string): string {
   return rest === undefined ? LLAMA_OUTSIDE[name]! : `enc.blk.${block}.${LLAMA_INSIDE[rest]!}`
 }
 
-const LLAMA_OUTSIDE: Record<string, string> = { 'shared.weight': 'token_embd.weight', 'encoder.final_layer_norm.weight': 'enc.output_norm.weight' }
+const LLAMA_OUTSIDE: Record<string, string> = {
+  'shared.weight': 'token_embd.weight',
+  'encoder.final_layer_norm.weight': 'enc.output_norm.weight',
+}
 const LLAMA_INSIDE: Record<string, string> = {
   ...Object.fromEntries(['q', 'k', 'v', 'o'].map((part) => [`0.SelfAttention.${part}.weight`, `attn_${part}.weight`])),
   '0.SelfAttention.relative_attention_bias.weight': 'attn_rel_b.weight',

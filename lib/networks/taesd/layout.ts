@@ -22,10 +22,18 @@ const STAGE_LAYERS = BLOCKS + 2
 export function tinyDecoderLayout({ zChannels, width }: TinyDecoderConfig): LayoutTensor[] {
   const stages = range(STAGES).flatMap((stage) => {
     const first = 2 + stage * STAGE_LAYERS
-    return [...range(BLOCKS).flatMap((block) => blockAt(first + block, width)), weight(`decoder.layers.${first + BLOCKS + 1}`, width, width)]
+    return [
+      ...range(BLOCKS).flatMap((block) => blockAt(first + block, width)),
+      weight(`decoder.layers.${first + BLOCKS + 1}`, width, width),
+    ]
   })
   const last = 2 + STAGES * STAGE_LAYERS
-  return [...convolution('decoder.layers.0', width, zChannels), ...stages, ...blockAt(last, width), ...convolution(`decoder.layers.${last + 1}`, 3, width)]
+  return [
+    ...convolution('decoder.layers.0', width, zChannels),
+    ...stages,
+    ...blockAt(last, width),
+    ...convolution(`decoder.layers.${last + 1}`, 3, width),
+  ]
 }
 
 function blockAt(layer: number, width: number): LayoutTensor[] {
@@ -45,7 +53,10 @@ function weight(name: string, out: number, input: number): LayoutTensor {
  *
  * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
  */
-export function tinyDecoderConfig(tensors: Map<string, TensorShape>, overrides?: Partial<TinyDecoderConfig>): TinyDecoderConfig {
+export function tinyDecoderConfig(
+  tensors: Map<string, TensorShape>,
+  overrides?: Partial<TinyDecoderConfig>,
+): TinyDecoderConfig {
   const [width, zChannels] = shapeOf(tensors, 'decoder.layers.0.weight', 4) as [number, number]
   return completeConfig<TinyDecoderConfig>({ zChannels, width }, RULES, overrides)
 }

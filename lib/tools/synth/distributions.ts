@@ -39,19 +39,27 @@ const RULES: Record<NetworkKind, DistributionRule[]> = {
   ],
   // T5 does not divide scores by sqrt(d_kv): its query weights are that much smaller
   t5: [{ name: /SelfAttention\.q\.weight$/, gain: 1 / 8 }],
-  clip: [{ name: /token_embedding/, standardDeviation: 0.6 }, { name: /position_embedding/, standardDeviation: 0.4 }],
+  clip: [
+    { name: /token_embedding/, standardDeviation: 0.6 },
+    { name: /position_embedding/, standardDeviation: 0.4 },
+  ],
   autoencoder: [
     // independent kernel values make a picture of single-pixel noise: kernels that blur and weak residuals make soft patches of colour
     { name: /(upsample\.conv|decoder\.conv_out)\.weight$/, gain: 1, smooth: true },
     { name: /(conv2|proj_out)\.weight$/, gain: 0.4 },
   ],
   // half of what a ReLU gets is taken away; blocks add up
-  'tiny-decoder': [{ name: /\.conv\.4\.weight$/, gain: 0.4 }, { name: /\.conv\.[02]\.weight$/, gain: 1.4 }],
+  'tiny-decoder': [
+    { name: /\.conv\.4\.weight$/, gain: 0.4 },
+    { name: /\.conv\.[02]\.weight$/, gain: 1.4 },
+  ],
 }
 
 /** How the values of a tensor are distributed in a network with healthy random weights. */
 export function distribution(kind: NetworkKind, { name, role, shape }: LayoutTensor): Distribution {
-  const rule = [...RULES[kind], ...COMMON].find((r) => (r.name?.test(name) ?? true) && (r.roles?.includes(role) ?? true))!
+  const rule = [...RULES[kind], ...COMMON].find(
+    (r) => (r.name?.test(name) ?? true) && (r.roles?.includes(role) ?? true),
+  )!
   const smooth = rule.smooth ?? false
   const fanIn = smooth ? shape[1]! : shape.slice(1).reduce((product, size) => product * size, 1)
   return { mean: rule.mean ?? 0, standardDeviation: rule.standardDeviation ?? rule.gain! / Math.sqrt(fanIn), smooth }

@@ -12,12 +12,20 @@ export type Quantize = NativeAddon['quantize']
  * @param rowLength elements; a whole number of the type's blocks
  * @throws {FluxError} FLUX_BAD_OPTION for a block type without `quantize`
  */
-export async function encodeValues(values: Float32Array, type: TensorType, rowLength: number, quantize?: Quantize): Promise<Uint8Array> {
+export async function encodeValues(
+  values: Float32Array,
+  type: TensorType,
+  rowLength: number,
+  quantize?: Quantize,
+): Promise<Uint8Array> {
   if (type === 'F32') return bytesOf(values)
   if (type === 'F16') return bytesOf(toFloat16(values))
   if (type === 'BF16') return bytesOf(toBFloat16(values))
   if (!quantize) {
-    throw new FluxError('FLUX_BAD_OPTION', `type is ${type}, which needs the native quantiser: give \`quantize\`, or use F32, F16 or BF16`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `type is ${type}, which needs the native quantiser: give \`quantize\`, or use F32, F16 or BF16`,
+    )
   }
   return quantize(TENSOR_TYPES[type].id, values, rowLength)
 }

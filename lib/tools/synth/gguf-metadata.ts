@@ -29,7 +29,13 @@ export type FileType = keyof typeof FILE_TYPES
 /** `GGML_QNT_VERSION` of `ggml.h`: the layout of the block types. */
 const QUANTIZATION_VERSION = 2
 
-const GGUF_ARCHITECTURES: Record<NetworkKind, string> = { flux: 'flux', t5: 't5encoder', clip: 'clip', autoencoder: 'autoencoder', 'tiny-decoder': 'taef1' }
+const GGUF_ARCHITECTURES: Record<NetworkKind, string> = {
+  flux: 'flux',
+  t5: 't5encoder',
+  clip: 'clip',
+  autoencoder: 'autoencoder',
+  'tiny-decoder': 'taef1',
+}
 
 /**
  * Metadata of a GGUF file. Keys: ggml-org/ggml `docs/gguf.md`.
@@ -37,7 +43,12 @@ const GGUF_ARCHITECTURES: Record<NetworkKind, string> = { flux: 'flux', t5: 't5e
  * @param name what `general.name` says
  * @param vocabulary of T5's tokenizer, which other tools look for in its file
  */
-export function ggufMetadata(architecture: Architecture, name: string, type: FileType, vocabulary?: T5Vocabulary): Record<string, MetadataValue> {
+export function ggufMetadata(
+  architecture: Architecture,
+  name: string,
+  type: FileType,
+  vocabulary?: T5Vocabulary,
+): Record<string, MetadataValue> {
   return {
     'general.architecture': GGUF_ARCHITECTURES[architecture.kind],
     'general.name': name,
@@ -63,7 +74,8 @@ function t5Metadata(config: T5Config): Record<string, MetadataValue> {
 }
 
 function tokenizerMetadata(vocabulary: T5Vocabulary): Record<string, MetadataValue> {
-  const { tokens, scores, types, padId, endId, unknownId, characterMap, addSpacePrefix, removeExtraWhitespaces } = vocabulary
+  const { tokens, scores, types, padId, endId, unknownId, characterMap, addSpacePrefix, removeExtraWhitespaces } =
+    vocabulary
   const ids = { padding_token_id: padId, eos_token_id: endId, unknown_token_id: unknownId }
   const given = Object.entries(ids).filter((entry): entry is [string, number] => entry[1] !== undefined)
   return {

@@ -29,10 +29,20 @@ export class RandomData {
   }
 
   /** The bytes of tensor number `index`. A piece is valid until the next one is asked for. */
-  async *tensor(index: number, shape: number[], type: TensorType, distribution: Distribution): AsyncGenerator<Uint8Array> {
+  async *tensor(
+    index: number,
+    shape: number[],
+    type: TensorType,
+    distribution: Distribution,
+  ): AsyncGenerator<Uint8Array> {
     const seed = (Math.imul(index + 1, 0x9e3779b1) ^ this.#seed) >>> 0
     if (distribution.smooth) {
-      yield encodeValues(smoothKernels(seed, shape, distribution.standardDeviation), type, shape.at(-1)!, this.#quantize)
+      yield encodeValues(
+        smoothKernels(seed, shape, distribution.standardDeviation),
+        type,
+        shape.at(-1)!,
+        this.#quantize,
+      )
       return
     }
     const pool = await this.#pool(type, distribution)
@@ -57,7 +67,12 @@ export class RandomData {
     const key = `${type} ${mean} ${standardDeviation}`
     let pool = this.#pools.get(key)
     if (!pool) {
-      pool = encodeValues(this.#normals.map((value) => mean + standardDeviation * value), type, PIECE, this.#quantize)
+      pool = encodeValues(
+        this.#normals.map((value) => mean + standardDeviation * value),
+        type,
+        PIECE,
+        this.#quantize,
+      )
       this.#pools.set(key, pool)
     }
     return pool

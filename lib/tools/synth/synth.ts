@@ -78,7 +78,9 @@ export async function synthesize(options: SynthOptions): Promise<SynthResult> {
     return { name, shape, type: stored, data }
   })
   const vocabulary = architecture.kind === 't5' ? syntheticT5Vocabulary(architecture.config.vocabSize) : undefined
-  const metadata = gguf ? ggufMetadata(architecture, `${options.architecture} with random weights`, type, vocabulary) : { format: 'pt' }
+  const metadata = gguf
+    ? ggufMetadata(architecture, `${options.architecture} with random weights`, type, vocabulary)
+    : { format: 'pt' }
   const size = await writeModelFile(path, tensors, metadata, onProgress)
   if (architecture.kind === 'clip') await writeClipTokenizer(dirname(path), architecture.config.vocabSize)
   return { path, size, parameters, tensors: tensors.length, config: architecture.config }
@@ -95,13 +97,19 @@ async function writeClipTokenizer(directory: string, vocabSize: number): Promise
 
 function resolve({ architecture: name, config: overrides = {} }: SynthOptions): Architecture {
   if (!Object.hasOwn(ARCHITECTURES, name)) {
-    throw new FluxError('FLUX_BAD_OPTION', `architecture is '${name}': give one of ${Object.keys(ARCHITECTURES).join(', ')}`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `architecture is '${name}': give one of ${Object.keys(ARCHITECTURES).join(', ')}`,
+    )
   }
   const { kind, config }: Architecture = ARCHITECTURES[name]
   for (const [field, value] of Object.entries(overrides)) {
     const original = (config as unknown as Record<string, unknown>)[field]
     if (original === undefined) {
-      throw new FluxError('FLUX_BAD_OPTION', `config.${field}: ${name} has no such field; it has ${Object.keys(config).join(', ')}`)
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `config.${field}: ${name} has no such field; it has ${Object.keys(config).join(', ')}`,
+      )
     }
     const most = BLOCK_COUNTS.includes(field) ? 256 : 2 ** 20
     if (!isLike(original, value, most)) {
@@ -118,10 +126,17 @@ const BLOCK_COUNTS = ['depth', 'depthSingleBlocks', 'numLayers', 'numResBlocks']
 /** Same type as the original; numbers positive, and whole where the original is. */
 function isLike(original: unknown, value: unknown, most: number): boolean {
   if (Array.isArray(original)) {
-    return Array.isArray(value) && value.length > 0 && value.length <= 8 && value.every((element) => isLike(original[0], element, most))
+    return (
+      Array.isArray(value) &&
+      value.length > 0 &&
+      value.length <= 8 &&
+      value.every((element) => isLike(original[0], element, most))
+    )
   }
   if (typeof original !== 'number') return typeof value === typeof original
-  return typeof value === 'number' && value > 0 && value <= most && (!Number.isInteger(original) || Number.isInteger(value))
+  return (
+    typeof value === 'number' && value > 0 && value <= most && (!Number.isInteger(original) || Number.isInteger(value))
+  )
 }
 
 /** Refuses what could not be loaded again: heads that do not divide the width, axes that do not add up and the like. */
@@ -129,9 +144,14 @@ function checkLoadable({ kind, config }: Architecture, layout: LayoutTensor[]): 
   const fractional = layout.find(({ shape }) => !shape.every(Number.isInteger))
   if (fractional) {
     const shape = fractional.shape.join(', ')
-    throw new FluxError('FLUX_BAD_OPTION', `config makes ${fractional.name} [${shape}]: give a width that its heads or groups divide`)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `config makes ${fractional.name} [${shape}]: give a width that its heads or groups divide`,
+    )
   }
-  const tensors = new Map(layout.map((tensor): [string, TensorInfo] => [tensor.name, { ...tensor, type: 'F32', offset: 0, byteLength: 0 }]))
+  const tensors = new Map(
+    layout.map((tensor): [string, TensorInfo] => [tensor.name, { ...tensor, type: 'F32', offset: 0, byteLength: 0 }]),
+  )
   networkOf(kind, { path: 'config', format: 'gguf', size: 0, metadata: new Map(), tensors }, config)
 }
 
@@ -144,6 +164,8 @@ function check({ path, quantize }: SynthOptions, type: FileType, seed: number): 
   if (!plain && extname(path).toLowerCase() === '.safetensors') {
     refuse(`${path}: safetensors cannot hold ${type}; give a .gguf path, or type F32, F16 or BF16`)
   }
-  if (!plain && !quantize) refuse(`type is ${type}, which needs the native quantiser: give \`quantize\`, or use F32, F16 or BF16`)
-  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32) refuse(`seed is ${seed}: give a whole number from 0 to 4294967295`)
+  if (!plain && !quantize)
+    refuse(`type is ${type}, which needs the native quantiser: give \`quantize\`, or use F32, F16 or BF16`)
+  if (!Number.isInteger(seed) || seed < 0 || seed >= 2 ** 32)
+    refuse(`seed is ${seed}: give a whole number from 0 to 4294967295`)
 }

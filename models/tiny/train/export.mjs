@@ -53,7 +53,12 @@ const METADATA = {
       'tokenizer.ggml.remove_extra_whitespaces': true,
     }
   },
-  clip: () => ({ 'general.architecture': 'clip', 'general.name': 'ggflux tiny CLIP', ...licence, 'general.file_type': FILE_TYPES.Q8_0 }),
+  clip: () => ({
+    'general.architecture': 'clip',
+    'general.name': 'ggflux tiny CLIP',
+    ...licence,
+    'general.file_type': FILE_TYPES.Q8_0,
+  }),
   vae: () => ({ format: 'pt', license: 'mit' }),
 }
 
@@ -79,7 +84,12 @@ async function convert(name, suffix, type) {
     const values = new Float32Array(bytes.buffer, bytes.byteOffset, byteLength / 4)
     const other = name === 'transformer' ? OTHER.find(([pattern]) => pattern.test(tensor.name))?.[1] : undefined
     const stored = suffix === 'gguf' ? (other ?? storedType(tensor, type)) : type
-    tensors.push({ name: tensor.name, shape: tensor.shape, type: stored, data: await encodeValues(values, stored, tensor.shape.at(-1), nativeQuantize) })
+    tensors.push({
+      name: tensor.name,
+      shape: tensor.shape,
+      type: stored,
+      data: await encodeValues(values, stored, tensor.shape.at(-1), nativeQuantize),
+    })
   }
   await handle.close()
   const path = join(folder, `${name}.${suffix}`)

@@ -47,28 +47,35 @@ cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void * workspace, size_
 cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode);
 const char * cublasGetStatusString(cublasStatus_t status);
 
-cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k, const float * alpha,
-                           const float * A, int lda, const float * B, int ldb, const float * beta, float * C, int ldc);
-cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
-                                  const float * alpha, const float * const A[], int lda, const float * const B[], int ldb, const float * beta,
-                                  float * const C[], int ldc, int count);
-cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
-                                         const float * alpha, const float * A, int lda, long long strideA, const float * B, int ldb,
-                                         long long strideB, const float * beta, float * C, int ldc, long long strideC, int count);
-cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k, const void * alpha,
-                            const void * A, cudaDataType_t typeA, int lda, const void * B, cudaDataType_t typeB, int ldb, const void * beta,
-                            void * C, cudaDataType_t typeC, int ldc, cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
-                                   const void * alpha, const void * const A[], cudaDataType_t typeA, int lda, const void * const B[],
-                                   cudaDataType_t typeB, int ldb, const void * beta, void * const C[], cudaDataType_t typeC, int ldc, int count,
+cublasStatus_t cublasSgemm(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
+                           int k, const float * alpha, const float * A, int lda, const float * B, int ldb,
+                           const float * beta, float * C, int ldc);
+cublasStatus_t cublasSgemmBatched(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m,
+                                  int n, int k, const float * alpha, const float * const A[], int lda,
+                                  const float * const B[], int ldb, const float * beta, float * const C[], int ldc,
+                                  int count);
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb,
+                                         int m, int n, int k, const float * alpha, const float * A, int lda,
+                                         long long strideA, const float * B, int ldb, long long strideB,
+                                         const float * beta, float * C, int ldc, long long strideC, int count);
+cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n,
+                            int k, const void * alpha, const void * A, cudaDataType_t typeA, int lda, const void * B,
+                            cudaDataType_t typeB, int ldb, const void * beta, void * C, cudaDataType_t typeC, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasGemmBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m,
+                                   int n, int k, const void * alpha, const void * const A[], cudaDataType_t typeA,
+                                   int lda, const void * const B[], cudaDataType_t typeB, int ldb, const void * beta,
+                                   void * const C[], cudaDataType_t typeC, int ldc, int count,
                                    cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb, int m, int n, int k,
-                                          const void * alpha, const void * A, cudaDataType_t typeA, int lda, long long strideA, const void * B,
-                                          cudaDataType_t typeB, int ldb, long long strideB, const void * beta, void * C, cudaDataType_t typeC,
-                                          int ldc, long long strideC, int count, cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill, cublasOperation_t trans,
-                                  cublasDiagType_t diagonal, int m, int n, const float * alpha, const float * const A[], int lda,
-                                  float * const B[], int ldb, int count);
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa, cublasOperation_t transb,
+                                          int m, int n, int k, const void * alpha, const void * A, cudaDataType_t typeA,
+                                          int lda, long long strideA, const void * B, cudaDataType_t typeB, int ldb,
+                                          long long strideB, const void * beta, void * C, cudaDataType_t typeC, int ldc,
+                                          long long strideC, int count, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t algorithm);
+cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t fill,
+                                  cublasOperation_t trans, cublasDiagType_t diagonal, int m, int n, const float * alpha,
+                                  const float * const A[], int lda, float * const B[], int ldb, int count);
 
 #ifdef __cplusplus
 }

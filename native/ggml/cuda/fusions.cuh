@@ -9,7 +9,8 @@ static __device__ __forceinline__ void store(float * y, float4 v) { *reinterpret
 
 static __device__ __forceinline__ void store(nv_bfloat16 * y, float4 v) {
     const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);
-    *reinterpret_cast<uint2 *>(y) = {*reinterpret_cast<const unsigned *>(&low), *reinterpret_cast<const unsigned *>(&high)};
+    *reinterpret_cast<uint2 *>(y) = {*reinterpret_cast<const unsigned *>(&low),
+                                     *reinterpret_cast<const unsigned *>(&high)};
 }
 
 static __device__ __forceinline__ float4 load4(const float * x) { return *reinterpret_cast<const float4 *>(x); }
@@ -27,7 +28,8 @@ static __device__ __forceinline__ float block_sum(float value) {
 }
 
 // y = (x - mean) / sqrt(variance + eps) * factor + shift; a block for each row
-template <class T> static __global__ void norm_modulate(const float * x, const float * factor, const float * shift, T * y, int width, float eps) {
+template <class T> static __global__ void norm_modulate(const float * x, const float * factor, const float * shift,
+                                                        T * y, int width, float eps) {
     x += int64_t(blockIdx.x) * width;
     y += int64_t(blockIdx.x) * width;
     float sum = 0;
@@ -45,11 +47,14 @@ template <class T> static __global__ void norm_modulate(const float * x, const f
     const float scale = rsqrtf(block_sum(squares) / width + eps);
     for (int i = 4 * threadIdx.x; i < width; i += 4 * blockDim.x) {
         const float4 v = load4(x + i), f = load4(factor + i), s = load4(shift + i);
-        store(y + i, {(v.x - mean) * scale * f.x + s.x, (v.y - mean) * scale * f.y + s.y, (v.z - mean) * scale * f.z + s.z, (v.w - mean) * scale * f.w + s.w});
+        store(y + i, {(v.x - mean) * scale * f.x + s.x, (v.y - mean) * scale * f.y + s.y,
+                      (v.z - mean) * scale * f.z + s.z, (v.w - mean) * scale * f.w + s.w});
     }
 }
 
-static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * (1.0f + tanhf(0.79788456080286535588f * x * (1.0f + 0.044715f * x * x))); }
+static __device__ __forceinline__ float gelu(float x) {
+    return 0.5f * x * (1.0f + tanhf(0.79788456080286535588f * x * (1.0f + 0.044715f * x * x)));
+}
 
 // y = gelu(x + bias), the tanh form
 template <class T> static __global__ void bias_gelu(const float * x, const float * bias, T * y, int width) {
@@ -61,7 +66,8 @@ template <class T> static __global__ void bias_gelu(const float * x, const float
 }
 
 // y = residual + (x + bias) * gate
-static __global__ void bias_gate_add(const float * x, const float * bias, const float * gate, const float * residual, float * y, int width) {
+static __global__ void bias_gate_add(const float * x, const float * bias, const float * gate, const float * residual,
+                                     float * y, int width) {
     const int i = 4 * (blockIdx.x * blockDim.x + threadIdx.x);
     if (i >= width) return;
     const int64_t at = int64_t(blockIdx.y) * width + i;
@@ -75,11 +81,14 @@ struct Axis {
     float log2_step;            // log2 of the ratio between the frequencies of two pairs
 };
 
-struct Axes { Axis axis[3]; int count; };
+struct Axes {
+    Axis axis[3];
+    int count;
+};
 
 // RMS norm of every head, times `scale`, then the rotary embedding. x [d, heads, n] with strides; y contiguous; a warp for each head of a token
-static __global__ void norm_rope(const float * x, const float * scale, float * y, int d, int heads, int rows, int64_t head_stride, int64_t token_stride,
-                                 float eps, Axes axes) {
+static __global__ void norm_rope(const float * x, const float * scale, float * y, int d, int heads, int rows,
+                                 int64_t head_stride, int64_t token_stride, float eps, Axes axes) {
     const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= rows) return;
     const int head = row % heads, token = row / heads;
@@ -122,21 +131,25 @@ static bool is_run(const ggml_cgraph * graph, int i, std::initializer_list<ggml_
     return true;
 }
 
-static const ggml_tensor * other_source(const ggml_tensor * node, const ggml_tensor * source) { return node->src[0] == source ? node->src[1] : node->src[0]; }
+static const ggml_tensor * other_source(const ggml_tensor * node, const ggml_tensor * source) {
+    return node->src[0] == source ? node->src[1] : node->src[0];
+}
 
 static bool is_rows(const ggml_tensor * t, int64_t width) {
-    return t->type == GGML_TYPE_F32 && ggml_is_contiguous(t) && t->ne[0] == width && width % 4 == 0 && reinterpret_cast<uintptr_t>(t->data) % 16 == 0;
+    return t->type == GGML_TYPE_F32 && ggml_is_contiguous(t) && t->ne[0] == width && width % 4 == 0 &&
+           reinterpret_cast<uintptr_t>(t->data) % 16 == 0;
 }
 
 static bool is_vector(const ggml_tensor * t, int64_t width) { return is_rows(t, width) && ggml_nrows(t) == 1; }
 
 static bool is_result(const ggml_tensor * t) {
-    return (t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_BF16) && ggml_is_contiguous(t) && reinterpret_cast<uintptr_t>(t->data) % 16 == 0;
+    return (t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_BF16) && ggml_is_contiguous(t) &&
+           reinterpret_cast<uintptr_t>(t->data) % 16 == 0;
 }
 
 // Whether y may be written while `sources` are read: where they share memory, only in the same places.
 static bool may_write(const ggml_tensor * y, std::initializer_list<const ggml_tensor *> sources) {
-    const char * begin = static_cast<const char *>(y->data), * end = begin + ggml_nbytes(y);
+    const char *begin = static_cast<const char *>(y->data), *end = begin + ggml_nbytes(y);
     for (const ggml_tensor * source : sources) {
         const char * data = static_cast<const char *>(source->data);
         const bool same = data == begin && source->type == y->type && ggml_are_same_shape(source, y);
@@ -147,7 +160,9 @@ static bool may_write(const ggml_tensor * y, std::initializer_list<const ggml_te
 
 constexpr int threads = 256;
 
-static dim3 columns_by_rows(int64_t width, int64_t rows) { return dim3(unsigned((width / 4 + threads - 1) / threads), unsigned(rows)); }
+static dim3 columns_by_rows(int64_t width, int64_t rows) {
+    return dim3(unsigned((width / 4 + threads - 1) / threads), unsigned(rows));
+}
 
 // Does the run that begins at node i, where it is one of those above; gives the number of nodes done besides it.
 static int fuse(ggml_backend_cuda_context & ctx, const ggml_cgraph * graph, int i) {
@@ -157,62 +172,86 @@ static int fuse(ggml_backend_cuda_context & ctx, const ggml_cgraph * graph, int 
 
     if (first->op == GGML_OP_NORM && is_run(graph, i, {GGML_OP_NORM, GGML_OP_MUL, GGML_OP_ADD})) {
         const bool cast = is_run(graph, i, {GGML_OP_NORM, GGML_OP_MUL, GGML_OP_ADD, GGML_OP_CPY});
-        const ggml_tensor * x = first->src[0], * factor = other_source(nodes[1], first), * shift = other_source(nodes[2], nodes[1]), * y = nodes[cast ? 3 : 2];
+        const ggml_tensor *x = first->src[0], *factor = other_source(nodes[1], first),
+                          *shift = other_source(nodes[2], nodes[1]), *y = nodes[cast ? 3 : 2];
         const int64_t width = x->ne[0], rows = ggml_nrows(x);
-        if (!is_rows(x, width) || !is_vector(factor, width) || !is_vector(shift, width) || !is_result(y) || !may_write(y, {x, factor, shift})) return 0;
+        if (!is_rows(x, width) || !is_vector(factor, width) || !is_vector(shift, width) || !is_result(y) ||
+            !may_write(y, {x, factor, shift}))
+            return 0;
         const float eps = ggml_get_op_params_f32(first, 0);
-        const auto * x_data = static_cast<const float *>(x->data), * f = static_cast<const float *>(factor->data), * s = static_cast<const float *>(shift->data);
-        if (y->type == GGML_TYPE_F32) norm_modulate<<<unsigned(rows), threads, 0, stream>>>(x_data, f, s, static_cast<float *>(y->data), int(width), eps);
-        else norm_modulate<<<unsigned(rows), threads, 0, stream>>>(x_data, f, s, static_cast<nv_bfloat16 *>(y->data), int(width), eps);
+        const auto *x_data = static_cast<const float *>(x->data), *f = static_cast<const float *>(factor->data),
+                   *s = static_cast<const float *>(shift->data);
+        if (y->type == GGML_TYPE_F32)
+            norm_modulate<<<unsigned(rows), threads, 0, stream>>>(x_data, f, s, static_cast<float *>(y->data),
+                                                                  int(width), eps);
+        else
+            norm_modulate<<<unsigned(rows), threads, 0, stream>>>(x_data, f, s, static_cast<nv_bfloat16 *>(y->data),
+                                                                  int(width), eps);
         return cast ? 3 : 2;
     }
 
-    if (first->op == GGML_OP_ADD && is_run(graph, i, {GGML_OP_ADD, GGML_OP_UNARY}) && ggml_get_unary_op(nodes[1]) == GGML_UNARY_OP_GELU) {
+    if (first->op == GGML_OP_ADD && is_run(graph, i, {GGML_OP_ADD, GGML_OP_UNARY}) &&
+        ggml_get_unary_op(nodes[1]) == GGML_UNARY_OP_GELU) {
         const bool cast = is_run(graph, i, {GGML_OP_ADD, GGML_OP_UNARY, GGML_OP_CPY});
-        const ggml_tensor * x = first->src[0], * bias = first->src[1], * y = nodes[cast ? 2 : 1];
+        const ggml_tensor *x = first->src[0], *bias = first->src[1], *y = nodes[cast ? 2 : 1];
         const int64_t width = x->ne[0], rows = ggml_nrows(x);
-        if (!is_rows(x, width) || !is_vector(bias, width) || rows > 65535 || !is_result(y) || !may_write(y, {x, bias})) return 0;
-        const auto * x_data = static_cast<const float *>(x->data), * b = static_cast<const float *>(bias->data);
-        if (y->type == GGML_TYPE_F32) bias_gelu<<<columns_by_rows(width, rows), threads, 0, stream>>>(x_data, b, static_cast<float *>(y->data), int(width));
-        else bias_gelu<<<columns_by_rows(width, rows), threads, 0, stream>>>(x_data, b, static_cast<nv_bfloat16 *>(y->data), int(width));
+        if (!is_rows(x, width) || !is_vector(bias, width) || rows > 65535 || !is_result(y) || !may_write(y, {x, bias}))
+            return 0;
+        const auto *x_data = static_cast<const float *>(x->data), *b = static_cast<const float *>(bias->data);
+        if (y->type == GGML_TYPE_F32)
+            bias_gelu<<<columns_by_rows(width, rows), threads, 0, stream>>>(x_data, b, static_cast<float *>(y->data),
+                                                                            int(width));
+        else
+            bias_gelu<<<columns_by_rows(width, rows), threads, 0, stream>>>(
+                x_data, b, static_cast<nv_bfloat16 *>(y->data), int(width));
         return cast ? 2 : 1;
     }
 
     if (first->op == GGML_OP_ADD && is_run(graph, i, {GGML_OP_ADD, GGML_OP_MUL, GGML_OP_ADD})) {
-        const ggml_tensor * x = first->src[0], * bias = first->src[1], * gate = other_source(nodes[1], first), * residual = other_source(nodes[2], nodes[1]), * y = nodes[2];
+        const ggml_tensor *x = first->src[0], *bias = first->src[1], *gate = other_source(nodes[1], first),
+                          *residual = other_source(nodes[2], nodes[1]), *y = nodes[2];
         const int64_t width = x->ne[0], rows = ggml_nrows(x);
-        if (!is_rows(x, width) || !is_vector(bias, width) || !is_vector(gate, width) || !is_rows(residual, width) || ggml_nrows(residual) != rows ||
-            rows > 65535 || !is_rows(y, width) || !may_write(y, {x, bias, gate, residual})) return 0;
+        if (!is_rows(x, width) || !is_vector(bias, width) || !is_vector(gate, width) || !is_rows(residual, width) ||
+            ggml_nrows(residual) != rows || rows > 65535 || !is_rows(y, width) ||
+            !may_write(y, {x, bias, gate, residual}))
+            return 0;
         bias_gate_add<<<columns_by_rows(width, rows), threads, 0, stream>>>(
-            static_cast<const float *>(x->data), static_cast<const float *>(bias->data), static_cast<const float *>(gate->data),
-            static_cast<const float *>(residual->data), static_cast<float *>(y->data), int(width));
+            static_cast<const float *>(x->data), static_cast<const float *>(bias->data),
+            static_cast<const float *>(gate->data), static_cast<const float *>(residual->data),
+            static_cast<float *>(y->data), int(width));
         return 2;
     }
 
     if (first->op == GGML_OP_RMS_NORM && is_run(graph, i, {GGML_OP_RMS_NORM, GGML_OP_MUL, GGML_OP_ROPE})) {
-        const ggml_tensor * x = first->src[0], * scale = other_source(nodes[1], first);
+        const ggml_tensor *x = first->src[0], *scale = other_source(nodes[1], first);
         const int64_t d = x->ne[0];
         Axes axes = {};
         int last = 1;
         for (; axes.count < 3; last++) {
             if (i + last + 1 >= graph->n_nodes) break;
             const ggml_tensor * rope = nodes[last + 1];
-            if (rope->op != GGML_OP_ROPE || rope->src[0] != nodes[last] || !ggml_node_has_n_uses(graph, i + last, 1)) break;
+            if (rope->op != GGML_OP_ROPE || rope->src[0] != nodes[last] || !ggml_node_has_n_uses(graph, i + last, 1))
+                break;
             const int32_t * params = rope->op_params;
             float theta, scaling[3];  // frequency, extrapolation, attention
             memcpy(&theta, params + 5, sizeof(theta));
             memcpy(scaling, params + 6, sizeof(scaling));
-            if (params[2] != GGML_ROPE_TYPE_NORMAL || scaling[0] != 1.0f || scaling[1] != 0.0f || scaling[2] != 1.0f || rope->src[2] || rope->view_src) break;
-            axes.axis[axes.count++] = {static_cast<const int32_t *>(rope->src[1]->data), params[15], params[1], -2.0f / params[1] * log2f(theta)};
+            if (params[2] != GGML_ROPE_TYPE_NORMAL || scaling[0] != 1.0f || scaling[1] != 0.0f || scaling[2] != 1.0f ||
+                rope->src[2] || rope->view_src)
+                break;
+            axes.axis[axes.count++] = {static_cast<const int32_t *>(rope->src[1]->data), params[15], params[1],
+                                       -2.0f / params[1] * log2f(theta)};
         }
         const ggml_tensor * y = nodes[last];
-        const bool suits = axes.count > 0 && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) && d % 2 == 0 && x->ne[3] == 1 && scale->type == GGML_TYPE_F32 &&
-                           ggml_is_contiguous(scale) && ggml_nelements(scale) == d && y->type == GGML_TYPE_F32 && ggml_is_contiguous(y);
+        const bool suits = axes.count > 0 && x->type == GGML_TYPE_F32 && x->nb[0] == sizeof(float) && d % 2 == 0 &&
+                           x->ne[3] == 1 && scale->type == GGML_TYPE_F32 && ggml_is_contiguous(scale) &&
+                           ggml_nelements(scale) == d && y->type == GGML_TYPE_F32 && ggml_is_contiguous(y);
         if (!suits || !may_write(y, {scale}) || !may_write(y, {x})) return 0;
         const int heads = int(x->ne[1]), rows = int(x->ne[1] * x->ne[2]), warps = threads / 32;
         norm_rope<<<(rows + warps - 1) / warps, threads, 0, stream>>>(
-            static_cast<const float *>(x->data), static_cast<const float *>(scale->data), static_cast<float *>(y->data), int(d), heads, rows,
-            int64_t(x->nb[1] / sizeof(float)), int64_t(x->nb[2] / sizeof(float)), ggml_get_op_params_f32(first, 0), axes);
+            static_cast<const float *>(x->data), static_cast<const float *>(scale->data), static_cast<float *>(y->data),
+            int(d), heads, rows, int64_t(x->nb[1] / sizeof(float)), int64_t(x->nb[2] / sizeof(float)),
+            ggml_get_op_params_f32(first, 0), axes);
         return last;
     }
 

@@ -1,5 +1,6 @@
 // What the linker needs to see of libcublas.so.13 and libcuda.so.1. Never loaded: at run time both come from NVIDIA's driver and runtime.
-#define STUB(name) int name(void) { return 15; }
+#define STUB(name)                                                                                                     \
+    int name(void) { return 15; }
 
 #ifdef GGFLUX_STUB_CUDA
 STUB(cuDeviceGet)

@@ -16,15 +16,27 @@ if (mode === 'states') {
   const flux = await FluxTransformer.load(weights, options)
   const [tokens, text] = shape.map(Number)
   const wave = (length, k) => Float32Array.from({ length }, (_, i) => Math.sin(i * k) + Math.cos(i * 0.013))
-  const imgIds = Float32Array.from({ length: 3 * tokens }, (_, i) => [0, Math.floor(i / 3 / 5), Math.floor(i / 3) % 5][i % 3])
+  const imgIds = Float32Array.from(
+    { length: 3 * tokens },
+    (_, i) => [0, Math.floor(i / 3 / 5), Math.floor(i / 3) % 5][i % 3],
+  )
   const { inChannels, contextInDim, vecInDim } = flux.config
-  const input = { img: wave(tokens * inChannels, 0.7), imgIds, txt: wave(text * contextInDim, 0.37), txtIds: new Float32Array(3 * text), vec: wave(vecInDim, 0.9) }
+  const input = {
+    img: wave(tokens * inChannels, 0.7),
+    imgIds,
+    txt: wave(text * contextInDim, 0.37),
+    txtIds: new Float32Array(3 * text),
+    vec: wave(vecInDim, 0.9),
+  }
   writeFileSync(out, await flux.predict({ ...input, timestep: 0.6, guidance: 3 }))
 } else {
   const vae = await Autoencoder.load(weights, options)
   const [height, width] = shape.map(Number)
   const channels = mode === 'decode' ? vae.config.zChannels : 3
-  const input = Float32Array.from({ length: channels * height * width }, (_, i) => Math.sin(i * 0.7) + Math.cos(i * 0.013))
+  const input = Float32Array.from(
+    { length: channels * height * width },
+    (_, i) => Math.sin(i * 0.7) + Math.cos(i * 0.013),
+  )
   const output = await vae[mode](input, height, width)
   writeFileSync(out, mode === 'decode' ? output : output.mean)
 }

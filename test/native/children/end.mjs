@@ -18,7 +18,8 @@ async function terminated(way) {
   await once(worker, 'message')
   const start = performance.now()
   await worker.terminate()
-  if (performance.now() - start > (process.env.GGFLUX_SANITIZED ? 40_000 : 2000)) throw new Error(`terminate() took ${performance.now() - start} ms`)
+  if (performance.now() - start > (process.env.GGFLUX_SANITIZED ? 40_000 : 2000))
+    throw new Error(`terminate() took ${performance.now() - start} ms`)
   same(await smallPrediction(flux), before)
 }
 
@@ -57,7 +58,9 @@ const WAYS = {
   'error, running': async () => {
     await running(tiny)
     leaving()
-    setImmediate(() => { throw new Error('on purpose') })
+    setImmediate(() => {
+      throw new Error('on purpose')
+    })
   },
   'error, loading': () => {
     void loading(large)

@@ -12,7 +12,35 @@ function random(n) {
 }
 const pick = (list) => list[random(list.length)]
 
-const NUMBERS = [0, 1, -1, 2, 3, 7, 8, 31, 32, 33, 64, 255, 256, 257, 1000, 4096, 65536, 2 ** 20, 2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 53, 1e300, 0.5, NaN, Infinity, -Infinity]
+const NUMBERS = [
+  0,
+  1,
+  -1,
+  2,
+  3,
+  7,
+  8,
+  31,
+  32,
+  33,
+  64,
+  255,
+  256,
+  257,
+  1000,
+  4096,
+  65536,
+  2 ** 20,
+  2 ** 31 - 1,
+  2 ** 31,
+  2 ** 32,
+  2 ** 53,
+  1e300,
+  0.5,
+  NaN,
+  Infinity,
+  -Infinity,
+]
 const LIMIT = 2 ** 28 // bytes of one load or call, so that sizes that are merely large are refused quickly
 
 const KINDS = ['flux', 't5', 'clip', 'autoencoder']
@@ -22,15 +50,37 @@ const networks = await Promise.all(KINDS.map((kind, i) => openNetworkFile(kind, 
 function nativeConfig({ config }) {
   const { axesDim = [], chMult, ...rest } = config
   const numbers = Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, Number(value)]))
-  axesDim.forEach((dim, i) => { numbers[`axesDim${i}`] = dim })
-  chMult?.forEach((mult, i) => { numbers[`chMult${i}`] = mult })
+  axesDim.forEach((dim, i) => {
+    numbers[`axesDim${i}`] = dim
+  })
+  chMult?.forEach((mult, i) => {
+    numbers[`chMult${i}`] = mult
+  })
   return chMult ? { ...numbers, levels: chMult.length } : numbers
 }
 
 function damage(tensors, config) {
   const tensor = pick(tensors)
   const [piece] = tensor.pieces
-  const field = pick(['name', 'type', 'shape', 'file', 'offset', 'bytes', 'scale', 'cut', 'float8', 'missing', 'twice', 'config', 'config', 'swap', 'none', 'none', 'none'])
+  const field = pick([
+    'name',
+    'type',
+    'shape',
+    'file',
+    'offset',
+    'bytes',
+    'scale',
+    'cut',
+    'float8',
+    'missing',
+    'twice',
+    'config',
+    'config',
+    'swap',
+    'none',
+    'none',
+    'none',
+  ])
   if (field === 'name') tensor.name = pick(tensors).name
   if (field === 'type') tensor.type = random(50) - 2
   if (field === 'shape') tensor.shape[random(5)] = pick(NUMBERS)
@@ -40,7 +90,10 @@ function damage(tensors, config) {
   if (field === 'scale') piece.scale = random(2) ? pick(NUMBERS) : piece.offset
   if (field === 'cut') {
     const bytes = random(piece.bytes)
-    tensor.pieces = [{ ...piece, bytes }, { ...piece, offset: piece.offset + bytes, bytes: piece.bytes - bytes }]
+    tensor.pieces = [
+      { ...piece, bytes },
+      { ...piece, offset: piece.offset + bytes, bytes: piece.bytes - bytes },
+    ]
   }
   if (field === 'float8') tensor.float8 = pick(['e4m3fn', 'e5m2', 'e8m0', 5])
   if (field === 'missing') tensors.splice(tensors.indexOf(tensor), 1)
@@ -59,13 +112,22 @@ function call(kind, config) {
   const axes = [ints(n + m, 64), ints(n + m, 64), ints(n + m, 64)]
   const used = random(8)
   const made = {
-    flux: () => ['predict', [n, m, used], [
-      floats(n * c.inChannels), floats(m * c.contextInDim), floats(c.vecInDim), floats(256), ...(c.guidanceEmbed ? [floats(256)] : []),
-      ...axes.filter((_, i) => used & (1 << i)),
-    ]],
+    flux: () => [
+      'predict',
+      [n, m, used],
+      [
+        floats(n * c.inChannels),
+        floats(m * c.contextInDim),
+        floats(c.vecInDim),
+        floats(256),
+        ...(c.guidanceEmbed ? [floats(256)] : []),
+        ...axes.filter((_, i) => used & (1 << i)),
+      ],
+    ],
     t5: () => ['encode', [n], [ints(n, c.vocabSize), ints(n * n, c.numBuckets)]],
     clip: () => ['encode', [n], [ints(n, c.vocabSize), Int32Array.from({ length: n }, (_, i) => i)]],
-    autoencoder: () => (random(2) ? ['decode', [m, 2], [floats(16 * m * 2)]] : ['encode', [8 * m, 16], [floats(3 * 8 * m * 16)]]),
+    autoencoder: () =>
+      random(2) ? ['decode', [m, 2], [floats(16 * m * 2)]] : ['encode', [8 * m, 16], [floats(3 * 8 * m * 16)]],
   }[kind]()
   const [, shape, inputs] = made
   const i = random(inputs.length)
@@ -73,7 +135,8 @@ function call(kind, config) {
   if (part === 'mode') made[0] = pick(['predict', 'encode', 'decode', ''])
   if (part === 'shape') shape[random(shape.length + 1)] = pick(NUMBERS)
   if (part === 'length') inputs[i] = inputs[i].slice(random(3) - 1)
-  if (part === 'type') inputs[i] = pick([new Float32Array(inputs[i]), new Int32Array(inputs[i]), new Float64Array(3), 7, null])
+  if (part === 'type')
+    inputs[i] = pick([new Float32Array(inputs[i]), new Int32Array(inputs[i]), new Float64Array(3), 7, null])
   if (part === 'index') inputs[i][random(inputs[i].length)] = pick(NUMBERS)
   if (part === 'value' && inputs[i] instanceof Float32Array) inputs[i].fill(pick([NaN, Infinity, 3e38, 1e-45]))
   if (part === 'missing') inputs.splice(i, 1)
@@ -90,12 +153,20 @@ function refuse(error) {
 
 for (let round = 0; round < Number(rounds); round++) {
   const { kind, file, tensors, config } = pick(networks)
-  const table = tensors.map((tensor) => ({ ...tensor, shape: [...tensor.shape], pieces: tensor.pieces.map((piece) => ({ ...piece })) }))
+  const table = tensors.map((tensor) => ({
+    ...tensor,
+    shape: [...tensor.shape],
+    pieces: tensor.pieces.map((piece) => ({ ...piece })),
+  }))
   const numbers = nativeConfig({ config })
   damage(table, numbers)
   let network
   try {
-    network = new Network(kind, [file.path], table, numbers, { device: 'CPU', threads: 1, precision: pick(['auto', 'f32', 'bf16']) })
+    network = new Network(kind, [file.path], table, numbers, {
+      device: 'CPU',
+      threads: 1,
+      precision: pick(['auto', 'f32', 'bf16']),
+    })
     await network.load(LIMIT)
     counts.loaded++
   } catch (error) {

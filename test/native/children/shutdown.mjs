@@ -2,7 +2,11 @@
 import { T5Encoder } from '../../../dist/nn.js'
 import { nativeAddon } from '../../../dist/native/addon.js'
 
-const code = (work) => work.then(() => 'done', (error) => `${error.name} ${error.code}`)
+const code = (work) =>
+  work.then(
+    () => 'done',
+    (error) => `${error.name} ${error.code}`,
+  )
 const [weights] = process.argv.slice(2)
 const tokens = new Int32Array(512)
 const t5 = await T5Encoder.load(weights, { threads: 2 })

@@ -14,7 +14,11 @@ export async function running(path) {
 /** A load that takes the better part of a second, begun but not done. */
 export async function loading(path) {
   let progress = 0
-  const load = FluxTransformer.load(path, { onProgress: (value) => { progress = value } })
+  const load = FluxTransformer.load(path, {
+    onProgress: (value) => {
+      progress = value
+    },
+  })
   while (progress === 0) await sleep(1)
   if (progress === 1) throw new Error('the model was loaded too quickly for this test')
   return load

@@ -95,7 +95,8 @@ export class BrowserWindow {
   constructor({ webPreferences = {} }) {
     if (!ready) throw new Error('Cannot create BrowserWindow before app is ready')
     const { contextIsolation = true, sandbox = true, nodeIntegration = false, preload } = webPreferences
-    if (!contextIsolation || !sandbox || nodeIntegration) throw new Error('the page would have more rights than it needs')
+    if (!contextIsolation || !sandbox || nodeIntegration)
+      throw new Error('the page would have more rights than it needs')
     this.preload = preload
     windows.add(this)
   }
@@ -105,7 +106,12 @@ export class BrowserWindow {
     const { play } = await import('./scenario.mjs')
     const painters = () => [...processes].map(({ pid }) => pid)
     // after what main.mjs does when its page is loaded
-    setImmediate(() => play(page, painters).then(() => this.close(), (error) => (console.error(error), process.exit(1))))
+    setImmediate(() =>
+      play(page, painters).then(
+        () => this.close(),
+        (error) => (console.error(error), process.exit(1)),
+      ),
+    )
   }
 
   close() {

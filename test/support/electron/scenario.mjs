@@ -11,7 +11,9 @@ export async function play({ elements, canvas, exposed, bytesOf }, painters) {
   }
   const draw = async () => {
     elements.form.dispatch('submit')
-    tell({ waiting: { status: elements.status.textContent, draw: elements.draw.disabled, cancel: elements.cancel.disabled } })
+    tell({
+      waiting: { status: elements.status.textContent, draw: elements.draw.disabled, cancel: elements.cancel.disabled },
+    })
     await until(() => !elements.draw.disabled)
   }
   /** `first` waits for an event by its type, or by its stage */

@@ -11,7 +11,9 @@ export function openPage(path, preload, ipcRenderer) {
   const html = readFileSync(path, 'utf8')
   const exposed = exposeFrom(preload, ipcRenderer)
   const canvas = []
-  const elements = Object.fromEntries([...html.matchAll(/<[^>]* id="(\w+)"[^>]*>/g)].map(([tag, id]) => [id, element(tag, canvas)]))
+  const elements = Object.fromEntries(
+    [...html.matchAll(/<[^>]* id="(\w+)"[^>]*>/g)].map(([tag, id]) => [id, element(tag, canvas)]),
+  )
   const blobs = new Map()
   const page = createContext({
     ...exposed,
@@ -60,7 +62,9 @@ function exposeFrom(path, ipcRenderer) {
     if (name !== 'electron') throw new Error(`a sandboxed preload cannot load ${name}`)
     return electron
   }
-  runInContext(`(function (require) {${readFileSync(path, 'utf8')}\n})`, createContext({ MessageChannel }), { filename: path })(require)
+  runInContext(`(function (require) {${readFileSync(path, 'utf8')}\n})`, createContext({ MessageChannel }), {
+    filename: path,
+  })(require)
   return exposed
 }
 

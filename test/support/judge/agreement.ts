@@ -1,5 +1,13 @@
 import type { Seen, SeenThing } from './judge.js'
-import { SIZES, type BackgroundName, type ColorName, type Direction, type Relation, type Shape, type SizeName } from './world.js'
+import {
+  SIZES,
+  type BackgroundName,
+  type ColorName,
+  type Direction,
+  type Relation,
+  type Shape,
+  type SizeName,
+} from './world.js'
 
 export interface WantedThing {
   shape: Shape
@@ -36,7 +44,10 @@ export function agrees(seen: Seen, wanted: Wanted): Agreement {
   const tries = assignments(seen.things, wanted.things.length).map((chosen) => {
     const things = wanted.things.map((thing, i) => thingAgrees(chosen[i], thing))
     const relation = relationHolds(seen, chosen, wanted.relation)
-    const right = things.reduce((sum, { shape, color, size }) => sum + Number(shape) + Number(color) + 0.5 * Number(size), 0)
+    const right = things.reduce(
+      (sum, { shape, color, size }) => sum + Number(shape) + Number(color) + 0.5 * Number(size),
+      0,
+    )
     const all = count && relation && background && things.every(({ shape, color, size }) => shape && color && size)
     return { right: right + 0.25 * Number(relation), result: { count, things, relation, background, all } }
   })
@@ -66,7 +77,11 @@ export function sizeName(size: number): SizeName {
 }
 
 /** The centres lie apart along the relation's axis, and not clearly more so along the other. */
-function relationHolds({ width, height }: Seen, [a, b]: (SeenThing | undefined)[], relation: Relation | undefined): boolean {
+function relationHolds(
+  { width, height }: Seen,
+  [a, b]: (SeenThing | undefined)[],
+  relation: Relation | undefined,
+): boolean {
   if (!relation) return true
   if (!a || !b) return false
   const [dx, dy] = [(b.x - a.x) * width, (b.y - a.y) * height]
@@ -76,6 +91,7 @@ function relationHolds({ width, height }: Seen, [a, b]: (SeenThing | undefined)[
 
 function backgroundAgrees({ background }: Seen, { background: wanted }: Wanted): boolean {
   if (!wanted) return true
-  const names = background.names.length === wanted.names.length && wanted.names.every((name, i) => background.names[i] === name)
+  const names =
+    background.names.length === wanted.names.length && wanted.names.every((name, i) => background.names[i] === name)
   return names && (wanted.names.length === 1 || !wanted.direction || background.direction === wanted.direction)
 }

@@ -39,7 +39,11 @@ export function fitBackground(rgb: Uint8Array, width: number, height: number): B
   for (let round = 0; round < 12; round++) {
     plane = fitPlane(rgb, width, height, border, weights)
     border.forEach((pixel, i) => {
-      residuals[i] = rgbDistance(at(plane, ...place(pixel, width, height)), [rgb[3 * pixel], rgb[3 * pixel + 1], rgb[3 * pixel + 2]])
+      residuals[i] = rgbDistance(at(plane, ...place(pixel, width, height)), [
+        rgb[3 * pixel],
+        rgb[3 * pixel + 1],
+        rgb[3 * pixel + 2],
+      ])
       weights[i] = round < 8 ? 1 / (residuals[i] + 2) : Math.max(0.001, 1 - (residuals[i] / OUTLIER) ** 2)
     })
   }
@@ -57,7 +61,9 @@ export function fitBackground(rgb: Uint8Array, width: number, height: number): B
 function named({ value, across, down }: Plane): SeenBackground {
   const right = Math.hypot(...across) > Math.hypot(...down)
   const slope = right ? across : down
-  const ends = [-0.5, 0.5].map((u) => [value[0] + slope[0] * u, value[1] + slope[1] * u, value[2] + slope[2] * u] as const)
+  const ends = [-0.5, 0.5].map(
+    (u) => [value[0] + slope[0] * u, value[1] + slope[1] * u, value[2] + slope[2] * u] as const,
+  )
   if (rgbDistance(ends[0], ends[1]) < DRIFT) return { names: [nearestBackground(value)], direction: null }
   return { names: ends.map(nearestBackground), direction: right ? 'right' : 'down' }
 }
@@ -79,7 +85,11 @@ function place(pixel: number, width: number, height: number): [u: number, v: num
 }
 
 function at({ value, across, down }: Plane, u: number, v: number): Rgb {
-  return [value[0] + across[0] * u + down[0] * v, value[1] + across[1] * u + down[1] * v, value[2] + across[2] * u + down[2] * v]
+  return [
+    value[0] + across[0] * u + down[0] * v,
+    value[1] + across[1] * u + down[1] * v,
+    value[2] + across[2] * u + down[2] * v,
+  ]
 }
 
 /** Weighted least squares by the normal equations of (1, u, v), per channel. */
@@ -103,7 +113,8 @@ function fitPlane(rgb: Uint8Array, width: number, height: number, pixels: number
     [b * e - c * d, b * c - a * e, a * d - b * b],
   ] as const
   const determinant = a * adjugate[0][0] + b * adjugate[0][1] + c * adjugate[0][2]
-  const solve = (row: Rgb, channel: number) => row.reduce((sum, value, k) => sum + value * right[3 * channel + k], 0) / determinant
+  const solve = (row: Rgb, channel: number) =>
+    row.reduce((sum, value, k) => sum + value * right[3 * channel + k], 0) / determinant
   const [value, across, down] = adjugate.map((row) => [solve(row, 0), solve(row, 1), solve(row, 2)] as const)
   return { value: value!, across: across!, down: down! }
 }

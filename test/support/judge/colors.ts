@@ -1,4 +1,12 @@
-import { BACKGROUNDS, BACKGROUND_NAMES, COLORS, COLOR_NAMES, type BackgroundName, type ColorName, type Rgb } from './world.js'
+import {
+  BACKGROUNDS,
+  BACKGROUND_NAMES,
+  COLORS,
+  COLOR_NAMES,
+  type BackgroundName,
+  type ColorName,
+  type Rgb,
+} from './world.js'
 
 /** Euclidean in RGB: the distance in which the world demands that a thing stands out by 105. */
 export const rgbDistance = (a: Rgb, b: Rgb) => Math.sqrt((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2 + (a[2] - b[2]) ** 2)

@@ -32,7 +32,12 @@ export class Confusion {
     const first = Math.max(this.title.length, ...wanted.map((name) => name.length))
     const line = (name: string, cells: string[]) =>
       [name.padEnd(first), ...cells.map((cell, i) => cell.padStart(Math.max(5, columns[i].length)))].join(' ')
-    const rows = wanted.map((name) => line(name, columns.map((column) => String(this.#counts.get(name)!.get(column) ?? '.'))))
+    const rows = wanted.map((name) =>
+      line(
+        name,
+        columns.map((column) => String(this.#counts.get(name)!.get(column) ?? '.')),
+      ),
+    )
     return [line(this.title, columns), ...rows, `on the diagonal: ${(100 * this.accuracy).toFixed(2)} %`].join('\n')
   }
 }

@@ -41,7 +41,8 @@ export function judge(rgb: Uint8Array, width: number, height: number): Seen {
 function shapesOf({ mask }: Segment): SeenShape[] {
   const whole = seeShape(mask)
   if (whole.shape !== 'unknown') return [whole]
-  const worst = (parts: SeenShape[]) => Math.min(...parts.map(({ shape, overlap }) => (shape === 'unknown' ? 0 : overlap)))
+  const worst = (parts: SeenShape[]) =>
+    Math.min(...parts.map(({ shape, overlap }) => (shape === 'unknown' ? 0 : overlap)))
   const cuts = [...cutsAtNecks(mask)].map((parts) => parts.map(seeShape)).sort((a, b) => worst(b) - worst(a))
   return cuts.length && worst(cuts[0]) > 0 ? cuts[0] : [whole]
 }
@@ -65,6 +66,7 @@ function* cutsAtNecks(mask: Mask): Generator<[Mask, Mask]> {
 
 function crop(mask: Mask, x0: number, y0: number, x1: number, y1: number): Mask {
   const cover = new Float32Array((x1 - x0) * (y1 - y0))
-  for (let y = y0; y < y1; y++) cover.set(mask.cover.subarray(y * mask.width + x0, y * mask.width + x1), (y - y0) * (x1 - x0))
+  for (let y = y0; y < y1; y++)
+    cover.set(mask.cover.subarray(y * mask.width + x0, y * mask.width + x1), (y - y0) * (x1 - x0))
   return { cover, width: x1 - x0, height: y1 - y0, left: mask.left + x0, top: mask.top + y0 }
 }

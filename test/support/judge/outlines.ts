@@ -30,16 +30,42 @@ const heart = (): Point[] =>
 /** Closed polygons; what an even number of them covers is a hole. */
 const POLYGONS: Record<Shape, Point[][]> = {
   circle: [turn(64, () => 1)],
-  square: [[[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]]],
+  square: [
+    [
+      [-0.9, -0.9],
+      [0.9, -0.9],
+      [0.9, 0.9],
+      [-0.9, 0.9],
+    ],
+  ],
   triangle: [turn(3, () => 1.25).map(([x, y]) => [x, y + 0.2])],
   star: [turn(10, (i) => (i % 2 ? 0.5 : 1.25))],
   ring: [turn(64, () => 1.05), turn(64, () => 0.58)],
-  cross: [[
-    [-0.34, -1.05], [0.34, -1.05], [0.34, -0.34], [1.05, -0.34], [1.05, 0.34], [0.34, 0.34],
-    [0.34, 1.05], [-0.34, 1.05], [-0.34, 0.34], [-1.05, 0.34], [-1.05, -0.34], [-0.34, -0.34],
-  ]],
+  cross: [
+    [
+      [-0.34, -1.05],
+      [0.34, -1.05],
+      [0.34, -0.34],
+      [1.05, -0.34],
+      [1.05, 0.34],
+      [0.34, 0.34],
+      [0.34, 1.05],
+      [-0.34, 1.05],
+      [-0.34, 0.34],
+      [-1.05, 0.34],
+      [-1.05, -0.34],
+      [-0.34, -0.34],
+    ],
+  ],
   heart: [heart()],
-  diamond: [[[0, -1.25], [0.95, 0], [0, 1.25], [-0.95, 0]]],
+  diamond: [
+    [
+      [0, -1.25],
+      [0.95, 0],
+      [0, 1.25],
+      [-0.95, 0],
+    ],
+  ],
 }
 
 export const OUTLINE_CELLS = 168
@@ -55,7 +81,9 @@ export function outlineCell(coordinate: number): number {
 function outline(polygons: Point[][]): Outline {
   const middle = (k: number) => ((k + 0.5) / OUTLINE_CELLS) * 2 * REACH - REACH
   const { raster, count, centre, spread } = rasterize(OUTLINE_CELLS, middle, (x, y) => crossings(polygons, x, y))
-  const edges = polygons.flatMap((points) => points.map((point, i) => [point, points[(i + 1) % points.length]] as const))
+  const edges = polygons.flatMap((points) =>
+    points.map((point, i) => [point, points[(i + 1) % points.length]] as const),
+  )
   return {
     area: count * ((2 * REACH) / OUTLINE_CELLS) ** 2,
     perimeter: edges.reduce((sum, [a, b]) => sum + Math.hypot(a[0] - b[0], a[1] - b[1]), 0),

@@ -9,7 +9,11 @@ export interface Cells {
 }
 
 /** @param coordinate of the middle of a cell's column or row */
-export function rasterize(side: number, coordinate: (cell: number) => number, covers: (x: number, y: number) => boolean): Cells {
+export function rasterize(
+  side: number,
+  coordinate: (cell: number) => number,
+  covers: (x: number, y: number) => boolean,
+): Cells {
   const raster = new Uint8Array(side * side)
   let [n, sx, sy, sxx, syy] = [0, 0, 0, 0, 0]
   for (let j = 0; j < side; j++) {

@@ -1,8 +1,19 @@
 import sharp from 'sharp'
 import { rgbDistance } from './colors.js'
 import {
-  BACKGROUNDS, BACKGROUND_NAMES, COLORS, COLOR_NAMES, SHAPES, SIZES,
-  type BackgroundName, type ColorName, type Direction, type Relation, type Rgb, type Shape, type SizeName,
+  BACKGROUNDS,
+  BACKGROUND_NAMES,
+  COLORS,
+  COLOR_NAMES,
+  SHAPES,
+  SIZES,
+  type BackgroundName,
+  type ColorName,
+  type Direction,
+  type Relation,
+  type Rgb,
+  type Shape,
+  type SizeName,
 } from './world.js'
 
 export interface Picture {
@@ -83,7 +94,9 @@ export function randomScene(random: Random, width: number, height: number): Scen
 function randomBackground(random: Random): Scene['background'] {
   while (true) {
     const graded = random() < 0.35
-    const names = graded ? [pick(random, BACKGROUND_NAMES), pick(random, BACKGROUND_NAMES)] : [pick(random, BACKGROUND_NAMES)]
+    const names = graded
+      ? [pick(random, BACKGROUND_NAMES), pick(random, BACKGROUND_NAMES)]
+      : [pick(random, BACKGROUND_NAMES)]
     if (graded && rgbDistance(BACKGROUNDS[names[0]], BACKGROUNDS[names[1]]) < 60) continue
     const background = { names, direction: graded ? pick(random, ['down', 'right'] as const) : null }
     if (standingOut(background).length >= 3) return background
@@ -93,7 +106,10 @@ function randomBackground(random: Random): Scene['background'] {
 /** The colours that are seen everywhere on the background. */
 export function standingOut({ names }: Scene['background']): ColorName[] {
   const [first, last] = [BACKGROUNDS[names[0]], BACKGROUNDS[names[names.length - 1]]]
-  const shades = Array.from({ length: 9 }, (_, i) => first.map((value, c) => value + ((last[c] - value) * i) / 8) as unknown as Rgb)
+  const shades = Array.from(
+    { length: 9 },
+    (_, i) => first.map((value, c) => value + ((last[c] - value) * i) / 8) as unknown as Rgb,
+  )
   return COLOR_NAMES.filter((name) => shades.every((shade) => rgbDistance(COLORS[name], shade) >= 105))
 }
 
@@ -132,6 +148,10 @@ export function sceneSvg({ width, height, background, things }: Scene, more = ''
 }
 
 export async function draw(svg: string): Promise<Picture> {
-  const { data, info } = await sharp(Buffer.from(svg)).flatten().removeAlpha().raw().toBuffer({ resolveWithObject: true })
+  const { data, info } = await sharp(Buffer.from(svg))
+    .flatten()
+    .removeAlpha()
+    .raw()
+    .toBuffer({ resolveWithObject: true })
   return { rgb: new Uint8Array(data), width: info.width, height: info.height }
 }

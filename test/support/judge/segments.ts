@@ -45,7 +45,10 @@ export function segments(rgb: Uint8Array, width: number, height: number, backgro
     .map(({ label, count, ...box }) => ({ label, count, box }))
     .filter(({ count }) => count >= smallest)
     .map(({ label, box }) => {
-      const color = medianColor(smooth, pixelsWhere(cores.labels, (core) => core >= 0 && labels.root[core] === label))
+      const color = medianColor(
+        smooth,
+        pixelsWhere(cores.labels, (core) => core >= 0 && labels.root[core] === label),
+      )
       return { color, mask: cutOut(rgb, width, height, background.pixels, labels, label, color, box) }
     })
 }
@@ -93,7 +96,14 @@ interface Labels {
 }
 
 /** Breadth first from all cores at once. */
-function grow(rgb: Uint8Array, width: number, height: number, ground: Float32Array, cores: Int32Array, colors: Rgb[]): Labels {
+function grow(
+  rgb: Uint8Array,
+  width: number,
+  height: number,
+  ground: Float32Array,
+  cores: Int32Array,
+  colors: Rgb[],
+): Labels {
   const of = cores.slice()
   const queue = pixelsWhere(cores, (label) => label >= 0)
   for (let k = 0; k < queue.length; k++) {
@@ -101,7 +111,10 @@ function grow(rgb: Uint8Array, width: number, height: number, ground: Float32Arr
     const x = pixel % width
     const color = colors[of[pixel]]
     for (const [next, inside] of [
-      [pixel - 1, x > 0], [pixel + 1, x < width - 1], [pixel - width, pixel >= width], [pixel + width, pixel < (height - 1) * width],
+      [pixel - 1, x > 0],
+      [pixel + 1, x < width - 1],
+      [pixel - width, pixel >= width],
+      [pixel + width, pixel < (height - 1) * width],
     ] as const) {
       if (!inside || of[next] !== -1) continue
       if (rgbDistance(colorAt(rgb, next), color) >= distanceOf(rgb, next, ground, next)) continue
@@ -133,7 +146,14 @@ interface Box {
 }
 
 function boxes({ of, root }: Labels, width: number, count: number): (Box & { label: number; count: number })[] {
-  const found = Array.from({ length: count }, (_, label) => ({ label, count: 0, left: Infinity, top: Infinity, right: -1, bottom: -1 }))
+  const found = Array.from({ length: count }, (_, label) => ({
+    label,
+    count: 0,
+    left: Infinity,
+    top: Infinity,
+    right: -1,
+    bottom: -1,
+  }))
   of.forEach((label, i) => {
     if (label < 0) return
     const box = found[root[label]]
@@ -148,7 +168,14 @@ function boxes({ of, root }: Labels, width: number, count: number): (Box & { lab
 }
 
 function cutOut(
-  rgb: Uint8Array, width: number, height: number, ground: Float32Array, { of, root }: Labels, label: number, color: Rgb, box: Box,
+  rgb: Uint8Array,
+  width: number,
+  height: number,
+  ground: Float32Array,
+  { of, root }: Labels,
+  label: number,
+  color: Rgb,
+  box: Box,
 ): Mask {
   const [left, top] = [Math.max(0, box.left - EDGE), Math.max(0, box.top - EDGE)]
   const [right, bottom] = [Math.min(width - 1, box.right + EDGE), Math.min(height - 1, box.bottom + EDGE)]

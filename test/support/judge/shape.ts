@@ -36,7 +36,10 @@ export function seeShape(mask: Mask): SeenShape {
   const raster = rasterOf(mask)
   const byOverlap = (a: Fit, b: Fit) => b.overlap - a.overlap
   const starts = SHAPES.map((shape) => ({ shape, ...firstFit(raster, OUTLINES[shape]) })).sort(byOverlap)
-  const [best, next] = starts.slice(0, CLIMBING).map((fit) => ({ ...fit, ...climb(raster, OUTLINES[fit.shape], fit) })).sort(byOverlap)
+  const [best, next] = starts
+    .slice(0, CLIMBING)
+    .map((fit) => ({ ...fit, ...climb(raster, OUTLINES[fit.shape], fit) }))
+    .sort(byOverlap)
   const { area, perimeter } = OUTLINES[best.shape]
   const lead = best.overlap - next.overlap
   // over an edge that a Gaussian blurred, cover * (1 - cover) adds up to sigma / sqrt(pi) per length
@@ -72,7 +75,8 @@ const coordinate = (cell: number) => ((cell + 0.5) / CELLS) * 2 - 1
 
 function rasterOf(mask: Mask): Raster {
   const unit = Math.max(mask.width, mask.height) / 2
-  const covers = (x: number, y: number) => bilinear(mask, mask.width / 2 + x * unit - 0.5, mask.height / 2 + y * unit - 0.5) >= 0.5
+  const covers = (x: number, y: number) =>
+    bilinear(mask, mask.width / 2 + x * unit - 0.5, mask.height / 2 + y * unit - 0.5) >= 0.5
   const { raster: inside, count, centre: mean, spread } = rasterize(CELLS, coordinate, covers)
   return { inside, count, mean, spread, unit }
 }
@@ -108,7 +112,12 @@ function climb(raster: Raster, outline: Outline, { cx, cy, sx, sy, overlap }: Fi
   let best = { cx, cy, sx, sy, overlap }
   for (const part of [0.05, 0.025]) {
     const step = part * Math.sqrt(sx * sy)
-    for (const [cx, cy, across, down] of [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, -1]]) {
+    for (const [cx, cy, across, down] of [
+      [1, 0, 0, 0],
+      [0, 1, 0, 0],
+      [0, 0, 1, 1],
+      [0, 0, 1, -1],
+    ]) {
       for (const way of [step, -step]) {
         const { cx: x, cy: y, sx: w, sy: h } = best
         const moved = { cx: x + cx * way, cy: y + cy * way, sx: w + across * way, sy: h + down * way }
@@ -149,7 +158,8 @@ function holeOf({ inside, count }: Raster): number {
     reached[cell] = 1
     queue.push(cell)
   }
-  for (let i = 0; i < CELLS; i++) for (const cell of [i, CELLS * (CELLS - 1) + i, CELLS * i, CELLS * i + CELLS - 1]) reach(cell)
+  for (let i = 0; i < CELLS; i++)
+    for (const cell of [i, CELLS * (CELLS - 1) + i, CELLS * i, CELLS * i + CELLS - 1]) reach(cell)
   for (let k = 0; k < queue.length; k++) {
     const [cell, column] = [queue[k], queue[k] % CELLS]
     if (column > 0) reach(cell - 1)

@@ -16,7 +16,10 @@ export async function compressed(picture: Picture, quality: number): Promise<Pic
 
 /** Every byte is moved by up to `amount`. */
 export function noisy(picture: Picture, amount: number, random: Random): Picture {
-  return { ...picture, rgb: Uint8Array.from(picture.rgb, (value) => clamp(value + Math.round(amount * (2 * random() - 1)))) }
+  return {
+    ...picture,
+    rgb: Uint8Array.from(picture.rgb, (value) => clamp(value + Math.round(amount * (2 * random() - 1)))),
+  }
 }
 
 /** Every channel is moved as a whole by `amount`, upward or downward. */
@@ -69,6 +72,9 @@ export async function morph(a: Shape, b: Shape, x: number, y: number, radius: nu
 export function blob(random: Random, x: number, y: number, radius: number, paint: string): string {
   const waves = [2, 3, 4, 5].map((count) => ({ count, height: 0.12 + 0.13 * random(), phase: 2 * Math.PI * random() }))
   const wave = (k: number) =>
-    waves.reduce((sum, { count, height, phase }) => sum + height * Math.cos((count * 2 * Math.PI * k) / ANGLES + phase), 1)
+    waves.reduce(
+      (sum, { count, height, phase }) => sum + height * Math.cos((count * 2 * Math.PI * k) / ANGLES + phase),
+      1,
+    )
   return `<path fill="${paint}" d="${polarPath((k) => radius * wave(k), x, y)}"/>`
 }

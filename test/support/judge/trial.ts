@@ -15,7 +15,10 @@ const FILE = fileURLToPath(new URL('../../../models/tiny/held-out-prompts.json',
 /** Prompts of the tiny model's world that it was never trained on: 120 with one thing, 120 with two. */
 export function heldOutPrompts(): { single: Prompt[]; pair: Prompt[] } {
   const all = JSON.parse(readFileSync(FILE, 'utf8')) as Prompt[]
-  return { single: all.filter(({ things }) => things.length === 1), pair: all.filter(({ things }) => things.length === 2) }
+  return {
+    single: all.filter(({ things }) => things.length === 1),
+    pair: all.filter(({ things }) => things.length === 2),
+  }
 }
 
 /** What one prompt's picture shows of what was wanted. */
@@ -30,7 +33,11 @@ export interface Verdict {
 }
 
 /** Makes a picture of every prompt, with seeds of its own that are the same every time, and judges it. */
-export async function trial(pipe: FluxPipeline, prompts: Prompt[], options: Partial<GenerateOptions> = {}): Promise<Verdict[]> {
+export async function trial(
+  pipe: FluxPipeline,
+  prompts: Prompt[],
+  options: Partial<GenerateOptions> = {},
+): Promise<Verdict[]> {
   const { width = 128, height = 128 } = options
   const verdicts: Verdict[] = []
   for (const [index, prompt] of prompts.entries()) {
@@ -66,7 +73,9 @@ export function report(title: string, verdicts: Verdict[]): string {
       colors.add(color, seen?.color ?? 'missing')
     })
   }
-  const failed = verdicts.filter(({ right }) => !right).map(({ prompt, seed, agreement }) => `${seed} ${prompt.prompt}: ${faults(agreement)}`)
+  const failed = verdicts
+    .filter(({ right }) => !right)
+    .map(({ prompt, seed, agreement }) => `${seed} ${prompt.prompt}: ${faults(agreement)}`)
   const parts = `${percent(rate(verdicts))} right, ${percent(rate(verdicts, 'composed'))} but for shapes, of ${verdicts.length}`
   return [`${title}: ${parts}`, shapes, colors, ...failed].join('\n\n')
 }
@@ -74,7 +83,10 @@ export function report(title: string, verdicts: Verdict[]): string {
 function faults({ count, things, relation }: Agreement): string {
   const wrong = things.flatMap(({ seen, shape, color }, i) => {
     if (!seen) return [`thing ${i + 1} is missing`]
-    return [...(shape ? [] : [`thing ${i + 1} is a ${seen.shape}`]), ...(color ? [] : [`thing ${i + 1} is ${seen.color}`])]
+    return [
+      ...(shape ? [] : [`thing ${i + 1} is a ${seen.shape}`]),
+      ...(color ? [] : [`thing ${i + 1} is ${seen.color}`]),
+    ]
   })
   return [...(count ? [] : ['another number of things']), ...wrong, ...(relation ? [] : ['the relation'])].join(', ')
 }

@@ -33,7 +33,16 @@ test('a share is never shown as done before it is', () => {
 })
 
 test('columns stand below each other', () => {
-  expect(table([['a', 'n'], ['long', '1'], ['b', '200']], [1])).toBe('a       n\nlong    1\nb     200')
+  expect(
+    table(
+      [
+        ['a', 'n'],
+        ['long', '1'],
+        ['b', '200'],
+      ],
+      [1],
+    ),
+  ).toBe('a       n\nlong    1\nb     200')
 })
 
 test('text of a file cannot steer the terminal', () => {

@@ -4,7 +4,8 @@ import { PictureProgress } from '../../../lib/cli/picture-progress.js'
 import { pictureSummary } from '../../../lib/cli/picture-report.js'
 import { progressText } from '../../../lib/cli/write-progress.js'
 
-const step = (step: number, ms: number) => ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
+const step = (step: number, ms: number) =>
+  ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
 
 test('the stages of a picture, the share of the weights, the speed and the time left', () => {
   const progress = new PictureProgress(0)
@@ -42,7 +43,15 @@ test('a log gets the stages, and a step only when ten seconds have passed', () =
 test('the last line', () => {
   const timings = { text: 400, load: 200, denoise: 3600, decode: 1100 }
   const image: ImageEvent = {
-    type: 'image', image: Buffer.alloc(0), format: 'png', width: 256, height: 192, seed: 1, parameters: '', truncated: [], timings,
+    type: 'image',
+    image: Buffer.alloc(0),
+    format: 'png',
+    width: 256,
+    height: 192,
+    seed: 1,
+    parameters: '',
+    truncated: [],
+    timings,
   }
   const picture = { image, path: 'out.png', steps: 4, timings, ms: 6100 }
   expect(pictureSummary(picture, 812e6)).toBe(

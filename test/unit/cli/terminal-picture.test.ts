@@ -1,12 +1,21 @@
 import { randomBytes } from 'node:crypto'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
-import { blockPicture, detectDrawing, fitCells, iterm2Picture, kittyPicture, TerminalPicture } from '../../../lib/cli/terminal-picture.js'
+import {
+  blockPicture,
+  detectDrawing,
+  fitCells,
+  iterm2Picture,
+  kittyPicture,
+  TerminalPicture,
+} from '../../../lib/cli/terminal-picture.js'
 import { Terminal } from '../../support/terminal.js'
 
 const noise = (width: number, height: number) => ({ data: randomBytes(3 * width * height), width, height })
 const toPng = ({ data, width, height }: ReturnType<typeof noise>) =>
-  sharp(data, { raw: { width, height, channels: 3 } }).png().toBuffer()
+  sharp(data, { raw: { width, height, channels: 3 } })
+    .png()
+    .toBuffer()
 const rgb = (png: Buffer) => sharp(png).removeAlpha().raw().toBuffer()
 const screen = (columns: number, rows: number, terminal: Terminal) => ({
   columns,
@@ -87,7 +96,8 @@ test('half blocks: a pixel above, a pixel below, and no colour after the line', 
   for (let row = 0; row < 3; row++) {
     expect(terminal.grid[row]).toHaveLength(5)
     terminal.grid[row]!.forEach((cell, x) =>
-      expect(cell).toEqual({ text: '▀', foreground: pixel(x, 2 * row), background: pixel(x, 2 * row + 1) }))
+      expect(cell).toEqual({ text: '▀', foreground: pixel(x, 2 * row), background: pixel(x, 2 * row + 1) }),
+    )
   }
   terminal.write('x')
   expect(terminal.grid[3]).toEqual([{ text: 'x', foreground: undefined, background: undefined }])
@@ -97,47 +107,68 @@ test('half blocks: made smaller, each is the mean of its area; made larger, pixe
   const colours = (values: number[][], width: number, cells: { columns: number; rows: number }) => {
     const terminal = new Terminal(24)
     terminal.write(blockPicture({ data: Buffer.from(values.flat()), width, height: values.length / width }, cells))
-    return terminal.grid.slice(0, cells.rows).map((row) => row.map(({ foreground, background }) => [foreground, background]))
+    return terminal.grid
+      .slice(0, cells.rows)
+      .map((row) => row.map(({ foreground, background }) => [foreground, background]))
   }
   const grey = (...values: number[]) => values.map((value) => [value, value, value])
   // three columns to two: the middle one counts half on both sides
-  const halves = [['30;30;30', '40;40;40'], ['200;200;200', '20;20;20']]
+  const halves = [
+    ['30;30;30', '40;40;40'],
+    ['200;200;200', '20;20;20'],
+  ]
   expect(colours(grey(0, 90, 255, 30, 60, 0), 3, { columns: 2, rows: 1 })).toEqual([halves])
-  const [red, blue] = [[255, 0, 0], [0, 0, 255]]
+  const [red, blue] = [
+    [255, 0, 0],
+    [0, 0, 255],
+  ]
   expect(colours([red, blue, blue, red], 4, { columns: 1, rows: 1 })).toEqual([[['128;0;128', '128;0;128']]])
   const [r, b] = ['255;0;0', '0;0;255']
-  expect(colours([red, blue], 2, { columns: 4, rows: 1 })).toEqual([[[r, r], [r, r], [b, b], [b, b]]])
+  expect(colours([red, blue], 2, { columns: 4, rows: 1 })).toEqual([
+    [
+      [r, r],
+      [r, r],
+      [b, b],
+      [b, b],
+    ],
+  ])
 })
 
-test.each(['kitty', 'iterm2', 'blocks'] as const)('%s: the picture takes its preview\'s place, above the last line', async (drawing) => {
-  const terminal = new Terminal(10)
-  const tty = screen(40, 10, terminal)
-  tty.write('earlier\n'.repeat(20))
-  tty.write('step 1/2')
-  const picture = new TerminalPicture(drawing, tty)
-  const preview = noise(8, 8)
-  await picture.preview(preview, 8)
-  const cells = fitCells(drawing, { width: 64, height: 64 }, tty)
-  const top = 20
-  // the last line has moved down; the line itself is the next thing that its owner writes
-  expect([terminal.row, terminal.column]).toEqual([top + cells.rows, 0])
-  tty.write('step 1/2')
-  const png = await toPng(noise(64, 64))
-  await picture.finish({ image: png, format: 'png', width: 64, height: 64 })
-  expect([terminal.row, terminal.column]).toEqual([top + cells.rows, 8])
-  expect(terminal.line(top - 1)).toBe('earlier')
-  expect(terminal.line(top + cells.rows)).toBe('step 1/2')
-  if (drawing === 'blocks') {
-    expect(terminal.line(top)).toBe('▀'.repeat(cells.columns))
-    expect(terminal.line(top + cells.rows - 1)).toBe('▀'.repeat(cells.columns))
-    return
-  }
-  const [first, last] = terminal.shown
-  expect(terminal.shown.map(({ row, column }) => [row, column])).toEqual([[top, 0], [top, 0]])
-  expect(await rgb(first!.data)).toEqual(preview.data)
-  expect(last!.data).toEqual(png)
-  expect(last!.keys.i).toBe(first!.keys.i)
-})
+test.each(['kitty', 'iterm2', 'blocks'] as const)(
+  "%s: the picture takes its preview's place, above the last line",
+  async (drawing) => {
+    const terminal = new Terminal(10)
+    const tty = screen(40, 10, terminal)
+    tty.write('earlier\n'.repeat(20))
+    tty.write('step 1/2')
+    const picture = new TerminalPicture(drawing, tty)
+    const preview = noise(8, 8)
+    await picture.preview(preview, 8)
+    const cells = fitCells(drawing, { width: 64, height: 64 }, tty)
+    const top = 20
+    // the last line has moved down; the line itself is the next thing that its owner writes
+    expect([terminal.row, terminal.column]).toEqual([top + cells.rows, 0])
+    tty.write('step 1/2')
+    const png = await toPng(noise(64, 64))
+    await picture.finish({ image: png, format: 'png', width: 64, height: 64 })
+    expect([terminal.row, terminal.column]).toEqual([top + cells.rows, 8])
+    expect(terminal.line(top - 1)).toBe('earlier')
+    expect(terminal.line(top + cells.rows)).toBe('step 1/2')
+    if (drawing === 'blocks') {
+      expect(terminal.line(top)).toBe('▀'.repeat(cells.columns))
+      expect(terminal.line(top + cells.rows - 1)).toBe('▀'.repeat(cells.columns))
+      return
+    }
+    const [first, last] = terminal.shown
+    expect(terminal.shown.map(({ row, column }) => [row, column])).toEqual([
+      [top, 0],
+      [top, 0],
+    ])
+    expect(await rgb(first!.data)).toEqual(preview.data)
+    expect(last!.data).toEqual(png)
+    expect(last!.keys.i).toBe(first!.keys.i)
+  },
+)
 
 test('previews that follow each other too fast are left out, the picture is not; other formats become PNG', async () => {
   const terminal = new Terminal(24)
@@ -145,7 +176,9 @@ test('previews that follow each other too fast are left out, the picture is not;
   for (let step = 0; step < 5; step++) await picture.preview(noise(8, 8), 8)
   expect(terminal.shown).toHaveLength(1)
   const { data, width, height } = noise(64, 64)
-  const webp = await sharp(data, { raw: { width, height, channels: 3 } }).webp({ lossless: true }).toBuffer()
+  const webp = await sharp(data, { raw: { width, height, channels: 3 } })
+    .webp({ lossless: true })
+    .toBuffer()
   await picture.finish({ image: webp, format: 'webp', width, height })
   expect(terminal.shown).toHaveLength(2)
   expect(await rgb(terminal.shown[1]!.data)).toEqual(data)

@@ -16,7 +16,10 @@ function at(values: Float32Array, ...indices: number[]): number[] {
 
 describe('dequantize', () => {
   it('F32', () => {
-    expect([...dequantize('F32', new Uint8Array(Float32Array.of(1.5, -3e-20).buffer))]).toEqual([1.5, Math.fround(-3e-20)])
+    expect([...dequantize('F32', new Uint8Array(Float32Array.of(1.5, -3e-20).buffer))]).toEqual([
+      1.5,
+      Math.fround(-3e-20),
+    ])
   })
 
   it('F16: normal numbers, a subnormal one, the largest, infinity', () => {
@@ -41,12 +44,18 @@ describe('dequantize', () => {
 
   it('Q5_0: (nibble + 16 fifth bit - 16) d', () => {
     // fifth bits of elements 0, 17 and 31
-    const values = dequantize('Q5_0', block('Q5_0', [0, 0x00, 0x3c], [2, 0x01, 0x00, 0x02, 0x80], [6, 0x21, 0x43], [21, 0x0f]))
+    const values = dequantize(
+      'Q5_0',
+      block('Q5_0', [0, 0x00, 0x3c], [2, 0x01, 0x00, 0x02, 0x80], [6, 0x21, 0x43], [21, 0x0f]),
+    )
     expect(at(values, 0, 16, 1, 17, 15, 31, 2)).toEqual([1, 2 - 16, 3 - 16, 4, 15 - 16, 0, -16])
   })
 
   it('Q5_1: (nibble + 16 fifth bit) d + m', () => {
-    const values = dequantize('Q5_1', block('Q5_1', [0, 0x00, 0x38, 0x00, 0x3c], [4, 0x02, 0x00, 0x01, 0x00], [8, 0x21, 0x43]))
+    const values = dequantize(
+      'Q5_1',
+      block('Q5_1', [0, 0x00, 0x38, 0x00, 0x3c], [4, 0x02, 0x00, 0x01, 0x00], [8, 0x21, 0x43]),
+    )
     expect(at(values, 0, 16, 1, 17, 31)).toEqual([1.5, 10, 10.5, 3, 1])
   })
 
@@ -72,8 +81,14 @@ describe('dequantize', () => {
       'Q3_K',
       block(
         'Q3_K',
-        [0, 0b01000000, 0b00000001], [20, 0b00010000], [32, 0x02, 0x03], [32 + 32, 0b00100000],
-        [32 + 32 + 20, 0x01], [96, 0x01, 0xf0], [104, 0b10, 0b110000], [108, 0, 0x40],
+        [0, 0b01000000, 0b00000001],
+        [20, 0b00010000],
+        [32, 0x02, 0x03],
+        [32 + 32, 0b00100000],
+        [32 + 32 + 20, 0x01],
+        [96, 0x01, 0xf0],
+        [104, 0b10, 0b110000],
+        [108, 0, 0x40],
       ),
     )
     // element 0: q 2, third bit of plane 0 not set; element 1: q 3, set; element 2: 0 - 4
@@ -88,7 +103,10 @@ describe('dequantize', () => {
     // sub-block 1: scale 63, minimum 5. Sub-block 6: scale 9 | 2 << 4 = 41 (byte 10 low, byte 2 top), minimum 12 | 1 << 4 = 28 (byte 10
     // high, byte 6 top)
     const scales: [number, ...number[]] = [4, 0, 63, 0b10000000, 0, 0, 5, 0b01000000, 0, 0, 0, 0xc9, 0]
-    const values = dequantize('Q4_K', block('Q4_K', [0, 0x00, 0x3c, 0x00, 0x38], scales, [16 + 3, 0xa7], [16 + 96 + 31, 0x4d]))
+    const values = dequantize(
+      'Q4_K',
+      block('Q4_K', [0, 0x00, 0x3c, 0x00, 0x38], scales, [16 + 3, 0xa7], [16 + 96 + 31, 0x4d]),
+    )
     expect(at(values, 3, 35, 36, 223, 192)).toEqual([0, 63 * 10 - 2.5, -2.5, 41 * 13 - 14, -14])
   })
 
@@ -96,7 +114,15 @@ describe('dequantize', () => {
     const scales: [number, ...number[]] = [4, 0, 63, 0b10000000, 0, 0, 5, 0b01000000, 0, 0, 0, 0xc9, 0]
     const values = dequantize(
       'Q5_K',
-      block('Q5_K', [0, 0x00, 0x3c, 0x00, 0x38], scales, [16 + 3, 0b10], [16 + 31, 0b01000000], [48 + 3, 0xa7], [48 + 96 + 31, 0x4d]),
+      block(
+        'Q5_K',
+        [0, 0x00, 0x3c, 0x00, 0x38],
+        scales,
+        [16 + 3, 0b10],
+        [16 + 31, 0b01000000],
+        [48 + 3, 0xa7],
+        [48 + 96 + 31, 0x4d],
+      ),
     )
     expect(at(values, 3, 35, 36, 223, 192)).toEqual([0, 63 * 26 - 2.5, -2.5, 41 * 29 - 14, -14])
   })
@@ -108,11 +134,21 @@ describe('dequantize', () => {
       'Q6_K',
       block(
         'Q6_K',
-        [40, 0x9b], [127, 0xf0], [128 + 8, 0b11000100],
-        [128 + 63, 0b10000000], [192, 0, 0, 3, 0, 0, 0, 0x80], [192 + 15, 1], [208, 0, 0x38],
+        [40, 0x9b],
+        [127, 0xf0],
+        [128 + 8, 0b11000100],
+        [128 + 63, 0b10000000],
+        [192, 0, 0, 3, 0, 0, 0, 0x80],
+        [192 + 15, 1],
+        [208, 0, 0x38],
       ),
     )
-    expect(at(values, 40, 104, 255, 32)).toEqual([0.5 * 3 * (0x1b - 32), 0.5 * -128 * (0x39 - 32), 0.5 * (0x2f - 32), 0.5 * 3 * -32])
+    expect(at(values, 40, 104, 255, 32)).toEqual([
+      0.5 * 3 * (0x1b - 32),
+      0.5 * -128 * (0x39 - 32),
+      0.5 * (0x2f - 32),
+      0.5 * 3 * -32,
+    ])
   })
 
   it('IQ4_NL: d table[nibble]', () => {

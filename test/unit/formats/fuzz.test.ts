@@ -13,7 +13,18 @@ import { bytesSource, modelFileOf } from '../../support/model-files.js'
 const ROUNDS = 4000
 const SEED = 20240801
 const MAX_MILLISECONDS = 1000
-const HUGE = [0n, 1n, 0xffn, 0x7fffffffn, 0xffffffffn, 2n ** 53n - 1n, 2n ** 53n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n]
+const HUGE = [
+  0n,
+  1n,
+  0xffn,
+  0x7fffffffn,
+  0xffffffffn,
+  2n ** 53n - 1n,
+  2n ** 53n,
+  2n ** 63n - 1n,
+  2n ** 63n,
+  2n ** 64n - 1n,
+]
 const KINDS: NetworkKind[] = ['flux', 't5', 'clip', 'autoencoder']
 
 /** xorshift32 */
@@ -30,7 +41,8 @@ function randomNumbers(seed: number): (below: number) => number {
 type Mutation = (bytes: Buffer, random: (below: number) => number, other: Buffer) => Buffer
 
 /** Most of the header stands in the first bytes, so half of all mutations fall there. */
-const place = (bytes: Buffer, random: (below: number) => number) => random(random(2) ? bytes.length : Math.min(bytes.length, 400))
+const place = (bytes: Buffer, random: (below: number) => number) =>
+  random(random(2) ? bytes.length : Math.min(bytes.length, 400))
 
 const MUTATIONS: Record<string, Mutation> = {
   'bit flips': (bytes, random) => {
@@ -58,7 +70,9 @@ const MUTATIONS: Record<string, Mutation> = {
     return Buffer.concat([bytes.subarray(0, from), bytes.subarray(from + 1 + random(64))])
   },
   'digits and brackets': (bytes, random) => {
-    const text = ['9', '-', '{', '}', '[', ']', '"', ',', ':', '\\', 'e9', '1e999', 'null', '9007199254740993'][random(14)]!
+    const text = ['9', '-', '{', '}', '[', ']', '"', ',', ':', '\\', 'e9', '1e999', 'null', '9007199254740993'][
+      random(14)
+    ]!
     const at = place(bytes, random)
     return Buffer.concat([bytes.subarray(0, at), Buffer.from(text), bytes.subarray(at + (random(2) ? text.length : 0))])
   },
@@ -84,7 +98,9 @@ describe('broken model files', () => {
     for (const suffix of ['gguf', 'safetensors']) files[suffix] = readFileSync(join(folder, `x.${suffix}`))
   })
 
-  const cases = ['gguf', 'safetensors'].flatMap((format) => Object.keys(MUTATIONS).map((mutation) => [format, mutation] as const))
+  const cases = ['gguf', 'safetensors'].flatMap((format) =>
+    Object.keys(MUTATIONS).map((mutation) => [format, mutation] as const),
+  )
 
   it.each(cases)('%s with %s: a result or a FluxError, soon', async (format, mutation) => {
     const random = randomNumbers(SEED)
@@ -98,8 +114,7 @@ describe('broken model files', () => {
       const measured = {
         ...source,
         read: (offset: number, length: number) => (
-          (beyond = Math.max(beyond, offset + length - bytes.length)),
-          source.read(offset, length)
+          (beyond = Math.max(beyond, offset + length - bytes.length)), source.read(offset, length)
         ),
       }
       const begin = performance.now()
@@ -108,7 +123,9 @@ describe('broken model files', () => {
         counts.read++
         for (const { offset, byteLength, shape, name } of file.tensors.values()) {
           const inside =
-            offset >= 0 && offset + byteLength <= bytes.length && shape.every((size) => Number.isSafeInteger(size) && size >= 0)
+            offset >= 0 &&
+            offset + byteLength <= bytes.length &&
+            shape.every((size) => Number.isSafeInteger(size) && size >= 0)
           expect(inside, `round ${round}: tensor ${name} leaves the file`).toBe(true)
         }
         const kind = identify(file)?.kind ?? KINDS[round % KINDS.length]!

@@ -34,7 +34,9 @@ describe('readGguf', () => {
       't.floats': Float32Array.of(0.5, -1.5),
     })
     const bytes = await import('node:fs').then(({ readFileSync }) => readFileSync(reference))
-    expect([...tensors.values()].map(({ name, type, shape, byteLength }) => ({ name, type, shape, byteLength }))).toEqual([
+    expect(
+      [...tensors.values()].map(({ name, type, shape, byteLength }) => ({ name, type, shape, byteLength })),
+    ).toEqual([
       { name: 'matrix', type: 'F32', shape: [2, 3], byteLength: 24 },
       { name: 'vector', type: 'F16', shape: [5], byteLength: 10 },
       { name: 'blocks', type: 'Q8_0', shape: [2, 32], byteLength: 68 },
@@ -78,9 +80,17 @@ describe('readGguf', () => {
         .u64(0),
       /array of 2305843009213693952 values of type UINT32/,
     ],
-    ['an array of strings beyond the end', entry().u32(ARRAY).u32(STRING).u64(100).u64(0), /array of 100 values of type STRING/],
+    [
+      'an array of strings beyond the end',
+      entry().u32(ARRAY).u32(STRING).u64(100).u64(0),
+      /array of 100 values of type STRING/,
+    ],
     ['arrays of arrays', entry().u32(ARRAY).u32(ARRAY).u64(1).u32(UINT32).u64(0), /metadata "k" is an array of arrays/],
-    ['an alignment of 24', new GgufBuilder(0, 1).string('general.alignment').u32(UINT32).u32(24).u64(0), /general.alignment is "24"/],
+    [
+      'an alignment of 24',
+      new GgufBuilder(0, 1).string('general.alignment').u32(UINT32).u32(24).u64(0),
+      /general.alignment is "24"/,
+    ],
     ['an alignment of 0', new GgufBuilder(0, 1).string('general.alignment').u32(UINT32).u32(0).u64(0), /power of two/],
     ['a tensor twice', twice, /tensor "x" is there twice/],
     ['overlapping tensors', overlap, /tensors x and y overlap/],
@@ -94,7 +104,11 @@ describe('readGguf', () => {
     ['an offset beyond the end', tensor([2], F32, 2n ** 62n), /begins at byte 4611686018427387904/],
     ['data cut off', tensor([1000]), /tensor x ends at byte \d+. The download is incomplete/],
   ])('refuses %s', async (_, builder, message, code = 'FLUX_BAD_FILE') => {
-    await expect(readGguf(builder.source(64))).rejects.toMatchObject({ name: 'FluxError', code, message: expect.stringMatching(message) })
+    await expect(readGguf(builder.source(64))).rejects.toMatchObject({
+      name: 'FluxError',
+      code,
+      message: expect.stringMatching(message),
+    })
   })
 
   it('leaves other work its turn while it reads a large vocabulary', async () => {

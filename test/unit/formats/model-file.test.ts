@@ -34,7 +34,10 @@ describe('openModelFile', () => {
       code: 'FLUX_NOT_FOUND',
       message: expect.stringContaining('none.gguf'),
     })
-    await expect(openModelFile(folder)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('folder') })
+    await expect(openModelFile(folder)).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringContaining('folder'),
+    })
   })
 })
 
@@ -83,7 +86,11 @@ describe('writeModelFile', () => {
 
   it('writes safetensors that another reader understands', async () => {
     const path = join(folder, 'other.safetensors')
-    await writeModelFile(path, [{ name: 'x', type: 'F32', shape: [2], data: new Uint8Array(Float32Array.of(1.5, -2).buffer) }], { n: 5 })
+    await writeModelFile(
+      path,
+      [{ name: 'x', type: 'F32', shape: [2], data: new Uint8Array(Float32Array.of(1.5, -2).buffer) }],
+      { n: 5 },
+    )
     expect(readTensors(path)).toEqual(new Map([['x', { shape: [2], data: Float32Array.of(1.5, -2) }]]))
   })
 
@@ -115,7 +122,9 @@ describe('writeModelFile', () => {
   })
 
   it.each([[[['a']]], [['a', 1]], [[true, 'a']]])('refuses the GGUF metadata array %j', async (array) => {
-    await expect(writeModelFile(join(folder, 'array.gguf'), [], { array } as never)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+    await expect(writeModelFile(join(folder, 'array.gguf'), [], { array } as never)).rejects.toMatchObject({
+      code: 'FLUX_BAD_OPTION',
+    })
   })
 
   it.each<[string, TensorSource[], string, RegExp, string?]>([
@@ -134,13 +143,31 @@ describe('writeModelFile', () => {
       'FLUX_BAD_SHAPE',
     ],
     ['a name twice', [tensors[0]!, tensors[0]!], 'a.gguf', /"a.weight" is given twice/],
-    ['half a block', [{ name: 'x', type: 'Q4_0', shape: [16], data: bytes(9) }], 'a.gguf', /does not go with type Q4_0/],
-    ['blocks in safetensors', [{ name: 'x', type: 'Q4_0', shape: [32], data: bytes(18) }], 'a.safetensors', /safetensors has no type Q4_0/],
-    ['8-bit floats in GGUF', [{ name: 'x', type: 'F8_E4M3', shape: [32], data: bytes(32) }], 'a.gguf', /GGUF has no type F8_E4M3/],
+    [
+      'half a block',
+      [{ name: 'x', type: 'Q4_0', shape: [16], data: bytes(9) }],
+      'a.gguf',
+      /does not go with type Q4_0/,
+    ],
+    [
+      'blocks in safetensors',
+      [{ name: 'x', type: 'Q4_0', shape: [32], data: bytes(18) }],
+      'a.safetensors',
+      /safetensors has no type Q4_0/,
+    ],
+    [
+      '8-bit floats in GGUF',
+      [{ name: 'x', type: 'F8_E4M3', shape: [32], data: bytes(32) }],
+      'a.gguf',
+      /GGUF has no type F8_E4M3/,
+    ],
     ['another suffix', [], 'a.ckpt', /suffix has to be .gguf or .safetensors/],
   ])('refuses %s and leaves nothing behind', async (_, given, name, message, code = 'FLUX_BAD_OPTION') => {
     const before = readdirSync(folder)
-    await expect(writeModelFile(join(folder, name), given)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+    await expect(writeModelFile(join(folder, name), given)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    })
     expect(readdirSync(folder)).toEqual(before)
   })
 

@@ -5,7 +5,8 @@ import { readSafetensors } from '../../../lib/formats/safetensors/read.js'
 import { bytesSource, safetensorsSource } from '../../support/model-files.js'
 
 const golden = fileURLToPath(new URL('../../golden/clip-tiny.io.safetensors', import.meta.url))
-const x = (entry: Record<string, unknown>) => safetensorsSource({ x: { dtype: 'F32', shape: [2], data_offsets: [0, 8], ...entry } }, 8)
+const x = (entry: Record<string, unknown>) =>
+  safetensorsSource({ x: { dtype: 'F32', shape: [2], data_offsets: [0, 8], ...entry } }, 8)
 
 describe('readSafetensors', () => {
   it('reads a golden file', async () => {
@@ -18,7 +19,9 @@ describe('readSafetensors', () => {
     >
     delete header.__metadata__
     expect(size).toBe(bytes.length)
-    expect([...tensors.values()].map(({ name, type, shape, offset, byteLength }) => [name, type, shape, offset, byteLength])).toEqual(
+    expect(
+      [...tensors.values()].map(({ name, type, shape, offset, byteLength }) => [name, type, shape, offset, byteLength]),
+    ).toEqual(
       Object.entries(header).map(
         ([
           name,
@@ -50,7 +53,10 @@ describe('readSafetensors', () => {
   })
 
   const entry = '{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
-  const two = { x: { dtype: 'U8', shape: [4], data_offsets: [0, 4] }, y: { dtype: 'U8', shape: [4], data_offsets: [3, 7] } }
+  const two = {
+    x: { dtype: 'U8', shape: [4], data_offsets: [0, 4] },
+    y: { dtype: 'U8', shape: [4], data_offsets: [3, 7] },
+  }
   const length = Buffer.alloc(64)
   length.writeBigUInt64LE(100_000_001n)
   const long = Buffer.alloc(64)
@@ -87,6 +93,10 @@ describe('readSafetensors', () => {
     ['data cut off', x({ shape: [4], data_offsets: [0, 16] }), /tensor x ends at byte \d+. The download is incomplete/],
     ['overlapping tensors', safetensorsSource(two, 8), /tensors x and y overlap/],
   ])('refuses %s', async (_, source, message, code = 'FLUX_BAD_FILE') => {
-    await expect(readSafetensors(source)).rejects.toMatchObject({ name: 'FluxError', code, message: expect.stringMatching(message) })
+    await expect(readSafetensors(source)).rejects.toMatchObject({
+      name: 'FluxError',
+      code,
+      message: expect.stringMatching(message),
+    })
   })
 })

@@ -43,7 +43,9 @@ const GGML = {
 describe('tensor types', () => {
   it("has ggml's numbers and block sizes", () => {
     const ours = Object.entries(TENSOR_TYPES).filter(([, { id }]) => id >= 0)
-    expect(Object.fromEntries(ours.map(([name, { id, blockSize, blockBytes }]) => [name, [id, blockSize, blockBytes]]))).toEqual(GGML)
+    expect(
+      Object.fromEntries(ours.map(([name, { id, blockSize, blockBytes }]) => [name, [id, blockSize, blockBytes]])),
+    ).toEqual(GGML)
   })
 
   it('counts bytes by rows of blocks', () => {

@@ -11,18 +11,33 @@ describe('references', () => {
     ['hf:a/b@refs/pr/1:vae/ae.safetensors', { repository: 'a/b', revision: 'refs/pr/1', which: 'vae/ae.safetensors' }],
   ])('%s', (text, wanted) => expect(parseReference(text)).toEqual({ text, ...wanted }))
 
-  test.each(['hf:', 'hf:name', 'hf:a/b/c', 'hf:../b', 'hf:a/..', 'hf:a/.git', 'hf:a--b/c', 'hf:a/b@../x', 'hf:a/b:../../x', 'hf:a/b:/etc/passwd', 'hf:a/b:c\\d', 'hf:a/b:'])(
-    'refused: %s',
-    (text) => expect(() => parseReference(text)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION' })),
+  test.each([
+    'hf:',
+    'hf:name',
+    'hf:a/b/c',
+    'hf:../b',
+    'hf:a/..',
+    'hf:a/.git',
+    'hf:a--b/c',
+    'hf:a/b@../x',
+    'hf:a/b:../../x',
+    'hf:a/b:/etc/passwd',
+    'hf:a/b:c\\d',
+    'hf:a/b:',
+  ])('refused: %s', (text) =>
+    expect(() => parseReference(text)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION' })),
   )
 
   test('presets', () => {
     expect(presetReference('flux.1-dev')).toBe('hf:city96/FLUX.1-dev-gguf')
     expect(presetReference('FLUX.1-schnell:Q8_0')).toBe('hf:city96/FLUX.1-schnell-gguf:Q8_0')
-    for (const none of ['flux', 'constructor', 'flux.1-dev:a:b', './flux.1-dev']) expect(presetReference(none), none).toBeUndefined()
+    for (const none of ['flux', 'constructor', 'flux.1-dev:a:b', './flux.1-dev'])
+      expect(presetReference(none), none).toBeUndefined()
   })
 
-  test.each(['../a', 'a/../b', '/a', 'a//b', 'a\\b', 'C:a', '.', 'a/.', 'a\0b', ''])('no safe path: %j', (path) => expect(isSafePath(path)).toBe(false))
+  test.each(['../a', 'a/../b', '/a', 'a//b', 'a\\b', 'C:a', '.', 'a/.', 'a\0b', ''])('no safe path: %j', (path) =>
+    expect(isSafePath(path)).toBe(false),
+  )
 })
 
 describe('which file of a repository', () => {
@@ -34,9 +49,17 @@ describe('which file of a repository', () => {
   })
   const select = (which: string | undefined, ...paths: string[]) => {
     const found = repository(...paths)
-    return selectModel({ ...found, reference: { ...found.reference, ...(which === undefined ? {} : { which }) } }).map(({ path }) => path)
+    return selectModel({ ...found, reference: { ...found.reference, ...(which === undefined ? {} : { which }) } }).map(
+      ({ path }) => path,
+    )
   }
-  const QUANTISED = ['README.md', 'flux1-dev-Q4_0.gguf', 'flux1-dev-Q4_K_S.gguf', 'flux1-dev-Q8_0.gguf', 'flux1-dev-F16.gguf']
+  const QUANTISED = [
+    'README.md',
+    'flux1-dev-Q4_0.gguf',
+    'flux1-dev-Q4_K_S.gguf',
+    'flux1-dev-Q8_0.gguf',
+    'flux1-dev-F16.gguf',
+  ]
 
   test.each([
     ['a quantisation', 'Q8_0', QUANTISED, ['flux1-dev-Q8_0.gguf']],
@@ -45,8 +68,18 @@ describe('which file of a repository', () => {
     ['a path', 'vae/ae.safetensors', ['ae.safetensors', 'vae/ae.safetensors'], ['vae/ae.safetensors']],
     ['the usual one of several', undefined, QUANTISED, ['flux1-dev-Q4_K_S.gguf']],
     ['the only one', undefined, ['README.md', 'ae.safetensors'], ['ae.safetensors']],
-    ['all parts', 'm-00001-of-00002.gguf', ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf', 'n-00002-of-00002.gguf'], ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf']],
-    ['an index with its parts', 't/m.safetensors.index.json', ['t/m.safetensors.index.json', 't/m-00001-of-00001.safetensors', 'm-00001-of-00001.safetensors'], ['t/m.safetensors.index.json', 't/m-00001-of-00001.safetensors']],
+    [
+      'all parts',
+      'm-00001-of-00002.gguf',
+      ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf', 'n-00002-of-00002.gguf'],
+      ['m-00001-of-00002.gguf', 'm-00002-of-00002.gguf'],
+    ],
+    [
+      'an index with its parts',
+      't/m.safetensors.index.json',
+      ['t/m.safetensors.index.json', 't/m-00001-of-00001.safetensors', 'm-00001-of-00001.safetensors'],
+      ['t/m.safetensors.index.json', 't/m-00001-of-00001.safetensors'],
+    ],
   ] as const)('%s', (_, which, paths, wanted) => expect(select(which, ...paths)).toEqual(wanted))
 
   test.each([
@@ -56,12 +89,15 @@ describe('which file of a repository', () => {
     ['a part is missing', 'm-00001-of-00002.gguf', ['m-00001-of-00002.gguf'], 'FLUX_NOT_FOUND', /1 of 2 parts/],
     ['an index alone', 'm.safetensors.index.json', ['m.safetensors.index.json'], 'FLUX_NOT_FOUND', /0 of 1 parts/],
   ] as const)('%s', (_, which, paths, code, message) => {
-    expect(() => select(which, ...paths)).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
+    expect(() => select(which, ...paths)).toThrow(
+      expect.objectContaining({ code, message: expect.stringMatching(message) }),
+    )
   })
 
   test('a tokenizer at the root or in its folder', () => {
     const names = [['vocab.json', 'merges.txt'], ['tokenizer.json']]
-    const select = (...paths: string[]) => selectTokenizer(repository(...paths), 'tokenizer', names).map(({ path }) => path)
+    const select = (...paths: string[]) =>
+      selectTokenizer(repository(...paths), 'tokenizer', names).map(({ path }) => path)
     expect(select('tokenizer.json', 'vocab.json', 'merges.txt')).toEqual(['vocab.json', 'merges.txt'])
     expect(select('vocab.json', 'tokenizer/tokenizer.json')).toEqual(['tokenizer/tokenizer.json'])
     expect(() => select('vocab.json')).toThrow(/no tokenizer \(vocab.json and merges.txt, or tokenizer.json\)/)
@@ -79,7 +115,12 @@ describe('settings', () => {
 
   test('options go before the environment', async () => {
     const env = { HF_HUB_CACHE: '/c', HF_TOKEN: 'hf_env', HF_ENDPOINT: 'https://mirror.example/', HF_HUB_OFFLINE: '1' }
-    expect(await hubSettings({}, env)).toEqual({ cacheDir: '/c', token: 'hf_env', endpoint: 'https://mirror.example', offline: true })
+    expect(await hubSettings({}, env)).toEqual({
+      cacheDir: '/c',
+      token: 'hf_env',
+      endpoint: 'https://mirror.example',
+      offline: true,
+    })
     const options = { cacheDir: '/o', token: 'hf_option', endpoint: 'http://other.example', offline: false }
     expect(await hubSettings(options, env)).toEqual(options)
   })

@@ -28,9 +28,9 @@ function smooth(width: number, height: number): Uint8Array {
 const pixels = async (file: Buffer) => new Uint8Array(await sharp(file).raw().toBuffer())
 
 /** chunks of a PNG in order, their checksums verified */
-function pngChunks(file: Buffer): { type: string, data: Buffer }[] {
+function pngChunks(file: Buffer): { type: string; data: Buffer }[] {
   const chunks = []
-  for (let at = 8; at < file.length;) {
+  for (let at = 8; at < file.length; ) {
     const length = file.readUInt32BE(at)
     const body = file.subarray(at + 4, at + 8 + length)
     expect(file.readUInt32BE(at + 8 + length)).toBe(crc32(body))
@@ -46,14 +46,28 @@ test('bytes are exactly those of the reference', () => {
 })
 
 test('bytes are cut off, clamped, and 0 for NaN', () => {
-  const values: [number, number][] =
-    [[-1, 0], [1, 255], [0, 127], [0.999, 254], [-7, 0], [7, 255], [Infinity, 255], [-Infinity, 0], [NaN, 0]]
+  const values: [number, number][] = [
+    [-1, 0],
+    [1, 255],
+    [0, 127],
+    [0.999, 254],
+    [-7, 0],
+    [7, 255],
+    [Infinity, 255],
+    [-Infinity, 0],
+    [NaN, 0],
+  ]
   expect(values.map(([x]) => toByte(x))).toEqual(values.map(([, byte]) => byte))
 })
 
 test('bytes are computed in float32', () => {
   // numpy: (np.float32(127.5) * (np.float32(x) + np.float32(1))).astype(np.uint8); float64 gives one less
-  const values: [number, number][] = [[-0.2, 102], [-0.11372549831867218, 113], [-0.02745099924504757, 124], [0.372548997402191, 175]]
+  const values: [number, number][] = [
+    [-0.2, 102],
+    [-0.11372549831867218, 113],
+    [-0.02745099924504757, 124],
+    [0.372548997402191, 175],
+  ]
   expect(values.map(([x]) => toByte(Math.fround(x)))).toEqual(values.map(([, byte]) => byte))
 })
 
@@ -61,7 +75,13 @@ test('a PNG decodes to the same pixels elsewhere', async () => {
   const rgb = golden.get('out.image_u8')!.data as Uint8Array
   for (const compression of [undefined, 0, 9] as const) {
     const file = await encodeImage(rgb, 128, 96, compression === undefined ? {} : { compression })
-    expect(await sharp(file).metadata()).toMatchObject({ format: 'png', width: 128, height: 96, channels: 3, depth: 'uchar' })
+    expect(await sharp(file).metadata()).toMatchObject({
+      format: 'png',
+      width: 128,
+      height: 96,
+      channels: 3,
+      depth: 'uchar',
+    })
     expect(await pixels(file)).toEqual(rgb)
   }
 })
@@ -97,12 +117,15 @@ test.each(['jpeg', 'webp', 'avif'] as const)('%s holds the picture and its text 
   expect(plain.length).toBeLessThan(file.length)
 })
 
-test.each(['jpeg', 'webp', 'avif'] as const)('%s carries the longest text that is allowed, in ASCII and beyond', async (format) => {
-  for (const parameters of ['a line\n(x)'.padEnd(65_000, '.'), 'ü'.repeat(32_500)]) {
-    const file = await encodeImage(smooth(8, 8), 8, 8, { format, parameters })
-    expect(userComment((await sharp(file).metadata()).exif!) === parameters).toBe(true)
-  }
-})
+test.each(['jpeg', 'webp', 'avif'] as const)(
+  '%s carries the longest text that is allowed, in ASCII and beyond',
+  async (format) => {
+    for (const parameters of ['a line\n(x)'.padEnd(65_000, '.'), 'ü'.repeat(32_500)]) {
+      const file = await encodeImage(smooth(8, 8), 8, 8, { format, parameters })
+      expect(userComment((await sharp(file).metadata()).exif!) === parameters).toBe(true)
+    }
+  },
+)
 
 /** the tag UserComment (0x9286) of the Exif directory (0x8769), by the charset that stands before the text */
 function userComment(exif: Buffer): string {
@@ -118,7 +141,9 @@ function userComment(exif: Buffer): string {
   const charset = tiff.toString('latin1', value, value + 8)
   if (charset === 'ASCII\0\0\0') return tiff.toString('latin1', value + 8, value + count).replace(/\0$/, '')
   expect(charset).toBe('UNICODE\0')
-  return Buffer.from(tiff.subarray(value + 8, value + count)).swap16().toString('utf16le')
+  return Buffer.from(tiff.subarray(value + 8, value + count))
+    .swap16()
+    .toString('utf16le')
 }
 
 test('raw is the bytes themselves, copied', async () => {
@@ -150,7 +175,9 @@ test('the event loop goes on while a 1024 x 1024 PNG is made', { retry: 3 }, asy
   const elapsed = performance.now() - begin
   clearInterval(timer)
   const longest = Math.max(...gaps)
-  console.log(`1024 x 1024 PNG: ${elapsed.toFixed(0)} ms, ${file.length} bytes; longest gap of a 5 ms timer: ${longest.toFixed(1)} ms`)
+  console.log(
+    `1024 x 1024 PNG: ${elapsed.toFixed(0)} ms, ${file.length} bytes; longest gap of a 5 ms timer: ${longest.toFixed(1)} ms`,
+  )
   expect(gaps.length).toBeGreaterThan(3)
   expect(longest).toBeLessThan(20)
 })
@@ -162,8 +189,14 @@ const bad: [string, EncodeOptions][] = [
   ['the format png has no quality', { quality: 80 }],
   ['compression is 10: give a whole number from 0 to 9', { compression: 10 as 9 }],
   ['the format avif has no compression', { format: 'avif', compression: 3 }],
-  ['parameters (the prompt and how the picture is made) has 65001 characters', { format: 'jpeg', parameters: 'x'.repeat(65_001) }],
-  ['has 32501 characters; expected at most 65000 in ASCII, 32500 otherwise', { format: 'webp', parameters: 'ü'.repeat(32_501) }],
+  [
+    'parameters (the prompt and how the picture is made) has 65001 characters',
+    { format: 'jpeg', parameters: 'x'.repeat(65_001) },
+  ],
+  [
+    'has 32501 characters; expected at most 65000 in ASCII, 32500 otherwise',
+    { format: 'webp', parameters: 'ü'.repeat(32_501) },
+  ],
 ]
 test.each(bad)('refused: %s', async (message, options) => {
   const error = { code: 'FLUX_BAD_OPTION', message: expect.stringContaining(message) }
@@ -202,12 +235,20 @@ test('the process leaves by itself once its picture is made', async () => {
   expect(Number(stdout)).toBeGreaterThan(50)
 })
 
-test('without sharp the error says what to install', () => withoutPackages(async (directory) => {
-  const { stdout } = await child(directory, `await encodeImage(${PIXELS}, { format: 'webp' }).catch((e) => console.log(e.code, e.message))`)
-  expect(stdout).toMatch(/^FLUX_UNSUPPORTED format 'webp' needs the package sharp: run npm install sharp/)
-}))
+test('without sharp the error says what to install', () =>
+  withoutPackages(async (directory) => {
+    const { stdout } = await child(
+      directory,
+      `await encodeImage(${PIXELS}, { format: 'webp' }).catch((e) => console.log(e.code, e.message))`,
+    )
+    expect(stdout).toMatch(/^FLUX_UNSUPPORTED format 'webp' needs the package sharp: run npm install sharp/)
+  }))
 
-test('a thread that cannot start rejects the call instead of leaving it open', () => withoutPackages(async (directory) => {
-  const { stdout } = await child(directory, `await encodeImage(${PIXELS}).catch((e) => console.log(e.code, e.message, e.cause.message))`)
-  expect(stdout).toMatch(/^FLUX_CRASHED .*pngjs/)
-}))
+test('a thread that cannot start rejects the call instead of leaving it open', () =>
+  withoutPackages(async (directory) => {
+    const { stdout } = await child(
+      directory,
+      `await encodeImage(${PIXELS}).catch((e) => console.log(e.code, e.message, e.cause.message))`,
+    )
+    expect(stdout).toMatch(/^FLUX_CRASHED .*pngjs/)
+  }))

@@ -3,16 +3,16 @@ import { latentPreview } from '../../../lib/images/latent-preview.js'
 
 // ComfyUI's comfy/latent_formats.py, class Flux: per colour, over the 16 channels
 const RED = [
-  -0.0346, 0.0034, 0.0275, -0.0174, 0.0859, 0.0004, 0.0405, -0.0236,
-  -0.0245, 0.1008, -0.0515, 0.0428, 0.0817, -0.1264, -0.028, -0.1262,
+  -0.0346, 0.0034, 0.0275, -0.0174, 0.0859, 0.0004, 0.0405, -0.0236, -0.0245, 0.1008, -0.0515, 0.0428, 0.0817, -0.1264,
+  -0.028, -0.1262,
 ]
 const GREEN = [
-  0.0244, 0.021, -0.0668, 0.016, 0.0721, 0.0383, 0.0861, -0.0185,
-  0.025, 0.0755, 0.0201, -0.0012, 0.0765, -0.0522, -0.0881, -0.0982,
+  0.0244, 0.021, -0.0668, 0.016, 0.0721, 0.0383, 0.0861, -0.0185, 0.025, 0.0755, 0.0201, -0.0012, 0.0765, -0.0522,
+  -0.0881, -0.0982,
 ]
 const BLUE = [
-  0.0681, 0.0687, -0.0433, 0.0617, 0.0329, 0.0115, 0.0915, -0.0259,
-  0.118, -0.0421, 0.0011, -0.0036, 0.0749, -0.1103, -0.0499, -0.0778,
+  0.0681, 0.0687, -0.0433, 0.0617, 0.0329, 0.0115, 0.0915, -0.0259, 0.118, -0.0421, 0.0011, -0.0036, 0.0749, -0.1103,
+  -0.0499, -0.0778,
 ]
 const BIAS = [-0.0329, -0.0718, -0.0851]
 
@@ -58,7 +58,9 @@ test('enlargement repeats every pixel', () => {
   for (let y = 0; y < 12; y++) {
     for (let x = 0; x < 20; x++) {
       const from = (Math.floor(y / 4) * 5 + Math.floor(x / 4)) * 3
-      expect(large.data.subarray((y * 20 + x) * 3, (y * 20 + x) * 3 + 3).equals(small.data.subarray(from, from + 3))).toBe(true)
+      expect(
+        large.data.subarray((y * 20 + x) * 3, (y * 20 + x) * 3 + 3).equals(small.data.subarray(from, from + 3)),
+      ).toBe(true)
     }
   }
 })
@@ -74,9 +76,13 @@ test('a preview of 1024 x 1024 takes milliseconds', () => {
 })
 
 test('wrong shapes and enlargements are refused', () => {
-  expect(() => latentPreview(new Float32Array(64 * 4), 4, 2)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_SHAPE' }))
+  expect(() => latentPreview(new Float32Array(64 * 4), 4, 2)).toThrow(
+    expect.objectContaining({ code: 'FLUX_BAD_SHAPE' }),
+  )
   expect(() => latentPreview(new Float32Array(16), 1, 1, 0)).toThrow(/enlargement is 0/)
-  expect(() => latentPreview(new Float32Array(16), 1, 1, 1.5)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION' }))
+  expect(() => latentPreview(new Float32Array(16), 1, 1, 1.5)).toThrow(
+    expect.objectContaining({ code: 'FLUX_BAD_OPTION' }),
+  )
 })
 
 test('another autoencoder brings its own colours', () => {

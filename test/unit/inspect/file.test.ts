@@ -22,7 +22,11 @@ const zeros = (tensors: { name: string; shape: number[] }[]): TensorSource[] =>
     data: new Uint8Array(2 * shape.reduce((product, size) => product * size, 1)),
   }))
 
-async function inspected(name: string, tensors: { name: string; shape: number[] }[], metadata?: Record<string, MetadataValue>) {
+async function inspected(
+  name: string,
+  tensors: { name: string; shape: number[] }[],
+  metadata?: Record<string, MetadataValue>,
+) {
   const path = join(folder, name)
   await writeModelFile(path, zeros(tensors), metadata)
   return inspect(path)
@@ -74,7 +78,11 @@ describe('inspect', () => {
   it('shows short metadata and finds the tokenizer', async () => {
     const metadata = { 'general.name': 'x', 'tokenizer.ggml.tokens': ['a', 'b'], long: 'x'.repeat(500), big: 2n ** 63n }
     const result = await inspected('t5.gguf', goldenRecipe('t5-tiny').tensors, metadata)
-    expect(result.metadata).toEqual({ 'general.name': 'x', 'tokenizer.ggml.tokens': '2 values', big: '9223372036854775808' })
+    expect(result.metadata).toEqual({
+      'general.name': 'x',
+      'tokenizer.ggml.tokens': '2 values',
+      big: '9223372036854775808',
+    })
     expect(result.tokenizer).toBe(true)
   })
 
@@ -102,19 +110,35 @@ describe('inspect', () => {
       { name: `${layer}.lora_down.weight`, shape: [4, columns] },
       { name: `${layer}.lora_up.weight`, shape: [rows, 4] },
     ]
-    const layers = [...pair('lora_unet_double_blocks_0_img_attn_proj', 3072, 3072), ...pair('lora_te1_text_model_encoder_layers_0_mlp_fc1', 3072, 768)]
+    const layers = [
+      ...pair('lora_unet_double_blocks_0_img_attn_proj', 3072, 3072),
+      ...pair('lora_te1_text_model_encoder_layers_0_mlp_fc1', 3072, 768),
+    ]
     const architecture = 'LoRA of rank 4 for FLUX.1: layers 1 in the transformer, 1 in CLIP'
     expect(await inspected('lora.safetensors', layers)).toMatchObject({ role: 'lora', architecture, problems: [] })
-    const more = await inspected('more.safetensors', [...layers, { name: 'lora_unet_else.lora_up.weight', shape: [4, 4] }])
-    expect(more).toMatchObject({ role: 'lora', problems: [expect.stringContaining('1 of its tensors belong to nothing here')] })
+    const more = await inspected('more.safetensors', [
+      ...layers,
+      { name: 'lora_unet_else.lora_up.weight', shape: [4, 4] },
+    ])
+    expect(more).toMatchObject({
+      role: 'lora',
+      problems: [expect.stringContaining('1 of its tensors belong to nothing here')],
+    })
     const bias = { name: 'lora_unet_double_blocks_0_img_attn_proj.diff_b', shape: [3072] }
     const norm = { name: 'lora_te1_text_model_encoder_layers_0_layer_norm1.w_norm', shape: [768] }
     const whole = 'LoRA, biases, whole differences of rank 4 for FLUX.1: layers 1 in the transformer, 2 in CLIP'
-    expect(await inspected('whole.safetensors', [...layers, bias, norm])).toMatchObject({ role: 'lora', architecture: whole, problems: [] })
+    expect(await inspected('whole.safetensors', [...layers, bias, norm])).toMatchObject({
+      role: 'lora',
+      architecture: whole,
+      problems: [],
+    })
     const wrong = await inspected('wrong.safetensors', pair('lora_unet_double_blocks_0_img_attn_proj', 64, 64))
     expect(wrong).toMatchObject({ role: 'lora', problems: [expect.stringContaining('takes 64 numbers')] })
     const other = await inspected('other.safetensors', pair('lora_unet_down_blocks_0_attentions_0_proj_in', 64, 64))
-    expect(other).toMatchObject({ role: 'unknown', problems: [expect.stringContaining('a LoRA or a similar addition')] })
+    expect(other).toMatchObject({
+      role: 'unknown',
+      problems: [expect.stringContaining('a LoRA or a similar addition')],
+    })
   })
 
   it('tells what the weights take in memory, without what else is in the file', async () => {
@@ -129,20 +153,33 @@ describe('inspect', () => {
   })
 
   it('rounds activations by the weights of the network itself, whatever else is in the file', () => {
-    const tensors = (model: GoldenModel, prefix: string) => goldenRecipe(model).tensors.map(({ name, shape }) => ({ name: prefix + name, shape }))
+    const tensors = (model: GoldenModel, prefix: string) =>
+      goldenRecipe(model).tensors.map(({ name, shape }) => ({ name: prefix + name, shape }))
     const flux = modelFileOf(tensors('flux-dev-tiny', 'model.diffusion_model.'), { type: 'F16' })
     const t5 = modelFileOf(tensors('t5-tiny', 'text_encoders.t5xxl.transformer.'), { type: 'BF16' })
     // more of it than of the transformer
-    const spare = { name: 'text_encoders.t5xxl.transformer.decoder.x', type: 'BF16' as const, shape: [2 ** 24], offset: 0, byteLength: 2 ** 25 }
+    const spare = {
+      name: 'text_encoders.t5xxl.transformer.decoder.x',
+      type: 'BF16' as const,
+      shape: [2 ** 24],
+      offset: 0,
+      byteLength: 2 ** 25,
+    }
     const both = { ...flux, tensors: new Map([...flux.tensors, ...t5.tensors, [spare.name, spare]]) }
     expect(isCoarse(networkOf('flux', both))).toBe(false)
     expect(isCoarse(networkOf('t5', both))).toBe(true)
-    expect(isCoarse(networkOf('flux', modelFileOf(goldenRecipe('flux-dev-tiny').tensors, { type: 'F8_E5M2' })))).toBe(true)
+    expect(isCoarse(networkOf('flux', modelFileOf(goldenRecipe('flux-dev-tiny').tensors, { type: 'F8_E5M2' })))).toBe(
+      true,
+    )
   })
 
   it('refuses what is no path', async () => {
     for (const path of [undefined, null, '', 5, {}]) {
-      await expect(inspect(path as never)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^path is/) })
+      await expect(inspect(path as never)).rejects.toMatchObject({
+        name: 'FluxError',
+        code: 'FLUX_BAD_OPTION',
+        message: expect.stringMatching(/^path is/),
+      })
     }
   })
 
@@ -150,8 +187,14 @@ describe('inspect', () => {
     const path = join(folder, 'cut.gguf')
     await writeModelFile(path, zeros([{ name: 'x', shape: [1000] }]))
     truncateSync(path, 500)
-    await expect(inspect(path)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('incomplete') })
+    await expect(inspect(path)).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringContaining('incomplete'),
+    })
     writeFileSync(path, '')
-    await expect(inspect(path)).rejects.toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('empty') })
+    await expect(inspect(path)).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringContaining('empty'),
+    })
   })
 })

@@ -8,7 +8,10 @@ const tick = () => new Promise((resolve) => setImmediate(resolve))
 /** Whether the promise is settled by now. */
 async function settled(promise: Promise<unknown>): Promise<boolean> {
   let done = false
-  promise.then(() => (done = true), () => (done = true))
+  promise.then(
+    () => (done = true),
+    () => (done = true),
+  )
   await tick()
   return done
 }
@@ -26,7 +29,10 @@ const step = (step: number, steps: number, bytes = 0): StepEvent => {
 }
 
 /** Work that goes on when `go` is called; it stops within a step when it is cancelled, as a network does. */
-function work(steps = 1, bytes = 0): { work: Work; go: () => Promise<void>; begun: () => boolean; ended: () => boolean } {
+function work(
+  steps = 1,
+  bytes = 0,
+): { work: Work; go: () => Promise<void>; begun: () => boolean; ended: () => boolean } {
   let [begun, ended] = [false, false]
   let release: (() => void) | undefined
   return {
@@ -75,7 +81,11 @@ test('one at a time, in the order of asking; position and progress tell how far 
   expect(jobs[0]!.progress).toBe(1 / 4)
   await works[0]!.go()
   await works[0]!.go()
-  expect(jobs.map(({ position, progress }) => [position, progress])).toEqual([[0, 1], [0, 0], [1, 0]])
+  expect(jobs.map(({ position, progress }) => [position, progress])).toEqual([
+    [0, 1],
+    [0, 0],
+    [1, 0],
+  ])
   expect(await jobs[0]!.result).toBe(image)
   expect(works.map(({ begun }) => begun())).toEqual([true, true, false])
 })
@@ -113,18 +123,26 @@ test('previews beyond 32 MiB are dropped, the oldest first; everything else is k
   const job = queue.add(quick(warning, ...Array.from({ length: 6 }, (_, i) => step(i + 1, 6, size))))
   await job.result
   const events = await collect(job.events())
-  expect(events.map((event) => (event.type === 'step' ? [event.step, event.preview !== undefined] : event.type))).toEqual([
-    'warning', [1, false], [2, false], [3, false], [4, true], [5, true], [6, true], 'image',
-  ])
+  expect(
+    events.map((event) => (event.type === 'step' ? [event.step, event.preview !== undefined] : event.type)),
+  ).toEqual(['warning', [1, false], [2, false], [3, false], [4, true], [5, true], [6, true], 'image'])
   const large = queue.add(quick(step(1, 2, 4 * size), step(2, 2, 4 * size)))
   await large.result
-  expect((await collect(large.events())).map((event) => event.type === 'step' && event.preview !== undefined)).toEqual([false, true, false])
+  expect((await collect(large.events())).map((event) => event.type === 'step' && event.preview !== undefined)).toEqual([
+    false,
+    true,
+    false,
+  ])
 })
 
 test('cancelled while it waits: the reason at once, and the others keep their places', async () => {
   const queue = new JobQueue()
   const [first, second, third] = [work(), work(), work()]
-  const [running, waiting, behind] = [first, second, third].map(({ work }) => queue.add(work)) as [ReturnType<JobQueue['add']>, ReturnType<JobQueue['add']>, ReturnType<JobQueue['add']>]
+  const [running, waiting, behind] = [first, second, third].map(({ work }) => queue.add(work)) as [
+    ReturnType<JobQueue['add']>,
+    ReturnType<JobQueue['add']>,
+    ReturnType<JobQueue['add']>,
+  ]
   waiting.cancel('changed my mind')
   await expect(waiting.result).rejects.toBe('changed my mind')
   await expect(collect(waiting.events())).rejects.toBe('changed my mind')
@@ -199,8 +217,12 @@ test('one signal for many jobs has one listener, and none when they are over', a
   let listeners = 0
   const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)]
   const seen = new Set<unknown>()
-  signal.addEventListener = (...args: Parameters<typeof add>) => (seen.add(args[1]), (listeners = seen.size), add(...args))
-  signal.removeEventListener = (...args: Parameters<typeof remove>) => (seen.delete(args[1]), (listeners = seen.size), remove(...args))
+  signal.addEventListener = (...args: Parameters<typeof add>) => (
+    seen.add(args[1]), (listeners = seen.size), add(...args)
+  )
+  signal.removeEventListener = (...args: Parameters<typeof remove>) => (
+    seen.delete(args[1]), (listeners = seen.size), remove(...args)
+  )
   const queue = new JobQueue()
   const jobs = Array.from({ length: 30 }, () => queue.add(quick(), signal))
   expect(listeners).toBe(1)

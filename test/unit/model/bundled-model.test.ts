@@ -13,11 +13,22 @@ const folder = dirname(files.transformer)
 const card = readFileSync(join(folder, 'README.md'), 'utf8')
 
 test('its files take at most 12 MB, and their hashes are those of the card', () => {
-  const names = readdirSync(folder).filter((name) => statSync(join(folder, name)).isFile() && !/README|prompts|sheet/.test(name))
-  expect(names.sort()).toEqual(['clip.gguf', 'merges.txt', 't5.gguf', 'transformer.gguf', 'vae.safetensors', 'vocab.json'])
+  const names = readdirSync(folder).filter(
+    (name) => statSync(join(folder, name)).isFile() && !/README|prompts|sheet/.test(name),
+  )
+  expect(names.sort()).toEqual([
+    'clip.gguf',
+    'merges.txt',
+    't5.gguf',
+    'transformer.gguf',
+    'vae.safetensors',
+    'vocab.json',
+  ])
   expect(names.reduce((sum, name) => sum + statSync(join(folder, name)).size, 0)).toBeLessThanOrEqual(12e6)
   for (const name of names) {
-    const hash = createHash('sha256').update(readFileSync(join(folder, name))).digest('hex')
+    const hash = createHash('sha256')
+      .update(readFileSync(join(folder, name)))
+      .digest('hex')
     expect(card, name).toContain(`| \`${name}\` | ${statSync(join(folder, name)).size} | \`${hash}\` |`)
   }
 })
@@ -25,9 +36,21 @@ test('its files take at most 12 MB, and their hashes are those of the card', () 
 test('it has the structure of FLUX.1-dev', async () => {
   const { config } = await openNetworkFile('flux', files.transformer)
   expect(config.hiddenSize / config.numHeads).toBe(128)
-  expect(config).toMatchObject({ axesDim: [16, 56, 56], theta: 10000, guidanceEmbed: true, inChannels: 64, outChannels: 64 })
+  expect(config).toMatchObject({
+    axesDim: [16, 56, 56],
+    theta: 10000,
+    guidanceEmbed: true,
+    inChannels: 64,
+    outChannels: 64,
+  })
   const vae = (await openNetworkFile('autoencoder', files.vae)).config
-  expect(vae).toMatchObject({ zChannels: 16, scaleFactor: 0.3611, shiftFactor: 0.1159, hasEncoder: true, hasDecoder: true })
+  expect(vae).toMatchObject({
+    zChannels: 16,
+    scaleFactor: 0.3611,
+    shiftFactor: 0.1159,
+    hasEncoder: true,
+    hasDecoder: true,
+  })
   expect(vae.chMult, '8-fold reduction').toHaveLength(4)
 })
 

@@ -32,7 +32,10 @@ beforeAll(async () => {
   await make('autoencoder-tiny', join(model, 'vae.safetensors'))
   lacking = join(root, 'lacking.safetensors')
   const tensors = [...(await openModelFile(filesIn(model).transformer)).tensors.values()].slice(1)
-  await writeModelFile(lacking, tensors.map(({ name, type, shape, byteLength }) => ({ name, type, shape, data: new Uint8Array(byteLength) })))
+  await writeModelFile(
+    lacking,
+    tensors.map(({ name, type, shape, byteLength }) => ({ name, type, shape, data: new Uint8Array(byteLength) })),
+  )
   const { vocab, merges } = syntheticClipVocabulary(600)
   writeFileSync(join(model, 'vocab.json'), JSON.stringify(vocab))
   writeFileSync(join(model, 'merges.txt'), merges.join('\n'))
@@ -57,13 +60,22 @@ const escaped = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
 
 /** a FluxError whose message holds these parts in this order */
 const fails = (code: string, ...parts: string[]) =>
-  expect.objectContaining({ name: 'FluxError', code, message: expect.stringMatching(new RegExp(parts.map(escaped).join('.*'), 's')) })
+  expect.objectContaining({
+    name: 'FluxError',
+    code,
+    message: expect.stringMatching(new RegExp(parts.map(escaped).join('.*'), 's')),
+  })
 
 describe('a folder', () => {
   test('its parts are told by their tensors, not by their names', async () => {
     const folder = join(root, 'renamed')
     mkdirSync(folder)
-    const names = { transformer: 'vae.safetensors', t5: 'A.GGUF', clip: 'transformer.safetensors', vae: 'x.safetensors' }
+    const names = {
+      transformer: 'vae.safetensors',
+      t5: 'A.GGUF',
+      clip: 'transformer.safetensors',
+      vae: 'x.safetensors',
+    }
     for (const [part, name] of Object.entries(names)) cpSync(filesIn(model)[part as 't5'], join(folder, name))
     writeFileSync(join(folder, 'notes.txt'), 'not a model')
     await writeModelFile(join(folder, 'lora.safetensors'), [
@@ -87,7 +99,9 @@ describe('a folder', () => {
     ['older ComfyUI', { transformer: 'diffusion_models', t5: 'clip', clip: 'clip', vae: 'vae' }],
   ])('laid out as %s does', async (name, where) => {
     const folder = join(root, name)
-    const parts = Object.entries(where).map(([part, sub]) => [part, join(folder, sub, basename(filesIn(model)[part as 't5']))] as const)
+    const parts = Object.entries(where).map(
+      ([part, sub]) => [part, join(folder, sub, basename(filesIn(model)[part as 't5']))] as const,
+    )
     for (const [part, path] of parts) cpSync(filesIn(model)[part as 't5'], path)
     for (const file of ['vocab.json', 'merges.txt']) cpSync(join(model, file), join(folder, 'tokenizer', file))
     expect(await locateModelFiles(folder)).toEqual(Object.fromEntries(parts))
@@ -104,11 +118,23 @@ describe('a folder', () => {
 
   test('one file with all networks', async () => {
     const path = join(root, 'checkpoint.safetensors')
-    const prefixes = { transformer: 'model.diffusion_model.', t5: 'text_encoders.t5xxl.transformer.', clip: 'text_encoders.clip_l.transformer.', vae: 'vae.' }
-    const tensors = await Promise.all(Object.entries(prefixes).map(async ([part, prefix]) => {
-      const file = await openModelFile(filesIn(model)[part as 't5'])
-      return [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({ name: prefix + name, type, shape, data: new Uint8Array(byteLength) }))
-    }))
+    const prefixes = {
+      transformer: 'model.diffusion_model.',
+      t5: 'text_encoders.t5xxl.transformer.',
+      clip: 'text_encoders.clip_l.transformer.',
+      vae: 'vae.',
+    }
+    const tensors = await Promise.all(
+      Object.entries(prefixes).map(async ([part, prefix]) => {
+        const file = await openModelFile(filesIn(model)[part as 't5'])
+        return [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({
+          name: prefix + name,
+          type,
+          shape,
+          data: new Uint8Array(byteLength),
+        }))
+      }),
+    )
     await writeModelFile(path, tensors.flat())
     expect(await locateModelFiles(path)).toEqual({ transformer: path, t5: path, clip: path, vae: path })
   })
@@ -126,36 +152,70 @@ describe('a folder', () => {
     const folder = copyWithout('two')
     cpSync(join(folder, 'transformer.safetensors'), join(folder, 'another.safetensors'))
     const both = ['another.safetensors and', 'transformer.safetensors are both a transformer']
-    await expect(openModel(folder)).rejects.toThrow(fails('FLUX_BAD_OPTION', ...both, 'give { transformer, t5, clip, vae } to say which'))
+    await expect(openModel(folder)).rejects.toThrow(
+      fails('FLUX_BAD_OPTION', ...both, 'give { transformer, t5, clip, vae } to say which'),
+    )
   })
 
   test.each(['no such folder', '', 'a\0b'])('%o, which is none', async (name) => {
     const none = `'${name}' is no preset and no folder`
-    await expect(openModel(name)).rejects.toThrow(fails('FLUX_NOT_FOUND', none, "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or {"))
+    await expect(openModel(name)).rejects.toThrow(
+      fails('FLUX_NOT_FOUND', none, "give 'tiny', 'flux.1-schnell' or another preset, hf:owner/name, a folder, or {"),
+    )
   })
 
   test('all that is wrong is told at once', async () => {
     const { vae, clip } = filesIn(model)
-    const wrong = openModel({ transformer: join(model, 'vocab.json'), t5: vae, clip, vae: join(model, 'none.safetensors') })
+    const wrong = openModel({
+      transformer: join(model, 'vocab.json'),
+      t5: vae,
+      clip,
+      vae: join(model, 'none.safetensors'),
+    })
     await expect(wrong).rejects.toThrow(
-      fails('FLUX_BAD_FILE', 'cannot be loaded, for 3 reasons:', 'vocab.json: this is a JSON text', '\n- ', 'this seems to be an autoencoder, not a T5', '\n- ', 'there is no such file'),
+      fails(
+        'FLUX_BAD_FILE',
+        'cannot be loaded, for 3 reasons:',
+        'vocab.json: this is a JSON text',
+        '\n- ',
+        'this seems to be an autoencoder, not a T5',
+        '\n- ',
+        'there is no such file',
+      ),
     )
   })
 
   test('a file as a folder', async () => {
-    await expect(openModel(join(model, 't5.gguf'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 't5.gguf', 'holds no transformer, no clip, no vae'))
-    await expect(openModel(join(model, 'vocab.json'))).rejects.toThrow(fails('FLUX_NOT_FOUND', 'vocab.json', 'no folder that can be read'))
+    await expect(openModel(join(model, 't5.gguf'))).rejects.toThrow(
+      fails('FLUX_NOT_FOUND', 't5.gguf', 'holds no transformer, no clip, no vae'),
+    )
+    await expect(openModel(join(model, 'vocab.json'))).rejects.toThrow(
+      fails('FLUX_NOT_FOUND', 'vocab.json', 'no folder that can be read'),
+    )
   })
 
   test.each<[string, string, (path: string) => void]>([
-    ['a companion that macOS writes', '._vae.safetensors', (path) => writeFileSync(path, Buffer.concat([Buffer.from('0005160700020000', 'hex'), Buffer.alloc(4072)]))],
+    [
+      'a companion that macOS writes',
+      '._vae.safetensors',
+      (path) => writeFileSync(path, Buffer.concat([Buffer.from('0005160700020000', 'hex'), Buffer.alloc(4072)])),
+    ],
     ['a hidden copy', '.transformer.safetensors', (path) => cpSync(filesIn(model).transformer, path)],
     ['an empty file', 'other.safetensors', (path) => writeFileSync(path, '')],
-    ['a Git LFS pointer', 'other.safetensors', (path) => writeFileSync(path, `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 1\n`)],
+    [
+      'a Git LFS pointer',
+      'other.safetensors',
+      (path) =>
+        writeFileSync(path, `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 1\n`),
+    ],
     ['a link to nowhere', 'other.gguf', (path) => symlinkSync('/nowhere/model.gguf', path)],
     ['a link to itself', 'other.gguf', (path) => symlinkSync(path, path)],
     ['a folder named like a model', 'old.safetensors', (path) => mkdirSync(path)],
-    ['a file that was copied half', 'copy.safetensors', (path) => writeFileSync(path, readFileSync(filesIn(model).vae).subarray(0, 100_000))],
+    [
+      'a file that was copied half',
+      'copy.safetensors',
+      (path) => writeFileSync(path, readFileSync(filesIn(model).vae).subarray(0, 100_000)),
+    ],
     ['one part of a split file', 'split-00001-of-00002.gguf', (path) => cpSync(filesIn(model).t5, path)],
     ['a pipe', 'pipe.gguf', (path) => void execFileSync('mkfifo', [path])],
     ['a transformer that lacks tensors', 'a.gguf', (path) => cpSync(lacking, path)],
@@ -172,12 +232,19 @@ describe('a folder', () => {
   test('a model without guidance that is no schnell by its title: a warning, once it is opened', async () => {
     const folder = copyWithout('de-distilled', 'transformer.safetensors')
     const file = await openModelFile(filesIn(model).transformer)
-    const tensors = [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({ name, type, shape, data: new Uint8Array(byteLength) }))
+    const tensors = [...file.tensors.values()].map(({ name, type, shape, byteLength }) => ({
+      name,
+      type,
+      shape,
+      data: new Uint8Array(byteLength),
+    }))
     const without = tensors.filter(({ name }) => !name.startsWith('guidance_in'))
     await writeModelFile(join(folder, 'transformer.safetensors'), without, { 'modelspec.title': 'flux dev de-distill' })
     const warnings: string[] = []
     await openModel(folder, { onWarning: (message) => warnings.push(message) })
-    expect(warnings).toEqual([expect.stringMatching(/transformer.safetensors: the model has no guidance.*'flux dev de-distill'.*shift: true/)])
+    expect(warnings).toEqual([
+      expect.stringMatching(/transformer.safetensors: the model has no guidance.*'flux dev de-distill'.*shift: true/),
+    ])
     await openModel(model, { onWarning: (message) => warnings.push(message) })
     expect(warnings).toHaveLength(1)
   })
@@ -196,15 +263,26 @@ describe('a folder', () => {
     cpSync(t5, join(folder, 'text_encoder_2/model.gguf'))
     cpSync(vae, join(folder, 'vae/diffusion_pytorch_model.safetensors'))
     const of = (path: string) => join(folder, path)
-    const diffusers = { transformer: of('transformer/diffusion_pytorch_model.safetensors'), t5: of('text_encoder_2/model.gguf'), clip: of('text_encoder/model.safetensors'), vae: of('vae/diffusion_pytorch_model.safetensors') }
+    const diffusers = {
+      transformer: of('transformer/diffusion_pytorch_model.safetensors'),
+      t5: of('text_encoder_2/model.gguf'),
+      clip: of('text_encoder/model.safetensors'),
+      vae: of('vae/diffusion_pytorch_model.safetensors'),
+    }
     expect(await locateModelFiles(folder)).toEqual(diffusers)
     cpSync(transformer, of('flux1-dev.safetensors'))
     expect(await locateModelFiles(folder)).toEqual({ ...diffusers, transformer: of('flux1-dev.safetensors') })
     cpSync(vae, of('ae.safetensors'))
-    expect(await locateModelFiles(`${folder}/`)).toEqual({ ...diffusers, transformer: of('flux1-dev.safetensors'), vae: of('ae.safetensors') })
+    expect(await locateModelFiles(`${folder}/`)).toEqual({
+      ...diffusers,
+      transformer: of('flux1-dev.safetensors'),
+      vae: of('ae.safetensors'),
+    })
     // what ComfyUI's folders hold is another model, and two of the folder's own are two
     cpSync(transformer, of('unet/other.safetensors'))
-    await expect(locateModelFiles(folder)).rejects.toThrow(fails('FLUX_BAD_OPTION', 'flux1-dev.safetensors', 'unet/other.safetensors', 'are both a transformer'))
+    await expect(locateModelFiles(folder)).rejects.toThrow(
+      fails('FLUX_BAD_OPTION', 'flux1-dev.safetensors', 'unet/other.safetensors', 'are both a transformer'),
+    )
     rmSync(of('unet'), { recursive: true })
     cpSync(transformer, of('flux1-schnell.safetensors'))
     await expect(locateModelFiles(folder)).rejects.toThrow(fails('FLUX_BAD_OPTION', 'are both a transformer'))
@@ -241,14 +319,23 @@ describe('files that do not fit', () => {
 
   test('an autoencoder with other channels, other levels, or no decoder', async () => {
     const channels = await made('four.safetensors', 'autoencoder-tiny', { zChannels: 4 })
-    await expect(other('vae', channels)).rejects.toThrow(fails('FLUX_BAD_FILE', channels, 'has 4 channels in 4', 'give the autoencoder'))
+    await expect(other('vae', channels)).rejects.toThrow(
+      fails('FLUX_BAD_FILE', channels, 'has 4 channels in 4', 'give the autoencoder'),
+    )
     const levels = await made('levels.safetensors', 'autoencoder-tiny', { chMult: [1, 2, 4] })
-    await expect(other('vae', levels)).rejects.toThrow(fails('FLUX_BAD_FILE', levels, 'has 16 channels in 3', 'give the autoencoder'))
+    await expect(other('vae', levels)).rejects.toThrow(
+      fails('FLUX_BAD_FILE', levels, 'has 16 channels in 3', 'give the autoencoder'),
+    )
     const encoder = await made('encoder.safetensors', 'autoencoder-tiny', { hasDecoder: false })
-    await expect(other('vae', encoder)).rejects.toThrow(fails('FLUX_BAD_FILE', encoder, 'no decoder', 'give the complete autoencoder'))
+    await expect(other('vae', encoder)).rejects.toThrow(
+      fails('FLUX_BAD_FILE', encoder, 'no decoder', 'give the complete autoencoder'),
+    )
   })
 
-  test.each([['Fill', 384], ['Canny or Depth', 128]])('%s as text to image', async (name, inChannels) => {
+  test.each([
+    ['Fill', 384],
+    ['Canny or Depth', 128],
+  ])('%s as text to image', async (name, inChannels) => {
     const path = await made(`${inChannels}.safetensors`, 'flux-tiny', { inChannels, depth: 1, depthSingleBlocks: 1 })
     await expect(other('transformer', path)).rejects.toThrow(
       fails('FLUX_UNSUPPORTED', path, `takes ${inChannels} channels`, name.split(' ')[0]!, 'needs a model with 64'),
@@ -257,8 +344,12 @@ describe('files that do not fit', () => {
 
   test('paths that lead nowhere or to a folder', async () => {
     const missing = join(root, 'missing.gguf')
-    await expect(other('t5', missing)).rejects.toThrow(fails('FLUX_NOT_FOUND', missing, 'there is no such file', 'Check the path'))
-    await expect(other('vae', model)).rejects.toThrow(fails('FLUX_BAD_FILE', model, 'this is a folder', 'Give the model file inside it'))
+    await expect(other('t5', missing)).rejects.toThrow(
+      fails('FLUX_NOT_FOUND', missing, 'there is no such file', 'Check the path'),
+    )
+    await expect(other('vae', model)).rejects.toThrow(
+      fails('FLUX_BAD_FILE', model, 'this is a folder', 'Give the model file inside it'),
+    )
   })
 })
 
@@ -267,7 +358,13 @@ describe('tokenizers', () => {
     const folder = copyWithout('no merges', 'merges.txt')
     const wanted = 'vocab.json and merges.txt, or tokenizer.json'
     await expect(openModel(folder)).rejects.toThrow(
-      fails('FLUX_NOT_FOUND', join(folder, 'clip.safetensors'), wanted, join(folder, 'tokenizer'), 'give its path as tokenizers.clip'),
+      fails(
+        'FLUX_NOT_FOUND',
+        join(folder, 'clip.safetensors'),
+        wanted,
+        join(folder, 'tokenizer'),
+        'give its path as tokenizers.clip',
+      ),
     )
     const t5 = await make('t5-tiny', join(folder, 't5.safetensors'))
     rmSync(join(folder, 't5.gguf'))
@@ -289,8 +386,18 @@ describe('tokenizers', () => {
     const folder = copyWithout('small encoders', 't5.gguf', 'clip.safetensors')
     await make('t5-tiny', join(folder, 't5.safetensors'), { vocabSize: 300 })
     await make('clip-tiny', join(folder, 'clip.safetensors'), { vocabSize: 599 })
-    const files = { ...filesIn(folder), t5: join(folder, 't5.safetensors'), tokenizers: { t5: join(model, 't5.gguf'), clip: model } }
-    const t5 = ['the tokenizer in', join(model, 't5.gguf'), 'has 512 pieces, but', files.t5, 'takes 300; give the tokenizer that belongs to this encoder']
+    const files = {
+      ...filesIn(folder),
+      t5: join(folder, 't5.safetensors'),
+      tokenizers: { t5: join(model, 't5.gguf'), clip: model },
+    }
+    const t5 = [
+      'the tokenizer in',
+      join(model, 't5.gguf'),
+      'has 512 pieces, but',
+      files.t5,
+      'takes 300; give the tokenizer that belongs to this encoder',
+    ]
     const clip = [`the tokenizer in ${model} has 600 pieces, but`, files.clip, 'takes 599']
     await expect(openModel(files)).rejects.toThrow(fails('FLUX_BAD_FILE', 'for 2 reasons', ...t5, ...clip))
     // rows that no piece needs are usual: T5 has 32128 for 32100
@@ -303,6 +410,8 @@ describe('tokenizers', () => {
     const folder = join(root, `places ${place.length}`, 'text_encoder')
     mkdirSync(join(folder, place), { recursive: true })
     for (const name of ['vocab.json', 'merges.txt']) cpSync(join(model, name), join(folder, place, name))
-    expect(await locateTokenizer(join(folder, 'model.safetensors'), 'tokenizer', CLIP_TOKENIZER_FILES)).toBe(join(folder, place))
+    expect(await locateTokenizer(join(folder, 'model.safetensors'), 'tokenizer', CLIP_TOKENIZER_FILES)).toBe(
+      join(folder, place),
+    )
   })
 })

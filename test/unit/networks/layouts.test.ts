@@ -19,8 +19,24 @@ const FLUX_DEV: FluxConfig = {
   axesDim: [16, 56, 56],
   theta: 10000,
 }
-const T5_XXL = { dModel: 4096, dKv: 64, numHeads: 64, dFf: 10240, numLayers: 24, vocabSize: 32128, numBuckets: 32, maxDistance: 128 }
-const CLIP_L = { hiddenSize: 768, numHeads: 12, numLayers: 12, intermediateSize: 3072, vocabSize: 49408, maxPositions: 77 }
+const T5_XXL = {
+  dModel: 4096,
+  dKv: 64,
+  numHeads: 64,
+  dFf: 10240,
+  numLayers: 24,
+  vocabSize: 32128,
+  numBuckets: 32,
+  maxDistance: 128,
+}
+const CLIP_L = {
+  hiddenSize: 768,
+  numHeads: 12,
+  numLayers: 12,
+  intermediateSize: 3072,
+  vocabSize: 49408,
+  maxPositions: 77,
+}
 const AUTOENCODER = {
   ch: 128,
   chMult: [1, 2, 4, 4],
@@ -33,23 +49,46 @@ const AUTOENCODER = {
 }
 
 // configurations as the golden data's README gives them
-const FLUX_TINY = { ...FLUX_DEV, hiddenSize: 256, numHeads: 2, depth: 2, depthSingleBlocks: 2, contextInDim: 256, vecInDim: 128 }
+const FLUX_TINY = {
+  ...FLUX_DEV,
+  hiddenSize: 256,
+  numHeads: 2,
+  depth: 2,
+  depthSingleBlocks: 2,
+  contextInDim: 256,
+  vecInDim: 128,
+}
 const GOLDEN = [
   ['flux-dev-tiny', FLUX_TINY, fluxConfig, fluxLayout],
   ['flux-schnell-tiny', { ...FLUX_TINY, depth: 1, depthSingleBlocks: 3, guidanceEmbed: false }, fluxConfig, fluxLayout],
-  ['t5-tiny', { ...T5_XXL, dModel: 256, dKv: 32, numHeads: 8, dFf: 512, numLayers: 3, vocabSize: 512 }, t5Config, t5Layout],
-  ['clip-tiny', { ...CLIP_L, hiddenSize: 128, numHeads: 2, numLayers: 3, intermediateSize: 512, vocabSize: 600 }, clipConfig, clipLayout],
+  [
+    't5-tiny',
+    { ...T5_XXL, dModel: 256, dKv: 32, numHeads: 8, dFf: 512, numLayers: 3, vocabSize: 512 },
+    t5Config,
+    t5Layout,
+  ],
+  [
+    'clip-tiny',
+    { ...CLIP_L, hiddenSize: 128, numHeads: 2, numLayers: 3, intermediateSize: 512, vocabSize: 600 },
+    clipConfig,
+    clipLayout,
+  ],
   ['ae-tiny', { ...AUTOENCODER, ch: 32 }, autoencoderConfig, autoencoderLayout],
 ] as const
 
 describe('layouts', () => {
-  it.each(GOLDEN)('lists the tensors of %s and reads its configuration from them', (model, expected, config, layout) => {
-    const { tensors } = goldenRecipe(model)
-    const { tensors: infos } = modelFileOf(tensors)
-    const read = config(infos)
-    expect(read).toEqual(expected)
-    expect(layout(read as never).map(({ name, shape }) => ({ name, shape }))).toEqual(tensors.map(({ name, shape }) => ({ name, shape })))
-  })
+  it.each(GOLDEN)(
+    'lists the tensors of %s and reads its configuration from them',
+    (model, expected, config, layout) => {
+      const { tensors } = goldenRecipe(model)
+      const { tensors: infos } = modelFileOf(tensors)
+      const read = config(infos)
+      expect(read).toEqual(expected)
+      expect(layout(read as never).map(({ name, shape }) => ({ name, shape }))).toEqual(
+        tensors.map(({ name, shape }) => ({ name, shape })),
+      )
+    },
+  )
 
   it('adds up to the published sizes', () => {
     expect(parameters(fluxLayout(FLUX_DEV))).toBe(11_901_408_320)
@@ -84,14 +123,24 @@ describe('layouts', () => {
 describe('configurations', () => {
   const tiny = () => modelFileOf(goldenRecipe('flux-dev-tiny').tensors).tensors
   const fails = (run: () => unknown, code: string, message: RegExp) =>
-    expect(run).toThrowError(expect.objectContaining({ name: 'FluxError', code, message: expect.stringMatching(message) }))
+    expect(run).toThrowError(
+      expect.objectContaining({ name: 'FluxError', code, message: expect.stringMatching(message) }),
+    )
 
   it('takes overrides for what shapes cannot tell', () => {
-    expect(fluxConfig(tiny(), { axesDim: [32, 48, 48], theta: 2000 })).toEqual({ ...FLUX_TINY, axesDim: [32, 48, 48], theta: 2000 })
+    expect(fluxConfig(tiny(), { axesDim: [32, 48, 48], theta: 2000 })).toEqual({
+      ...FLUX_TINY,
+      axesDim: [32, 48, 48],
+      theta: 2000,
+    })
     expect(fluxConfig(tiny(), { hiddenSize: 256 })).toEqual(FLUX_TINY)
     const clip = modelFileOf(goldenRecipe('clip-tiny').tensors).tensors
     expect(clipConfig(clip, { numHeads: 4 }).numHeads).toBe(4)
-    fails(() => clipConfig(clip, { numHeads: 3 }), 'FLUX_BAD_OPTION', /numHeads is 3; it has to divide the hidden size, 128/)
+    fails(
+      () => clipConfig(clip, { numHeads: 3 }),
+      'FLUX_BAD_OPTION',
+      /numHeads is 3; it has to divide the hidden size, 128/,
+    )
   })
 
   it.each<[Record<string, unknown>, RegExp]>([
@@ -117,12 +166,19 @@ describe('configurations', () => {
   })
 
   it('names the first missing tensor of a gap', () => {
-    const gap = [...tiny().values()].map((tensor) => ({ ...tensor, name: tensor.name.replace('double_blocks.1.', 'double_blocks.3.') }))
+    const gap = [...tiny().values()].map((tensor) => ({
+      ...tensor,
+      name: tensor.name.replace('double_blocks.1.', 'double_blocks.3.'),
+    }))
     fails(() => fluxConfig(modelFileOf(gap).tensors), 'FLUX_BAD_FILE', /double_blocks.1.img_mod.lin.weight is missing/)
   })
 
   it.each<[string, Partial<FluxConfig>, RegExp]>([
-    ['a hidden size of 32768', { hiddenSize: 32768, numHeads: 256 }, /hiddenSize is 32768; supported is a whole number from 64 to 16384/],
+    [
+      'a hidden size of 32768',
+      { hiddenSize: 32768, numHeads: 256 },
+      /hiddenSize is 32768; supported is a whole number from 64 to 16384/,
+    ],
     ['300 blocks', { depth: 300 }, /depth is 300/],
     ['a head that does not divide', { hiddenSize: 320, numHeads: 2.5 }, /numHeads is 2.5/],
   ])('refuses %s', (_, change, message) => {
@@ -131,6 +187,10 @@ describe('configurations', () => {
 
   it('refuses channels that the norms cannot group', () => {
     const { tensors } = modelFileOf(autoencoderLayout({ ...AUTOENCODER, ch: 48 }))
-    fails(() => autoencoderConfig(tensors), 'FLUX_UNSUPPORTED', /ch is 48; supported is a whole number from 32 to 1024, a multiple of 32/)
+    fails(
+      () => autoencoderConfig(tensors),
+      'FLUX_UNSUPPORTED',
+      /ch is 48; supported is a whole number from 32 to 1024, a multiple of 32/,
+    )
   })
 })

@@ -13,11 +13,18 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 /** those that the reference data has */
 type Golden = Exclude<NetworkKind, 'tiny-decoder'>
-const MODELS: Record<Golden, GoldenModel> = { flux: 'flux-dev-tiny', t5: 't5-tiny', clip: 'clip-tiny', autoencoder: 'ae-tiny' }
+const MODELS: Record<Golden, GoldenModel> = {
+  flux: 'flux-dev-tiny',
+  t5: 't5-tiny',
+  clip: 'clip-tiny',
+  autoencoder: 'ae-tiny',
+}
 const tensorsOf = (kind: Golden) => goldenRecipe(MODELS[kind]).tensors.map(({ name, shape }) => ({ name, shape }))
 const fileOf = (kind: Golden, options?: Parameters<typeof modelFileOf>[1]) => modelFileOf(tensorsOf(kind), options)
 const fails = (run: () => unknown, code: string, message: RegExp) =>
-  expect(run).toThrowError(expect.objectContaining({ name: 'FluxError', code, message: expect.stringMatching(message) }))
+  expect(run).toThrowError(
+    expect.objectContaining({ name: 'FluxError', code, message: expect.stringMatching(message) }),
+  )
 
 /** canonical name to the name in llama.cpp's T5 files, by its own list (`gguf-py/gguf/constants.py` and `tensor_mapping.py`) */
 const LLAMA_CPP_T5: [string, string][] = [
@@ -38,18 +45,21 @@ const LLAMA_CPP_T5: [string, string][] = [
 ]
 
 describe('networkOf', () => {
-  it.each<Golden>(['flux', 't5', 'clip', 'autoencoder'])('gives the native table of %s in the order of the layout', (kind) => {
-    const file = fileOf(kind)
-    const { tensors } = networkOf(kind, file)
-    expect(tensors).toEqual(
-      tensorsOf(kind).map(({ name, shape }) => ({
-        name,
-        type: 0,
-        shape: shape.toReversed(),
-        pieces: [{ file: 0, offset: file.tensors.get(name)!.offset, bytes: file.tensors.get(name)!.byteLength }],
-      })),
-    )
-  })
+  it.each<Golden>(['flux', 't5', 'clip', 'autoencoder'])(
+    'gives the native table of %s in the order of the layout',
+    (kind) => {
+      const file = fileOf(kind)
+      const { tensors } = networkOf(kind, file)
+      expect(tensors).toEqual(
+        tensorsOf(kind).map(({ name, shape }) => ({
+          name,
+          type: 0,
+          shape: shape.toReversed(),
+          pieces: [{ file: 0, offset: file.tensors.get(name)!.offset, bytes: file.tensors.get(name)!.byteLength }],
+        })),
+      )
+    },
+  )
 
   it.each<[Golden, string]>([
     ['flux', 'model.diffusion_model.'],
@@ -68,7 +78,9 @@ describe('networkOf', () => {
     const file = fileOf('t5', { type: 'Q8_0', rename: (name) => names.get(name)! })
     const { tensors, config } = networkOf('t5', file)
     for (const [canonical, name] of LLAMA_CPP_T5) {
-      expect(tensors.find((tensor) => tensor.name === canonical)!.pieces[0]!.offset, name).toBe(file.tensors.get(name)!.offset)
+      expect(tensors.find((tensor) => tensor.name === canonical)!.pieces[0]!.offset, name).toBe(
+        file.tensors.get(name)!.offset,
+      )
     }
     expect(config.numHeads).toBe(8)
   })
@@ -95,7 +107,10 @@ describe('networkOf', () => {
   })
 
   it('leaves the decoder of a full T5 alone', () => {
-    const decoder = ['decoder.block.0.layer.0.SelfAttention.q.weight', 'lm_head.weight'].map((name) => ({ name, shape: [2, 2] }))
+    const decoder = ['decoder.block.0.layer.0.SelfAttention.q.weight', 'lm_head.weight'].map((name) => ({
+      name,
+      shape: [2, 2],
+    }))
     expect(networkOf('t5', modelFileOf([...decoder, ...tensorsOf('t5')])).tensors).toHaveLength(tensorsOf('t5').length)
   })
 
@@ -110,7 +125,9 @@ describe('networkOf', () => {
       tensorsOf(kind).flatMap(({ name, shape }) => {
         const isMatrix = shape.length === 2
         const inside = type === 'U8' && isMatrix ? [shape.reduce((product, size) => product * size) / 2, 1] : shape
-        const others = isMatrix ? Object.entries(beside).map(([suffix, shape]) => ({ name: prefix + name + suffix, shape })) : []
+        const others = isMatrix
+          ? Object.entries(beside).map(([suffix, shape]) => ({ name: prefix + name + suffix, shape }))
+          : []
         return [{ name: prefix + name, shape: inside }, ...others]
       }),
     )
@@ -119,12 +136,20 @@ describe('networkOf', () => {
   }
   const STATE = { '.absmax': [4], '.quant_map': [16] }
   it.each<[string, Golden, string, 'U8' | 'I8', Record<string, number[]>]>([
-    ['NF4 (bitsandbytes)', 'flux', 'model.diffusion_model.', 'U8', { ...STATE, '.quant_state.bitsandbytes__nf4': [90] }],
+    [
+      'NF4 (bitsandbytes)',
+      'flux',
+      'model.diffusion_model.',
+      'U8',
+      { ...STATE, '.quant_state.bitsandbytes__nf4': [90] },
+    ],
     ['FP4 (bitsandbytes)', 'flux', '', 'U8', { ...STATE, '.quant_state.bitsandbytes__fp4': [90] }],
     ['NF4 (bitsandbytes)', 't5', '', 'U8', { ...STATE, '.quant_state.bitsandbytes__nf4': [90] }],
     ['INT8 (bitsandbytes)', 't5', '', 'I8', { '.SCB': [4] }],
   ])('names %s of %s, and what to use instead', (what, kind, prefix, type, beside) => {
-    const message = new RegExp(`packed in ${what.replace(/[()]/g, '\\$&')}, as tensor .* tells, and cannot be read\\. Use a GGUF version`)
+    const message = new RegExp(
+      `packed in ${what.replace(/[()]/g, '\\$&')}, as tensor .* tells, and cannot be read\\. Use a GGUF version`,
+    )
     fails(() => networkOf(kind, packed(kind, prefix, type, beside)), 'FLUX_UNSUPPORTED', message)
   })
 
@@ -137,22 +162,32 @@ describe('networkOf', () => {
 
   it('counts the bytes of its own tensors, as they are held in memory', () => {
     const numbers = (kind: Golden, keep: (dimensions: number) => boolean) =>
-      tensorsOf(kind).filter(({ shape }) => keep(shape.length)).reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size), 0)
+      tensorsOf(kind)
+        .filter(({ shape }) => keep(shape.length))
+        .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size), 0)
     const [matrices, others] = [numbers('flux', (n) => n === 2), numbers('flux', (n) => n !== 2)]
     const flux = fileOf('flux', { rename: (name) => `model.diffusion_model.${name}` })
     const alone = networkOf('flux', flux).bytes
     expect(alone).toBe(4 * (matrices + others))
     const t5 = modelFileOf(tensorsOf('t5'), { rename: (name) => `text_encoders.t5xxl.transformer.${name}` })
-    expect(networkOf('flux', { ...flux, size: flux.size + t5.size, tensors: new Map([...t5.tensors, ...flux.tensors]) }).bytes).toBe(alone)
+    expect(
+      networkOf('flux', { ...flux, size: flux.size + t5.size, tensors: new Map([...t5.tensors, ...flux.tensors]) })
+        .bytes,
+    ).toBe(alone)
     // float8 becomes bfloat16
     expect(networkOf('flux', fileOf('flux', { type: 'F8_E4M3' })).bytes).toBe(2 * matrices + 4 * others)
     // convolutions and norms become F32
-    expect(networkOf('autoencoder', fileOf('autoencoder', { type: 'F16' })).bytes).toBe(4 * numbers('autoencoder', () => true))
+    expect(networkOf('autoencoder', fileOf('autoencoder', { type: 'F16' })).bytes).toBe(
+      4 * numbers('autoencoder', () => true),
+    )
     const decoder = [{ name: 'decoder.block.0.layer.0.SelfAttention.q.weight', shape: [512, 512] }]
-    expect(networkOf('t5', modelFileOf([...decoder, ...tensorsOf('t5')])).bytes).toBe(networkOf('t5', fileOf('t5')).bytes)
+    expect(networkOf('t5', modelFileOf([...decoder, ...tensorsOf('t5')])).bytes).toBe(
+      networkOf('t5', fileOf('t5')).bytes,
+    )
   })
 
-  const without = (kind: Golden, ...names: string[]) => modelFileOf(tensorsOf(kind).filter(({ name }) => !names.includes(name)))
+  const without = (kind: Golden, ...names: string[]) =>
+    modelFileOf(tensorsOf(kind).filter(({ name }) => !names.includes(name)))
   const reshaped = (kind: Golden, name: string, shape: number[]) =>
     modelFileOf(tensorsOf(kind).map((tensor) => (tensor.name === name ? { name, shape } : tensor)))
   const retyped = (kind: Golden, name: string, type: 'F64' | 'F8_E8M0' | 'Q4_0' | 'I32') => {
@@ -174,8 +209,18 @@ describe('networkOf', () => {
       'FLUX_BAD_FILE',
       /seems to be an autoencoder, not a FLUX transformer/,
     ],
-    ['a transformer as CLIP', () => networkOf('clip', fileOf('flux')), 'FLUX_BAD_FILE', /seems to be a FLUX transformer/],
-    ['a T5 as autoencoder', () => networkOf('autoencoder', fileOf('t5')), 'FLUX_BAD_FILE', /seems to be a T5 text encoder/],
+    [
+      'a transformer as CLIP',
+      () => networkOf('clip', fileOf('flux')),
+      'FLUX_BAD_FILE',
+      /seems to be a FLUX transformer/,
+    ],
+    [
+      'a T5 as autoencoder',
+      () => networkOf('autoencoder', fileOf('t5')),
+      'FLUX_BAD_FILE',
+      /seems to be a T5 text encoder/,
+    ],
     [
       'something unknown',
       () => networkOf('t5', modelFileOf([{ name: 'x', shape: [1] }])),
@@ -188,14 +233,18 @@ describe('networkOf', () => {
       'FLUX_UNSUPPORTED',
       /this is a transformer in the names of diffusers; a FLUX transformer is needed/,
     ],
-    ...['transformer.x.lora_A.weight', 'double_blocks.0.processor.qkv_lora1.down.weight', 'lycoris_x.hada_w1_a', 'diffusion_model.x.diff_b', 'lora_te1_x.w_norm'].map(
-      (name): [string, () => unknown, string, RegExp] => [
-        `a LoRA with ${name}`,
-        () => networkOf('flux', modelFileOf([{ name, shape: [2, 2] }])),
-        'FLUX_UNSUPPORTED',
-        /a LoRA or a similar addition/,
-      ],
-    ),
+    ...[
+      'transformer.x.lora_A.weight',
+      'double_blocks.0.processor.qkv_lora1.down.weight',
+      'lycoris_x.hada_w1_a',
+      'diffusion_model.x.diff_b',
+      'lora_te1_x.w_norm',
+    ].map((name): [string, () => unknown, string, RegExp] => [
+      `a LoRA with ${name}`,
+      () => networkOf('flux', modelFileOf([{ name, shape: [2, 2] }])),
+      'FLUX_UNSUPPORTED',
+      /a LoRA or a similar addition/,
+    ]),
     [
       'a missing tensor',
       () => networkOf('flux', without('flux', 'txt_in.bias')),
@@ -272,7 +321,14 @@ describe('openNetworkFile', () => {
       })),
     )
     const { config, file, tensors } = await openNetworkFile('clip', { path, config: { numHeads: 4 } })
-    expect(config).toEqual({ hiddenSize: 128, numHeads: 4, numLayers: 3, intermediateSize: 512, vocabSize: 600, maxPositions: 77 })
+    expect(config).toEqual({
+      hiddenSize: 128,
+      numHeads: 4,
+      numLayers: 3,
+      intermediateSize: 512,
+      vocabSize: 600,
+      maxPositions: 77,
+    })
     expect(file.path).toBe(path)
     expect(tensors[0]).toEqual({
       name: 'text_model.embeddings.token_embedding.weight',

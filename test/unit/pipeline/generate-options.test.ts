@@ -30,13 +30,39 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   sampler: [...WRONG, ...NAMES],
   scheduler: [...WRONG, ...NAMES],
   sigmas: [
-    ...WRONG, ...NUMBERS, 0, 1, false, '1', ['1', '0.5'], [1, 2], [1, 1], [2], [0], [1, NaN], [null], new Array(3), Array(2000).fill(0.5),
+    ...WRONG,
+    ...NUMBERS,
+    0,
+    1,
+    false,
+    '1',
+    ['1', '0.5'],
+    [1, 2],
+    [1, 1],
+    [2],
+    [0],
+    [1, NaN],
+    [null],
+    new Array(3),
+    Array(2000).fill(0.5),
   ],
   shift: [...WRONG, 0, 1, '', 'true'],
   noise: [...WRONG, ...NAMES],
   maxSequenceLength: [...WRONG, ...NUMBERS, 0, 15, 513, 20.5],
   stepCache: [...WRONG, ...NUMBERS, 1.1],
-  loras: [null, NaN, {}, 'x', ['euler'], [{}], [{ path: 5 }], [{ path: '' }], [{ path: 'x', scale: '1' }], [{ path: 'x', scale: 101 }], Array(65).fill({ path: 'x' })],
+  loras: [
+    null,
+    NaN,
+    {},
+    'x',
+    ['euler'],
+    [{}],
+    [{ path: 5 }],
+    [{ path: '' }],
+    [{ path: 'x', scale: '1' }],
+    [{ path: 'x', scale: 101 }],
+    Array(65).fill({ path: 'x' }),
+  ],
   onWarning: [null, NaN, {}, 'warn', true],
   signal: [...WRONG, 'abort', true, { aborted: false }],
   format: [...WRONG, ...NAMES, 'PNG', 'gif'],
@@ -45,14 +71,19 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
 }
 
 describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () => {
-  const cases = Object.entries(wrong).flatMap(([name, values]) => values.map((value): [string, unknown] => [name, value]))
+  const cases = Object.entries(wrong).flatMap(([name, values]) =>
+    values.map((value): [string, unknown] => [name, value]),
+  )
   test.each(cases)('%s: %o', (name, value) => {
     const others = name === 'quality' ? { format: 'jpeg' } : {}
     expect(() => complete({ ...others, [name]: value })).toThrow(badOption(new RegExp(`^${name}\\b`)))
   })
 
   const previews: [unknown, RegExp][] = [
-    ...[null, NaN, [], ['linear'], Symbol('s'), () => 1, 10n, '', 0, true].map((value): [unknown, RegExp] => [value, /^preview is/]),
+    ...[null, NaN, [], ['linear'], Symbol('s'), () => 1, 10n, '', 0, true].map((value): [unknown, RegExp] => [
+      value,
+      /^preview is/,
+    ]),
     ...[...NUMBERS, 0, 1.5, null].map((every): [unknown, RegExp] => [{ every }, /^preview\.every is/]),
     ...[...NAMES, null, ['linear']].map((method): [unknown, RegExp] => [{ method }, /^preview\.method is/]),
     [{ each: 1 }, /there is no each in preview; there are every, method/],
@@ -62,26 +93,36 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
   })
 
   test('names that there are not', () => {
-    expect(() => complete({ step: 4 })).toThrow(badOption(/there is no step in the options; there are prompt, width, height, steps,/))
+    expect(() => complete({ step: 4 })).toThrow(
+      badOption(/there is no step in the options; there are prompt, width, height, steps,/),
+    )
     expect(() => complete({ negativePrompt: 'x' })).toThrow(badOption(/there is no negativePrompt/))
   })
 
   test.each([null, undefined, 'a fox', 7, ['a fox'], () => 1])('no options at all: %o', (options) => {
-    expect(() => completeOptions(options as never, dev, modelDefaults(silent, dev))).toThrow(badOption(/^the options is .*: give an object with prompt,/))
+    expect(() => completeOptions(options as never, dev, modelDefaults(silent, dev))).toThrow(
+      badOption(/^the options is .*: give an object with prompt,/),
+    )
   })
 
   test('what fits another format', () => {
     expect(() => complete({ quality: 90 })).toThrow(badOption(/^quality is 90, but the format png has no quality/))
-    expect(() => complete({ format: 'webp', compression: 3 })).toThrow(badOption(/^compression is 3, but the format webp/))
+    expect(() => complete({ format: 'webp', compression: 3 })).toThrow(
+      badOption(/^compression is 3, but the format webp/),
+    )
   })
 
   test('guidance for a model without', () => {
-    expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(badOption(/^guidance is 3.5, but this model \(schnell\) .*leave it out/))
+    expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(
+      badOption(/^guidance is 3.5, but this model \(schnell\) .*leave it out/),
+    )
     expect(complete({}, schnell).guidance).toBeUndefined()
   })
 
   test('the message tells the nearest size', () => {
-    expect(() => complete({ width: 1000 })).toThrow('width is 1000: give a multiple of 16 from 64 to 4096; 1008 is nearest')
+    expect(() => complete({ width: 1000 })).toThrow(
+      'width is 1000: give a multiple of 16 from 64 to 4096; 1008 is nearest',
+    )
     expect(() => complete({ height: 9999 })).toThrow(/4096 is nearest/)
   })
 })
@@ -89,8 +130,18 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
 describe('defaults', () => {
   test('of dev and schnell, as documented', () => {
     expect(complete({ seed: 1 })).toMatchObject({
-      width: 1024, height: 1024, guidance: 3.5, seed: 1, sampler: 'euler', scheduler: 'official', noise: 'float32', maxSequenceLength: 512, stepCache: 0,
-      preview: undefined, encode: {}, signal: undefined,
+      width: 1024,
+      height: 1024,
+      guidance: 3.5,
+      seed: 1,
+      sampler: 'euler',
+      scheduler: 'official',
+      noise: 'float32',
+      maxSequenceLength: 512,
+      stepCache: 0,
+      preview: undefined,
+      encode: {},
+      signal: undefined,
     })
     expect(complete({}).sigmas).toHaveLength(29)
     expect(complete({}, schnell).sigmas).toEqual([1, 0.75, 0.5, 0.25, 0])
@@ -105,9 +156,21 @@ describe('defaults', () => {
   })
 
   test('limits are included', () => {
-    const limits = { width: 64, height: 4096, guidance: 100, seed: 2 ** 53 - 1, maxSequenceLength: 16, prompt: 'a'.repeat(32_768) }
+    const limits = {
+      width: 64,
+      height: 4096,
+      guidance: 100,
+      seed: 2 ** 53 - 1,
+      maxSequenceLength: 16,
+      prompt: 'a'.repeat(32_768),
+    }
     expect(complete({ ...limits, steps: 1000 })).toMatchObject(limits)
-    expect(complete({ steps: 1, guidance: 0, seed: 0, prompt: '' })).toMatchObject({ prompt: '', sigmas: [1, 0], guidance: 0, seed: 0 })
+    expect(complete({ steps: 1, guidance: 0, seed: 0, prompt: '' })).toMatchObject({
+      prompt: '',
+      sigmas: [1, 0],
+      guidance: 0,
+      seed: 0,
+    })
   })
 
   test('drawn seeds are whole numbers and differ', () => {
@@ -117,7 +180,10 @@ describe('defaults', () => {
   })
 
   test('sigmas take the place of steps, scheduler and shift', () => {
-    expect(complete({ sigmas: [1, 0.5], steps: 7, shift: false })).toMatchObject({ sigmas: [1, 0.5, 0], scheduler: 'custom' })
+    expect(complete({ sigmas: [1, 0.5], steps: 7, shift: false })).toMatchObject({
+      sigmas: [1, 0.5, 0],
+      scheduler: 'custom',
+    })
   })
 })
 
@@ -143,15 +209,21 @@ describe('the options of load', () => {
   })
 
   test('names that there are not', async () => {
-    await expect(FluxPipeline.load('nowhere', { gpu: true } as never)).rejects.toThrow(badOption(/there is no gpu in the options of load/))
-    await expect(FluxPipeline.load({ ...files, loras: [] } as never)).rejects.toThrow(badOption(/there is no loras in the model/))
+    await expect(FluxPipeline.load('nowhere', { gpu: true } as never)).rejects.toThrow(
+      badOption(/there is no gpu in the options of load/),
+    )
+    await expect(FluxPipeline.load({ ...files, loras: [] } as never)).rejects.toThrow(
+      badOption(/there is no loras in the model/),
+    )
   })
 
   test.each([null, undefined, 5, true, []])('a model that is none: %o', async (model) => {
     await expect(FluxPipeline.load(model as never)).rejects.toThrow(badOption(/^the model is/))
   })
 
-  const paths = ['transformer', 't5', 'clip', 'vae'].flatMap((part) => [undefined, null, '', 5, {}].map((value) => [part, value]))
+  const paths = ['transformer', 't5', 'clip', 'vae'].flatMap((part) =>
+    [undefined, null, '', 5, {}].map((value) => [part, value]),
+  )
   test.each(paths)('%s: %o', async (part, value) => {
     const naming = badOption(new RegExp(`^${part} is .* the path of its file`))
     await expect(FluxPipeline.load({ ...files, [part as string]: value })).rejects.toThrow(naming)
@@ -162,7 +234,10 @@ describe('the options of load', () => {
   })
 
   test('what is given beside the files and what is given after them', () => {
-    const both = completeLoadOptions({ ...files, threads: 2, backend: 'cpu' }, { threads: 3, backend: undefined as never })
+    const both = completeLoadOptions(
+      { ...files, threads: 2, backend: 'cpu' },
+      { threads: 3, backend: undefined as never },
+    )
     expect(both).toEqual({ model: files, threads: 3, backend: 'cpu' })
     expect(completeLoadOptions('tiny', {})).toEqual({ model: 'tiny' })
   })

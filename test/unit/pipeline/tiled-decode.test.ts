@@ -7,7 +7,8 @@ const pointwise: Decode = async (latents, rows, columns) => {
   const image = new Float32Array(3 * 64 * rows * columns)
   for (let c = 0, i = 0; c < 3; c++) {
     for (let y = 0; y < 8 * rows; y++) {
-      for (let x = 0; x < 8 * columns; x++, i++) image[i] = latents[(c * rows + (y >> 3)) * columns + (x >> 3)]! + 0.1 * (y % 8) + 0.01 * (x % 8)
+      for (let x = 0; x < 8 * columns; x++, i++)
+        image[i] = latents[(c * rows + (y >> 3)) * columns + (x >> 3)]! + 0.1 * (y % 8) + 0.01 * (x % 8)
     }
   }
   return image
@@ -16,13 +17,26 @@ const pointwise: Decode = async (latents, rows, columns) => {
 const noise = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i * i * 0.37))
 
 describe('decoding in tiles', () => {
-  test.each([[40, 40, 32], [33, 100, 32], [100, 33, 48], [7, 65, 32], [130, 130, 64]])('%i x %i latents in tiles of %i: as the whole', async (rows, columns, side) => {
+  test.each([
+    [40, 40, 32],
+    [33, 100, 32],
+    [100, 33, 48],
+    [7, 65, 32],
+    [130, 130, 64],
+  ])('%i x %i latents in tiles of %i: as the whole', async (rows, columns, side) => {
     const latents = noise(3 * rows * columns)
     const tiles: [number, number][] = []
-    const tiled = await decodeTiles((part, height, width) => (tiles.push([height, width]), pointwise(part, height, width)), latents, rows, columns, side)
+    const tiled = await decodeTiles(
+      (part, height, width) => (tiles.push([height, width]), pointwise(part, height, width)),
+      latents,
+      rows,
+      columns,
+      side,
+    )
     const whole = await pointwise(latents, rows, columns)
     expect(tiles.length).toBeGreaterThan(1)
-    for (const [height, width] of tiles) expect([height, width]).toEqual([Math.min(rows, side), Math.min(columns, side)])
+    for (const [height, width] of tiles)
+      expect([height, width]).toEqual([Math.min(rows, side), Math.min(columns, side)])
     expect(tiled.length).toBe(whole.length)
     expect(tiled.reduce((most, value, i) => Math.max(most, Math.abs(value - whole[i]!)), 0)).toBeLessThan(1e-5)
   })
@@ -37,12 +51,20 @@ describe('decoding in tiles', () => {
     expect(image[639]).toBe(tile - 1)
   })
 
-  const fits = (cells: number): Decode => async (latents, rows, columns) => {
-    if (rows * columns > cells) throw new FluxError('FLUX_OUT_OF_MEMORY', 'too large')
-    return pointwise(latents, rows, columns)
-  }
+  const fits =
+    (cells: number): Decode =>
+    async (latents, rows, columns) => {
+      if (rows * columns > cells) throw new FluxError('FLUX_OUT_OF_MEMORY', 'too large')
+      return pointwise(latents, rows, columns)
+    }
 
-  test.each([[130 * 130, undefined], [96 * 96, 768], [64 * 64, 512], [64 * 64 - 1, 384], [32 * 32, 256]])('with memory for %i latents', async (cells, tile) => {
+  test.each([
+    [130 * 130, undefined],
+    [96 * 96, 768],
+    [64 * 64, 512],
+    [64 * 64 - 1, 384],
+    [32 * 32, 256],
+  ])('with memory for %i latents', async (cells, tile) => {
     const latents = noise(3 * 130 * 130)
     const result = await decodeWithin(fits(cells), latents, 130, 130)
     expect(result.tile).toBe(tile)
@@ -50,7 +72,9 @@ describe('decoding in tiles', () => {
   })
 
   test('without memory for the smallest tile, and other errors at once', async () => {
-    await expect(decodeWithin(fits(1000), noise(3 * 64 * 64), 64, 64)).rejects.toMatchObject({ code: 'FLUX_OUT_OF_MEMORY' })
+    await expect(decodeWithin(fits(1000), noise(3 * 64 * 64), 64, 64)).rejects.toMatchObject({
+      code: 'FLUX_OUT_OF_MEMORY',
+    })
     let calls = 0
     const broken: Decode = async () => {
       calls++

@@ -13,10 +13,13 @@ interface Case {
   norm: number
 }
 
-const { cases }: { cases: Case[] } = JSON.parse(readFileSync(new URL('../../golden/noise.json', import.meta.url), 'utf8'))
+const { cases }: { cases: Case[] } = JSON.parse(
+  readFileSync(new URL('../../golden/noise.json', import.meta.url), 'utf8'),
+)
 
 // torch starts from the low 32 bits; the largest golden seed does not fit into a number
-const seedOf = (text: string) => Number(BigInt(text) > BigInt(Number.MAX_SAFE_INTEGER) ? BigInt.asUintN(32, BigInt(text)) : BigInt(text))
+const seedOf = (text: string) =>
+  Number(BigInt(text) > BigInt(Number.MAX_SAFE_INTEGER) ? BigInt.asUintN(32, BigInt(text)) : BigInt(text))
 
 const float32Cases = cases.filter(({ dtype }) => dtype === 'f32')
 test.each(float32Cases)('float32 noise is torch.randn: seed $seed, 16 x $h x $w', ({ seed, h, w, ...expected }) => {

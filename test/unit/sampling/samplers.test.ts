@@ -25,8 +25,9 @@ test('Euler reproduces the reference latents from the reference predictions', as
   const before = latents.slice()
   const steps = await collect(denoise({ predict, latents, sigmas, sampler: SAMPLERS.euler }))
   expect(seen).toEqual(sigmas.slice(0, 4))
-  expect(steps.map(({ step, steps, sigma, sigmaNext }) => [step, steps, sigma, sigmaNext]))
-    .toEqual([1, 2, 3, 4].map((step) => [step, 4, sigmas[step - 1], sigmas[step]]))
+  expect(steps.map(({ step, steps, sigma, sigmaNext }) => [step, steps, sigma, sigmaNext])).toEqual(
+    [1, 2, 3, 4].map((step) => [step, 4, sigmas[step - 1], sigmas[step]]),
+  )
   steps.forEach((event, k) => expect(relL2(event.latents, f32(`out.latents.${k}`))).toBeLessThan(1e-6))
   expect(latents).toEqual(before)
   // at the last step the estimate of the picture is the result
@@ -34,11 +35,13 @@ test('Euler reproduces the reference latents from the reference predictions', as
 })
 
 test('denoised is x - sigma * velocity, computed once', async () => {
-  const [first] = await collect(denoise({
-    predict: async () => Float32Array.of(2, -4),
-    latents: Float32Array.of(1, 1),
-    sigmas: [0.5, 0],
-  }))
+  const [first] = await collect(
+    denoise({
+      predict: async () => Float32Array.of(2, -4),
+      latents: Float32Array.of(1, 1),
+      sigmas: [0.5, 0],
+    }),
+  )
   expect([...first!.denoised]).toEqual([0, 3])
   expect(first!.denoised).toBe(first!.denoised)
 })
@@ -66,7 +69,7 @@ test('a sampler with several evaluations a step fits in, and converges faster th
     return Math.abs(steps[3]!.latents[0]! - 1 / Math.E)
   }
   expect(await error(SAMPLERS.euler)).toBeCloseTo(1 / Math.E - 0.75 ** 4, 6)
-  expect(await error(midpoint)).toBeLessThan(await error(SAMPLERS.euler) / 5)
+  expect(await error(midpoint)).toBeLessThan((await error(SAMPLERS.euler)) / 5)
 })
 
 test('an abort between steps rejects with the reason, and the model is not asked again', async () => {
@@ -78,7 +81,12 @@ test('an abort between steps rejects with the reason, and the model is not asked
     return x
   }
   const run = async () => {
-    for await (const { step } of denoise({ predict, latents: Float32Array.of(1), sigmas: [1, 0.5, 0.2, 0], signal: controller.signal })) {
+    for await (const { step } of denoise({
+      predict,
+      latents: Float32Array.of(1),
+      sigmas: [1, 0.5, 0.2, 0],
+      signal: controller.signal,
+    })) {
       if (step === 2) controller.abort(reason)
     }
   }
@@ -92,7 +100,9 @@ test('an abort during the last evaluation rejects, too', async () => {
     controller.abort('now')
     return x
   }
-  await expect(collect(denoise({ predict, latents: Float32Array.of(1), sigmas: [1, 0], signal: controller.signal }))).rejects.toBe('now')
+  await expect(
+    collect(denoise({ predict, latents: Float32Array.of(1), sigmas: [1, 0], signal: controller.signal })),
+  ).rejects.toBe('now')
 })
 
 test('leaving the loop early ends it', async () => {
@@ -109,5 +119,8 @@ test('leaving the loop early ends it', async () => {
 
 test('a prediction of another length is refused', async () => {
   const events = denoise({ predict: async () => new Float32Array(3), latents: new Float32Array(4), sigmas: [1, 0] })
-  await expect(collect(events)).rejects.toMatchObject({ code: 'FLUX_BAD_SHAPE', message: expect.stringContaining('3 values for 4') })
+  await expect(collect(events)).rejects.toMatchObject({
+    code: 'FLUX_BAD_SHAPE',
+    message: expect.stringContaining('3 values for 4'),
+  })
 })

@@ -36,7 +36,11 @@ const heun: Sampler = async function* ({ predict, latents, sigmas }) {
     const by = sigmas[i + 1]! - sigmas[i]!
     const velocity = await predict(x, sigmas[i]!)
     const end = sigmas[i + 1]! > 0 ? await predict(moved(x, velocity, by), sigmas[i + 1]!) : velocity
-    const next = moved(x, velocity.map((value, j) => (value + end[j]!) / 2), by)
+    const next = moved(
+      x,
+      velocity.map((value, j) => (value + end[j]!) / 2),
+      by,
+    )
     yield { x, velocity, latents: next }
     x = next
   }

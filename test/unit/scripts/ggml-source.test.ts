@@ -1,6 +1,15 @@
 import { spawn, spawnSync, type SpawnSyncReturns } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -29,7 +38,8 @@ beforeAll(() => {
   writeFileSync(path.join(release, 'ggml', 'CMakeLists.txt'), 'project(ggml)\n')
   writeFileSync(path.join(release, 'ggml', 'src', 'ggml-opencl', 'unused.cpp'), '\n')
   writeFileSync(path.join(folder, 'package.json'), JSON.stringify({ name: 'stand-in', version: '1.0.0' }))
-  const git = (...args: string[]) => expect(spawnSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@t', ...args], { cwd: release }).status).toBe(0)
+  const git = (...args: string[]) =>
+    expect(spawnSync('git', ['-c', 'user.name=t', '-c', 'user.email=t@t', ...args], { cwd: release }).status).toBe(0)
   git('init', '--quiet')
   git('add', '.')
   git('commit', '--quiet', '--message', 'release')
@@ -53,7 +63,11 @@ const environment = (extra: Record<string, string> = {}) => {
 }
 
 function ensure(given?: Source, env?: Record<string, string>): SpawnSyncReturns<string> {
-  return spawnSync(process.execPath, ['--input-type=module', '--eval', program(given)], { cwd: clone, env: environment(env), encoding: 'utf8' })
+  return spawnSync(process.execPath, ['--input-type=module', '--eval', program(given)], {
+    cwd: clone,
+    env: environment(env),
+    encoding: 'utf8',
+  })
 }
 
 /** A folder for the head of PATH, in which `git` is a shell script. */
@@ -65,14 +79,22 @@ function withGit(lines: string): Record<string, string> {
 }
 
 const shell = test.skipIf(process.platform === 'win32')
-if (process.platform === 'win32') console.log('skipped: what a git that fails or hangs leaves (the stand-in for git is a shell script)')
+if (process.platform === 'win32')
+  console.log('skipped: what a git that fails or hangs leaves (the stand-in for git is a shell script)')
 
 const everything = () => readdirSync(clone, { recursive: true }).map(String).sort()
 
 test('the source is unpacked without the backends that no build uses, and nothing else stays', () => {
   const { status, stderr } = ensure(source)
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
-  expect(everything()).toEqual(['build', 'ggml', 'ggml/.ggflux-source', 'ggml/CMakeLists.txt', 'ggml/LICENSE', 'ggml/src'])
+  expect(everything()).toEqual([
+    'build',
+    'ggml',
+    'ggml/.ggflux-source',
+    'ggml/CMakeLists.txt',
+    'ggml/LICENSE',
+    'ggml/src',
+  ])
   expect(readFileSync(path.join(clone, 'ggml', 'CMakeLists.txt'), 'utf8')).toBe('project(ggml)\n')
 })
 
@@ -94,7 +116,9 @@ test('without a network the message tells the ways out', () => {
   })
   expect(status).toBe(1)
   expect(stderr).toContain('ECONNREFUSED')
-  expect(stderr).toMatch(/What to do: check the network or the proxy.*npm cache add node-llama-cpp@.*copy the folder ggml\/ from another clone/s)
+  expect(stderr).toMatch(
+    /What to do: check the network or the proxy.*npm cache add node-llama-cpp@.*copy the folder ggml\/ from another clone/s,
+  )
   expect(everything()).toEqual(['build'])
 })
 
@@ -141,5 +165,12 @@ shell('what a killed run left is not taken for the source, and is gone after the
   expect(ensure(source, withGit('kill -9 $PPID')).signal).toBe('SIGKILL')
   expect(existsSync(path.join(clone, 'ggml'))).toBe(false)
   expect(ensure(source).status).toBe(0)
-  expect(everything()).toEqual(['build', 'ggml', 'ggml/.ggflux-source', 'ggml/CMakeLists.txt', 'ggml/LICENSE', 'ggml/src'])
+  expect(everything()).toEqual([
+    'build',
+    'ggml',
+    'ggml/.ggflux-source',
+    'ggml/CMakeLists.txt',
+    'ggml/LICENSE',
+    'ggml/src',
+  ])
 })

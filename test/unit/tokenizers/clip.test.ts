@@ -12,7 +12,8 @@ import { syntheticClipVocabulary } from '../../../lib/tokenizers/synthetic.js'
 const own = fileURLToPath(new URL('../../golden/clip-bpe-1k', import.meta.url))
 const openai = fileURLToPath(new URL('../../../../shared/tokenizers/clip', import.meta.url))
 const vocabularies = [{ name: 'our own vocabulary', source: own, texts: 188 }]
-if (existsSync(join(openai, 'vocab.json'))) vocabularies.push({ name: "OpenAI's vocabulary", source: openai, texts: 184 })
+if (existsSync(join(openai, 'vocab.json')))
+  vocabularies.push({ name: "OpenAI's vocabulary", source: openai, texts: 184 })
 else console.log(`OpenAI's CLIP vocabulary is not at ${openai}: its 184 texts are not compared`)
 
 let folder: string
@@ -89,7 +90,8 @@ describe.each(vocabularies)('CLIP tokenizer with $name', ({ source, texts }) => 
 
   test('is quick', async () => {
     const tokenizer = await ClipTokenizer.load(source)
-    const text = (index: number): string => `a photo number ${index} of a cat holding a sign, `.repeat(50).slice(0, 2000)
+    const text = (index: number): string =>
+      `a photo number ${index} of a cat holding a sign, `.repeat(50).slice(0, 2000)
     const times = Array.from({ length: 5 }, (_, index) => {
       const start = process.cpuUsage() // not the time on the wall: other programs may run
       tokenizer.encode(text(index))
@@ -110,16 +112,23 @@ describe.each(vocabularies)('CLIP tokenizer with $name', ({ source, texts }) => 
 describe('synthetic CLIP vocabulary', () => {
   test.each([514, 600, 1500])('%i symbols make a tokenizer', (size) => {
     const vocabulary = syntheticClipVocabulary(size)
-    expect(Object.values(vocabulary.vocab).toSorted((a, b) => a - b)).toEqual(Array.from({ length: size }, (_, id) => id))
+    expect(Object.values(vocabulary.vocab).toSorted((a, b) => a - b)).toEqual(
+      Array.from({ length: size }, (_, id) => id),
+    )
     expect(vocabulary.vocab).toMatchObject({ '<|startoftext|>': size - 2, '<|endoftext|>': size - 1 })
     const symbols = new Map(Object.entries(vocabulary.vocab).map(([symbol, id]) => [id, symbol]))
     const { ids, eos } = new ClipTokenizer(vocabulary).encode('A  RED circle')
     const words = size === 514 ? ['a</w>', 'r', 'e', 'd</w>', ...'circl', 'e</w>'] : ['a</w>', 'red</w>', 'circle</w>']
-    expect([...ids.subarray(0, eos + 1)].map((id) => symbols.get(id))).toEqual(['<|startoftext|>', ...words, '<|endoftext|>'])
+    expect([...ids.subarray(0, eos + 1)].map((id) => symbols.get(id))).toEqual([
+      '<|startoftext|>',
+      ...words,
+      '<|endoftext|>',
+    ])
   })
 
   test('refuses impossible sizes', () => {
-    for (const size of [513, NaN, 1e9]) expect(errorOf(() => syntheticClipVocabulary(size))?.code).toBe('FLUX_BAD_OPTION')
+    for (const size of [513, NaN, 1e9])
+      expect(errorOf(() => syntheticClipVocabulary(size))?.code).toBe('FLUX_BAD_OPTION')
   })
 })
 
@@ -131,7 +140,8 @@ describe('CLIP tokenizer', () => {
     for (const text of [undefined, null, 7, ['x'], 'x'.repeat(2 ** 20)]) {
       expect(errorOf(() => tokenizer.encode(text as string))?.code).toBe('FLUX_BAD_OPTION')
     }
-    for (const length of [1, 0, 2.5, NaN, 2 ** 31]) expect(errorOf(() => tokenizer.encode('x', length))?.code).toBe('FLUX_BAD_OPTION')
+    for (const length of [1, 0, 2.5, NaN, 2 ** 31])
+      expect(errorOf(() => tokenizer.encode('x', length))?.code).toBe('FLUX_BAD_OPTION')
   })
 
   test.each([

@@ -12,7 +12,9 @@ const json = <T>(name: string): T => JSON.parse(readFileSync(join(golden, name),
 type Case = { text: string; ids: number[] }
 const expected = json<{ cases: Case[] }>('expected.json').cases
 const hard = json<{ cases: Case[] }>('hard.json').cases
-const model = json<{ tokens: string[]; scores: number[]; types: number[]; precompiled_charsmap_base64: string }>('model.json')
+const model = json<{ tokens: string[]; scores: number[]; types: number[]; precompiled_charsmap_base64: string }>(
+  'model.json',
+)
 const spiece = readFileSync(join(golden, 'spiece.model'))
 const characterMap = Buffer.from(model.precompiled_charsmap_base64, 'base64')
 
@@ -25,7 +27,10 @@ afterAll(() => rmSync(folder, { recursive: true }))
 function tokenizerJson(): Record<string, any> {
   return {
     added_tokens: [0, 1, 2, 3, 4].map((id) => ({ id, content: model.tokens[id], special: true, normalized: false })),
-    normalizer: { type: 'Sequence', normalizers: [{ type: 'Precompiled', precompiled_charsmap: model.precompiled_charsmap_base64 }] },
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [{ type: 'Precompiled', precompiled_charsmap: model.precompiled_charsmap_base64 }],
+    },
     pre_tokenizer: { type: 'Metaspace', replacement: '▁', prepend_scheme: 'always' },
     model: { type: 'Unigram', unk_id: 2, vocab: model.tokens.map((token, id) => [token, model.scores[id]]) },
   }
@@ -103,8 +108,16 @@ describe('T5 tokenizer', () => {
     const tokenizer = await T5Tokenizer.load(golden)
     const { text, ids } = expected[0]!
     const length = ids.length
-    expect(tokenizer.encode(text, length + 1)).toEqual({ ids: Int32Array.from([...ids, 1]), length: length + 1, truncated: false })
-    expect(tokenizer.encode(text, length)).toEqual({ ids: Int32Array.from([...ids.slice(0, -1), 1]), length, truncated: true })
+    expect(tokenizer.encode(text, length + 1)).toEqual({
+      ids: Int32Array.from([...ids, 1]),
+      length: length + 1,
+      truncated: false,
+    })
+    expect(tokenizer.encode(text, length)).toEqual({
+      ids: Int32Array.from([...ids.slice(0, -1), 1]),
+      length,
+      truncated: true,
+    })
     expect(tokenizer.encode(text, 1)).toEqual({ ids: Int32Array.from([1]), length: 1, truncated: true })
     expect(tokenizer.encode('', 3)).toEqual({ ids: Int32Array.from([1, 0, 0]), length: 1, truncated: false })
   })
@@ -123,7 +136,10 @@ describe('T5 tokenizer', () => {
 
   test('is quick', async () => {
     const tokenizer = await T5Tokenizer.load(golden)
-    const text = expected.map((one) => one.text).join(' ').slice(0, 2000)
+    const text = expected
+      .map((one) => one.text)
+      .join(' ')
+      .slice(0, 2000)
     const times = Array.from({ length: 5 }, () => {
       const start = performance.now()
       tokenizer.encode(text, 512)
@@ -156,7 +172,11 @@ describe('T5 tokenizer', () => {
     ['precompiled_charsmap', [1, 2], 'FLUX_BAD_FILE'],
     ['precompiled_charsmap', characterMap.subarray(0, 5000), 'FLUX_BAD_FILE'],
     ['precompiled_charsmap', characterMap.subarray(0, characterMap.length - 1), 'FLUX_BAD_FILE'],
-    ['precompiled_charsmap', Buffer.concat([Buffer.from([0, 4, 0, 0]), Buffer.alloc(1024, 0x7f), Buffer.alloc(9)]), 'FLUX_BAD_FILE'],
+    [
+      'precompiled_charsmap',
+      Buffer.concat([Buffer.from([0, 4, 0, 0]), Buffer.alloc(1024, 0x7f), Buffer.alloc(9)]),
+      'FLUX_BAD_FILE',
+    ],
   ])('refuses GGUF metadata with a broken %s (%#)', (key, value, code) => {
     const error = errorOf(() => T5Tokenizer.fromGguf(metadata({ [key]: value })))
     expect(error?.code).toBe(code)
@@ -167,7 +187,10 @@ describe('T5 tokenizer', () => {
     const unnamed = metadata({ eos_token_id: undefined, padding_token_id: undefined, unknown_token_id: undefined })
     expect([...T5Tokenizer.fromGguf(unnamed).encode('x', 5).ids]).toEqual([7, 234, 1, 0, 0])
     const missing = metadata({ eos_token_id: undefined, tokens: model.tokens.with(1, '</t>') })
-    expect(errorOf(() => T5Tokenizer.fromGguf(missing))).toMatchObject({ code: 'FLUX_BAD_FILE', message: expect.stringContaining('</s>') })
+    expect(errorOf(() => T5Tokenizer.fromGguf(missing))).toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringContaining('</s>'),
+    })
   })
 
   test.each([
@@ -198,7 +221,10 @@ describe('T5 tokenizer', () => {
   })
 
   test('mutated files either load or are refused with an error of ours', async () => {
-    const sources: [string, Buffer][] = [['fuzz.model', spiece], ['fuzz.json', Buffer.from(JSON.stringify(tokenizerJson()))]]
+    const sources: [string, Buffer][] = [
+      ['fuzz.model', spiece],
+      ['fuzz.json', Buffer.from(JSON.stringify(tokenizerJson()))],
+    ]
     let refused = 0
     for (const [name, original] of sources) {
       for (let round = 0; round < 60; round++) {
@@ -228,7 +254,12 @@ describe('synthetic T5 pieces', () => {
     const pieces = syntheticT5Vocabulary(size)
     expect(new Set(pieces.tokens).size).toBe(size)
     expect(pieces.tokens.slice(0, 4)).toEqual(['<pad>', '</s>', '<unk>', '▁'])
-    const tokenizer = new T5Tokenizer({ ...pieces, characterMap: undefined, addSpacePrefix: true, removeExtraWhitespaces: true })
+    const tokenizer = new T5Tokenizer({
+      ...pieces,
+      characterMap: undefined,
+      addSpacePrefix: true,
+      removeExtraWhitespaces: true,
+    })
     const { ids, length } = tokenizer.encode('a red  circle, é', 64)
     const found = [...ids.subarray(0, length)].map((id) => pieces.tokens[id])
     const words = size === 98 ? [...'▁a▁red▁circle'] : ['▁a', '▁red', '▁circle']
@@ -236,7 +267,8 @@ describe('synthetic T5 pieces', () => {
   })
 
   test('refuses impossible sizes', () => {
-    for (const size of [97, 0, NaN, 1e9]) expect(errorOf(() => syntheticT5Vocabulary(size))?.code).toBe('FLUX_BAD_OPTION')
+    for (const size of [97, 0, NaN, 1e9])
+      expect(errorOf(() => syntheticT5Vocabulary(size))?.code).toBe('FLUX_BAD_OPTION')
   })
 })
 

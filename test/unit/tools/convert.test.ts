@@ -19,13 +19,19 @@ afterAll(() => rmSync(folder, { recursive: true }))
 
 it('T5 in Q8_0 under the names of llama.cpp opens as the same network', async () => {
   const golden = await goldenWeights('t5-tiny')
-  const path = await convertWeights(golden, join(folder, 't5.gguf'), { type: 'Q8_0', naming: llamaT5Name, quantize: quantizeQ8_0 })
+  const path = await convertWeights(golden, join(folder, 't5.gguf'), {
+    type: 'Q8_0',
+    naming: llamaT5Name,
+    quantize: quantizeQ8_0,
+  })
   const { tensors } = await openModelFile(path)
   expect(tensors.get('enc.blk.2.ffn_gate.weight')!.type).toBe('Q8_0')
   expect(tensors.get('enc.blk.0.attn_rel_b.weight')!.type).toBe('F32')
   const [converted, original] = await Promise.all([openNetworkFile('t5', path), openNetworkFile('t5', golden)])
   expect(converted.config).toEqual(original.config)
-  expect(converted.tensors.map(({ name, shape }) => [name, shape])).toEqual(original.tensors.map(({ name, shape }) => [name, shape]))
+  expect(converted.tensors.map(({ name, shape }) => [name, shape])).toEqual(
+    original.tensors.map(({ name, shape }) => [name, shape]),
+  )
 })
 
 // Rounding errors of normal numbers: a float type with m fraction bits loses about 2^-m / sqrt(12) / 1.44 (relative, rms), 8 bits in a

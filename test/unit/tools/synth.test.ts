@@ -26,7 +26,10 @@ async function blockCopies(type: number, data: Float32Array, rowLength: number):
   const { blockSize, blockBytes } = Object.values(TENSOR_TYPES).find(({ id }) => id === type)!
   expect(rowLength % blockSize).toBe(0)
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-  return Uint8Array.from({ length: (data.length / blockSize) * blockBytes }, (_, i) => bytes[(i * 4 + 2) % bytes.length]!)
+  return Uint8Array.from(
+    { length: (data.length / blockSize) * blockBytes },
+    (_, i) => bytes[(i * 4 + 2) % bytes.length]!,
+  )
 }
 
 /** All values of a tensor, read without the library's reader of data. */
@@ -49,7 +52,10 @@ describe('architectures', () => {
     ['clip-l', 123_060_480],
     ['autoencoder', 83_819_683],
   ])('%s has %i parameters', (name, expected) => {
-    const parameters = layoutOf(ARCHITECTURES[name]).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
+    const parameters = layoutOf(ARCHITECTURES[name]).reduce(
+      (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
+      0,
+    )
     expect(parameters).toBe(expected)
   })
 
@@ -64,8 +70,12 @@ describe('architectures', () => {
   })
 
   it('Fill and Canny differ from dev by their input channels', () => {
-    const input = (name: ArchitectureName) => layoutOf(ARCHITECTURES[name]).find((tensor) => tensor.name === 'img_in.weight')!.shape
-    expect([input('flux-fill'), input('flux-canny')]).toEqual([[3072, 384], [3072, 128]])
+    const input = (name: ArchitectureName) =>
+      layoutOf(ARCHITECTURES[name]).find((tensor) => tensor.name === 'img_in.weight')!.shape
+    expect([input('flux-fill'), input('flux-canny')]).toEqual([
+      [3072, 384],
+      [3072, 128],
+    ])
   })
 })
 
@@ -100,15 +110,34 @@ describe('storedType', () => {
 describe('synthesize', () => {
   const NAMES: ArchitectureName[] = ['flux-tiny', 't5-tiny', 'clip-tiny', 'autoencoder-tiny']
 
-  it.each(NAMES.flatMap((name) => [[name, 'gguf'], [name, 'safetensors']] as const))('%s as %s has every tensor', async (name, format) => {
+  it.each(
+    NAMES.flatMap(
+      (name) =>
+        [
+          [name, 'gguf'],
+          [name, 'safetensors'],
+        ] as const,
+    ),
+  )('%s as %s has every tensor', async (name, format) => {
     const path = join(folder, `${name}.${format}`)
     const progress: [number, number][] = []
-    const result = await synthesize({ architecture: name, path, type: 'BF16', onProgress: (done, total) => progress.push([done, total]) })
+    const result = await synthesize({
+      architecture: name,
+      path,
+      type: 'BF16',
+      onProgress: (done, total) => progress.push([done, total]),
+    })
     const file = await openModelFile(path)
     expect(file.format).toBe(format)
-    expect(result).toMatchObject({ path, size: file.size, tensors: file.tensors.size, config: ARCHITECTURES[name].config })
+    expect(result).toMatchObject({
+      path,
+      size: file.size,
+      tensors: file.tensors.size,
+      config: ARCHITECTURES[name].config,
+    })
     expect(progress.at(-1)![0]).toBe(progress.at(-1)![1])
-    if (format === 'safetensors') expect(new Set([...file.tensors.values()].map(({ type }) => type))).toEqual(new Set(['BF16']))
+    if (format === 'safetensors')
+      expect(new Set([...file.tensors.values()].map(({ type }) => type))).toEqual(new Set(['BF16']))
     const shapes = new Map([...file.tensors].map(([tensor, { shape }]) => [tensor, shape]))
     expect(shapes).toEqual(new Map(layoutOf(ARCHITECTURES[name]).map((tensor) => [tensor.name, tensor.shape])))
   })
@@ -127,7 +156,9 @@ describe('synthesize', () => {
     expect(Math.abs(norm.deviation - 0.15)).toBeLessThan(0.04)
     const { tensors } = await openModelFile(path)
     const data = readFileSync(path)
-    const hashes = [...tensors.values()].map(({ offset, byteLength }) => sha256(data.subarray(offset, offset + byteLength)))
+    const hashes = [...tensors.values()].map(({ offset, byteLength }) =>
+      sha256(data.subarray(offset, offset + byteLength)),
+    )
     expect(new Set(hashes).size).toBe(tensors.size)
   })
 
@@ -154,7 +185,9 @@ describe('synthesize', () => {
     const path = join(folder, 't5-q4.gguf')
     await synthesize({ architecture: 't5-tiny', path, type: 'Q4_0', quantize: blockCopies })
     const { tensors, metadata } = await openModelFile(path)
-    const types = Object.fromEntries([...tensors].filter(([name]) => !/block\.[12]/.test(name)).map(([name, { type }]) => [name, type]))
+    const types = Object.fromEntries(
+      [...tensors].filter(([name]) => !/block\.[12]/.test(name)).map(([name, { type }]) => [name, type]),
+    )
     expect(types).toMatchObject({
       'shared.weight': 'Q4_0',
       'encoder.block.0.layer.0.SelfAttention.q.weight': 'Q4_0',
@@ -192,8 +225,13 @@ describe('synthesize', () => {
     [{ config: { numHeads: 3 } }, /query_norm.*heads/],
     [{ config: { axesDim: [16, 56, 58] } }, /axesDim/],
   ])('refuses %o', async (wrong, message) => {
-    const options = { architecture: 'flux-tiny', path: join(folder, 'refused.gguf'), ...wrong } as Parameters<typeof synthesize>[0]
-    await expect(synthesize(options)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(message) })
+    const options = { architecture: 'flux-tiny', path: join(folder, 'refused.gguf'), ...wrong } as Parameters<
+      typeof synthesize
+    >[0]
+    await expect(synthesize(options)).rejects.toMatchObject({
+      code: 'FLUX_BAD_OPTION',
+      message: expect.stringMatching(message),
+    })
     expect(existsSync(options.path)).toBe(false)
   })
 

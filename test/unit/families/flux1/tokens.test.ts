@@ -1,9 +1,16 @@
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { imageIds, packLatents, textIds, timestepEmbedding, unpackLatents } from '../../../../lib/families/flux1/tokens.js'
+import {
+  imageIds,
+  packLatents,
+  textIds,
+  timestepEmbedding,
+  unpackLatents,
+} from '../../../../lib/families/flux1/tokens.js'
 import { readTensors } from '../../../support/safetensors.js'
 
-const tensors = (name: string) => readTensors(fileURLToPath(new URL(`../../../golden/${name}.io.safetensors`, import.meta.url)))
+const tensors = (name: string) =>
+  readTensors(fileURLToPath(new URL(`../../../golden/${name}.io.safetensors`, import.meta.url)))
 const pipeline = tensors('pipeline-dev-tiny')
 const f32 = (name: string) => pipeline.get(name)!.data as Float32Array
 

@@ -5,7 +5,11 @@ import type { MetadataValue, ModelFile } from '../../../../lib/formats/model-fil
 const dev = { guidanceEmbed: true }
 const schnell = { guidanceEmbed: false }
 const file = (metadata: Record<string, MetadataValue> = {}): ModelFile => ({
-  path: 'a/model.gguf', format: 'gguf', size: 0, metadata: new Map(Object.entries(metadata)), tensors: new Map(),
+  path: 'a/model.gguf',
+  format: 'gguf',
+  size: 0,
+  metadata: new Map(Object.entries(metadata)),
+  tensors: new Map(),
 })
 
 // black-forest-labs/flux, src/flux/cli.py: 50 steps for dev are the program's, 28 the field's; T5's lengths are those of src/flux/util.py
@@ -16,7 +20,13 @@ test('a file that says nothing has the defaults of FLUX.1', () => {
 })
 
 test('what a file says of itself goes before them, one by one', () => {
-  const metadata = { 'ggflux.width': 128, 'ggflux.height': 64, 'ggflux.steps': 8, 'ggflux.guidance': 2.5, 'ggflux.max_sequence_length': 32 }
+  const metadata = {
+    'ggflux.width': 128,
+    'ggflux.height': 64,
+    'ggflux.steps': 8,
+    'ggflux.guidance': 2.5,
+    'ggflux.max_sequence_length': 32,
+  }
   const said = { width: 128, height: 64, steps: 8, guidance: 2.5, maxSequenceLength: 32, latentRgb: undefined }
   expect(modelDefaults(file(metadata), dev)).toEqual(said)
   expect(modelDefaults(file(metadata), schnell).guidance, 'a model without guidance takes none').toBeUndefined()
@@ -53,8 +63,15 @@ describe('a value out of range is a fault of the file', () => {
     ['ggflux.max_sequence_length', [15, 513]],
     ['ggflux.latent_rgb', [1, [], new Float32Array(50), new Float64Array(51), new Float32Array(51).fill(NaN)]],
   ]
-  test.each(wrong.flatMap(([key, values]) => values.map((value): [string, MetadataValue] => [key, value])))('%s: %o', (key, value) => {
-    const message = expect.stringMatching(new RegExp(`^a/model\\.gguf: metadata ${key} is .{1,41}, it has to be .*Use another copy`))
-    expect(() => modelDefaults(file({ [key]: value }), dev)).toThrow(expect.objectContaining({ code: 'FLUX_BAD_FILE', message }))
-  })
+  test.each(wrong.flatMap(([key, values]) => values.map((value): [string, MetadataValue] => [key, value])))(
+    '%s: %o',
+    (key, value) => {
+      const message = expect.stringMatching(
+        new RegExp(`^a/model\\.gguf: metadata ${key} is .{1,41}, it has to be .*Use another copy`),
+      )
+      expect(() => modelDefaults(file({ [key]: value }), dev)).toThrow(
+        expect.objectContaining({ code: 'FLUX_BAD_FILE', message }),
+      )
+    },
+  )
 })

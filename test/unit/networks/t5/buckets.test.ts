@@ -5,7 +5,9 @@ import { readTensors } from '../../../support/safetensors.js'
 
 const golden = readTensors(fileURLToPath(new URL('../../../golden/t5-tiny.io.safetensors', import.meta.url)))
 const expectedBuckets = golden.get('const.bucket')!.data
-const bucketOf = new Map([...golden.get('const.relative_position')!.data].map((position, i) => [position, expectedBuckets[i]!]))
+const bucketOf = new Map(
+  [...golden.get('const.relative_position')!.data].map((position, i) => [position, expectedBuckets[i]!]),
+)
 
 test('every pair of 512 positions has the bucket of the reference', () => {
   expect(bucketOf.size).toBe(1023)
@@ -15,7 +17,8 @@ test('every pair of 512 positions has the bucket of the reference', () => {
   for (let query = 0; query < 512; query++) {
     for (let key = 0; key < 512; key++) {
       const expected = bucketOf.get(key - query)
-      if (buckets[query * 512 + key] !== expected) wrong.push(`key ${key}, query ${query}: ${buckets[query * 512 + key]} for ${expected}`)
+      if (buckets[query * 512 + key] !== expected)
+        wrong.push(`key ${key}, query ${query}: ${buckets[query * 512 + key]} for ${expected}`)
     }
   }
   expect(wrong).toEqual([])
