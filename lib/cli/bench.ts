@@ -34,23 +34,23 @@ interface Options extends ModelOptions, MachineOptions {
 export function benchCommand(program: Command): void {
   const command = program
     .command('bench')
-    .description('measure how fast this machine is, beside what it could do at best')
-    .option('--sizes <list>', 'of the pictures: 256,512x768 (default: what the model is made for)', parseSizes)
-    .option('--steps <n>', 'of each picture; the fastest is told', parseNumber, 2)
+    .description("measure this machine's speed, next to its peak")
+    .option('--sizes <list>', "image sizes, such as 256,512x768 (default: the model's own)", parseSizes)
+    .option('--steps <n>', 'steps per image; the fastest is reported', parseNumber, 2)
     .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
-    .option('--profile', 'tell where the time of one step goes, at the last size')
-    .option('--json <file>', 'write all figures')
-    .option('--plot <file>', 'draw time and memory against the size, as SVG; needs echarts (npm install echarts)')
+    .option('--profile', 'show where the time of one step goes, at the last size')
+    .option('--json <file>', 'write all results to this file')
+    .option('--plot <file>', 'plot time and memory by size, as SVG; needs echarts (npm install echarts)')
   addModelOptions(command)
   addMachineOptions(command).addHelpText(
     'after',
     `
-Time and memory are foretold before each picture; "off by" tells how wrong that was.
+Time and memory are predicted before each image; "off by" is the error of the prediction.
 
 Examples:
   ggflux bench
   ggflux bench --model flux-schnell --sizes 256,512 --profile --json bench.json
-  ggflux synth --model flux-schnell --type q4_0 -o full       (12 GB of random weights, which are as fast as real ones)
+  ggflux synth --model flux-schnell --type q4_0 -o full       (12 GB of random weights, as fast as real ones)
   ggflux bench --model full --sizes 256,512`,
   )
   command.action(bench)

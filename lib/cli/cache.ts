@@ -14,7 +14,7 @@ export function cacheCommands(program: Command): void {
     .description("remove files from the hub's cache")
     .argument(
       '<models...>',
-      'as ggflux list prints them; hf:owner/name is all of a repository, a preset its transformer file alone',
+      'as printed by ggflux list; hf:owner/name is a whole repository, a preset only its transformer file',
     )
     .addHelpText(
       'after',

@@ -18,30 +18,33 @@ interface Options extends Pick<ConvertOptions, 'network' | 'tokenizer'> {
 export function convertCommand(program: Command): void {
   program
     .command('convert')
-    .description('write a model file in other types, whatever layout it comes in')
-    .argument('<file>', '.gguf or .safetensors; of a split model any part or its index')
+    .description('write a model file in other types, from any supported layout')
+    .argument('<file>', '.gguf or .safetensors; for a sharded model any shard or its index')
     .requiredOption('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
-    .requiredOption('--type <name>', 'of the matrices: f16, bf16, q8_0, q6_k, q5_k, q4_k, q4_0 and others')
+    .requiredOption('--type <name>', 'type of the matrices: f16, bf16, q8_0, q6_k, q5_k, q4_k, q4_0 and others')
     .addOption(
-      new Option('--tensor-type <name=type>', 'of the matrices whose names hold this; may be given again')
+      new Option('--tensor-type <name=type>', 'type of the matrices whose names contain this; may be repeated')
         .argParser(collectType)
         .default([], 'none'),
     )
     .addOption(
-      new Option('--network <name>', 'of a checkpoint with several (default: the transformer)').choices([
+      new Option('--network <name>', 'which network of a checkpoint with several (default: transformer)').choices([
         'transformer',
         't5',
         'clip',
         'vae',
       ]),
     )
-    .option('--lora <file[:scale]>', 'merge this LoRA into the transformer; may be given again (default: 1)', addLora)
-    .option('--tokenizer <path>', "T5's, to be put into its GGUF file (default: inside the input, or beside it)")
-    .option('--quiet', 'print nothing but errors')
+    .option('--lora <file[:scale]>', 'merge this LoRA into the transformer; may be repeated (default: 1)', addLora)
+    .option(
+      '--tokenizer <path>',
+      "T5's tokenizer, to store in its GGUF file (default: inside the input, or next to it)",
+    )
+    .option('--quiet', 'print only errors')
     .addHelpText(
       'after',
       `
-Norms, biases and small tensors stay in F32, the ends of the transformer in BF16.
+Norms, biases and small tensors stay in F32, the first and last layers of the transformer in BF16.
 
 Examples:
   ggflux convert flux1-dev.safetensors -o flux1-dev-Q4_K.gguf --type q4_k

@@ -4,7 +4,7 @@ import { formatBytes, printable, table } from './format.js'
 export function devicesCommand(program: Command): void {
   program
     .command('devices')
-    .description('list the devices that can compute here')
+    .description('list the devices of this machine that can compute')
     .option('--json', 'print one JSON array')
     .addHelpText(
       'after',

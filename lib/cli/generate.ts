@@ -62,58 +62,58 @@ const TINY_NOTE =
 export function generateCommand(program: Command): void {
   const command = program
     .command('generate')
-    .description('make a picture from a prompt')
-    .argument('<prompt>', 'what the picture shows')
-    .option('-o, --output <file>', 'where the picture goes; - is stdout (default: ggflux-<seed>.png)')
+    .description('generate an image from a prompt')
+    .argument('<prompt>', 'what the image shows')
+    .option('-o, --output <file>', 'file of the image; - is stdout (default: ggflux-<seed>.png)')
   addModelOptions(command)
-    .optionsGroup('Picture:')
-    .option('--width <pixels>', 'a multiple of 16 (default: 1024; tiny 128)', parseNumber)
-    .option('--height <pixels>', 'as the width', parseNumber)
+    .optionsGroup('Image:')
+    .option('--width <pixels>', '64 to 4096, a multiple of 16 (default: 1024; tiny 128)', parseNumber)
+    .option('--height <pixels>', 'like --width', parseNumber)
     .option('--steps <n>', 'denoising steps (default: dev 28, schnell 4, tiny 8)', parseNumber)
     .option('--guidance <n>', 'strength of the prompt, not for schnell (default: 3.5; tiny 2)', parseNumber)
-    .option('--seed <n>', 'the same seed gives the same picture (default: random)', parseNumber)
+    .option('--seed <n>', 'the same seed gives the same image (default: random)', parseNumber)
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
     .addOption(
-      new Option('--sigmas <list>', 'noise levels of your own: 1,0.75,0.5')
+      new Option('--sigmas <list>', 'your own noise levels, such as 1,0.75,0.5')
         .argParser(parseNumbers)
         .conflicts(['steps', 'scheduler', 'shift']),
     )
-    .option('--shift', 'larger pictures stay longer at high noise levels (default: dev)')
-    .option('--no-shift', 'they do not (default: schnell)')
+    .option('--shift', 'keep larger images longer at high noise levels (default: dev)')
+    .option('--no-shift', 'no shift (default: schnell)')
     .addOption(
-      new Option('--noise <type>', "ComfyUI's, or the official program's (default: float32)").choices([
-        'float32',
-        'bfloat16',
-      ]),
+      new Option(
+        '--noise <type>',
+        'float32 as in ComfyUI, bfloat16 as in the official program (default: float32)',
+      ).choices(['float32', 'bfloat16']),
     )
     .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
     .option(
       '--step-cache <error>',
-      'skip evaluations where a velocity may be this wrong, such as 0.1 (default: 0)',
+      'relative error allowed for skipped evaluations, such as 0.1 (default: 0, skip none)',
       parseNumber,
     )
-    .option('--lora <file[:scale]>', 'a LoRA and its strength; may be given again (default: 1)', addLora)
+    .option('--lora <file[:scale]>', 'a LoRA and its strength; may be repeated (default: 1)', addLora)
     .optionsGroup('Output:')
     .addOption(
-      new Option('--format <name>', '(default: by the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)),
+      new Option('--format <name>', '(default: from the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)),
     )
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
-    .option('--preview <file>', 'show the picture as it is at every step in this file')
-    .option('--preview-every <n>', 'not at every step', parseNumber)
+    .option('--preview <file>', 'write a preview to this file at every step')
+    .option('--preview-every <n>', 'only at every n-th step', parseNumber)
     .addOption(
       new Option(
         '--preview-method <name>',
-        'linear is small and quick, taef1 takes --preview-decoder (default: linear)',
+        'linear is small and fast, taef1 needs --preview-decoder (default: linear)',
       ).choices(['linear', 'taef1', 'autoencoder']),
     )
     .addOption(
-      new Option('--show <how>', 'show it in the terminal; blocks need true colour')
+      new Option('--show <how>', 'how to show the image in the terminal; blocks need true colour')
         .choices(['auto', 'none', ...DRAWINGS])
         .default('auto'),
     )
-    .option('--json', 'print one JSON object for every event on stdout')
-    .option('--quiet', 'print nothing but errors')
+    .option('--json', 'print one JSON object per event on stdout')
+    .option('--quiet', 'print only errors')
   addMachineOptions(command)
     .addHelpText(
       'after',

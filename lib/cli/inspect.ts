@@ -18,10 +18,10 @@ const NEEDS: Partial<Record<Inspection['role'], string>> = {
 export function inspectCommand(program: Command): void {
   program
     .command('inspect')
-    .description('tell what model files hold, what a model lacks, and what a picture with it would cost here')
+    .description('show what model files contain, what a model lacks, and what an image would cost here')
     .argument(
       '<models...>',
-      '.gguf or .safetensors files, folders, presets, hf:owner/name, one file as hf:owner/name:file (only headers are read from the hub)',
+      '.gguf or .safetensors files, folders, presets, hf:owner/name, or one file as hf:owner/name:file (only headers are read from the hub)',
     )
     .option('--json', 'print one JSON array')
     .addHelpText(

@@ -14,7 +14,7 @@ import { rpcServerCommand } from './rpc-server.js'
 import { synthCommand } from './synth.js'
 
 const program = new Command('ggflux')
-  .description('FLUX.1: pictures from text on this machine, from quantised GGUF weights, with no Python and no server.')
+  .description('FLUX.1 text-to-image on this machine, with quantised GGUF weights, without Python or a server.')
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print help')
   .helpCommand('help [command]', 'print help on a command')
@@ -23,14 +23,14 @@ const program = new Command('ggflux')
   .addHelpText(
     'after',
     `
-With the tiny model of this package, which draws simple shapes:
+With the tiny model in this package, which draws simple shapes:
   ggflux generate "a small red circle left of a large blue square on a white background"
 With a model from the hub, which is downloaded once:
   ggflux generate "a red fox in the snow" -o fox.png --model flux.1-schnell
-With files as they are published:
+With published files:
   ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
     --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
-Or put these files into one folder:
+With these files in one folder:
   ggflux generate "a red fox in the snow" -o fox.png --model flux-schnell
 
 GGFLUX_DEBUG=1 adds stack traces to errors.`,

@@ -28,33 +28,37 @@ export function addModelOptions(command: Command): Command {
     .addOption(
       new Option(
         '--model <name>',
-        'flux.1-schnell or another preset, hf:owner/name, a folder, or tiny (default: tiny)',
+        'a preset such as flux.1-schnell, hf:owner/name, a folder, or tiny (default: tiny)',
       ).conflicts(PARTS),
     )
-    .option('--transformer <file>', 'the transformer, .gguf or .safetensors; these four may be hf:owner/name:file, too')
+    .option('--transformer <file>', 'the transformer, .gguf or .safetensors; these four may also be hf:owner/name:file')
     .option('--t5 <file>', 'the T5-XXL text encoder')
     .option('--clip <file>', 'the CLIP-L text encoder')
     .option('--vae <file>', 'the autoencoder')
     .option('--preview-decoder <file>', "TAEF1's decoder, for --preview-method taef1")
-    .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or beside it)")
-    .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: beside its file)")
+    .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or next to it)")
+    .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: next to its file)")
 }
 
 export function addMachineOptions(command: Command): Command {
   return command
     .optionsGroup('Machine:')
     .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
-    .option('--threads <n>', 'of the processor (default: all)', parseNumber)
+    .option('--threads <n>', 'CPU threads (default: one per processor)', parseNumber)
     .addOption(
-      new Option('--precision <name>', 'f32 rounds nothing, bf16 all (default: auto)').choices(['auto', 'f32', 'bf16']),
+      new Option('--precision <name>', 'f32 rounds nothing, bf16 everything (default: auto)').choices([
+        'auto',
+        'f32',
+        'bf16',
+      ]),
     )
     .option(
       '--device-memory <GiB>',
-      "of a GPU, for each network's weights; the rest stays here (default: what is free)",
+      "GPU memory for each network's weights; the rest stays in this machine's memory (default: what is free)",
       (text) => Math.round(parseNumber(text) * 2 ** 30),
     )
     .addOption(
-      new Option('--text-encoders <mode>', 'whether they stay in memory while the picture is made')
+      new Option('--text-encoders <mode>', 'whether they stay in memory during generation')
         .choices(['auto', 'keep', 'release'])
         .default('release'),
     )

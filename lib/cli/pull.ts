@@ -7,16 +7,16 @@ import { withProgress } from './write-progress.js'
 export function pullCommand(program: Command): void {
   program
     .command('pull')
-    .description("take a model from the hub into the cache that Hugging Face's tools share")
+    .description("download a model from the hub into the cache of Hugging Face's tools")
     .argument('<model>', 'a preset, hf:owner/name:quantisation, or hf:owner/name@revision:file')
-    .option('--only', 'this file alone (a LoRA, an encoder), not all that a picture needs')
+    .option('--only', 'download only this file (a LoRA, an encoder), not a whole model')
     .option('--json', 'print one JSON object')
-    .option('--quiet', 'print nothing but errors')
+    .option('--quiet', 'print only errors')
     .addHelpText(
       'after',
       `
-Presets: flux.1-schnell, flux.1-dev, flux.1-krea-dev, flux.1-kontext-dev, flux.1-fill-dev; a quantisation may follow, as in flux.1-dev:Q8_0.
-What was cut goes on where it stopped. HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE are heeded.
+Presets: flux.1-schnell, flux.1-dev, flux.1-krea-dev, flux.1-kontext-dev, flux.1-fill-dev; optionally with a quantisation, as in flux.1-dev:Q8_0.
+Interrupted downloads resume. Honours HF_TOKEN, HF_HOME, HF_HUB_CACHE, HF_ENDPOINT and HF_HUB_OFFLINE.
 
 Examples:
   ggflux pull flux.1-schnell

@@ -12,16 +12,16 @@ interface Options {
 export function rpcServerCommand(program: Command): void {
   program
     .command('rpc-server')
-    .description("let ggflux on other machines compute with this machine's GPU or CPU, one program at a time")
-    .option('--host <name>', 'the address to listen at; 0.0.0.0 for all of this machine', '127.0.0.1')
-    .option('--port <number>', 'the port to listen at', parseNumber, 50052)
+    .description("let ggflux on another machine compute on this machine's GPU or CPU, one program at a time")
+    .option('--host <name>', 'the address to listen on; 0.0.0.0 for all of this machine', '127.0.0.1')
+    .option('--port <number>', 'the port to listen on', parseNumber, 50052)
     .option('--backend <name>', 'auto, cpu, gpu, or a name from ggflux devices (default: auto)')
-    .option('--threads <number>', 'threads of a CPU (default: the number of processors)', parseNumber)
+    .option('--threads <number>', 'CPU threads (default: one per processor)', parseNumber)
     .addHelpText(
       'after',
       `
-The protocol has neither passwords nor encryption: whoever reaches the port can compute here, read what is computed, and end the server.
-Listen only where you trust everybody, or tunnel the port (ssh -L 50052:localhost:50052 machine).
+The protocol has neither passwords nor encryption: anyone who reaches the port can compute here, read what is computed, and end the server.
+Listen only in a network that you trust, or tunnel the port (ssh -L 50052:localhost:50052 machine).
 
 Examples:
   ggflux rpc-server --host 0.0.0.0

@@ -26,14 +26,14 @@ const LISTED_TYPES = ['F16', 'Q8_0', 'Q4_0'] as const
 export function synthCommand(program: Command): void {
   program
     .command('synth')
-    .description('write a model with random weights, for measurements and tests')
-    .option('--arch <name>', 'the network; --list tells which there are')
+    .description('write a model with random weights, for benchmarks and tests')
+    .option('--arch <name>', 'the network; --list shows all')
     .addOption(
-      new Option('--model <name>', 'a whole model into the folder --output; --type is that of its transformer')
+      new Option('--model <name>', 'write a whole model into the folder --output; --type applies to its transformer')
         .choices(Object.keys(MODELS))
         .conflicts(['arch', 'set']),
     )
-    .option('--type <name>', 'of the matrices, in capitals or not', 'F16')
+    .option('--type <name>', 'type of the matrices, in upper or lower case', 'F16')
     .option('-o, --output <file>', '.gguf, or .safetensors (F32, F16, BF16)')
     .option('--seed <n>', 'the same seed gives the same file (default: 0)', parseNumber)
     .addOption(
@@ -42,7 +42,7 @@ export function synthCommand(program: Command): void {
         .default([], 'none'),
     )
     .option('--list', 'list the networks and their sizes')
-    .option('--quiet', 'print nothing but errors')
+    .option('--quiet', 'print only errors')
     .addHelpText(
       'after',
       `
