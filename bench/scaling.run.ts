@@ -8,7 +8,7 @@ import { afterAll, expect, test } from 'vitest'
 import { synthesize } from '../lib/tools/synth/synth.js'
 import { nativeQuantize as quantize } from '../lib/native/addon.js'
 import { FluxTransformer } from '../lib/nn.js'
-import { transformerOperations } from '../lib/cost/flops.js'
+import { FLUX } from '../lib/networks/flux/definition.js'
 import { deviceRoof, Speed } from '../lib/cost/cost-model.js'
 import { anyInput } from '../test/support/any-input.mjs'
 
@@ -53,7 +53,7 @@ async function measure(against: Point['against'], value: number): Promise<Point>
     seconds = Math.min(seconds, (performance.now() - began) / 1000)
   }
   const speed = new Speed(() => deviceRoof('cpu', threads))
-  const foretold = await speed.foretell('step', transformerOperations(flux.config, (side / 16) ** 2, text), true)
+  const foretold = await speed.foretell('step', FLUX.flops(flux.config, [(side / 16) ** 2, text]), true)
   return { against, value, seconds, foretold: foretold!, bytes: flux.memory().compute }
 }
 

@@ -6,10 +6,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { measureRoof, type Roof } from '../lib/index.js'
-import { ARCHITECTURES } from '../lib/networks/architectures.js'
+import { FLUX } from '../lib/networks/flux/definition.js'
 import { synthesize, type SynthOptions } from '../lib/tools/synth/synth.js'
 import { nativeQuantize as quantize } from '../lib/native/addon.js'
-import { transformerOperations } from '../lib/cost/flops.js'
 
 const [SIDE, TEXT] = [512, 256]
 const CONFIG = { depth: 2, depthSingleBlocks: 4 }
@@ -41,11 +40,7 @@ beforeAll(async () => {
   )
 })
 
-const { products, attention } = transformerOperations(
-  { ...ARCHITECTURES['flux-schnell'].config, ...CONFIG },
-  (SIDE / 16) ** 2,
-  TEXT,
-)
+const { products, attention } = FLUX.flops({ ...FLUX.examples['flux-schnell']!, ...CONFIG }, [(SIDE / 16) ** 2, TEXT])
 
 function seconds(weights: string, precision: string, kernels: 'own' | 'ggml'): number {
   const program = fileURLToPath(new URL('./predict.mjs', import.meta.url))

@@ -2,8 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
-import { MODELS, type ArchitectureName } from '../networks/architectures.js'
-import type { SynthOptions } from '../tools/synth/synth.js'
+import { MODELS } from '../tools/synth/models.js'
 import type { FileType } from '../tools/synth/gguf-metadata.js'
 import { parseNumber } from './arguments.js'
 import { formatBytes, formatCount, formatSeconds, table } from './format.js'
@@ -81,10 +80,10 @@ async function synthFile({
   const { nativeQuantize } = await import('../native/addon.js')
   const { result, seconds } = await withProgress(quiet, (signal, onProgress) =>
     synthesize({
-      architecture: arch as ArchitectureName,
+      architecture: arch,
       path: output,
       type: type.toUpperCase() as FileType,
-      config: Object.fromEntries(set) as NonNullable<SynthOptions['config']>,
+      config: Object.fromEntries(set),
       quantize: nativeQuantize,
       signal,
       onProgress,
@@ -97,15 +96,14 @@ async function synthFile({
 }
 
 async function listArchitectures(): Promise<void> {
-  const { ARCHITECTURES } = await import('../networks/architectures.js')
-  const { layoutOf } = await import('../networks/layouts.js')
+  const { networkExamples } = await import('../networks/registry.js')
   const { storedType } = await import('../tools/quantisation-rules.js')
   const { elementCount, tensorBytes } = await import('../formats/tensor-types.js')
-  const rows = Object.entries(ARCHITECTURES).map(([name, architecture]) => {
-    const layout = layoutOf(architecture)
+  const rows = [...networkExamples()].map(([name, { definition, config }]) => {
+    const layout = definition.layout(config)
     const parameters = layout.reduce((sum, { shape }) => sum + elementCount(shape), 0)
     const bytes = LISTED_TYPES.map((type) =>
-      layout.reduce((sum, tensor) => sum + tensorBytes(storedType(tensor, type), tensor.shape), 0),
+      layout.reduce((sum, tensor) => sum + tensorBytes(storedType(definition, tensor, type), tensor.shape), 0),
     )
     return [name, formatCount(parameters), ...bytes.map(formatBytes)]
   })

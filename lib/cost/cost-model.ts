@@ -1,5 +1,5 @@
 import { chooseDevice } from '../native/devices.js'
-import type { Operations } from './flops.js'
+import type { Flops } from '../networks/flops.js'
 import { fluxError, nativeAddon, type NativeRoof } from '../native/addon.js'
 import { requireWhole } from '../options/checks.js'
 
@@ -52,7 +52,7 @@ export class Speed {
    * @param rounded whether factors may be rounded to bfloat16, which some processors multiply faster than F32
    * @returns seconds; undefined where nothing is known
    */
-  async foretell(work: Work, operations: Operations, rounded: boolean): Promise<number | undefined> {
+  async foretell(work: Work, operations: Flops, rounded: boolean): Promise<number | undefined> {
     const factor = this.#factors.get(work)
     if (factor !== undefined) return factor * total(operations)
     const roof = await this.#roof()
@@ -62,15 +62,15 @@ export class Speed {
     return (operations.products / products + operations.attention / attention) / (bf16 ? roof.registers : roof.floats)
   }
 
-  learn(work: Work, operations: Operations, seconds: number): void {
+  learn(work: Work, operations: Flops, seconds: number): void {
     this.#factors.set(work, seconds / total(operations))
   }
 }
 
-const total = ({ products, attention }: Operations): number => products + attention
+const total = ({ products, attention }: Flops): number => products + attention
 
 /** Shares of the arithmetic's register roof that were reached at full size (docs/performance.md); text encoding includes loading the encoders. */
-const SHARES: Record<Work, Record<'bf16' | 'f32', Operations>> = {
+const SHARES: Record<Work, Record<'bf16' | 'f32', Flops>> = {
   text: { bf16: { products: 0.7, attention: 0.3 }, f32: { products: 0.7, attention: 0.3 } },
   step: { bf16: { products: 0.86, attention: 0.68 }, f32: { products: 0.84, attention: 0.55 } },
   decode: { bf16: { products: 0.7, attention: 0.5 }, f32: { products: 0.75, attention: 0.5 } },

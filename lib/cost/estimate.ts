@@ -1,11 +1,11 @@
 import { availableParallelism } from 'node:os'
 import type { Settings } from '../pipeline/generate-options.js'
 import { isCoarse } from '../inspect/file.js'
-import type { NetworkFile } from '../networks/network-file.js'
+import { flopsOf, type NetworkFile } from '../networks/network-file.js'
 import type { NetworkOptions } from '../networks/network.js'
 import { Autoencoder, FluxTransformer } from '../nn.js'
 import type { OpenModel } from '../pipeline/open-model.js'
-import { clipOperations, decoderOperations, t5Operations, transformerOperations, type Operations } from './flops.js'
+import type { Flops } from '../networks/flops.js'
 import { deviceRoof, Speed, type Work } from './cost-model.js'
 
 /** What a picture will cost. */
@@ -55,7 +55,7 @@ export class Estimator {
     const seconds = known
       ? { text, step, decode, total: text + (picture.sigmas.length - 1) * step + decode }
       : undefined
-    const sum = ({ products, attention }: Operations) => products + attention
+    const sum = ({ products, attention }: Flops) => products + attention
     return {
       operations: { text: sum(operations.text), step: sum(operations.step), decode: sum(operations.decode) },
       seconds,
@@ -63,13 +63,13 @@ export class Estimator {
     }
   }
 
-  #operations({ width, height, maxSequenceLength }: Picture): Record<Work, Operations> {
+  #operations({ width, height, maxSequenceLength }: Picture): Record<Work, Flops> {
     const { transformer, t5, clip, vae } = this.#model
-    const [states, pooled] = [t5Operations(t5.config, maxSequenceLength), clipOperations(clip.config)]
+    const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]
     return {
       text: { products: states.products + pooled.products, attention: states.attention + pooled.attention },
-      step: transformerOperations(transformer.config, (width / 16) * (height / 16), maxSequenceLength),
-      decode: decoderOperations(vae.config, (width / 8) * (height / 8)),
+      step: flopsOf(transformer, [(width / 16) * (height / 16), maxSequenceLength]),
+      decode: flopsOf(vae, [height / 8, width / 8]),
     }
   }
 

@@ -2,29 +2,18 @@ import { availableParallelism } from 'node:os'
 import { FluxError } from '../errors.js'
 import type { Inspection } from './inspection.js'
 import { describeLora } from './lora.js'
-import type { NativeTensor, NetworkKind } from '../native/addon.js'
-import type { FluxConfig } from '../networks/flux/layout.js'
+import type { NativeTensor } from '../native/addon.js'
 import { looksLikeLora } from '../networks/lora/lora-file.js'
 import { modelDefaults } from '../families/flux1/variants.js'
 import { openModelFile } from '../formats/open.js'
 import type { MetadataValue, ModelFile } from '../formats/model-file.js'
-import { identify, networkOf, type NetworkFile } from '../networks/network-file.js'
+import { flopsOf, identify, networkOf, type NetworkFile } from '../networks/network-file.js'
 import { elementCount, TENSOR_TYPES } from '../formats/tensor-types.js'
-import { transformerOperations } from '../cost/flops.js'
+import { networkDefinition, withoutArticle } from '../networks/registry.js'
 import { badOption } from '../options/checks.js'
 import { deviceRoof, Speed } from '../cost/cost-model.js'
 
-const ROLES = {
-  flux: 'transformer',
-  t5: 't5',
-  clip: 'clip',
-  autoencoder: 'autoencoder',
-  'tiny-decoder': 'preview decoder',
-} as const satisfies Record<NetworkKind, Inspection['role']>
 const MAX_VALUE = 200
-
-/** FLUX.1's published variants by the channels of an image token: 16 latent channels of 2 x 2, and what stands beside them. */
-const FLUX_VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth', 384: 'Fill' }
 
 /**
  * Tells what a model file is, from its header only. Files of no known network have the role `unknown`.
@@ -43,33 +32,40 @@ export async function inspect(path: string): Promise<Inspection> {
 
 /** {@link inspect} for a file that is open already. */
 export async function inspectFile(file: ModelFile): Promise<Inspection> {
-  const inspection = describeFile(file)
-  if (inspection.role !== 'transformer' || !inspection.config) return inspection
-  const step = await stepSeconds(networkOf('flux', file))
+  const { network, ...inspection } = described(file)
+  const step = network && (await stepSeconds(network))
   return step === undefined ? inspection : { ...inspection, step }
 }
 
 /** {@link inspectFile} without what has to be measured. */
 export function describeFile(file: ModelFile): Inspection {
+  const { network: _, ...inspection } = described(file)
+  return inspection
+}
+
+/** `network` where it can be loaded. */
+function described(file: ModelFile): Inspection & { network?: NetworkFile<object> } {
   const { path } = file
   const identity = identify(file)
+  const definition = identity?.kind === undefined ? undefined : networkDefinition(identity.kind)
   const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config' | 'weights'> = {
-    role: identity?.kind ? ROLES[identity.kind] : 'unknown',
-    architecture: identity?.what.replace(/^an? /, '') ?? 'unknown',
+    role: definition?.role ?? 'unknown',
+    architecture: identity ? withoutArticle(identity.label) : 'unknown',
     problems: [],
   }
-  if (identity?.kind) {
+  if (definition) {
     try {
-      const { config, bytes } = networkOf(identity.kind, file)
-      Object.assign(found, { config, weights: bytes })
-      if (identity.kind === 'flux') found.architecture = fluxArchitecture(found.config as FluxConfig)
+      const network = networkOf(definition.kind, file)
+      const { config, bytes } = network
+      const architecture = definition.describe?.(config) ?? found.architecture
+      Object.assign(found, { network, config, weights: bytes, architecture })
     } catch (error) {
       if (!(error instanceof FluxError)) throw error
       found.problems.push(error.message)
     }
   } else
     found.problems.push(
-      `${path}: ${identity ? `${identity.what} cannot be loaded` : 'its tensors have no known names'}`,
+      `${path}: ${identity ? `${identity.label} cannot be loaded` : 'its tensors have no known names'}`,
     )
   const tensors = [...file.tensors.values()]
   return {
@@ -85,23 +81,19 @@ export function describeFile(file: ModelFile): Inspection {
   }
 }
 
-/** undefined where the native part is missing, too: it is not needed to tell what a file is */
-async function stepSeconds(transformer: NetworkFile<FluxConfig>): Promise<number | undefined> {
-  const { file, config } = transformer
+/** undefined for what does not draw, and where the native part is missing, too: it is not needed to tell what a file is */
+async function stepSeconds(network: NetworkFile<object>): Promise<number | undefined> {
+  const { stepShape } = networkDefinition(network.kind)
+  if (!stepShape) return undefined
+  const { maxSequenceLength } = modelDefaults(network.file, network.config as Parameters<typeof modelDefaults>[1])
   const speed = new Speed(() => deviceRoof(undefined, availableParallelism()))
-  const operations = transformerOperations(config, 64 * 64, modelDefaults(file, config).maxSequenceLength)
+  const flops = flopsOf(network, stepShape(1024, 1024, maxSequenceLength))
   try {
-    return await speed.foretell('step', operations, isCoarse(transformer))
+    return await speed.foretell('step', flops, isCoarse(network))
   } catch (error) {
     if (error instanceof FluxError) return undefined
     throw error
   }
-}
-
-function fluxArchitecture({ inChannels, guidanceEmbed }: FluxConfig): string {
-  const variant = FLUX_VARIANTS[inChannels] ?? `${inChannels} channels`
-  if (guidanceEmbed) return `FLUX.1 with guidance (${variant})`
-  return inChannels === 64 ? 'FLUX.1 without guidance (schnell)' : `FLUX.1 without guidance (${variant})`
 }
 
 function typeUses(file: ModelFile): Inspection['types'] {
@@ -115,7 +107,7 @@ function typeUses(file: ModelFile): Inspection['types'] {
 }
 
 /** Whether most of a network's weights are in types no finer than bfloat16, so that activations beside them may be rounded to it. */
-export function isCoarse({ tensors }: Pick<NetworkFile<unknown>, 'tensors'>): boolean {
+export function isCoarse({ tensors }: Pick<NetworkFile<object>, 'tensors'>): boolean {
   const fine: number[] = [TENSOR_TYPES.F32.id, TENSOR_TYPES.F16.id]
   const bytes = (some: NativeTensor[]) =>
     some.flatMap(({ pieces }) => pieces).reduce((sum, piece) => sum + piece.bytes, 0)

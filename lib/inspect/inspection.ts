@@ -1,7 +1,6 @@
 import type { ModelFile } from '../formats/model-file.js'
 import type { TensorType } from '../formats/tensor-types.js'
-import type { NetworkKind } from '../native/addon.js'
-import type { NetworkConfigs } from '../networks/network-file.js'
+import type { NetworkConfigs, NetworkKind } from '../networks/registry.js'
 
 export interface TypeUse {
   /** tensors of the type */
@@ -15,8 +14,11 @@ export interface Inspection {
   format: ModelFile['format']
   /** bytes of the file */
   size: number
-  /** the network; of a checkpoint that holds several, the transformer first */
-  role: 'transformer' | 't5' | 'clip' | 'autoencoder' | 'preview decoder' | 'lora' | 'unknown'
+  /**
+   * What the network is in a model: `transformer`, `t5`, `clip`, `autoencoder` or `preview decoder`; of a checkpoint that holds several, the
+   * transformer first. Otherwise `lora` or `unknown`
+   */
+  role: string
   /** the structure in words, such as `FLUX.1 with guidance (dev)` */
   architecture: string
   /** bytes of memory that the network's weights take, of its own tensors alone; absent when it cannot be loaded */

@@ -1,15 +1,9 @@
 import { FluxError } from '../errors.js'
 import type { Inspection } from './inspection.js'
-import { ARCHITECTURES } from '../networks/architectures.js'
-import type { AdaptableNetwork } from '../networks/lora/layer-names.js'
+import { leftByAll } from '../networks/lora/assignment.js'
+import { networkDefinitions, withoutArticle } from '../networks/registry.js'
 import { loraOf, openLoraFile, type LoraLayer } from '../networks/lora/lora-file.js'
 
-/** The networks that LoRAs for FLUX.1 add to. */
-const NETWORKS: [name: string, network: AdaptableNetwork][] = [
-  ['the transformer', ARCHITECTURES['flux-dev']],
-  ['T5', ARCHITECTURES['t5-xxl']],
-  ['CLIP', ARCHITECTURES['clip-l']],
-]
 const KINDS = {
   product: 'LoRA',
   hadamard: 'LoHa',
@@ -18,14 +12,19 @@ const KINDS = {
   replacement: 'norms',
 } as const satisfies Record<LoraLayer['kind'], string>
 
-/** Tells what a LoRA is and which layers of FLUX.1 it adds to; undefined for a file of which nothing belongs there. */
+/** Tells what a LoRA is and which layers of known networks it adds to; undefined for a file of which nothing belongs there. */
 export async function describeLora(
   path: string,
 ): Promise<Pick<Inspection, 'role' | 'architecture' | 'problems'> | undefined> {
   try {
     const file = await openLoraFile(path)
     const found = await Promise.all(
-      NETWORKS.map(async ([name, network]) => ({ name, ...(await loraOf(file, network)) })),
+      networkDefinitions()
+        .filter(({ lora }) => lora)
+        .map(async ({ kind, label, examples }) => {
+          const config = Object.values(examples)[0]!
+          return { label, ...(await loraOf(file, { kind, config })) }
+        }),
     )
     const layers = found.flatMap(({ layers }) => layers)
     if (layers.length === 0) return undefined
@@ -37,14 +36,14 @@ export async function describeLora(
     const rank = ranks.length === 0 ? '' : least === most ? ` of rank ${least}` : ` of ranks ${least} to ${most}`
     const where = found
       .filter(({ layers }) => layers.length > 0)
-      .map(({ name, layers }) => `${countLayers(layers)} in ${name}`)
-    const left = found[0]!.left.filter((name) => found.every((one) => one.left.includes(name)))
+      .map(({ label, layers }) => `${countLayers(layers)} in the ${withoutArticle(label)}`)
+    const left = leftByAll(found)
     const problems =
       left.length > 0
         ? [`${path}: ${left.length} of its tensors belong to nothing here, such as ${left[0]}, and do nothing`]
         : []
-    const wider = found[0]!.channels === undefined ? '' : ', for control pictures (Canny, Depth)'
-    return { role: 'lora', architecture: `${kinds}${rank} for FLUX.1${wider}: layers ${where.join(', ')}`, problems }
+    const wider = found.every(({ channels }) => channels === undefined) ? '' : ', for control pictures (Canny, Depth)'
+    return { role: 'lora', architecture: `${kinds}${rank}${wider}: layers ${where.join(', ')}`, problems }
   } catch (error) {
     if (!(error instanceof FluxError)) throw error
     return { role: 'lora', architecture: 'an addition to a model', problems: [error.message] }

@@ -1,4 +1,4 @@
-import type { NetworkKind } from '../native/addon.js'
+import type { NetworkKind } from '../networks/registry.js'
 
 /** The parts of a model by the names that its users give them, and the network that each is. */
 export const KIND_OF_PART = {

@@ -1,11 +1,11 @@
 import { readdir, stat } from 'node:fs/promises'
 import { dirname, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
-import type { NetworkKind } from '../native/addon.js'
 import { badOption, requireOptions } from '../options/checks.js'
 import { openModelFile } from '../formats/open.js'
 import type { ModelFile } from '../formats/model-file.js'
-import { networkOf, networksIn, type NetworkConfigs } from '../networks/network-file.js'
+import { networkOf, networksIn } from '../networks/network-file.js'
+import type { NetworkConfigs, NetworkKind } from '../networks/registry.js'
 import { PART_OF_KIND, PARTS, type Part } from './components.js'
 import { isLaterPart } from '../formats/shards.js'
 
@@ -90,7 +90,7 @@ export async function locateModelFiles(place: string): Promise<ModelFiles> {
  */
 export async function chooseModelFiles(place: string, { files, strays }: Survey): Promise<ModelFiles> {
   const found: Record<NetworkKind, ModelFile[]> = { flux: [], t5: [], clip: [], autoencoder: [], 'tiny-decoder': [] }
-  for (const file of files) for (const kind of networksIn(file)) found[kind].push(file)
+  for (const file of files) for (const kind of networksIn(file)) found[kind as NetworkKind]?.push(file)
   const keep = <K extends NetworkKind>(
     kind: K,
     fits: (file: ModelFile, config: NetworkConfigs[K] | undefined) => boolean,

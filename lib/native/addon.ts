@@ -10,8 +10,6 @@ import { FluxError, type FluxErrorCode } from '../errors.js'
 
 export type Precision = 'auto' | 'f32' | 'bf16'
 
-export type NetworkKind = 'flux' | 't5' | 'clip' | 'autoencoder' | 'tiny-decoder'
-
 /** One tensor of a model file. */
 export interface NativeTensor {
   /** canonical name, see the layouts in `lib/networks` */
@@ -171,9 +169,9 @@ export interface NativeAddon {
   /** loads ggml's backend modules from `directory`, once per process; later calls do nothing */
   loadBackends(directory: string): void
   devices(): NativeDevice[]
-  /** `config`: the numbers of the network's configuration, by name */
+  /** `kind`: one that `make_network` knows; `config`: the numbers of the network's configuration, by name */
   Network: new (
-    kind: NetworkKind,
+    kind: string,
     files: string[],
     tensors: NativeTensor[],
     config: Record<string, number>,

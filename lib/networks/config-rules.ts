@@ -29,17 +29,10 @@ export function completeConfig<C extends object>(
   rules: ConfigRules<C>,
   overrides: Partial<C> = {},
 ): C {
+  checkFields(overrides, rules)
   const config = { ...derived }
   for (const [field, value] of Object.entries(overrides) as [keyof C & string, C[keyof C & string] | undefined][]) {
     if (value === undefined) continue
-    if (!Object.hasOwn(rules, field)) {
-      throw new FluxError(
-        'FLUX_BAD_OPTION',
-        `config.${field} is unknown. The fields are ${Object.keys(rules).join(', ')}`,
-      )
-    }
-    const fault = faultOf(value, rules[field])
-    if (fault) throw new FluxError('FLUX_BAD_OPTION', `config.${field} is ${show(value)}; it has to be ${fault}`)
     if (!rules[field].free && value !== derived[field] && show(value) !== show(derived[field])) {
       throw new FluxError(
         'FLUX_BAD_OPTION',
@@ -64,6 +57,21 @@ export function completeConfig<C extends object>(
       )
   }
   return config as C
+}
+
+/** @throws {FluxError} FLUX_BAD_OPTION for a field that is unknown, of the wrong type or out of range */
+export function checkFields<C extends object>(fields: Partial<C>, rules: ConfigRules<C>): void {
+  for (const [field, value] of Object.entries(fields) as [keyof C & string, unknown][]) {
+    if (value === undefined) continue
+    if (!Object.hasOwn(rules, field)) {
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        `config.${field} is unknown. The fields are ${Object.keys(rules).join(', ')}`,
+      )
+    }
+    const fault = faultOf(value, rules[field])
+    if (fault) throw new FluxError('FLUX_BAD_OPTION', `config.${field} is ${show(value)}; it has to be ${fault}`)
+  }
 }
 
 const show = (value: unknown): string => JSON.stringify(value) ?? String(value)

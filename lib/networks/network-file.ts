@@ -1,30 +1,20 @@
 import { FluxError } from '../errors.js'
-import type { NativeTensor, NetworkKind } from '../native/addon.js'
-import { autoencoderConfig, autoencoderLayout, type AutoencoderConfig } from './autoencoder/layout.js'
-import { clipConfig, clipLayout, type ClipConfig } from './clip/layout.js'
-import { fluxConfig, fluxLayout, type FluxConfig } from './flux/layout.js'
+import type { NativeTensor } from '../native/addon.js'
+import type { AutoencoderConfig } from './autoencoder/layout.js'
+import type { ClipConfig } from './clip/layout.js'
+import type { NetworkDefinition } from './definition.js'
+import type { Flops } from './flops.js'
+import type { FluxConfig } from './flux/layout.js'
 import type { LayoutTensor, TensorRole } from './layout.js'
-import { t5Config, t5Layout, type T5Config } from './t5/layout.js'
-import { tinyDecoderConfig, tinyDecoderLayout, type TinyDecoderConfig } from './taesd/layout.js'
+import type { T5Config } from './t5/layout.js'
+import type { TinyDecoderConfig } from './taesd/layout.js'
 import { openModelFile } from '../formats/open.js'
 import type { ModelFile } from '../formats/model-file.js'
-import { AUTOENCODER_NAMES } from './autoencoder/names.js'
-import { CLIP_NAMES } from './clip/names.js'
-import { FLUX_NAMES } from './flux/names.js'
+import { networkDefinition, networkDefinitions, type NetworkConfigs } from './registry.js'
 import { FOREIGN_NAMES } from './unsupported.js'
-import { T5_NAMES } from './t5/names.js'
-import { TINY_DECODER_NAMES } from './taesd/names.js'
 import type { PlacedTensor } from './tensor-slices.js'
-import { canonicalTensors, holdsNetwork, type NameTable } from './name-table.js'
+import { canonicalTensors, holdsNetwork } from './name-table.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
-
-export interface NetworkConfigs {
-  flux: FluxConfig
-  t5: T5Config
-  clip: ClipConfig
-  autoencoder: AutoencoderConfig
-  'tiny-decoder': TinyDecoderConfig
-}
 
 /** The networks of a model: four, and a decoder for previews. */
 export interface Networks {
@@ -41,38 +31,14 @@ export type NetworkSource<C> = string | { path: string; config?: Partial<C> }
 
 /** A model file whose tensors are exactly those of one network. */
 export interface NetworkFile<C> {
-  kind: NetworkKind
+  /** in the registry */
+  kind: string
   file: ModelFile
   config: C
   /** in the order of the layout */
   tensors: NativeTensor[]
   /** that its weights take in memory: of its own tensors alone, in the types that they are held in */
   bytes: number
-}
-
-interface Network<C> {
-  what: string
-  names: NameTable
-  config: (tensors: Map<string, PlacedTensor>, overrides?: Partial<C>) => C
-  layout: (config: C) => LayoutTensor[]
-}
-
-const NETWORKS: { [K in NetworkKind]: Network<NetworkConfigs[K]> } = {
-  flux: { what: 'a FLUX transformer', names: FLUX_NAMES, config: fluxConfig, layout: fluxLayout },
-  t5: { what: 'a T5 text encoder', names: T5_NAMES, config: t5Config, layout: t5Layout },
-  clip: { what: 'a CLIP text encoder', names: CLIP_NAMES, config: clipConfig, layout: clipLayout },
-  autoencoder: {
-    what: 'an autoencoder',
-    names: AUTOENCODER_NAMES,
-    config: autoencoderConfig,
-    layout: autoencoderLayout,
-  },
-  'tiny-decoder': {
-    what: 'a decoder for previews (TAEF1)',
-    names: TINY_DECODER_NAMES,
-    config: tinyDecoderConfig,
-    layout: tinyDecoderLayout,
-  },
 }
 
 const FLOATS: readonly TensorType[] = ['F32', 'F16', 'BF16', 'F8_E4M3', 'F8_E5M2']
@@ -105,11 +71,13 @@ const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
   norm: FLOATS,
 }
 
-/** The networks that a file holds, whole or in part; more than one in a checkpoint. None in a file of a known other kind. */
-export function networksIn(file: ModelFile): NetworkKind[] {
-  if (foreignMark(file)) return []
-  return (Object.keys(NETWORKS) as NetworkKind[]).filter((kind) => holdsNetwork(file.tensors, NETWORKS[kind].names))
+/** The kinds of networks that a file holds, whole or in part; more than one in a checkpoint. None in a file of a known other kind. */
+export function networksIn(file: ModelFile): string[] {
+  return foreignMark(file) === undefined ? definitionsIn(file).map(({ kind }) => kind) : []
 }
+
+const definitionsIn = (file: ModelFile): NetworkDefinition[] =>
+  networkDefinitions().filter(({ names }) => holdsNetwork(file.tensors, names))
 
 function foreignMark(file: ModelFile): string | undefined {
   const names = [...file.tensors.keys()]
@@ -118,11 +86,11 @@ function foreignMark(file: ModelFile): string | undefined {
 }
 
 /** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
-export function identify(file: ModelFile): { kind?: NetworkKind; what: string; foreign: boolean } | undefined {
+export function identify(file: ModelFile): { kind?: string; label: string; foreign: boolean } | undefined {
   const foreign = foreignMark(file)
-  if (foreign !== undefined) return { what: foreign, foreign: true }
-  const [kind] = networksIn(file)
-  return kind && { kind, what: NETWORKS[kind].what, foreign: false }
+  if (foreign !== undefined) return { label: foreign, foreign: true }
+  const [found] = definitionsIn(file)
+  return found && { kind: found.kind, label: found.label, foreign: false }
 }
 
 /**
@@ -132,7 +100,7 @@ export function identify(file: ModelFile): { kind?: NetworkKind; what: string; f
  * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for a damaged or incomplete file or one of another network; FLUX_UNSUPPORTED for names,
  *   types or numbers that are not supported; FLUX_BAD_OPTION for a wrong source or override
  */
-export async function openNetworkFile<K extends NetworkKind>(
+export async function openNetworkFile<K extends string>(
   kind: K,
   source: NetworkSource<NetworkConfigs[K]>,
 ): Promise<NetworkFile<NetworkConfigs[K]>> {
@@ -140,23 +108,23 @@ export async function openNetworkFile<K extends NetworkKind>(
   if (typeof path !== 'string' || path === '') {
     throw new FluxError(
       'FLUX_BAD_OPTION',
-      `the source of ${NETWORKS[kind].what} has to be a path or { path, config? }, not ${JSON.stringify(source)}`,
+      `the source of ${networkDefinition(kind).label} has to be a path or { path, config? }, not ${JSON.stringify(source)}`,
     )
   }
   return networkOf(kind, await openModelFile(path), config)
 }
 
 /** {@link openNetworkFile} for a file that is open already. */
-export function networkOf<K extends NetworkKind>(
+export function networkOf<K extends string>(
   kind: K,
   file: ModelFile,
   overrides?: Partial<NetworkConfigs[K]>,
 ): NetworkFile<NetworkConfigs[K]> {
+  const definition = networkDefinition(kind)
   try {
-    const network: Network<NetworkConfigs[K]> = NETWORKS[kind]
-    const named = namedTensors(kind, file)
-    const config = network.config(named, overrides)
-    const layout = network.layout(config)
+    const named = namedTensors(definition, file)
+    const config = definition.readConfig(named, overrides)
+    const layout = definition.layout(config)
     checkTensors(layout, named)
     const tensors = layout.map(({ name }) => nativeTensor(name, named.get(name)!))
     const bytes = layout.reduce(
@@ -169,8 +137,15 @@ export function networkOf<K extends NetworkKind>(
   }
 }
 
-function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, PlacedTensor> {
-  const { what } = NETWORKS[kind]
+/** {@link NetworkDefinition.flops} of a network in a file. */
+export function flopsOf({ kind, config }: Pick<NetworkFile<object>, 'kind' | 'config'>, shape: number[]): Flops {
+  return networkDefinition(kind).flops(config, shape)
+}
+
+function namedTensors<C extends object>(
+  { label, names }: NetworkDefinition<C>,
+  file: ModelFile,
+): Map<string, PlacedTensor> {
   const parts = file.metadata.get('split.count')
   if (typeof parts === 'number' && parts > 1 && !file.parts) {
     const remedy =
@@ -178,13 +153,13 @@ function namedTensors(kind: NetworkKind, file: ModelFile): Map<string, PlacedTen
     throw new FluxError('FLUX_UNSUPPORTED', `this is one of ${parts} parts of a split GGUF file. ${remedy}`)
   }
   const identity = identify(file)
-  if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.what}; ${what} is needed`)
-  const named = canonicalTensors(file.tensors, NETWORKS[kind].names)
+  if (identity?.foreign) throw new FluxError('FLUX_UNSUPPORTED', `this is ${identity.label}; ${label} is needed`)
+  const named = canonicalTensors(file.tensors, names)
   if (named) return named
   const seems = identity
-    ? `this seems to be ${identity.what}`
+    ? `this seems to be ${identity.label}`
     : `none of its ${file.tensors.size} tensors has a known name`
-  throw new FluxError('FLUX_BAD_FILE', `${seems}, not ${what}. Give the file that belongs here`)
+  throw new FluxError('FLUX_BAD_FILE', `${seems}, not ${label}. Give the file that belongs here`)
 }
 
 function checkTensors(layout: LayoutTensor[], tensors: Map<string, PlacedTensor>): void {

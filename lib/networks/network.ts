@@ -5,6 +5,7 @@ import { chooseDevice } from '../native/devices.js'
 import { FluxError } from '../errors.js'
 import { freeMemory } from '../native/free-memory.js'
 import type { NetworkFile } from './network-file.js'
+import { networkDefinition } from './registry.js'
 import {
   fluxError,
   nativeAddon,
@@ -52,8 +53,9 @@ export const PRECISIONS = ['auto', 'f32', 'bf16'] as const satisfies Precision[]
 const PROGRESS_INTERVAL_MS = 100
 
 /** What all networks have in common: a file, its configuration, its native part, and the end of it. */
-export abstract class LoadedNetwork<C> {
+export abstract class LoadedNetwork<C extends object> {
   readonly config: C
+  protected readonly kind: string
   /** the file that the weights came from */
   readonly path: string
   readonly #native: NativeNetwork
@@ -63,18 +65,15 @@ export abstract class LoadedNetwork<C> {
 
   constructor(file: NetworkFile<C>, native: NativeNetwork) {
     this.config = file.config
+    this.kind = file.kind
     this.path = file.file.path
     this.#native = native
   }
 
   /** Loads the weights of a checked file onto a device. */
-  static async start<C>(
-    file: NetworkFile<C>,
-    config: Record<string, number>,
-    options: NetworkOptions,
-  ): Promise<NativeNetwork> {
+  static async start(file: NetworkFile<object>, options: NetworkOptions): Promise<NativeNetwork> {
     const { signal, onProgress } = options
-    const network = await create(file, config, options)
+    const network = await create(file, options)
     const failed = new AbortController()
     const tell = () => {
       try {
@@ -101,14 +100,13 @@ export abstract class LoadedNetwork<C> {
   }
 
   /** Bytes of buffers for activations that an evaluation would take; no weights are read. */
-  static async measure<C>(
-    file: NetworkFile<C>,
-    config: Record<string, number>,
+  static async measure(
+    file: NetworkFile<object>,
     options: NetworkOptions,
     mode: string,
     shape: number[],
   ): Promise<number> {
-    const network = await create(file, config, options)
+    const network = await create(file, options)
     try {
       return await cancellable(network, options.signal, () => network.measure(mode, shape))
     } catch (error) {
@@ -194,9 +192,8 @@ export abstract class LoadedNetwork<C> {
   }
 }
 
-async function create<C>(
-  { kind, file, tensors }: NetworkFile<C>,
-  config: Record<string, number>,
+async function create(
+  { kind, file, config, tensors }: NetworkFile<object>,
   { backend, threads = availableParallelism(), precision = 'auto', deviceMemory, signal }: NetworkOptions,
 ): Promise<NativeNetwork> {
   requireWhole('threads', threads, 1, 512)
@@ -209,7 +206,8 @@ async function create<C>(
   await requireUnchanged(file)
   const leaveServer = remote && (await useRpcServer(remote, signal))
   try {
-    const network = new addon.Network(kind, file.parts ?? [file.path], tensors, config, {
+    const numbers = networkDefinition(kind).nativeConfig(config)
+    const network = new addon.Network(kind, file.parts ?? [file.path], tensors, numbers, {
       device,
       threads,
       precision,

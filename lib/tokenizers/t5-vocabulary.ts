@@ -1,4 +1,5 @@
 import { FluxError } from '../errors.js'
+import type { MetadataValue } from '../formats/model-file.js'
 import { isRecord } from './files.js'
 import { PIECE_TYPE, type Pieces } from './unigram.js'
 
@@ -111,6 +112,26 @@ export function t5VocabularyFromGguf(metadata: ReadonlyMap<string, unknown>): T5
       get('precompiled_charsmap') === undefined ? undefined : Uint8Array.from(numbers('precompiled_charsmap')),
     addSpacePrefix: flag('add_space_prefix'),
     removeExtraWhitespaces: flag('remove_extra_whitespaces'),
+  }
+}
+
+/** The metadata that {@link t5VocabularyFromGguf} reads, and what other programs look for beside it. */
+export function t5VocabularyToGguf(vocabulary: T5Vocabulary): Record<string, MetadataValue> {
+  const { tokens, scores, types, padId, endId, unknownId, characterMap, addSpacePrefix, removeExtraWhitespaces } =
+    vocabulary
+  const ids = { padding_token_id: padId, eos_token_id: endId, unknown_token_id: unknownId }
+  const given = Object.entries(ids).filter((entry): entry is [string, number] => entry[1] !== undefined)
+  return {
+    'tokenizer.ggml.model': 't5',
+    'tokenizer.ggml.tokens': [...tokens],
+    'tokenizer.ggml.scores': Float32Array.from(scores),
+    'tokenizer.ggml.token_type': Int32Array.from(types),
+    ...Object.fromEntries(given.map(([key, id]) => [`tokenizer.ggml.${key}`, id])),
+    ...(characterMap ? { 'tokenizer.ggml.precompiled_charsmap': characterMap } : {}),
+    'tokenizer.ggml.add_space_prefix': addSpacePrefix,
+    'tokenizer.ggml.remove_extra_whitespaces': removeExtraWhitespaces,
+    'tokenizer.ggml.add_bos_token': false,
+    'tokenizer.ggml.add_eos_token': true,
   }
 }
 

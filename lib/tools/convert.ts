@@ -1,17 +1,15 @@
 import { availableParallelism } from 'node:os'
 import { basename, extname, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
-import type { Architecture } from '../networks/architectures.js'
 import { FILE_TYPES, ggufMetadata, type FileType } from './synth/gguf-metadata.js'
-import { layoutOf } from '../networks/layouts.js'
-import type { FluxConfig } from '../networks/flux/layout.js'
+import type { GgufDefinition, NetworkDefinition } from '../networks/definition.js'
 import type { LayoutTensor } from '../networks/layout.js'
 import { locateTokenizer } from '../model/locate.js'
 import { openLora } from '../networks/lora/lora-file.js'
 import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from '../networks/lora/assignment.js'
 import { openModelFile } from '../formats/open.js'
 import type { MetadataValue } from '../formats/model-file.js'
-import { llamaT5Name } from '../networks/t5/names.js'
+import { networkDefinition, networkDefinitions } from '../networks/registry.js'
 import { networkOf, networksIn, type NetworkFile } from '../networks/network-file.js'
 import { KIND_OF_PART, PARTS, type Part } from '../model/components.js'
 import { storedType } from './quantisation-rules.js'
@@ -20,8 +18,6 @@ import { writeModelFile } from '../formats/write-model-file.js'
 import type { TensorSource } from '../formats/file-header.js'
 import { fluxError, nativeAddon, type NativeMerged, type NativeTensor } from '../native/addon.js'
 import { badOption, requireOneOf, requireOptions, requireSignal } from '../options/checks.js'
-import { readT5Vocabulary, T5_TOKENIZER_FILES } from '../tokenizers/t5.js'
-import type { T5Vocabulary } from '../tokenizers/t5-vocabulary.js'
 
 export interface ConvertOptions {
   /** of the matrices; what converters keep in higher precision stays so (docs/models.md). F32, F16, BF16, Q8_0 … Q2_K, IQ4_NL, IQ4_XS */
@@ -73,19 +69,20 @@ export async function convert(input: string, output: string, options: ConvertOpt
   signal?.throwIfAborted()
   const file = await openModelFile(input)
   const kind = options.network ? KIND_OF_PART[options.network] : networksIn(file)[0]
-  const network: NetworkFile<unknown> = networkOf(kind ?? 'flux', file)
+  // of a file that holds none, the error says what it is
+  const network = networkOf(kind ?? networkDefinitions()[0]!.kind, file)
+  const definition = networkDefinition(network.kind)
   const gguf = extname(output).toLowerCase() === '.gguf'
-  const architecture = { kind: network.kind, config: network.config } as Architecture
   const own = new Map(network.tensors.map((tensor) => [tensor.name, tensor]))
   const parts = file.parts ?? [file.path]
   const { mergedInto, left } = await openLoras(options.loras ?? [], network)
   const types: ConvertResult['types'] = {}
-  const layout = layoutOf(architecture)
+  const layout = definition.layout(network.config)
   checkPatterns(options.tensorTypes ?? [], layout)
   const tensors = layout.map((tensor): TensorSource => {
-    const stored = typeOf(tensor, options, gguf)
+    const stored = typeOf(definition, tensor, options, gguf)
     types[stored] = (types[stored] ?? 0) + 1
-    const name = gguf && network.kind === 't5' ? llamaT5Name(tensor.name) : tensor.name
+    const name = gguf && definition.gguf.rename ? definition.gguf.rename(tensor.name) : tensor.name
     const merged = mergedInto(tensor.name)
     return {
       name,
@@ -94,16 +91,15 @@ export async function convert(input: string, output: string, options: ConvertOpt
       data: () => chunks(parts, own.get(tensor.name)!, stored, merged, signal),
     }
   })
-  const vocabulary =
-    gguf && network.kind === 't5' ? await findVocabulary(input, file.metadata, options.tokenizer) : undefined
+  const tokenizer = gguf ? await findTokenizer(definition.gguf, input, file.metadata, options.tokenizer) : undefined
   const kept =
     file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
   const name = basename(input).replace(/\.[^.]*$/, '')
   const metadata: Record<string, MetadataValue> = gguf
-    ? { ...ggufMetadata(architecture, name, type, vocabulary), ...kept }
+    ? { ...ggufMetadata(definition, network.config, name, type), ...tokenizer, ...kept }
     : { format: 'pt' }
   const size = await writeModelFile(output, tensors, metadata, onProgress)
-  return { path: output, size, types, tokenizer: vocabulary !== undefined, left }
+  return { path: output, size, types, tokenizer: tokenizer !== undefined, left }
 }
 
 function check(input: string, output: string, options: ConvertOptions): void {
@@ -157,9 +153,14 @@ function checkPatterns(tensorTypes: NonNullable<ConvertOptions['tensorTypes']>, 
     )
 }
 
-function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions, gguf: boolean): TensorType {
+function typeOf(
+  definition: NetworkDefinition,
+  tensor: LayoutTensor,
+  { type, tensorTypes = [] }: ConvertOptions,
+  gguf: boolean,
+): TensorType {
   const own = tensorTypes.find(([pattern]) => decides(pattern, tensor))?.[1]
-  if (own === undefined) return gguf ? storedType(tensor, type) : type
+  if (own === undefined) return gguf ? storedType(definition, tensor, type) : type
   if (!Number.isNaN(tensorBytes(own, tensor.shape))) return own
   const { blockSize } = TENSOR_TYPES[own]
   throw new FluxError(
@@ -171,19 +172,17 @@ function typeOf(tensor: LayoutTensor, { type, tensorTypes = [] }: ConvertOptions
 /** What LoRAs add to each tensor of a transformer. */
 async function openLoras(
   loras: readonly LoraOptions[],
-  { kind, config }: NetworkFile<unknown>,
+  network: NetworkFile<object>,
 ): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; left: string[][] }> {
   if (loras.length === 0) return { mergedInto: () => undefined, left: [] }
-  if (kind !== 'flux')
+  const { role, label } = networkDefinition(network.kind)
+  if (role !== 'transformer')
     throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
   const opened = await Promise.all(
-    loras.map(async ({ path, scale = 1 }) => ({
-      lora: await openLora(path, { kind, config: config as FluxConfig }),
-      scale,
-    })),
+    loras.map(async ({ path, scale = 1 }) => ({ lora: await openLora(path, network), scale })),
   )
   for (const { lora } of opened) {
-    if (lora.layers.length === 0) throw nothingBelongs(lora, 'transformer')
+    if (lora.layers.length === 0) throw nothingBelongs(lora, label)
     if (lora.channels !== undefined)
       throw new FluxError(
         'FLUX_UNSUPPORTED',
@@ -252,16 +251,18 @@ function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first:
   }
 }
 
-/** undefined where there is none: the file can be used with a tokenizer beside it. */
-async function findVocabulary(
+/** Metadata; undefined where there is no tokenizer: the file can be used with one beside it. */
+async function findTokenizer(
+  { tokenizer }: GgufDefinition<object>,
   input: string,
   metadata: ReadonlyMap<string, unknown>,
   given?: string,
-): Promise<T5Vocabulary | undefined> {
-  if (given !== undefined) return (await readT5Vocabulary(given)).vocabulary
-  if (metadata.has('tokenizer.ggml.tokens')) return (await readT5Vocabulary(input)).vocabulary
+): Promise<Record<string, MetadataValue> | undefined> {
+  if (!tokenizer) return undefined
+  if (given !== undefined) return tokenizer.metadata(given)
+  if (metadata.has('tokenizer.ggml.tokens')) return tokenizer.metadata(input)
   try {
-    return (await readT5Vocabulary(await locateTokenizer(input, 'tokenizer_2', T5_TOKENIZER_FILES))).vocabulary
+    return await tokenizer.metadata(await locateTokenizer(input, tokenizer.folder, tokenizer.files))
   } catch (error) {
     if (error instanceof FluxError && error.code === 'FLUX_NOT_FOUND') return undefined
     throw error

@@ -57,7 +57,7 @@ test('a model file that was changed after its header was read is not loaded', as
   const bytes = readFileSync(model)
   bytes.fill(0, bytes.length - 1000) // as large as it was
   writeFileSync(model, bytes)
-  await expect(LoadedNetwork.start(file, {}, {})).rejects.toEqual(changed)
+  await expect(LoadedNetwork.start(file, {})).rejects.toEqual(changed)
 })
 
 test('a LoRA is copied: what becomes of its file changes nothing', async () => {

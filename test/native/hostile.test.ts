@@ -298,12 +298,12 @@ describe('the public classes', () => {
     copyFileSync(t5.file.path, path)
     const file = await openNetworkFile('t5', path)
     truncateSync(path, file.file.size - 1)
-    await expect(LoadedNetwork.start(file, { ...file.config }, {})).rejects.toMatchObject({
+    await expect(LoadedNetwork.start(file, {})).rejects.toMatchObject({
       code: 'FLUX_BAD_FILE',
       message: expect.stringContaining(path),
     })
     rmSync(path)
-    await expect(LoadedNetwork.start(file, { ...file.config }, {})).rejects.toMatchObject({
+    await expect(LoadedNetwork.start(file, {})).rejects.toMatchObject({
       code: 'FLUX_NOT_FOUND',
       message: expect.stringContaining(path),
     })

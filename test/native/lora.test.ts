@@ -610,7 +610,9 @@ describe('of the text encoders', () => {
     const [after, expected] = [await t5.encode(tokens), await changed.encode(tokens)]
     expect(relL2(expected, before)).toBeGreaterThan(0.02)
     expect(relL2(after, expected)).toBeLessThan(1e-3)
-    await expect(t5.adapt([{ path: await loraFile('kohya') }])).rejects.toThrow(/belongs to a layer of this T5 encoder/)
+    await expect(t5.adapt([{ path: await loraFile('kohya') }])).rejects.toThrow(
+      /belongs to a layer of this T5 text encoder/,
+    )
   })
 
   test('in a pipeline: only the pictures that ask for it change', { timeout: 60_000 }, async () => {
@@ -873,7 +875,7 @@ test.skipIf(process.platform === 'win32')(
     ])
     expect(JSON.parse(stdout)).toMatchObject({
       role: 'lora',
-      architecture: 'LoRA of rank 1 for FLUX.1: layers 114 in the transformer',
+      architecture: 'LoRA of rank 1: layers 114 in the FLUX transformer',
       problems: [],
     })
   },

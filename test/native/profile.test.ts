@@ -2,9 +2,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { ARCHITECTURES } from '../../lib/networks/architectures.js'
-import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, type Operation } from '../../lib/nn.js'
-import { clipOperations, decoderOperations, t5Operations, transformerOperations } from '../../lib/cost/flops.js'
+import { AUTOENCODER } from '../../lib/networks/autoencoder/definition.js'
+import { CLIP } from '../../lib/networks/clip/definition.js'
+import { FLUX } from '../../lib/networks/flux/definition.js'
+import { T5 } from '../../lib/networks/t5/definition.js'
+import { TINY_DECODER } from '../../lib/networks/taesd/definition.js'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder, type Operation } from '../../lib/nn.js'
+import { synthesize } from '../../lib/tools/synth/synth.js'
 import { anyInput } from '../support/any-input.mjs'
 import { onTestBackend } from '../support/backend.js'
 import { goldenWeights } from '../support/golden.js'
@@ -33,30 +37,37 @@ test.each([
   let profiled: Float32Array | undefined
   const profile = await flux.profile(async () => (profiled = await flux.predict(input)))
   expect(profiled).toEqual(plain)
-  expect(counted(profile)).toEqual(transformerOperations(flux.config, 144, 40))
+  expect(counted(profile)).toEqual(FLUX.flops(flux.config, [144, 40]))
   expect(profile.map(({ ms }) => ms)).toEqual(profile.map(({ ms }) => ms).sort((a, b) => b - a))
   for (const { count, ms, bytes } of profile) expect(Math.min(count, ms, bytes)).toBeGreaterThan(0)
 })
 
 test('the text encoders', async () => {
   await using t5 = await T5Encoder.load(files.t5, onTestBackend)
-  expect(counted(await t5.profile(() => t5.encode(new Int32Array(48))))).toEqual(t5Operations(t5.config, 48))
+  expect(counted(await t5.profile(() => t5.encode(new Int32Array(48))))).toEqual(T5.flops(t5.config, [48]))
   await using clip = await ClipTextEncoder.load(files.clip, onTestBackend)
   expect(counted(await clip.profile(() => clip.encode(new Int32Array(77).fill(599))))).toEqual(
-    clipOperations(clip.config),
+    CLIP.flops(clip.config, [77]),
   )
 })
 
-test('the decoder', async () => {
+test('the decoders', async () => {
   await using vae = await Autoencoder.load(files.vae, onTestBackend)
   const latent = new Float32Array(16 * 6 * 10)
-  expect(counted(await vae.profile(() => vae.decode(latent, 6, 10)))).toEqual(decoderOperations(vae.config, 60))
+  expect(counted(await vae.profile(() => vae.decode(latent, 6, 10)))).toEqual(AUTOENCODER.flops(vae.config, [6, 10]))
+
+  const path = join(folder, 'taef1.safetensors')
+  await synthesize({ architecture: 'taef1', path })
+  await using tiny = await TinyDecoder.load(path, onTestBackend)
+  expect(counted(await tiny.profile(() => tiny.decode(latent, 6, 10)))).toEqual(
+    TINY_DECODER.flops(tiny.config, [6, 10]),
+  )
 })
 
 // Operations per image token in the linear layers at full size: 24 and 12 hidden^2 multiplications a block, 19 and 38 blocks, hidden 3072.
 test('the full-size transformer: 12.9 GFLOP a token, 6.6 TFLOP at 256 x 256', () => {
-  const { config } = ARCHITECTURES['flux-schnell']
-  const [some, more] = [transformerOperations(config, 256, 256), transformerOperations(config, 257, 256)]
+  const config = FLUX.examples['flux-schnell']!
+  const [some, more] = [FLUX.flops(config, [256, 256]), FLUX.flops(config, [257, 256])]
   const token = 19 * 24 * 3072 ** 2 + 38 * 24 * 3072 ** 2 + 2 * 64 * 3072 * 2
   expect(more.products - some.products).toBe(token)
   expect((some.products + some.attention) / 1e12).toBeCloseTo(6.8, 0)

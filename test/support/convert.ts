@@ -4,8 +4,7 @@ import type { LayoutTensor, TensorRole } from '../../lib/networks/layout.js'
 import { openModelFile } from '../../lib/formats/open.js'
 import { identify, networkOf } from '../../lib/networks/network-file.js'
 import { storedType } from '../../lib/tools/quantisation-rules.js'
-import { layoutOf } from '../../lib/networks/layouts.js'
-import type { Architecture } from '../../lib/networks/architectures.js'
+import { networkDefinition } from '../../lib/networks/registry.js'
 import type { TensorType } from '../../lib/formats/tensor-types.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import type { TensorSource } from '../../lib/formats/file-header.js'
@@ -29,11 +28,10 @@ export async function convertWeights(path: string, out: string, options: Convert
   const { type, naming = (name) => name, prefix = '', quantize, rounded = false } = options
   const file = await openModelFile(path)
   const { kind } = identify(file)!
-  const layout = new Map(
-    layoutOf({ kind, config: networkOf(kind!, file).config } as Architecture).map((tensor) => [tensor.name, tensor]),
-  )
+  const definition = networkDefinition(kind!)
+  const layout = new Map(definition.layout(networkOf(kind!, file).config).map((tensor) => [tensor.name, tensor]))
   const typeOf = (tensor: LayoutTensor) =>
-    typeof type === 'function' ? type(tensor.name, tensor.role) : storedType(tensor, type)
+    typeof type === 'function' ? type(tensor.name, tensor.role) : storedType(definition, tensor, type)
   const tensors: TensorSource[] = []
   for (const [name, { shape, data }] of readTensors(path)) {
     const stored = typeOf(layout.get(name)!)

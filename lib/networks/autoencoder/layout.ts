@@ -21,7 +21,7 @@ const IMAGE_CHANNELS = 3
 /** Groups of every GroupNorm, so all channel counts are multiples of it. */
 const GROUPS = 32
 
-const RULES: ConfigRules<AutoencoderConfig> = {
+export const AUTOENCODER_RULES: ConfigRules<AutoencoderConfig> = {
   ch: { kind: 'integer', min: GROUPS, max: 1024, multipleOf: GROUPS },
   chMult: { kind: 'integers', min: 1, max: 32, length: [1, 8] },
   numResBlocks: { kind: 'integer', min: 1, max: 16 },
@@ -145,7 +145,7 @@ export function autoencoderConfig(
       hasEncoder,
       hasDecoder,
     },
-    RULES,
+    AUTOENCODER_RULES,
     overrides,
   )
 }

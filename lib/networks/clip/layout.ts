@@ -15,7 +15,7 @@ export interface ClipConfig {
 
 const HEAD_DIM = 64
 
-const RULES: ConfigRules<ClipConfig> = {
+export const CLIP_RULES: ConfigRules<ClipConfig> = {
   hiddenSize: { kind: 'integer', min: 64, max: 8192 },
   numHeads: { kind: 'integer', min: 1, max: 256, free: true },
   numLayers: { kind: 'integer', min: 1, max: 256 },
@@ -68,7 +68,7 @@ export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partia
       vocabSize,
       maxPositions: shapeOf(tensors, 'text_model.embeddings.position_embedding.weight', 2)[0]!,
     },
-    RULES,
+    CLIP_RULES,
     overrides,
   )
   if (hiddenSize % config.numHeads === 0) return config

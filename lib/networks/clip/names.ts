@@ -1,4 +1,6 @@
+import type { LoraNames } from '../definition.js'
 import type { NameTable, Rename } from '../name-table.js'
+import type { ClipConfig } from './layout.js'
 
 /** The names of openai/CLIP and OpenCLIP, where query, key and value are one matrix. */
 const OPEN_CLIP: readonly Rename[] = [
@@ -35,4 +37,10 @@ export const CLIP_NAMES: NameTable = {
     /^visual\./,
   ],
   marks: ['text_model.embeddings.token_embedding.weight', 'text_model.encoder.layers.0.layer_norm1.weight'],
+}
+
+/** Those of kohya and OneTrainer, diffusers, and ComfyUI. */
+export const CLIP_LORA_NAMES: LoraNames<ClipConfig> = {
+  prefix: /^(lora_te1?_|(lora_te1?|text_encoder|text_encoders\.clip_l(\.transformer)?)\.)/,
+  component: 'text_encoder',
 }

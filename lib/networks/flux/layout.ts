@@ -2,8 +2,6 @@ import { FluxError } from '../../errors.js'
 import { completeConfig, type ConfigRules } from '../config-rules.js'
 import { countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
-export type { LayoutTensor, TensorRole } from '../layout.js'
-
 /** The transformer's numbers; names as in `FluxParams` of black-forest-labs/flux, `src/flux/model.py`. */
 export interface FluxConfig {
   /** channels of an image token: 64, 128 (Canny, Depth), 384 (Fill) */
@@ -31,7 +29,7 @@ const SINUSOID = 256
 const MLP_RATIO = 4
 const OFFICIAL_AXES: [number, number, number] = [16, 56, 56]
 
-const RULES: ConfigRules<FluxConfig> = {
+export const FLUX_RULES: ConfigRules<FluxConfig> = {
   inChannels: { kind: 'integer', min: 1, max: 4096 },
   outChannels: { kind: 'integer', min: 1, max: 4096 },
   hiddenSize: { kind: 'integer', min: 64, max: 16384 },
@@ -118,7 +116,7 @@ export function fluxConfig(tensors: Map<string, TensorShape>, overrides?: Partia
       ...(headDim === 128 ? { axesDim: OFFICIAL_AXES } : {}),
       theta: 10000,
     },
-    RULES,
+    FLUX_RULES,
     overrides,
   )
   const sum = config.axesDim.reduce((a, b) => a + b, 0)

@@ -1,4 +1,6 @@
+import type { LoraNames } from '../definition.js'
 import type { NameTable, Rename } from '../name-table.js'
+import type { FluxConfig } from './layout.js'
 
 /** The names of diffusers (`src/diffusers/models/transformers/transformer_flux.py`); its converter to them is `scripts/convert_flux_to_diffusers.py`. */
 const DIFFUSERS: readonly Rename[] = [
@@ -61,4 +63,24 @@ export const FLUX_NAMES: NameTable = {
   aliases: {},
   ignored: [],
   marks: ['img_in.weight', 'double_blocks.0.img_mod.lin.weight', 'single_blocks.0.linear2.weight'],
+}
+
+export const FLUX_LORA_NAMES: LoraNames<FluxConfig> = {
+  // kohya; OneTrainer; SimpleTuner; PEFT, ComfyUI and diffusers, also one inside the other; the official names have none
+  prefix:
+    /^(lora_unet_|lora_transformer_|lycoris_|((base_model\.model|model\.diffusion_model|diffusion_model|transformer|unet)\.)*)/,
+  component: 'transformer',
+  renames: [
+    // XLabs' processors (x-flux, UNO, USO): 1 for the image, 2 for the text; those of single blocks add to query, key and value alone
+    [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora1\./, 'double_blocks.$1.img_attn.$2.'],
+    [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora2\./, 'double_blocks.$1.txt_attn.$2.'],
+    [/^single_blocks\.(\d+)\.processor\.qkv_lora\./, 'single_blocks.$1.linear1.', { leading: 3 }],
+    [/^single_blocks\.(\d+)\.processor\.proj_lora\./, 'single_blocks.$1.linear2.'],
+    // what ComfyUI makes of them
+    [/^single_blocks\.(\d+)\.linear1_qkv\./, 'single_blocks.$1.linear1.', { leading: 3 }],
+  ],
+  // query, key and value have as many rows as the model is wide; the MLP takes what is left
+  partRows: ({ hiddenSize }) => hiddenSize,
+  // the official LoRAs for Canny and Depth read the latents of a control picture behind those of the picture itself
+  widens: 'img_in.weight',
 }

@@ -1,9 +1,7 @@
 import { FluxError } from '../../errors.js'
 import { badOption, requireOptions } from '../../options/checks.js'
 import type { NativeAddition, NativeFactor, NativeTensor } from '../../native/addon.js'
-import type { ClipConfig } from '../clip/layout.js'
-import type { FluxConfig } from '../flux/layout.js'
-import type { T5Config } from '../t5/layout.js'
+import { networkDefinitions, withoutArticle, type NetworkConfigs, type NetworkKind } from '../registry.js'
 import { loraOf, openLoraFile, sizeOf, type Factor, type Lora } from './lora-file.js'
 import type { TensorInfo } from '../../formats/model-file.js'
 import { placed } from '../tensor-slices.js'
@@ -33,42 +31,51 @@ export function checkLoras(loras: readonly LoraOptions[]): void {
   }
 }
 
-/** The error for a LoRA of which nothing belongs to `what`. */
-export function nothingBelongs({ path, left }: Lora, what: string): FluxError {
+/** @param label with an article: what nothing of the LoRA belongs to */
+export function nothingBelongs({ path, left }: Lora, label: string): FluxError {
   return new FluxError(
     'FLUX_UNSUPPORTED',
-    `${path}: none of its ${left.length} tensors belongs to a layer of this ${what} (${left.slice(0, 3).join(', ')}). Give a LoRA for FLUX.1`,
+    `${path}: none of its ${left.length} tensors belongs to a layer of this ${withoutArticle(label)} (${left.slice(0, 3).join(', ')}). Give a LoRA that was made for it`,
   )
 }
 
-/** Which networks of a model each LoRA has something for. */
-export interface LoraPlan {
-  flux: LoraOptions[]
-  t5: LoraOptions[]
-  clip: LoraOptions[]
+/** The names in a LoRA's file that belong to none of the networks that it was read for. */
+export function leftByAll([first, ...others]: readonly Lora[]): string[] {
+  return first?.left.filter((name) => others.every(({ left }) => left.includes(name))) ?? []
+}
+
+/** Which LoRAs have something for each network of a model. */
+export interface LoraPlan extends Record<NetworkKind, LoraOptions[]> {
   /** of each LoRA the names that belong nowhere */
   left: string[][]
 }
 
-/** @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model */
+/**
+ * @param configs of the model's networks
+ * @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model
+ */
 export async function planLoras(
   loras: readonly LoraOptions[],
-  model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig },
+  configs: { [K in NetworkKind]?: NetworkConfigs[K] },
 ): Promise<LoraPlan> {
-  const plan: LoraPlan = { flux: [], t5: [], clip: [], left: [] }
+  const kinds = networkDefinitions().map(({ kind }) => kind as NetworkKind)
+  const plan = { ...Object.fromEntries(kinds.map((kind) => [kind, []])), left: [] } as unknown as LoraPlan
+  const networks = networkDefinitions().flatMap(({ kind, lora }) => {
+    const config = configs[kind as NetworkKind]
+    return lora && config ? [{ kind: kind as NetworkKind, config }] : []
+  })
   for (const lora of loras) {
     const file = await openLoraFile(lora.path)
-    const flux = await loraOf(file, { kind: 'flux', config: model.flux })
-    const t5 = await loraOf(file, { kind: 't5', config: model.t5 })
-    const clip = await loraOf(file, { kind: 'clip', config: model.clip })
-    if (![flux, t5, clip].some(({ layers }) => layers.length > 0)) throw nothingBelongs(flux, 'model')
-    if (flux.channels !== undefined) {
-      const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${flux.channels} channels of each token, the model has ${model.flux.inChannels}. `
-      throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
+    const found = await Promise.all(networks.map((network) => loraOf(file, network)))
+    if (found.every(({ layers }) => layers.length === 0)) throw nothingBelongs(found[0]!, 'a model')
+    for (const [i, { layers, channels }] of found.entries()) {
+      if (channels !== undefined) {
+        const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${channels} channels of each token, more than the model has. `
+        throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
+      }
+      if (layers.length > 0) plan[networks[i]!.kind].push(lora)
     }
-    for (const [kind, { layers }] of Object.entries({ flux, t5, clip }))
-      if (layers.length > 0) plan[kind as 'flux'].push(lora)
-    plan.left.push(flux.left.filter((name) => t5.left.includes(name) && clip.left.includes(name)))
+    plan.left.push(leftByAll(found))
   }
   return plan
 }

@@ -1,13 +1,13 @@
 import { FluxError } from '../../errors.js'
-import type { AdaptableNetwork } from './layer-names.js'
 import type { ModelFile } from '../../formats/model-file.js'
-import { LORA_PREFIXES } from './names.js'
+import type { LoraNames } from '../definition.js'
 import { quoted } from '../../formats/tensor-table.js'
 
-/** What diffusers puts before the fields of each network. */
-const COMPONENTS = { flux: 'transformer', clip: 'text_encoder', t5: 'text_encoder_2' } as const
-/** The fields of PEFT's `LoraConfig` that decide how a LoRA acts. Ranks are those of the tensors, so `r` and `rank_pattern` tell nothing more. */
-const FIELD = /^((transformer|text_encoder|text_encoder_2)\.)?(lora_alpha|alpha_pattern|use_rslora|use_dora)$/
+/**
+ * The fields of PEFT's `LoraConfig` that decide how a LoRA acts, alone or behind what diffusers calls the network. Ranks are those of the tensors,
+ * so `r` and `rank_pattern` tell nothing more.
+ */
+const FIELD = /^(\w+\.)?(lora_alpha|alpha_pattern|use_rslora|use_dora)$/
 const MAX_PATTERNS = 4096
 const MAX_EXPRESSIONS = 32
 /** Expressions that take no long time: at most two repetitions, none of a group. */
@@ -42,10 +42,10 @@ export function doraField(config: LoraConfig): string | undefined {
 export function scaleFinder(
   path: string,
   config: LoraConfig,
-  kind: AdaptableNetwork['kind'],
+  { prefix, component }: Pick<LoraNames<object>, 'prefix' | 'component'>,
 ): (layer: string, rank: number) => number {
   const field = (name: string): [key: string, value: unknown] => {
-    const key = `${COMPONENTS[kind]}.${name}`
+    const key = `${component}.${name}`
     return config.has(key) ? [key, config.get(key)] : [name, config.get(name)]
   }
   const [alphaKey, alpha] = field('lora_alpha')
@@ -54,7 +54,7 @@ export function scaleFinder(
   const own = patternsOf(path, patternKey, pattern ?? {})
   const stabilised = field('use_rslora')[1] === true
   return (layer, rank) => {
-    const bare = layer.replace(LORA_PREFIXES[kind], '')
+    const bare = layer.replace(prefix, '')
     const value = own.find(({ fits }) => fits(bare))?.value ?? common
     return value === undefined ? 1 : value / (stabilised ? Math.sqrt(rank) : rank)
   }

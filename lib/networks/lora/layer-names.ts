@@ -1,16 +1,11 @@
-import { clipLayout, type ClipConfig } from '../clip/layout.js'
-import { fluxLayout, type FluxConfig } from '../flux/layout.js'
+import { FluxError } from '../../errors.js'
+import { networkDefinition } from '../registry.js'
+import type { LoraNames, LoraRename } from '../definition.js'
 import type { LayoutTensor } from '../layout.js'
-import { t5Layout, type T5Config } from '../t5/layout.js'
-import { CLIP_NAMES } from '../clip/names.js'
-import { FLUX_NAMES } from '../flux/names.js'
-import { FLUX_LORA_RENAMES, LORA_PREFIXES } from './names.js'
-import { T5_NAMES } from '../t5/names.js'
+import type { NetworkFile } from '../network-file.js'
 
-export type AdaptableNetwork =
-  | { kind: 'flux'; config: FluxConfig }
-  | { kind: 't5'; config: T5Config }
-  | { kind: 'clip'; config: ClipConfig }
+/** A network that LoRAs may add to. */
+export type AdaptableNetwork = Pick<NetworkFile<object>, 'kind' | 'config'>
 
 /** A linear layer or a norm that a LoRA may change, or some of its rows. */
 export interface LoraTarget {
@@ -26,36 +21,32 @@ export interface LoraTarget {
   halvesSwapped?: true
 }
 
-type Rule = readonly [from: RegExp, to: string, how?: (typeof FLUX_LORA_RENAMES)[number][2]]
-const RULES: Record<AdaptableNetwork['kind'], readonly Rule[]> = {
-  flux: [...FLUX_LORA_RENAMES, ...FLUX_NAMES.renames].map(anySeparator),
-  t5: T5_NAMES.renames.map(anySeparator),
-  clip: CLIP_NAMES.renames.map(anySeparator),
-}
-
 /** Finds the layers that the names in LoRAs' files mean. */
-export function layerFinder(network: AdaptableNetwork): (layer: string) => LoraTarget | undefined {
-  const layers = layersOf(layoutOf(network))
-  const prefix = LORA_PREFIXES[network.kind]
+export function layerFinder({ kind, config }: AdaptableNetwork): (layer: string) => LoraTarget | undefined {
+  const { layout, names } = networkDefinition(kind)
+  const { prefix, renames = [], partRows } = loraNames(kind)
+  const layers = layersOf(layout(config))
+  const rules = [...renames, ...names.renames].map(anySeparator)
   return (layer) => {
     if (!prefix.test(layer)) return undefined
     const name = `${layer.replace(prefix, '')}.weight`
-    const [from, to, how] = RULES[network.kind].find(([from]) => from.test(name)) ?? []
+    const [from, to, how] = rules.find(([from]) => from.test(name)) ?? []
     const target = layers.get(flat(from === undefined ? name : name.replace(from, to!)))
     if (!target || how === undefined) return target
     if (how === 'halves swapped') return { ...target, halvesSwapped: true }
-    if (network.kind !== 'flux' || (typeof how === 'object' && !('part' in how)) || how === '1 x 1') return undefined
-    // query, key and value have as many rows as the model is wide; the MLP takes what is left
-    const hidden = network.config.hiddenSize
-    if (how === 'query, key and value') return { ...target, rows: 3 * hidden }
-    const first = how.part * hidden
-    return { ...target, first, rows: how.part === 3 ? target.rows - first : hidden }
+    if (how === '1 x 1' || 'split' in how || !partRows) return undefined
+    const rows = partRows(config)
+    if ('leading' in how) return { ...target, rows: how.leading * rows }
+    const first = how.part * rows
+    return { ...target, first, rows: how.part === how.of - 1 ? target.rows - first : rows }
   }
 }
 
-function layoutOf(network: AdaptableNetwork): LayoutTensor[] {
-  if (network.kind === 'flux') return fluxLayout(network.config)
-  return network.kind === 't5' ? t5Layout(network.config) : clipLayout(network.config)
+/** @throws {FluxError} FLUX_UNSUPPORTED for a network that LoRAs cannot add to */
+export function loraNames(kind: string): LoraNames<object> {
+  const { lora, label } = networkDefinition(kind)
+  if (lora) return lora
+  throw new FluxError('FLUX_UNSUPPORTED', `LoRAs cannot be added to ${label}: leave them out`)
 }
 
 /** Linear layers and norms by the flat name of their weight. */
@@ -76,6 +67,6 @@ function flat(name: string): string {
 }
 
 /** A rename that takes underscores for dots as well. */
-function anySeparator([from, to, how]: Rule): Rule {
+function anySeparator([from, to, how]: LoraRename): LoraRename {
   return [new RegExp(from.source.replaceAll('\\.', '[._]')), to, how]
 }

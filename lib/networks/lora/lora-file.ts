@@ -1,7 +1,7 @@
 import { FluxError } from '../../errors.js'
 import type { NativeAddition } from '../../native/addon.js'
 import { doraField, loraConfig, scaleFinder, type LoraConfig } from './config.js'
-import { layerFinder, type AdaptableNetwork, type LoraTarget } from './layer-names.js'
+import { layerFinder, loraNames, type AdaptableNetwork, type LoraTarget } from './layer-names.js'
 import { openModelFile } from '../../formats/open.js'
 import type { ModelFile, TensorInfo } from '../../formats/model-file.js'
 import { DORA_MARKS, LORA_REMARKS, LORA_SUFFIXES, WHOLE_NORM, type LoraRole } from './names.js'
@@ -74,20 +74,18 @@ export function looksLikeLora(file: ModelFile): boolean {
 /** What an open file has for a network. */
 export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
   const { path } = file
+  const names = loraNames(network.kind)
   const { found, left } = findLayers(file, network)
   const alphas = await readScalars(
     path,
     found.flatMap(({ parts: { alpha } }) => alpha ?? []),
   )
-  const scaleOf = scaleFinder(path, loraConfig(file), network.kind)
-  const layers = found.flatMap((one) => additionsOf(path, one, alphas, scaleOf))
-  const channels = layers.find(({ weight, kind }) => weight === IMAGE_INPUT && kind === 'product')?.one.down.shape[1]
-  const widens = network.kind === 'flux' && channels !== undefined && channels > network.config.inChannels
-  return { path, layers, ...(widens ? { channels } : {}), left }
+  const scaleOf = scaleFinder(path, loraConfig(file), names)
+  const layers = found.flatMap((one) => additionsOf(path, one, alphas, scaleOf, names.widens))
+  const input = found.find(({ target }) => target.weight === names.widens)?.target.input ?? Infinity
+  const channels = layers.find(({ weight, kind }) => weight === names.widens && kind === 'product')?.one.down.shape[1]
+  return { path, layers, ...(channels !== undefined && channels > input ? { channels } : {}), left }
 }
-
-/** The one layer that a LoRA may widen. */
-const IMAGE_INPUT = 'img_in.weight'
 
 function refuseOthers(file: ModelFile, config: LoraConfig): void {
   if (file.parts)
@@ -143,6 +141,7 @@ function additionsOf(
   found: FoundLayer,
   alphas: ReadonlyMap<string, number>,
   scaleOf: (layer: string, rank: number) => number,
+  widens: string | undefined,
 ): LoraLayer[] {
   const { layer, target, parts } = found
   const { weight, bias, first, rows, input, halvesSwapped } = target
@@ -174,7 +173,7 @@ function additionsOf(
   }
   const additions: LoraLayer[] = []
   if (Object.keys(low).length > 0 || !(diff ?? diff_b ?? set)) {
-    const { rank, ...form } = lowRank(layer, { ...low, ...(alpha ? { alpha } : {}) }, target, fail)
+    const { rank, ...form } = lowRank(layer, { ...low, ...(alpha ? { alpha } : {}) }, target, widens, fail)
     const value = alpha && alphas.get(alpha.name)
     if (value !== undefined && !Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
     // a LoKr of two whole matrices has no rank, and its alpha means nothing
@@ -194,6 +193,7 @@ function lowRank(
   layer: string,
   parts: Parts,
   { weight, rows, input = 1 }: LoraTarget,
+  widens: string | undefined,
   fail: (message: string) => never,
 ): ReturnType<typeof formOf> & { rank: number | undefined } {
   for (const { name, shape } of Object.values(parts)) {
@@ -211,8 +211,8 @@ function lowRank(
   const [outer, inner] = [sizeOf(one), two && sizeOf(two)]
   const [out, takes] =
     inner && kind === 'kronecker' ? [outer.out * inner.out, outer.in * inner.in] : [outer.out, outer.in]
-  const widens = kind === 'product' && weight === IMAGE_INPUT && takes > input
-  if (takes !== input && !widens)
+  const wider = kind === 'product' && weight === widens && takes > input
+  if (takes !== input && !wider)
     fail(`tensor ${one.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
   if (out !== rows)
     fail(`tensor ${(one.up ?? one.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)

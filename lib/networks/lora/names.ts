@@ -1,28 +1,3 @@
-import type { Change, Rename } from '../name-table.js'
-
-/** What may stand before a layer's name in a LoRA's file, by network. */
-export const LORA_PREFIXES = {
-  // kohya; OneTrainer; SimpleTuner; PEFT, ComfyUI and diffusers, also one inside the other; the official names have none
-  flux: /^(lora_unet_|lora_transformer_|lycoris_|((base_model\.model|model\.diffusion_model|diffusion_model|transformer|unet)\.)*)/,
-  // kohya and OneTrainer; diffusers; ComfyUI
-  clip: /^(lora_te1?_|(lora_te1?|text_encoder|text_encoders\.clip_l(\.transformer)?)\.)/,
-  t5: /^(lora_te[23]_|(lora_te[23]|text_encoder_[23]|text_encoders(\.t5xxl)?\.transformer|text_encoders\.t5xxl)\.)/,
-} as const
-
-/** Names of FLUX's layers that only LoRAs use, in the form of a network's table of names. */
-export const FLUX_LORA_RENAMES: readonly (
-  | Rename
-  | readonly [from: RegExp, to: string, how: Change | 'query, key and value']
-)[] = [
-  // XLabs' processors (x-flux, UNO, USO): 1 for the image, 2 for the text; those of single blocks add to query, key and value alone
-  [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora1\./, 'double_blocks.$1.img_attn.$2.'],
-  [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora2\./, 'double_blocks.$1.txt_attn.$2.'],
-  [/^single_blocks\.(\d+)\.processor\.qkv_lora\./, 'single_blocks.$1.linear1.', 'query, key and value'],
-  [/^single_blocks\.(\d+)\.processor\.proj_lora\./, 'single_blocks.$1.linear2.'],
-  // what ComfyUI makes of them
-  [/^single_blocks\.(\d+)\.linear1_qkv\./, 'single_blocks.$1.linear1.', 'query, key and value'],
-]
-
 /**
  * What a tensor is to its layer. The product of `up` and `down`, with `up_bias` added to it, is scaled by alpha / rank; LoHa's and LoKr's `a` comes
  * second, as `up` does. `diff` and `diff_b` are differences of the layer's weight and bias, `set` takes the place of a norm's scale.

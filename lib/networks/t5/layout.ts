@@ -16,7 +16,7 @@ export interface T5Config {
   maxDistance: number
 }
 
-const RULES: ConfigRules<T5Config> = {
+export const T5_RULES: ConfigRules<T5Config> = {
   dModel: { kind: 'integer', min: 8, max: 16384 },
   dKv: { kind: 'integer', min: 1, max: 1024 },
   numHeads: { kind: 'integer', min: 1, max: 512 },
@@ -77,7 +77,7 @@ export function t5Config(tensors: Map<string, TensorShape>, overrides?: Partial<
       numBuckets,
       maxDistance: 128,
     },
-    RULES,
+    T5_RULES,
     overrides,
   )
 }

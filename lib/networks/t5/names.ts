@@ -1,4 +1,6 @@
+import type { LoraNames } from '../definition.js'
 import type { NameTable } from '../name-table.js'
+import type { T5Config } from './layout.js'
 
 const ATTENTION = 'encoder.block.$1.layer.0'
 const FEED_FORWARD = 'encoder.block.$1.layer.1'
@@ -40,4 +42,10 @@ export const T5_NAMES: NameTable = {
   aliases: { 'encoder.embed_tokens.weight': 'shared.weight' },
   ignored: [/^decoder\./, /^dec\./, /^lm_head\.weight$/, /^output\.weight$/, /^spiece_model$/],
   marks: ['encoder.block.0.layer.0.SelfAttention.q.weight', 'encoder.final_layer_norm.weight'],
+}
+
+/** Those of kohya and OneTrainer, diffusers, and ComfyUI. */
+export const T5_LORA_NAMES: LoraNames<T5Config> = {
+  prefix: /^(lora_te[23]_|(lora_te[23]|text_encoder_[23]|text_encoders(\.t5xxl)?\.transformer|text_encoders\.t5xxl)\.)/,
+  component: 'text_encoder_2',
 }

@@ -8,7 +8,7 @@ export interface TinyDecoderConfig {
   width: number
 }
 
-const RULES: ConfigRules<TinyDecoderConfig> = {
+export const TINY_DECODER_RULES: ConfigRules<TinyDecoderConfig> = {
   zChannels: { kind: 'integer', min: 1, max: 256 },
   width: { kind: 'integer', min: 8, max: 1024 },
 }
@@ -58,5 +58,5 @@ export function tinyDecoderConfig(
   overrides?: Partial<TinyDecoderConfig>,
 ): TinyDecoderConfig {
   const [width, zChannels] = shapeOf(tensors, 'decoder.layers.0.weight', 4) as [number, number]
-  return completeConfig<TinyDecoderConfig>({ zChannels, width }, RULES, overrides)
+  return completeConfig<TinyDecoderConfig>({ zChannels, width }, TINY_DECODER_RULES, overrides)
 }

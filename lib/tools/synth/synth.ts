@@ -2,32 +2,28 @@ import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
 import { FluxError } from '../../errors.js'
-import { ARCHITECTURES, type Architecture, type ArchitectureName } from '../../networks/architectures.js'
 import { distribution } from './distributions.js'
 import type { Quantize } from './encode-values.js'
-import { layoutOf } from '../../networks/layouts.js'
-import type { AutoencoderConfig } from '../../networks/autoencoder/layout.js'
-import type { ClipConfig } from '../../networks/clip/layout.js'
-import type { FluxConfig } from '../../networks/flux/layout.js'
+import { checkFields } from '../../networks/config-rules.js'
+import type { NetworkDefinition } from '../../networks/definition.js'
 import type { LayoutTensor } from '../../networks/layout.js'
-import type { T5Config } from '../../networks/t5/layout.js'
-import type { TinyDecoderConfig } from '../../networks/taesd/layout.js'
+import { networkExamples } from '../../networks/registry.js'
 import type { TensorInfo } from '../../formats/model-file.js'
 import { networkOf } from '../../networks/network-file.js'
 import { storedType } from '../quantisation-rules.js'
 import { RandomData } from './random-data.js'
-import { SMALLEST_CLIP_VOCABULARY, syntheticClipVocabulary, syntheticT5Vocabulary } from '../../tokenizers/synthetic.js'
 import { FILE_TYPES, ggufMetadata, type FileType } from './gguf-metadata.js'
 import { elementCount } from '../../formats/tensor-types.js'
 import { writeModelFile } from '../../formats/write-model-file.js'
 import type { TensorSource } from '../../formats/file-header.js'
 
 export interface SynthOptions {
-  architecture: ArchitectureName
+  /** the name of an example in the registry of networks */
+  architecture: string
   /** where to write: `.gguf`, or `.safetensors` (F32, F16 and BF16 only) */
   path: string
   /** fields that differ from the architecture's, depth and width for instance */
-  config?: Partial<FluxConfig & T5Config & ClipConfig & AutoencoderConfig & TinyDecoderConfig>
+  config?: Record<string, unknown>
   /** of the matrices; converters' rules say what stays in higher precision @default 'F16' */
   type?: FileType
   /** 0 to 2^32 - 1 @default 0 */
@@ -45,13 +41,13 @@ export interface SynthResult {
   size: number
   parameters: number
   tensors: number
-  config: Architecture['config']
+  config: object
 }
 
 /**
  * Writes a model with random but healthy weights: the structure, size and speed of a network without its training, for measurements and
- * tests. Deterministic from `seed`; memory stays below 500 MB at any size. A T5 in a GGUF file has a small tokenizer inside, a CLIP gets one
- * beside it (`vocab.json`, `merges.txt`) where there is none.
+ * tests. Deterministic from `seed`; memory stays below 500 MB at any size. A text encoder gets a small tokenizer, inside its GGUF file (T5) or beside
+ * it (CLIP: `vocab.json`, `merges.txt`) where there is none.
  *
  * @throws {FluxError} FLUX_BAD_OPTION for an unknown architecture, type, suffix or field; FLUX_NOT_FOUND and FLUX_BAD_FILE when the path cannot
  *   be written. An abort rejects with `signal.reason`; a partial
@@ -59,88 +55,55 @@ export interface SynthResult {
  */
 export async function synthesize(options: SynthOptions): Promise<SynthResult> {
   const { path, type = 'F16', seed = 0, quantize, signal, onProgress } = options
-  const architecture = resolve(options)
+  const { definition, config } = resolve(options)
   check(options, type, seed)
   const gguf = extname(path).toLowerCase() === '.gguf'
-  const layout = layoutOf(architecture)
-  checkLoadable(architecture, layout)
+  const layout = definition.layout(config)
+  checkLoadable(definition.kind, config, layout)
+  const tokenizer = definition.randomTokenizer?.(config)
   const parameters = layout.reduce((sum, { shape }) => sum + elementCount(shape), 0)
   const random = new RandomData(seed, parameters, quantize)
   const tensors = layout.map((tensor, index): TensorSource => {
     const { name, shape } = tensor
-    const stored = gguf ? storedType(tensor, type) : type
+    const stored = gguf ? storedType(definition, tensor, type) : type
     async function* data(): AsyncGenerator<Uint8Array> {
-      for await (const piece of random.tensor(index, shape, stored, distribution(architecture.kind, tensor))) {
+      for await (const piece of random.tensor(index, shape, stored, distribution(definition, tensor))) {
         signal?.throwIfAborted()
         yield piece
       }
     }
     return { name, shape, type: stored, data }
   })
-  const vocabulary = architecture.kind === 't5' ? syntheticT5Vocabulary(architecture.config.vocabSize) : undefined
-  const metadata = gguf
-    ? ggufMetadata(architecture, `${options.architecture} with random weights`, type, vocabulary)
-    : { format: 'pt' }
+  const name = `${options.architecture} with random weights`
+  const metadata = gguf ? { ...ggufMetadata(definition, config, name, type), ...tokenizer?.metadata } : { format: 'pt' }
   const size = await writeModelFile(path, tensors, metadata, onProgress)
-  if (architecture.kind === 'clip') await writeClipTokenizer(dirname(path), architecture.config.vocabSize)
-  return { path, size, parameters, tensors: tensors.length, config: architecture.config }
+  await writeTokenizer(dirname(path), tokenizer?.files ?? {})
+  return { path, size, parameters, tensors: tensors.length, config }
 }
 
-/** `vocab.json` and `merges.txt` for a CLIP encoder, which has no room for them in its file. Files that are there already are left alone. */
-async function writeClipTokenizer(directory: string, vocabSize: number): Promise<void> {
-  const [vocabPath, mergesPath] = [join(directory, 'vocab.json'), join(directory, 'merges.txt')]
-  if (existsSync(vocabPath) || existsSync(mergesPath) || vocabSize < SMALLEST_CLIP_VOCABULARY) return
-  const { vocab, merges } = syntheticClipVocabulary(vocabSize)
-  await writeFile(vocabPath, JSON.stringify(vocab))
-  await writeFile(mergesPath, `${['#version: 0.2', ...merges].join('\n')}\n`)
+/** Files that are there already are left alone. */
+async function writeTokenizer(directory: string, files: Record<string, string>): Promise<void> {
+  const paths = Object.entries(files).map(([name, content]) => [join(directory, name), content] as const)
+  if (paths.some(([path]) => existsSync(path))) return
+  for (const [path, content] of paths) await writeFile(path, content)
 }
 
-function resolve({ architecture: name, config: overrides = {} }: SynthOptions): Architecture {
-  if (!Object.hasOwn(ARCHITECTURES, name)) {
-    throw new FluxError(
-      'FLUX_BAD_OPTION',
-      `architecture is '${name}': give one of ${Object.keys(ARCHITECTURES).join(', ')}`,
-    )
+function resolve({ architecture: name, config: overrides = {} }: SynthOptions): {
+  definition: NetworkDefinition
+  config: object
+} {
+  const examples = networkExamples()
+  const example = examples.get(name)
+  if (!example) {
+    throw new FluxError('FLUX_BAD_OPTION', `architecture is '${name}': give one of ${[...examples.keys()].join(', ')}`)
   }
-  const { kind, config }: Architecture = ARCHITECTURES[name]
-  for (const [field, value] of Object.entries(overrides)) {
-    const original = (config as unknown as Record<string, unknown>)[field]
-    if (original === undefined) {
-      throw new FluxError(
-        'FLUX_BAD_OPTION',
-        `config.${field}: ${name} has no such field; it has ${Object.keys(config).join(', ')}`,
-      )
-    }
-    const most = BLOCK_COUNTS.includes(field) ? 256 : 2 ** 20
-    if (!isLike(original, value, most)) {
-      const like = `${JSON.stringify(original)}, up to ${most}`
-      throw new FluxError('FLUX_BAD_OPTION', `config.${field} is ${JSON.stringify(value)}: give something like ${like}`)
-    }
-  }
-  return { kind, config: { ...config, ...overrides } } as Architecture
-}
-
-/** Fields that say how many blocks are laid out, so their size is checked before. */
-const BLOCK_COUNTS = ['depth', 'depthSingleBlocks', 'numLayers', 'numResBlocks']
-
-/** Same type as the original; numbers positive, and whole where the original is. */
-function isLike(original: unknown, value: unknown, most: number): boolean {
-  if (Array.isArray(original)) {
-    return (
-      Array.isArray(value) &&
-      value.length > 0 &&
-      value.length <= 8 &&
-      value.every((element) => isLike(original[0], element, most))
-    )
-  }
-  if (typeof original !== 'number') return typeof value === typeof original
-  return (
-    typeof value === 'number' && value > 0 && value <= most && (!Number.isInteger(original) || Number.isInteger(value))
-  )
+  const { definition, config } = example
+  checkFields<object>(overrides, definition.rules)
+  return { definition, config: { ...config, ...overrides } }
 }
 
 /** Refuses what could not be loaded again: heads that do not divide the width, axes that do not add up and the like. */
-function checkLoadable({ kind, config }: Architecture, layout: LayoutTensor[]): void {
+function checkLoadable(kind: string, config: object, layout: LayoutTensor[]): void {
   const fractional = layout.find(({ shape }) => !shape.every(Number.isInteger))
   if (fractional) {
     const shape = fractional.shape.join(', ')

@@ -9,7 +9,7 @@ import { encodeValues } from '../../../dist/tools/synth/encode-values.js'
 import { openModelFile } from '../../../dist/formats/open.js'
 import { identify, networkOf } from '../../../dist/networks/network-file.js'
 import { storedType } from '../../../dist/tools/quantisation-rules.js'
-import { layoutOf } from '../../../dist/networks/layouts.js'
+import { networkDefinition } from '../../../dist/networks/registry.js'
 import { FILE_TYPES } from '../../../dist/tools/synth/gguf-metadata.js'
 import { writeModelFile } from '../../../dist/formats/write-model-file.js'
 import { nativeQuantize } from '../../../dist/native/addon.js'
@@ -75,15 +75,16 @@ async function convert(name, suffix, type) {
   const source = await openModelFile(join(work, 'export', `${name}.safetensors`))
   const { kind } = identify(source)
   const { config } = networkOf(kind, source)
+  const definition = networkDefinition(kind)
   const handle = await open(source.path)
   const tensors = []
-  for (const tensor of layoutOf({ kind, config })) {
+  for (const tensor of definition.layout(config)) {
     const { offset, byteLength } = source.tensors.get(tensor.name)
     const bytes = Buffer.alloc(byteLength)
     await handle.read(bytes, 0, byteLength, offset)
     const values = new Float32Array(bytes.buffer, bytes.byteOffset, byteLength / 4)
     const other = name === 'transformer' ? OTHER.find(([pattern]) => pattern.test(tensor.name))?.[1] : undefined
-    const stored = suffix === 'gguf' ? (other ?? storedType(tensor, type)) : type
+    const stored = suffix === 'gguf' ? (other ?? storedType(definition, tensor, type)) : type
     tensors.push({
       name: tensor.name,
       shape: tensor.shape,

@@ -6,7 +6,7 @@ import { FluxError } from '../../../lib/errors.js'
 import { openModelFile } from '../../../lib/formats/open.js'
 import { identify, networkOf } from '../../../lib/networks/network-file.js'
 import { writeModelFile } from '../../../lib/formats/write-model-file.js'
-import type { NetworkKind } from '../../../lib/native/addon.js'
+import type { NetworkKind } from '../../../lib/networks/registry.js'
 import { goldenRecipe } from '../../support/golden.js'
 import { bytesSource, modelFileOf } from '../../support/model-files.js'
 

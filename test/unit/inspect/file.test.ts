@@ -114,7 +114,7 @@ describe('inspect', () => {
       ...pair('lora_unet_double_blocks_0_img_attn_proj', 3072, 3072),
       ...pair('lora_te1_text_model_encoder_layers_0_mlp_fc1', 3072, 768),
     ]
-    const architecture = 'LoRA of rank 4 for FLUX.1: layers 1 in the transformer, 1 in CLIP'
+    const architecture = 'LoRA of rank 4: layers 1 in the FLUX transformer, 1 in the CLIP text encoder'
     expect(await inspected('lora.safetensors', layers)).toMatchObject({ role: 'lora', architecture, problems: [] })
     const more = await inspected('more.safetensors', [
       ...layers,
@@ -126,7 +126,8 @@ describe('inspect', () => {
     })
     const bias = { name: 'lora_unet_double_blocks_0_img_attn_proj.diff_b', shape: [3072] }
     const norm = { name: 'lora_te1_text_model_encoder_layers_0_layer_norm1.w_norm', shape: [768] }
-    const whole = 'LoRA, biases, whole differences of rank 4 for FLUX.1: layers 1 in the transformer, 2 in CLIP'
+    const whole =
+      'LoRA, biases, whole differences of rank 4: layers 1 in the FLUX transformer, 2 in the CLIP text encoder'
     expect(await inspected('whole.safetensors', [...layers, bias, norm])).toMatchObject({
       role: 'lora',
       architecture: whole,

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { networkOf, openNetworkFile } from '../../../lib/networks/network-file.js'
 import { writeModelFile } from '../../../lib/formats/write-model-file.js'
-import type { NetworkKind } from '../../../lib/native/addon.js'
+import type { NetworkKind } from '../../../lib/networks/registry.js'
 import { goldenRecipe, type GoldenModel } from '../../support/golden.js'
 import { modelFileOf } from '../../support/model-files.js'
 

@@ -3,15 +3,22 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ARCHITECTURES, type ArchitectureName } from '../../../lib/networks/architectures.js'
+import { CLIP } from '../../../lib/networks/clip/definition.js'
+import { FLUX } from '../../../lib/networks/flux/definition.js'
+import type { LayoutTensor } from '../../../lib/networks/layout.js'
+import { networkExamples } from '../../../lib/networks/registry.js'
 import { openModelFile } from '../../../lib/formats/open.js'
-import { layoutOf } from '../../../lib/networks/layouts.js'
 import { synthesize } from '../../../lib/tools/synth/synth.js'
 import { storedType } from '../../../lib/tools/quantisation-rules.js'
 import { TENSOR_TYPES } from '../../../lib/formats/tensor-types.js'
 import { ClipTokenizer } from '../../../lib/tokenizers/clip.js'
 import { goldenRecipe, type GoldenModel } from '../../support/golden.js'
 import { dequantize, type BlockType } from '../../support/dequantize.js'
+
+function layoutOf(name: string): LayoutTensor[] {
+  const { definition, config } = networkExamples().get(name)!
+  return definition.layout(config)
+}
 
 let folder: string
 
@@ -45,33 +52,29 @@ function moments(data: Float32Array): { mean: number; deviation: number } {
 
 describe('architectures', () => {
   // published numbers: the model cards of black-forest-labs/FLUX.1-*, google/t5-v1_1-xxl (encoder), openai/clip-vit-large-patch14 (text)
-  it.each<[ArchitectureName, number]>([
+  it.each<[string, number]>([
     ['flux-dev', 11_901_408_320],
     ['flux-schnell', 11_891_178_560],
     ['t5-xxl', 4_762_310_656],
     ['clip-l', 123_060_480],
     ['autoencoder', 83_819_683],
   ])('%s has %i parameters', (name, expected) => {
-    const parameters = layoutOf(ARCHITECTURES[name]).reduce(
-      (sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1),
-      0,
-    )
+    const parameters = layoutOf(name).reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
     expect(parameters).toBe(expected)
   })
 
-  it.each<[ArchitectureName, GoldenModel]>([
+  it.each<[string, GoldenModel]>([
     ['flux-tiny', 'flux-dev-tiny'],
     ['t5-tiny', 't5-tiny'],
     ['clip-tiny', 'clip-tiny'],
     ['autoencoder-tiny', 'ae-tiny'],
   ])('%s has the tensors of the golden %s', (name, model) => {
-    const shapes = new Map(layoutOf(ARCHITECTURES[name]).map((tensor) => [tensor.name, tensor.shape]))
+    const shapes = new Map(layoutOf(name).map((tensor) => [tensor.name, tensor.shape]))
     expect(shapes).toEqual(new Map(goldenRecipe(model).tensors.map((tensor) => [tensor.name, tensor.shape])))
   })
 
   it('Fill and Canny differ from dev by their input channels', () => {
-    const input = (name: ArchitectureName) =>
-      layoutOf(ARCHITECTURES[name]).find((tensor) => tensor.name === 'img_in.weight')!.shape
+    const input = (name: string) => layoutOf(name).find((tensor) => tensor.name === 'img_in.weight')!.shape
     expect([input('flux-fill'), input('flux-canny')]).toEqual([
       [3072, 384],
       [3072, 128],
@@ -80,35 +83,35 @@ describe('architectures', () => {
 })
 
 describe('storedType', () => {
-  const flux = new Map(layoutOf(ARCHITECTURES['flux-dev']).map((tensor) => [tensor.name, tensor]))
+  const flux = new Map(layoutOf('flux-dev').map((tensor) => [tensor.name, tensor]))
 
   it('keeps what converters keep', () => {
-    const type = (name: string) => storedType(flux.get(name)!, 'Q4_K')
+    const type = (name: string) => storedType(FLUX, flux.get(name)!, 'Q4_K')
     expect(type('double_blocks.18.txt_mlp.2.weight')).toBe('Q4_K')
     expect(type('double_blocks.18.txt_mlp.2.bias')).toBe('F32')
     expect(type('single_blocks.0.norm.key_norm.scale')).toBe('F32')
     expect(type('txt_in.weight')).toBe('BF16')
     expect(type('final_layer.adaLN_modulation.1.weight')).toBe('BF16')
-    expect(storedType(flux.get('txt_in.weight')!, 'F16')).toBe('F16')
+    expect(storedType(FLUX, flux.get('txt_in.weight')!, 'F16')).toBe('F16')
   })
 
   it('gives the published size of FLUX.1-schnell in Q4_0', () => {
     // flux1-schnell-Q4_0.gguf of city96/FLUX.1-schnell-gguf: 6.8 GB; the official BF16 file has 23.8 GB
-    const bytes = layoutOf(ARCHITECTURES['flux-schnell']).reduce((sum, tensor) => {
-      const { blockSize, blockBytes } = TENSOR_TYPES[storedType(tensor, 'Q4_0')]
+    const bytes = layoutOf('flux-schnell').reduce((sum, tensor) => {
+      const { blockSize, blockBytes } = TENSOR_TYPES[storedType(FLUX, tensor, 'Q4_0')]
       return sum + (tensor.shape.reduce((a, b) => a * b, 1) / blockSize) * blockBytes
     }, 0)
     expect(bytes / 1e9).toBeCloseTo(6.8, 1)
   })
 
   it('falls back where rows are no whole blocks', () => {
-    expect(storedType({ name: 'a.weight', shape: [64, 96], role: 'matrix' }, 'Q4_K')).toBe('F16')
-    expect(storedType({ name: 'a.weight', shape: [64, 96], role: 'matrix' }, 'Q4_0')).toBe('Q4_0')
+    expect(storedType(FLUX, { name: 'a.weight', shape: [64, 96], role: 'matrix' }, 'Q4_K')).toBe('F16')
+    expect(storedType(FLUX, { name: 'a.weight', shape: [64, 96], role: 'matrix' }, 'Q4_0')).toBe('Q4_0')
   })
 })
 
 describe('synthesize', () => {
-  const NAMES: ArchitectureName[] = ['flux-tiny', 't5-tiny', 'clip-tiny', 'autoencoder-tiny']
+  const NAMES: string[] = ['flux-tiny', 't5-tiny', 'clip-tiny', 'autoencoder-tiny']
 
   it.each(
     NAMES.flatMap(
@@ -133,13 +136,13 @@ describe('synthesize', () => {
       path,
       size: file.size,
       tensors: file.tensors.size,
-      config: ARCHITECTURES[name].config,
+      config: networkExamples().get(name)!.config,
     })
     expect(progress.at(-1)![0]).toBe(progress.at(-1)![1])
     if (format === 'safetensors')
       expect(new Set([...file.tensors.values()].map(({ type }) => type))).toEqual(new Set(['BF16']))
     const shapes = new Map([...file.tensors].map(([tensor, { shape }]) => [tensor, shape]))
-    expect(shapes).toEqual(new Map(layoutOf(ARCHITECTURES[name]).map((tensor) => [tensor.name, tensor.shape])))
+    expect(shapes).toEqual(new Map(layoutOf(name).map((tensor) => [tensor.name, tensor.shape])))
   })
 
   it('writes normal weights of standard deviation 1/sqrt(fan-in), norms around 1, and a different tensor under every name', async () => {
@@ -254,8 +257,8 @@ describe('a CLIP encoder', () => {
     const own = mkdtempSync(join(folder, 'clip-'))
     await synthesize({ architecture: 'clip-tiny', type: 'F32', path: join(own, 'clip.safetensors') })
     const { ids, eos } = (await ClipTokenizer.load(own)).encode('a red fox')
-    expect(ids[0]).toBe(ARCHITECTURES['clip-tiny'].config.vocabSize - 2)
-    expect(ids[eos]).toBe(ARCHITECTURES['clip-tiny'].config.vocabSize - 1)
+    expect(ids[0]).toBe(CLIP.examples['clip-tiny']!.vocabSize - 2)
+    expect(ids[eos]).toBe(CLIP.examples['clip-tiny']!.vocabSize - 1)
 
     writeFileSync(join(own, 'vocab.json'), 'mine')
     await synthesize({ architecture: 'clip-tiny', type: 'F32', path: join(own, 'other.safetensors') })

@@ -1,0 +1,69 @@
+import { FluxError } from '../../errors.js'
+import { exactly, sides } from '../array-checks.js'
+import { openNetworkFile, type NetworkSource } from '../network-file.js'
+import { LoadedNetwork, type NetworkOptions } from '../network.js'
+import type { AutoencoderConfig } from './layout.js'
+
+/** The autoencoder: black-forest-labs/flux, `src/flux/modules/autoencoder.py`. */
+export class Autoencoder extends LoadedNetwork<AutoencoderConfig> {
+  /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
+  static async load(source: NetworkSource<AutoencoderConfig>, options: NetworkOptions = {}): Promise<Autoencoder> {
+    const file = await openNetworkFile('autoencoder', source)
+    return new Autoencoder(file, await LoadedNetwork.start(file, options))
+  }
+
+  /** Bytes that decoding a latent takes beside the weights, from the file's header alone. */
+  static async activationBytes(
+    source: NetworkSource<AutoencoderConfig>,
+    height: number,
+    width: number,
+    options: NetworkOptions = {},
+  ): Promise<number> {
+    const file = await openNetworkFile('autoencoder', source)
+    return LoadedNetwork.measure(file, options, 'decode', [height, width])
+  }
+
+  /** pixels per latent on a side: 8 in FLUX.1 */
+  get reduction(): number {
+    return 2 ** (this.config.chMult.length - 1)
+  }
+
+  /**
+   * @param latent [zChannels, height, width] as the sampler leaves it
+   * @returns [3, 8 height, 8 width] in about -1 to 1
+   * @throws {FluxError} FLUX_UNSUPPORTED when the file has no decoder, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   */
+  async decode(
+    latent: Float32Array,
+    height: number,
+    width: number,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<Float32Array> {
+    if (!this.config.hasDecoder)
+      throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no decoder; use the complete autoencoder`)
+    sides(height, width, 1)
+    exactly('latent', latent, this.config.zChannels * height * width)
+    const [image] = await this.run('decode', [height, width], [latent], signal)
+    return image!
+  }
+
+  /**
+   * @param image [3, height, width] in -1 to 1; sides are multiples of 8
+   * @returns the raw moments, mean and logvar, each [zChannels, height / 8, width / 8]; nothing is sampled, scaled or shifted
+   * @throws {FluxError} FLUX_UNSUPPORTED when the file has no encoder, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   */
+  async encode(
+    image: Float32Array,
+    height: number,
+    width: number,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
+    if (!this.config.hasEncoder)
+      throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no encoder; use the complete autoencoder`)
+    sides(height, width, this.reduction)
+    exactly('image', image, 3 * height * width)
+    const [moments] = await this.run('encode', [height, width], [image], signal)
+    const half = moments!.length / 2
+    return { mean: moments!.slice(0, half), logvar: moments!.slice(half) }
+  }
+}

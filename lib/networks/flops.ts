@@ -1,0 +1,17 @@
+import type { LayoutTensor } from './layout.js'
+
+/** Multiplications and additions of one evaluation; what is left out (norms, activations, rotations) is less than a hundredth. */
+export interface Flops {
+  /** products with weights: linear layers and convolutions */
+  products: number
+  /** products of queries with keys, and of probabilities with values */
+  attention: number
+}
+
+/** Each number of a weight is multiplied with each column, and added. */
+export function productFlops(layout: LayoutTensor[], columns: (name: string) => number): number {
+  const weights = layout.filter(({ role }) => role === 'matrix' || role === 'convolution')
+  return weights.reduce((sum, { name, shape }) => sum + 2 * shape.reduce((a, b) => a * b, 1) * columns(name), 0)
+}
+
+export const attentionFlops = (tokens: number, width: number): number => 4 * tokens ** 2 * width

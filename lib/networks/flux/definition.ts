@@ -1,0 +1,83 @@
+import type { NetworkDefinition } from '../definition.js'
+import { attentionFlops, productFlops } from '../flops.js'
+import { FLUX_RULES, fluxConfig, fluxLayout, type FluxConfig } from './layout.js'
+import { FLUX_LORA_NAMES, FLUX_NAMES } from './names.js'
+
+const dev: FluxConfig = {
+  inChannels: 64,
+  outChannels: 64,
+  hiddenSize: 3072,
+  numHeads: 24,
+  depth: 19,
+  depthSingleBlocks: 38,
+  contextInDim: 4096,
+  vecInDim: 768,
+  guidanceEmbed: true,
+  axesDim: [16, 56, 56],
+  theta: 10000,
+}
+
+/** FLUX.1's published variants by the channels of an image token: 16 latent channels of 2 x 2, and what stands beside them. */
+const VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth', 384: 'Fill' }
+
+/** The transformer of FLUX.1. Examples: black-forest-labs/flux `src/flux/util.py`. */
+export const FLUX: NetworkDefinition<FluxConfig, 'flux'> = {
+  kind: 'flux',
+  label: 'a FLUX transformer',
+  role: 'transformer',
+  describe({ inChannels, guidanceEmbed }) {
+    const variant = VARIANTS[inChannels] ?? `${inChannels} channels`
+    if (guidanceEmbed) return `FLUX.1 with guidance (${variant})`
+    return inChannels === 64 ? 'FLUX.1 without guidance (schnell)' : `FLUX.1 without guidance (${variant})`
+  },
+  names: FLUX_NAMES,
+  rules: FLUX_RULES,
+  readConfig: fluxConfig,
+  layout: fluxLayout,
+  nativeConfig: ({ axesDim: [axesDim0, axesDim1, axesDim2], guidanceEmbed, ...numbers }) => ({
+    ...numbers,
+    guidanceEmbed: Number(guidanceEmbed),
+    axesDim0,
+    axesDim1,
+    axesDim2,
+  }),
+  flops(config, [imageTokens, textTokens]: readonly [number, number]) {
+    const columns = (name: string): number => {
+      if (/mod\.lin|modulation|^(time|vector|guidance)_in/.test(name)) return 1
+      if (name.startsWith('single_blocks.')) return imageTokens + textTokens
+      return /^txt_in|\.txt_/.test(name) ? textTokens : imageTokens
+    }
+    const blocks = config.depth + config.depthSingleBlocks
+    return {
+      products: productFlops(fluxLayout(config), columns),
+      attention: blocks * attentionFlops(imageTokens + textTokens, config.hiddenSize),
+    }
+  },
+  // 8-fold reduction and patches of 2 x 2
+  stepShape: (width, height, textTokens) => [(width / 16) * (height / 16), textTokens],
+  gguf: { architecture: 'flux' },
+  // the layers at the ends carry everything
+  keep: [{ name: /^(img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\./, type: 'BF16' }],
+  random: [
+    // scales, shifts and gates of every block: gates of order 1/2 let 57 blocks add up to a few times the input
+    { name: /(mod|modulation)\.lin\.weight$|adaLN_modulation\.1\.weight$/, gain: 0.5 },
+    // SiLU between the two layers takes away about half
+    { name: /^(time|vector|guidance)_in\..*\.weight$/, gain: 1.5 },
+  ],
+  lora: FLUX_LORA_NAMES,
+  examples: {
+    'flux-dev': dev,
+    'flux-schnell': { ...dev, guidanceEmbed: false },
+    'flux-fill': { ...dev, inChannels: 384 },
+    'flux-canny': { ...dev, inChannels: 128 },
+    'flux-tiny': {
+      ...dev,
+      hiddenSize: 256,
+      numHeads: 2,
+      depth: 2,
+      depthSingleBlocks: 2,
+      contextInDim: 256,
+      vecInDim: 128,
+    },
+  },
+}

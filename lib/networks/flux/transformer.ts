@@ -1,0 +1,119 @@
+import { FluxError } from '../../errors.js'
+import { exactly, rows } from '../array-checks.js'
+import { AdaptedNetwork } from '../lora/adapted-network.js'
+import { openNetworkFile, type NetworkSource } from '../network-file.js'
+import { LoadedNetwork, type NetworkOptions } from '../network.js'
+import type { FluxConfig } from './layout.js'
+import { timestepEmbedding } from './timestep-embedding.js'
+
+/** Inputs of {@link FluxTransformer.predict}: L image tokens, T text tokens. Arrays are row-major. */
+export interface PredictInput {
+  /** image tokens [L, channels], see {@link FluxTransformer.channels} */
+  img: Float32Array
+  /** positions of the image tokens [L, 3]: index, row, column; whole numbers */
+  imgIds: Float32Array
+  /** T5's states [T, contextInDim] */
+  txt: Float32Array
+  /** positions of the text tokens [T, 3]. @default zeros */
+  txtIds?: Float32Array
+  /** CLIP's pooled output [vecInDim] */
+  vec: Float32Array
+  /** 0 to 1; the factor 1000 is applied inside */
+  timestep: number
+  /** needed by models with the guidance embedding (dev), refused by those without (schnell) */
+  guidance?: number
+  signal?: AbortSignal
+}
+
+/** The FLUX.1 transformer: black-forest-labs/flux, `src/flux/model.py`. */
+export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
+  /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
+  static async load(source: NetworkSource<FluxConfig>, options: NetworkOptions = {}): Promise<FluxTransformer> {
+    const file = await openNetworkFile('flux', source)
+    return new FluxTransformer(file, await LoadedNetwork.start(file, options))
+  }
+
+  /** Bytes that one evaluation takes beside the weights, from the file's header alone. */
+  static async activationBytes(
+    source: NetworkSource<FluxConfig>,
+    imageTokens: number,
+    textTokens: number,
+    options: NetworkOptions = {},
+  ): Promise<number> {
+    const file = await openNetworkFile('flux', source)
+    const rowsAndColumns = 0b110
+    return LoadedNetwork.measure(file, options, 'predict', [imageTokens, textTokens, rowsAndColumns])
+  }
+
+  /** of an image token: `inChannels`, or more beside a LoRA for control pictures (Canny, Depth), which reads their latents behind the picture's own */
+  get channels(): number {
+    return Math.max(this.config.inChannels, this.widened)
+  }
+
+  /**
+   * One evaluation: the velocity at `timestep`.
+   *
+   * @returns [L, outChannels]
+   * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   */
+  async predict({ img, imgIds, txt, txtIds, vec, timestep, guidance, signal }: PredictInput): Promise<Float32Array> {
+    const { contextInDim, vecInDim, guidanceEmbed } = this.config
+    const imageTokens = rows('img', img, this.channels)
+    const textTokens = rows('txt', txt, contextInDim)
+    exactly('imgIds', imgIds, imageTokens * 3)
+    if (txtIds) exactly('txtIds', txtIds, textTokens * 3)
+    exactly('vec', vec, vecInDim)
+    if (!(timestep >= 0 && timestep <= 1))
+      throw new FluxError('FLUX_BAD_OPTION', `timestep is ${timestep}; a number from 0 to 1 is needed`)
+    if (guidanceEmbed !== (guidance !== undefined)) {
+      throw new FluxError(
+        'FLUX_BAD_OPTION',
+        guidanceEmbed
+          ? 'this model needs guidance (3.5 is usual)'
+          : 'this model was made without guidance; leave it out',
+      )
+    }
+    if (guidance !== undefined && !(guidance >= 0 && guidance <= 1000)) {
+      throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}; a number from 0 to 1000 is needed`)
+    }
+
+    // Positions of all tokens, text first, for every axis that has any.
+    const axes = [0, 1, 2].map((axis) => positions(txtIds, textTokens, imgIds, imageTokens, axis))
+    const used = axes.reduce((set, axis, i) => (axis.some((position) => position !== 0) ? set | (1 << i) : set), 0)
+    const inputs = [
+      img,
+      txt,
+      vec,
+      timestepEmbedding(timestep),
+      ...(guidance === undefined ? [] : [timestepEmbedding(guidance)]),
+      ...axes.filter((_, i) => used & (1 << i)),
+    ]
+    const [velocity] = await this.run('predict', [imageTokens, textTokens, used], inputs, signal)
+    return velocity!
+  }
+}
+
+function positions(
+  txtIds: Float32Array | undefined,
+  textTokens: number,
+  imgIds: Float32Array,
+  imageTokens: number,
+  axis: number,
+): Int32Array {
+  const all = new Int32Array(textTokens + imageTokens)
+  const put = (ids: Float32Array, name: string, first: number, count: number) => {
+    for (let i = 0; i < count; i++) {
+      const position = ids[3 * i + axis]!
+      if (!Number.isInteger(position) || position < 0 || position >= 2 ** 24) {
+        throw new FluxError(
+          'FLUX_BAD_OPTION',
+          `${name} holds the position ${position}; whole numbers from 0 are needed`,
+        )
+      }
+      all[first + i] = position
+    }
+  }
+  if (txtIds) put(txtIds, 'txtIds', 0, textTokens)
+  put(imgIds, 'imgIds', textTokens, imageTokens)
+  return all
+}
