@@ -5,7 +5,7 @@ import { describeLora } from './lora.js'
 import type { NativeTensor, NetworkKind } from '../native/addon.js'
 import type { FluxConfig } from '../networks/flux/layout.js'
 import { looksLikeLora } from '../networks/lora/lora-file.js'
-import { modelDefaults } from '../families/flux1/variants.js'
+import { fluxVariant } from '../families/flux1/variants.js'
 import { openModelFile } from '../formats/open.js'
 import type { MetadataValue, ModelFile } from '../formats/model-file.js'
 import { identify, networkOf, type NetworkFile } from '../networks/network-file.js'
@@ -87,9 +87,9 @@ export function describeFile(file: ModelFile): Inspection {
 
 /** undefined where the native part is missing, too: it is not needed to tell what a file is */
 async function stepSeconds(transformer: NetworkFile<FluxConfig>): Promise<number | undefined> {
-  const { file, config } = transformer
+  const { config } = transformer
   const speed = new Speed(() => deviceRoof(undefined, availableParallelism()))
-  const operations = transformerOperations(config, 64 * 64, modelDefaults(file, config).maxSequenceLength)
+  const operations = transformerOperations(config, 64 * 64, fluxVariant(transformer).defaults.maxSequenceLength)
   try {
     return await speed.foretell('step', operations, isCoarse(transformer))
   } catch (error) {

@@ -26,16 +26,6 @@ export interface NetworkConfigs {
   'tiny-decoder': TinyDecoderConfig
 }
 
-/** The networks of a model: four, and a decoder for previews. */
-export interface Networks {
-  transformer: NetworkFile<FluxConfig>
-  t5: NetworkFile<T5Config>
-  clip: NetworkFile<ClipConfig>
-  vae: NetworkFile<AutoencoderConfig>
-  /** only some models have one */
-  previewDecoder?: NetworkFile<TinyDecoderConfig>
-}
-
 /** A path, or a path with what the tensors' shapes cannot tell. */
 export type NetworkSource<C> = string | { path: string; config?: Partial<C> }
 

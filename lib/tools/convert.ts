@@ -13,7 +13,7 @@ import { openModelFile } from '../formats/open.js'
 import type { MetadataValue } from '../formats/model-file.js'
 import { llamaT5Name } from '../networks/t5/names.js'
 import { networkOf, networksIn, type NetworkFile } from '../networks/network-file.js'
-import { KIND_OF_PART, PARTS, type Part } from '../model/components.js'
+import { requiredKinds, type RequiredComponent } from '../model/model-files.js'
 import { storedType } from './quantisation-rules.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
 import { writeModelFile } from '../formats/write-model-file.js'
@@ -32,7 +32,7 @@ export interface ConvertOptions {
    */
   tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
   /** which network, of a checkpoint with several. @default the transformer */
-  network?: Part
+  network?: RequiredComponent
   /** LoRAs that are merged into a transformer's weights, before those are rounded to their type */
   loras?: readonly LoraOptions[]
   /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
@@ -72,7 +72,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const { type, signal, onProgress } = options
   signal?.throwIfAborted()
   const file = await openModelFile(input)
-  const kind = options.network ? KIND_OF_PART[options.network] : networksIn(file)[0]
+  const kind = options.network ? requiredKinds()[options.network] : networksIn(file)[0]
   const network: NetworkFile<unknown> = networkOf(kind ?? 'flux', file)
   const gguf = extname(output).toLowerCase() === '.gguf'
   const architecture = { kind: network.kind, config: network.config } as Architecture
@@ -136,7 +136,7 @@ function check(input: string, output: string, options: ConvertOptions): void {
       )
     }
   }
-  if (network !== undefined) requireOneOf('network', network, PARTS)
+  if (network !== undefined) requireOneOf('network', network, Object.keys(requiredKinds()))
   requireSignal(signal)
 }
 
@@ -261,7 +261,9 @@ async function findVocabulary(
   if (given !== undefined) return (await readT5Vocabulary(given)).vocabulary
   if (metadata.has('tokenizer.ggml.tokens')) return (await readT5Vocabulary(input)).vocabulary
   try {
-    return (await readT5Vocabulary(await locateTokenizer(input, 'tokenizer_2', T5_TOKENIZER_FILES))).vocabulary
+    return (
+      await readT5Vocabulary(await locateTokenizer(input, 't5', { folder: 'tokenizer_2', files: T5_TOKENIZER_FILES }))
+    ).vocabulary
   } catch (error) {
     if (error instanceof FluxError && error.code === 'FLUX_NOT_FOUND') return undefined
     throw error

@@ -1,9 +1,7 @@
 import { FluxError } from '../../errors.js'
 import { badOption, requireOptions } from '../../options/checks.js'
 import type { NativeAddition, NativeFactor, NativeTensor } from '../../native/addon.js'
-import type { ClipConfig } from '../clip/layout.js'
-import type { FluxConfig } from '../flux/layout.js'
-import type { T5Config } from '../t5/layout.js'
+import type { AdaptableNetwork } from './layer-names.js'
 import { loraOf, openLoraFile, sizeOf, type Factor, type Lora } from './lora-file.js'
 import type { TensorInfo } from '../../formats/model-file.js'
 import { placed } from '../tensor-slices.js'
@@ -43,32 +41,36 @@ export function nothingBelongs({ path, left }: Lora, what: string): FluxError {
 
 /** Which networks of a model each LoRA has something for. */
 export interface LoraPlan {
-  flux: LoraOptions[]
-  t5: LoraOptions[]
-  clip: LoraOptions[]
+  /** by the name of the network */
+  assigned: Record<string, LoraOptions[]>
   /** of each LoRA the names that belong nowhere */
   left: string[][]
 }
 
-/** @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model */
+/**
+ * @param networks of the model, by name; the first is the one that messages tell of
+ * @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model
+ */
 export async function planLoras(
   loras: readonly LoraOptions[],
-  model: { flux: FluxConfig; t5: T5Config; clip: ClipConfig },
+  networks: Record<string, AdaptableNetwork>,
 ): Promise<LoraPlan> {
-  const plan: LoraPlan = { flux: [], t5: [], clip: [], left: [] }
+  const plan: LoraPlan = { assigned: Object.fromEntries(Object.keys(networks).map((name) => [name, []])), left: [] }
   for (const lora of loras) {
     const file = await openLoraFile(lora.path)
-    const flux = await loraOf(file, { kind: 'flux', config: model.flux })
-    const t5 = await loraOf(file, { kind: 't5', config: model.t5 })
-    const clip = await loraOf(file, { kind: 'clip', config: model.clip })
-    if (![flux, t5, clip].some(({ layers }) => layers.length > 0)) throw nothingBelongs(flux, 'model')
-    if (flux.channels !== undefined) {
-      const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${flux.channels} channels of each token, the model has ${model.flux.inChannels}. `
-      throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
+    const found: { name: string; network: AdaptableNetwork; part: Lora }[] = []
+    for (const [name, network] of Object.entries(networks))
+      found.push({ name, network, part: await loraOf(file, network) })
+    const [first, ...others] = found.map(({ part }) => part)
+    if (!found.some(({ part }) => part.layers.length > 0)) throw nothingBelongs(first!, 'model')
+    for (const { name, network, part } of found) {
+      if (network.kind === 'flux' && part.channels !== undefined) {
+        const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${part.channels} channels of each token, the model has ${network.config.inChannels}. `
+        throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
+      }
+      if (part.layers.length > 0) plan.assigned[name]!.push(lora)
     }
-    for (const [kind, { layers }] of Object.entries({ flux, t5, clip }))
-      if (layers.length > 0) plan[kind as 'flux'].push(lora)
-    plan.left.push(flux.left.filter((name) => t5.left.includes(name) && clip.left.includes(name)))
+    plan.left.push(first!.left.filter((name) => others.every(({ left }) => left.includes(name))))
   }
   return plan
 }

@@ -33,6 +33,10 @@ const RULES: Record<AdaptableNetwork['kind'], readonly Rule[]> = {
   clip: CLIP_NAMES.renames.map(anySeparator),
 }
 
+export function isAdaptable(network: { kind: string; config: unknown }): network is AdaptableNetwork {
+  return Object.hasOwn(RULES, network.kind)
+}
+
 /** Finds the layers that the names in LoRAs' files mean. */
 export function layerFinder(network: AdaptableNetwork): (layer: string) => LoraTarget | undefined {
   const layers = layersOf(layoutOf(network))
