@@ -2,8 +2,8 @@ import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { LoadOptions, ModelFiles } from '../index.js'
 import { requiredComponents } from '../families/family.js'
-import { allComponents, defaultFamily, familiesWith } from '../families/registry.js'
-import { filesAt, requiredKinds, type ModelPlaces } from '../model/model-files.js'
+import { allComponents, familiesWith } from '../families/registry.js'
+import { closestFamily, filesAt, requiredKinds, type ModelPlaces } from '../model/model-files.js'
 import { parseNumber } from './arguments.js'
 import { printWarning } from './failure.js'
 import { withProgress } from './write-progress.js'
@@ -76,7 +76,7 @@ export async function resolveModel(options: ModelOptions & { quiet?: true }): Pr
   if (parts.length > 0) {
     if (familiesWith(Object.keys(components)).length > 0)
       return onThisMachine(filesAt({ components, tokenizers }), quiet)
-    const needed = requiredComponents(defaultFamily())
+    const needed = requiredComponents(closestFamily(Object.keys(components)))
     const missing = needed.filter((name) => !components[name]).map(flag)
     const all = `${needed.slice(0, -1).map(flag).join(', ')} and ${flag(needed.at(-1)!)}`
     throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${all}, or --model with their folder`)

@@ -54,7 +54,7 @@ export function checkModelFiles(files: ModelFiles): readonly Family[] {
 }
 
 /** That which lacks the fewest components, for messages. */
-function closestFamily(given: readonly string[]): Family {
+export function closestFamily(given: readonly string[]): Family {
   const missing = (family: Family) => requiredComponents(family).filter((name) => !given.includes(name)).length
   return families().reduce((best, family) => (missing(family) < missing(best) ? family : best), defaultFamily())
 }
