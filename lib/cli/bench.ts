@@ -2,7 +2,7 @@ import os from 'node:os'
 import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { FluxError } from '../errors.js'
-import type { FluxPipeline, ImageEvent, ModelFiles } from '../index.js'
+import type { ImagePipeline, ImageEvent, ModelFiles } from '../index.js'
 import type { Operation } from '../nn.js'
 import { VERSION } from '../version.js'
 import { parseNumber } from './arguments.js'
@@ -67,17 +67,17 @@ async function bench(options: Options): Promise<void> {
 }
 
 async function measure(source: string | ModelFiles, options: Options, signal: AbortSignal): Promise<BenchResult> {
-  const [{ FluxPipeline }, { chooseDevice }, { deviceRoof }, { openModel }, { modelDefaults }] = await Promise.all([
+  const [{ ImagePipeline }, { chooseDevice }, { deviceRoof }, { openModel }] = await Promise.all([
     import('../pipeline/pipeline.js'),
     import('../native/devices.js'),
     import('../cost/cost-model.js'),
     import('../pipeline/open-model.js'),
-    import('../families/flux1/variants.js'),
   ])
   const { threads = os.availableParallelism(), steps } = options
   const device = chooseDevice(options.backend)
   const roof = await deviceRoof(options.backend, threads)
-  const { transformer } = await openModel(source)
+  const { networks, variant } = await openModel(source)
+  const { transformer } = networks
   const result: BenchResult = {
     version: VERSION,
     date: new Date().toISOString().slice(0, 10),
@@ -91,13 +91,13 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
       device,
     },
     roof,
-    model: { transformer: basename(transformer.file.path), bytes: transformer.file.size },
+    model: { transformer: basename(transformer!.file.path), bytes: transformer!.file.size },
     steps,
     rows: [],
   }
   printTitle(result)
   const before = process.memoryUsage.rss()
-  const pipe = await FluxPipeline.load(source, { signal, ...given(options, MACHINE_OPTIONS) })
+  const pipe = await ImagePipeline.load(source, { signal, ...given(options, MACHINE_OPTIONS) })
   try {
     for (const size of options.sizes ?? [undefined]) {
       const row = { ...(await measureSize(pipe, size, options, result.rows.length, signal)), before }
@@ -109,8 +109,8 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   }
   if (options.profile) {
     const { width, height } = result.rows.at(-1)!
-    const { maxSequenceLength = modelDefaults(transformer.file, transformer.config).maxSequenceLength } = options
-    const operations = await profileStep(transformer.file.path, { width, height }, maxSequenceLength, {
+    const { maxSequenceLength = variant.defaults.maxSequenceLength } = options
+    const operations = await profileStep(transformer!.file.path, { width, height }, maxSequenceLength, {
       ...options,
       signal,
     })
@@ -122,7 +122,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
 
 /** One picture of a prompt that no picture before had, so that nothing is remembered. */
 async function measureSize(
-  pipe: FluxPipeline,
+  pipe: ImagePipeline,
   size: Size | undefined,
   options: Options,
   number: number,

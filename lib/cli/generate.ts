@@ -162,12 +162,12 @@ async function makePicture(
   began: number,
 ): Promise<Picture> {
   const { signal } = settings
-  const { FluxPipeline } = await import('../pipeline/pipeline.js')
+  const { ImagePipeline } = await import('../pipeline/pipeline.js')
   const { chooseDevice } = await import('../native/devices.js')
   // the pipeline finds out whether there is such a device when it loads its first network
   chooseDevice(options.backend)
   const onProgress = (share: number) => report.load(share)
-  const pipe = await FluxPipeline.load(source, { signal, onProgress, ...given(options, MACHINE_OPTIONS) })
+  const pipe = await ImagePipeline.load(source, { signal, onProgress, ...given(options, MACHINE_OPTIONS) })
   const loadMs = performance.now() - began
   try {
     let steps = 0

@@ -1,16 +1,17 @@
 import { Option, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { LoadOptions, ModelFiles } from '../index.js'
-import { PARTS, type Part } from '../model/components.js'
+import { requiredComponents } from '../families/family.js'
+import { allComponents, familiesWith } from '../families/registry.js'
+import { closestFamily, filesAt, requiredKinds, type ModelPlaces } from '../model/model-files.js'
 import { parseNumber } from './arguments.js'
 import { printWarning } from './failure.js'
 import { withProgress } from './write-progress.js'
 
-export interface ModelOptions extends Partial<Pick<ModelFiles, Part>> {
+/** Paths by what their flags become: of components, and of tokenizers with `Tokenizer` behind the component's name. */
+export interface ModelOptions {
   model?: string
-  previewDecoder?: string
-  t5Tokenizer?: string
-  clipTokenizer?: string
+  [path: string]: unknown
 }
 
 export const MACHINE_OPTIONS = [
@@ -23,22 +24,28 @@ export const MACHINE_OPTIONS = [
 export type MachineOptions = Pick<LoadOptions, (typeof MACHINE_OPTIONS)[number]>
 
 export function addModelOptions(command: Command): Command {
-  return command
+  const required = Object.keys(requiredKinds())
+  const [first = ''] = required
+  command
     .optionsGroup('Model:')
     .addOption(
       new Option(
         '--model <name>',
         'a preset such as flux.1-schnell, hf:owner/name, a folder, or tiny (default: tiny)',
-      ).conflicts(PARTS),
+      ).conflicts(required),
     )
-    .option('--transformer <file>', 'the transformer, .gguf or .safetensors; these four may also be hf:owner/name:file')
-    .option('--t5 <file>', 'the T5-XXL text encoder')
-    .option('--clip <file>', 'the CLIP-L text encoder')
-    .option('--vae <file>', 'the autoencoder')
-    .option('--preview-decoder <file>', "TAEF1's decoder, for --preview-method taef1")
-    .option('--t5-tokenizer <path>', "T5's tokenizer (default: inside its GGUF file, or next to it)")
-    .option('--clip-tokenizer <path>', "CLIP's tokenizer (default: next to its file)")
+  const components = Object.entries(allComponents())
+  for (const [name, { title }] of components) {
+    const more = name === first ? ', .gguf or .safetensors; these files may also be hf:owner/name:file' : ''
+    command.option(`${flag(name)} <file>`, title + more)
+  }
+  for (const [name, { tokenizer }] of components)
+    if (tokenizer) command.option(`${flag(name)}-tokenizer <path>`, tokenizer.title)
+  return command
 }
+
+/** `--preview-decoder` for `previewDecoder` */
+const flag = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 export function addMachineOptions(command: Command): Command {
   return command
@@ -66,25 +73,35 @@ export function addMachineOptions(command: Command): Command {
 
 /** What the pipeline loads. What is on the hub and not in its cache is downloaded first, with a line that tells how far it is. */
 export async function resolveModel(options: ModelOptions & { quiet?: true }): Promise<string | ModelFiles> {
-  const { model = 'tiny', t5Tokenizer, clipTokenizer, previewDecoder, quiet } = options
-  const tokenizers = { ...(t5Tokenizer ? { t5: t5Tokenizer } : {}), ...(clipTokenizer ? { clip: clipTokenizer } : {}) }
-  const more = {
-    ...(previewDecoder ? { previewDecoder } : {}),
-    ...(Object.keys(tokenizers).length > 0 ? { tokenizers } : {}),
+  const { model = 'tiny', quiet } = options
+  const { components, tokenizers } = pathsIn(options)
+  const required = Object.keys(requiredKinds())
+  const parts = Object.keys(components).filter((name) => required.includes(name))
+  if (parts.length > 0) {
+    if (familiesWith(Object.keys(components)).length > 0)
+      return onThisMachine(filesAt({ components, tokenizers }), quiet)
+    const needed = requiredComponents(closestFamily(Object.keys(components)))
+    const missing = needed.filter((name) => !components[name]).map(flag)
+    const all = `${needed.slice(0, -1).map(flag).join(', ')} and ${flag(needed.at(-1)!)}`
+    throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${all}, or --model with their folder`)
   }
-  const parts = given(options, PARTS)
-  if (Object.keys(parts).length > 0) {
-    const missing = PARTS.filter((part) => !parts[part]).map((part) => `--${part}`)
-    if (missing.length === 0) return onThisMachine({ ...(parts as ModelFiles), ...more }, quiet)
-    const needed = '--transformer, --t5, --clip and --vae, or --model with their folder'
-    throw new FluxError('FLUX_BAD_OPTION', `${missing.join(', ')} missing: give ${needed}`)
-  }
-  if (Object.keys(more).length === 0) return onThisMachine(model, quiet)
-  if (model === 'tiny' && more.tokenizers)
+  const hasTokenizers = Object.keys(tokenizers).length > 0
+  if (!hasTokenizers && Object.keys(components).length === 0) return onThisMachine(model, quiet)
+  if (model === 'tiny' && hasTokenizers)
     throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
   const files = await onThisMachine(model, quiet)
   const { resolveSource } = await import('../pipeline/open-model.js')
-  return { ...(await resolveSource(files)), ...more }
+  return { ...(await resolveSource(files)), ...filesAt({ components, tokenizers }) }
+}
+
+function pathsIn(options: ModelOptions): ModelPlaces {
+  const given = Object.entries(allComponents()).flatMap(([name, { tokenizer }]) => [
+    ['components', name, options[name]] as const,
+    ...(tokenizer ? [['tokenizers', name, options[`${name}Tokenizer`]] as const] : []),
+  ])
+  const places: ModelPlaces = { components: {}, tokenizers: {} }
+  for (const [what, name, path] of given) if (typeof path === 'string' && path !== '') places[what][name] = path
+  return places
 }
 
 async function onThisMachine(source: string | ModelFiles, quiet: true | undefined): Promise<string | ModelFiles> {

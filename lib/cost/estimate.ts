@@ -1,10 +1,15 @@
 import { availableParallelism } from 'node:os'
-import type { Settings } from '../pipeline/generate-options.js'
 import { isCoarse } from '../inspect/file.js'
-import { flopsOf, type NetworkFile } from '../networks/network-file.js'
+import type { NetworkFile } from '../networks/network-file.js'
 import type { NetworkOptions } from '../networks/network.js'
-import { Autoencoder, FluxTransformer } from '../nn.js'
-import type { OpenModel } from '../pipeline/open-model.js'
+import {
+  componentsFor,
+  type Component,
+  type Family,
+  type ImageSize,
+  type NetworksOf,
+  type Components,
+} from '../families/family.js'
 import type { Flops } from '../networks/flops.js'
 import { deviceRoof, Speed, type Work } from './cost-model.js'
 
@@ -21,18 +26,24 @@ export interface Estimate {
   memory: { weights: number; activations: number; total: number }
 }
 
-type Picture = Pick<Settings, 'width' | 'height' | 'sigmas' | 'maxSequenceLength'>
+type Picture = ImageSize & { sigmas: readonly number[] }
+
+/** A family and the files of its networks. */
+interface Model {
+  family: Family
+  networks: NetworksOf<Components>
+}
 
 /** Foretells time and memory, and learns from how long the work then took. */
 export class Estimator {
-  readonly #model: OpenModel
+  readonly #model: Model
   readonly #device: NetworkOptions
   readonly #keep: boolean
   readonly #speed: Speed
   #drawn = false
 
   /** @param keep whether the text encoders stay in memory */
-  constructor(model: OpenModel, device: NetworkOptions, keep: boolean) {
+  constructor(model: Model, device: NetworkOptions, keep: boolean) {
     this.#model = model
     this.#device = device
     this.#keep = keep
@@ -63,14 +74,14 @@ export class Estimator {
     }
   }
 
-  #operations({ width, height, maxSequenceLength }: Picture): Record<Work, Flops> {
-    const { transformer, t5, clip, vae } = this.#model
-    const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]
-    return {
-      text: { products: states.products + pooled.products, attention: states.attention + pooled.attention },
-      step: flopsOf(transformer, [(width / 16) * (height / 16), maxSequenceLength]),
-      decode: flopsOf(vae, [height / 8, width / 8]),
-    }
+  #operations(picture: Picture): Record<Work, Flops> {
+    const { family, networks } = this.#model
+    return family.operations(networks, picture)
+  }
+
+  #files(stage: Component['stage']): NetworkFile<unknown>[] {
+    const { family, networks } = this.#model
+    return componentsFor(family, stage).map((name) => networks[name]!)
   }
 
   /** Where factors are rounded to bfloat16, if the processor multiplies that: beside weights that are no finer, or where that is asked for. */
@@ -78,21 +89,25 @@ export class Estimator {
     const { precision = 'auto' } = this.#device
     const coarse = (network: NetworkFile<unknown>): boolean =>
       precision === 'bf16' || (precision === 'auto' && isCoarse(network))
-    return { text: coarse(this.#model.t5), step: coarse(this.#model.transformer), decode: precision === 'bf16' }
+    return {
+      text: coarse(largest(this.#files('text'))),
+      step: coarse(largest(this.#files('denoise'))),
+      decode: precision === 'bf16',
+    }
   }
 
-  async #memory({ width, height, maxSequenceLength }: Picture): Promise<Estimate['memory']> {
-    const { transformer, t5, clip, vae } = this.#model
-    const drawing = transformer.bytes + vae.bytes
-    // encoders that are not kept are loaded one after the other; at the first picture before the transformer, later beside it
-    const encoders = this.#keep ? t5.bytes + clip.bytes : Math.max(t5.bytes, clip.bytes)
+  async #memory(picture: Picture): Promise<Estimate['memory']> {
+    const { family, networks } = this.#model
+    const text = this.#files('text').map(({ bytes }) => bytes)
+    const drawing = [...this.#files('denoise'), ...this.#files('decode')].reduce((sum, { bytes }) => sum + bytes, 0)
+    // encoders that are not kept are loaded one after the other; at the first picture before the denoiser, later beside it
+    const encoders = this.#keep ? text.reduce((sum, bytes) => sum + bytes, 0) : Math.max(0, ...text)
     const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
-    const tokens = (width / 16) * (height / 16)
-    // one after the other
-    const activations = Math.max(
-      await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, this.#device),
-      await Autoencoder.activationBytes(vae.file.path, height / 8, width / 8, this.#device),
-    )
+    const activations = await family.activationBytes(networks, picture, this.#device)
     return { weights, activations, total: weights + activations }
   }
+}
+
+function largest(files: NetworkFile<unknown>[]): NetworkFile<unknown> {
+  return files.reduce((best, file) => (file.bytes > best.bytes ? file : best))
 }

@@ -1,10 +1,9 @@
 import { defined } from '../options/defined.js'
 import { FluxError } from '../errors.js'
-import type { ModelFiles } from '../model/locate.js'
-import type { Part } from '../model/components.js'
-import { CLIP_TOKENIZER_FILES } from '../tokenizers/clip.js'
-import { T5_TOKENIZER_FILES } from '../tokenizers/t5.js'
-import { COMPANIONS, presetReference, PRESETS } from './presets.js'
+import { denoiserOf, type Family, type TokenizerSource } from '../families/family.js'
+import { defaultFamily, families, familiesWith, type ModelFiles } from '../families/registry.js'
+import { placesOf, type ModelPlaces } from '../model/model-files.js'
+import { findPreset, presetNames, presetReference } from './presets.js'
 import { isReference, parseReference } from './reference.js'
 import { listCached, listRemote, type Repository, type RepositoryFile } from './repository.js'
 import type { Requests } from './requests.js'
@@ -19,67 +18,73 @@ export interface HubFiles {
 /** Where a listing comes from: the hub, or the cache without any request, there also from older revisions than the one that is noted. */
 export type Where = 'hub' | 'cache' | 'any revision'
 
-/** Where every part of a model is: on this machine, or on the hub. */
-export interface Plan {
-  parts: Partial<Record<Part, string | HubFiles>>
-  tokenizers: { t5?: string | HubFiles; clip?: string | HubFiles }
-  previewDecoder?: string | HubFiles
-  /** why parts or tokenizers are left out */
+/** Where every component of a model and every tokenizer is: on this machine, or on the hub. */
+export interface Plan extends ModelPlaces<string | HubFiles> {
+  family: Family
+  /** why components or tokenizers are left out */
   problems: FluxError[]
 }
-
-/** A repository as diffusers lays it out: which folder holds what. */
-const DIFFUSERS = { transformer: 'transformer', t5: 'text_encoder_2', clip: 'text_encoder', vae: 'vae' } as const
 
 /** Whether a model, or a part of it, is on the hub: `flux.1-dev`, `flux.1-dev:Q8_0`, `hf:owner/name:Q4_K_S`. */
 export function isOnHub(source: string | ModelFiles): boolean {
   if (typeof source === 'string') return isReference(source) || presetReference(source) !== undefined
-  const { tokenizers = {}, ...parts } = source
-  return [...Object.values(parts), ...Object.values(tokenizers)].some(
+  const { components, tokenizers } = placesOf(source)
+  return [...Object.values(components), ...Object.values(tokenizers)].some(
     (path) => typeof path === 'string' && isReference(path),
   )
 }
 
 /**
- * Finds the files of a model. One that is named as a whole is its transformer with the encoders and the autoencoder that go with all FLUX.1
- * models, or a repository as diffusers lays it out.
+ * Finds the files of a model. One that is named as a whole is its denoiser with the components that go with all models of its family, or a
+ * repository as diffusers lays it out.
  *
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_OPTION where a model that is named as a whole is not there; FLUX_DOWNLOAD
  */
 export async function planModel(source: string | ModelFiles, where: Where, requests: Requests): Promise<Plan> {
   const find = finder(where, requests)
+  let family: Family
+  let places: ModelPlaces
   if (typeof source === 'string') {
-    const text = presetReference(source) ?? source
+    const preset = findPreset(source)
+    const text = preset?.reference ?? source
     const { which } = parseReference(text)
-    const isDiffusers = ({ files }: Repository) =>
-      which === undefined && files.some(({ path }) => path.startsWith(`${DIFFUSERS.transformer}/`))
-    const found = await find(text, (repository) =>
-      isDiffusers(repository) ? diffusersPlan(repository, where) : modelIn(repository),
-    )
-    if ('parts' in found) return found
-    source = { transformer: text, t5: COMPANIONS.t5, clip: COMPANIONS.clip, vae: COMPANIONS.vae }
+    const found = await find(text, (repository) => {
+      const laidOut = which === undefined ? familyLaidOut(repository) : undefined
+      return laidOut ? diffusersPlan(laidOut, repository, where) : modelIn(repository)
+    })
+    if ('components' in found) return found
+    family = preset?.family ?? defaultFamily()
+    places = { components: { [denoiserOf(family)]: text, ...family.presets.companions }, tokenizers: {} }
+  } else {
+    places = placesOf(source)
+    family = familiesWith(Object.keys(places.components)).at(-1) ?? defaultFamily()
   }
   const problems: FluxError[] = []
   const choose = async (path: string | undefined, files: (repository: Repository) => HubFiles) => {
     if (path === undefined || !isReference(path)) return path
     return find(path, files).catch((error: unknown) => noted(error, problems))
   }
-  const model = (path: string | undefined) => choose(path, modelIn)
-  const parts = {
-    transformer: await model(source.transformer),
-    t5: await model(source.t5),
-    clip: await model(source.clip),
-    vae: await model(source.vae),
+  const components: Record<string, string | HubFiles | undefined> = {}
+  for (const name of Object.keys(family.components)) components[name] = await choose(places.components[name], modelIn)
+  const tokenizers: Record<string, string | HubFiles | undefined> = {}
+  for (const [name, { tokenizer }] of Object.entries(family.components)) {
+    if (!tokenizer) continue
+    const place = components[name]
+    // a GGUF file may carry the tokenizer; with files of this machine, theirs are looked for
+    const isNeeded = typeof place === 'object' && !(tokenizer.inside && /\.gguf$/i.test(place.files[0]!.path))
+    const companion = isNeeded ? family.presets.tokenizers[name] : undefined
+    tokenizers[name] = await choose(places.tokenizers[name] ?? companion, tokenizerIn(tokenizer))
   }
-  const previewDecoder = await model(source.previewDecoder)
-  const { tokenizers = {} } = source
-  // a T5 encoder in GGUF carries its tokenizer; with files of this machine, theirs are looked for
-  const t5Companion =
-    typeof parts.t5 === 'object' && !/\.gguf$/i.test(parts.t5.files[0]!.path) ? COMPANIONS.t5Tokenizer : undefined
-  const clipCompanion = typeof parts.clip === 'object' ? COMPANIONS.clipTokenizer : undefined
-  const t5 = await choose(tokenizers.t5 ?? t5Companion, t5TokenizerIn)
-  const clip = await choose(tokenizers.clip ?? clipCompanion, clipTokenizerIn)
-  return { parts: defined(parts), tokenizers: defined({ t5, clip }), ...defined({ previewDecoder }), problems }
+  return { family, components: defined(components), tokenizers: defined(tokenizers), problems } as Plan
+}
+
+/** The family whose folders, as diffusers names them, a repository has; of several the one with the most. */
+function familyLaidOut({ files }: Repository): Family | undefined {
+  const has = (folder: string | undefined) => files.some(({ path }) => path.startsWith(`${folder}/`))
+  const folders = ({ components }: Family) =>
+    Object.values(components).filter(({ hubFolder }) => hubFolder !== undefined && has(hubFolder)).length
+  const possible = families().filter((family) => has(family.components[denoiserOf(family)]!.hubFolder))
+  return possible.toSorted((a, b) => folders(b) - folders(a))[0]
 }
 
 function noted(error: unknown, problems: FluxError[]): undefined {
@@ -90,7 +95,7 @@ function noted(error: unknown, problems: FluxError[]): undefined {
 export function notOnHub(text: string): FluxError {
   return new FluxError(
     'FLUX_BAD_OPTION',
-    `'${text}' names nothing on the hub: give ${Object.keys(PRESETS).join(', ')}, or hf:owner/name:file`,
+    `'${text}' names nothing on the hub: give ${presetNames().join(', ')}, or hf:owner/name:file`,
   )
 }
 
@@ -105,12 +110,8 @@ function modelIn(repository: Repository): HubFiles {
   return inOneSnapshot({ repository, files: selectModel(repository) })
 }
 
-function t5TokenizerIn(repository: Repository): HubFiles {
-  return inOneSnapshot({ repository, files: selectTokenizer(repository, 'tokenizer_2', T5_TOKENIZER_FILES) })
-}
-
-function clipTokenizerIn(repository: Repository): HubFiles {
-  return inOneSnapshot({ repository, files: selectTokenizer(repository, 'tokenizer', CLIP_TOKENIZER_FILES) })
+function tokenizerIn({ folder, files }: TokenizerSource): (repository: Repository) => HubFiles {
+  return (repository) => inOneSnapshot({ repository, files: selectTokenizer(repository, folder, files) })
 }
 
 /** Files of a listing of several snapshots are taken from one that has them all; where none has, they will be linked into one. */
@@ -122,7 +123,7 @@ function inOneSnapshot({ repository, files }: HubFiles): HubFiles {
 }
 
 /** What the hub lacks is noted; the cache may have it in another listing. */
-function diffusersPlan(repository: Repository, where: Where): Plan {
+function diffusersPlan(family: Family, repository: Repository, where: Where): Plan {
   const problems: FluxError[] = []
   const choose = (files: () => HubFiles) => {
     try {
@@ -145,15 +146,13 @@ function diffusersPlan(repository: Repository, where: Where): Plan {
       }
       return inOneSnapshot({ repository, files: selectModel({ ...repository, reference, files: usual }) })
     })
-  const { transformer, t5, clip, vae } = DIFFUSERS
-  return {
-    parts: defined({ transformer: inFolder(transformer), t5: inFolder(t5), clip: inFolder(clip), vae: inFolder(vae) }),
-    tokenizers: defined({
-      t5: choose(() => t5TokenizerIn(repository)),
-      clip: choose(() => clipTokenizerIn(repository)),
-    }),
-    problems,
+  const components: Record<string, HubFiles | undefined> = {}
+  const tokenizers: Record<string, HubFiles | undefined> = {}
+  for (const [name, { hubFolder, tokenizer }] of Object.entries(family.components)) {
+    if (hubFolder !== undefined) components[name] = inFolder(hubFolder)
+    if (tokenizer) tokenizers[name] = choose(() => tokenizerIn(tokenizer)(repository))
   }
+  return { family, components: defined(components), tokenizers: defined(tokenizers), problems } as Plan
 }
 
 /**

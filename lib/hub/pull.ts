@@ -1,19 +1,19 @@
 import { readlink } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { defined } from '../options/defined.js'
 import { FluxError } from '../errors.js'
-import { checkModelFiles, type ModelFiles } from '../model/locate.js'
+import type { Family } from '../families/family.js'
+import type { ModelFiles } from '../families/registry.js'
+import { checkModelFiles, filesAt, type ModelPlaces } from '../model/model-files.js'
 import { openModelFile } from '../formats/open.js'
 import type { ModelFile } from '../formats/model-file.js'
-import { networkOf, type Networks } from '../networks/network-file.js'
-import { KIND_OF_PART, PARTS, type Part } from '../model/components.js'
+import { networkOf, type NetworkFile } from '../networks/network-file.js'
+import type { NetworkConfigs, NetworkKind } from '../networks/registry.js'
 import { withSource } from '../formats/byte-source.js'
 import { joinParts } from '../formats/shards.js'
 import { badOption, requireSignal } from '../options/checks.js'
 import { warnProcess } from '../options/warn.js'
 import { download, isThere, linkTo } from './download.js'
 import { isOnHub, notOnHub, planFile, planModel, type HubFiles, type Plan, type Where } from './plan.js'
-import { COMPANIONS } from './presets.js'
 import { remoteFile } from './remote-file.js'
 import {
   cacheError,
@@ -74,9 +74,10 @@ export interface HubModel {
   files?: ModelFiles
   /** of the model files that can be read; of a checkpoint with several networks once */
   headers: ModelFile[]
-  networks: Partial<Networks>
+  family: Family
+  networks: OpenNetworks
   /** tokenizers that were given as paths of this machine, and encoders that have theirs beside them */
-  named: Partial<Pick<ModelFiles, 't5' | 'clip' | 'tokenizers'>>
+  local: ModelPlaces
   /** why it cannot be loaded, as far as one network or tokenizer tells */
   problems: FluxError[]
 }
@@ -97,9 +98,12 @@ export async function readHubFile(reference: string, options: PullOptions = {}):
   return openHeader(await planFile(reference, newest(requests), requests), requests)
 }
 
-type Check = (networks: Partial<Networks>, problems: FluxError[]) => void
+/** Headers by component. */
+export type OpenNetworks = Record<string, NetworkFile<NetworkConfigs[NetworkKind]>>
 
-function throwFirst(_: unknown, [problem]: FluxError[]): void {
+type Check = (family: Family, networks: OpenNetworks, problems: FluxError[]) => void
+
+function throwFirst(_: Family, __: unknown, [problem]: FluxError[]): void {
   if (problem) throw problem
 }
 
@@ -144,71 +148,58 @@ async function take(
   check: Check = throwFirst,
 ): Promise<ModelFiles> {
   const { networks, problems } = await readHeaders(plan, requests)
-  check(networks, problems)
-  await takeAll(placesOf(plan), requests, options)
-  const { parts, tokenizers, previewDecoder } = plan as Plan & { parts: Record<Part, string | HubFiles> }
+  check(plan.family, networks, problems)
+  await takeAll(hubPlaces(plan), requests, options)
   const path = (place: string | HubFiles) => (typeof place === 'string' ? place : firstPath(place))
   // of a tokenizer the folder is given
   const folder = (place: string | HubFiles) => (typeof place === 'string' ? place : dirname(firstPath(place)))
-  return {
-    transformer: path(parts.transformer),
-    t5: path(parts.t5),
-    clip: path(parts.clip),
-    vae: path(parts.vae),
-    ...(previewDecoder ? { previewDecoder: path(previewDecoder) } : {}),
-    tokenizers: {
-      ...(tokenizers.t5 ? { t5: folder(tokenizers.t5) } : {}),
-      ...(tokenizers.clip ? { clip: folder(tokenizers.clip) } : {}),
-    },
-  }
+  const each = <T>(places: Record<string, T>, turn: (place: T) => string) =>
+    Object.fromEntries(Object.entries(places).map(([name, place]) => [name, turn(place)]))
+  return filesAt({ components: each(plan.components, path), tokenizers: each(plan.tokenizers, folder) })
 }
 
 /** The files of a plan that are on the hub. */
-function placesOf({ parts, tokenizers, previewDecoder }: Plan): HubFiles[] {
-  const places = [...PARTS.map((part) => parts[part]), tokenizers.t5, tokenizers.clip, previewDecoder]
-  return places.filter((place) => typeof place === 'object')
+function hubPlaces({ components, tokenizers }: Plan): HubFiles[] {
+  return [...Object.values(components), ...Object.values(tokenizers)].filter((place) => typeof place === 'object')
 }
 
 async function isAllCached(plan: Plan): Promise<boolean> {
-  return (await Promise.all(placesOf(plan).map(isCached))).every(Boolean)
+  return (await Promise.all(hubPlaces(plan).map(isCached))).every(Boolean)
 }
 
 async function readHeaders(
-  { parts, tokenizers, previewDecoder, ...plan }: Plan,
+  { family, components, tokenizers, ...plan }: Plan,
   requests: Requests,
 ): Promise<Omit<HubModel, 'files'>> {
   const headers = new Map<string, ModelFile>()
-  const networks: Partial<Networks> = {}
+  const networks: OpenNetworks = {}
   const problems = [...plan.problems]
-  const read = async (part: keyof Networks, place: string | HubFiles | undefined) => {
-    if (place === undefined) return
+  const local: ModelPlaces = { components: {}, tokenizers: {} }
+  for (const [name, { kind, tokenizer }] of Object.entries(family.components)) {
+    const place = components[name]
+    if (place === undefined) continue
     try {
       const file = await openHeader(place, requests)
       headers.set(file.path, file)
-      Object.assign(networks, {
-        [part]: networkOf(part === 'previewDecoder' ? 'tiny-decoder' : KIND_OF_PART[part], file),
-      })
+      networks[name] = networkOf(kind, file)
     } catch (error) {
       if (!(error instanceof FluxError) || error.code === 'FLUX_DOWNLOAD') throw error
       problems.push(error)
     }
+    if (!tokenizer) continue
+    const own = tokenizers[name]
+    if (typeof own === 'string') local.tokenizers[name] = own
+    if (typeof own !== 'object' && typeof place === 'string') local.components[name] = place
+    // the tokenizer of a GGUF file on the hub is inside of it, or nowhere
+    const file = networks[name]?.file
+    const isAlone = file?.format === 'gguf' && typeof place === 'object' && !own
+    if (isAlone && tokenizer.inside !== undefined && !file.metadata.has(tokenizer.inside)) {
+      const companion = family.presets.tokenizers[name]
+      const remedy = `give its path${companion ? `, or ${companion},` : ''} as tokenizers.${name}`
+      problems.push(new FluxError('FLUX_NOT_FOUND', `${file.path}: the file carries no tokenizer; ${remedy}`))
+    }
   }
-  for (const part of PARTS) await read(part, parts[part])
-  await read('previewDecoder', previewDecoder)
-  // the tokenizer of a GGUF file on the hub is inside of it, or nowhere
-  const isAlone = networks.t5?.file.format === 'gguf' && typeof parts.t5 === 'object' && !tokenizers.t5
-  if (isAlone && !networks.t5!.file.metadata.has('tokenizer.ggml.tokens')) {
-    const remedy = `give its path, or ${COMPANIONS.t5Tokenizer}, as tokenizers.t5`
-    problems.push(
-      new FluxError('FLUX_NOT_FOUND', `${networks.t5!.file.path}: the file carries no tokenizer; ${remedy}`),
-    )
-  }
-  const local = (place: string | HubFiles | undefined) => (typeof place === 'string' ? place : undefined)
-  const encoder = (place: string | HubFiles | undefined, tokenizer: string | HubFiles | undefined) =>
-    typeof tokenizer === 'object' ? undefined : local(place)
-  const [t5, clip] = [encoder(parts.t5, tokenizers.t5), encoder(parts.clip, tokenizers.clip)]
-  const named = defined({ t5, clip, tokenizers: defined({ t5: local(tokenizers.t5), clip: local(tokenizers.clip) }) })
-  return { headers: [...headers.values()], networks, named, problems }
+  return { family, headers: [...headers.values()], networks, local, problems }
 }
 
 /** The header of a model file, read where the file is. */

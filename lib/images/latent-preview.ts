@@ -1,37 +1,7 @@
 import { FluxError } from '../errors.js'
+import { FLUX_RGB } from '../families/flux1/latent.js'
+import type { LatentRgb } from '../families/latent-format.js'
 import { toByte } from './pixels.js'
-
-type Rgb = readonly [red: number, green: number, blue: number]
-
-/** A linear fit to an autoencoder: colour, from -1 to 1, is the sum of `factors` times the channels, and `bias`. */
-export interface LatentRgb {
-  /** one for each of the 16 channels */
-  factors: readonly Rgb[]
-  bias: Rgb
-}
-
-/** Of FLUX.1's autoencoder. Source: comfyanonymous/ComfyUI `comfy/latent_formats.py` (`Flux`). */
-const FLUX_RGB: LatentRgb = {
-  factors: [
-    [-0.0346, 0.0244, 0.0681],
-    [0.0034, 0.021, 0.0687],
-    [0.0275, -0.0668, -0.0433],
-    [-0.0174, 0.016, 0.0617],
-    [0.0859, 0.0721, 0.0329],
-    [0.0004, 0.0383, 0.0115],
-    [0.0405, 0.0861, 0.0915],
-    [-0.0236, -0.0185, -0.0259],
-    [-0.0245, 0.025, 0.118],
-    [0.1008, 0.0755, -0.0421],
-    [-0.0515, 0.0201, 0.0011],
-    [0.0428, -0.0012, -0.0036],
-    [0.0817, 0.0765, 0.0749],
-    [-0.1264, -0.0522, -0.1103],
-    [-0.028, -0.0881, -0.0499],
-    [-0.1262, -0.0982, -0.0778],
-  ],
-  bias: [-0.0329, -0.0718, -0.0851],
-}
 
 export interface LatentPreview {
   /** RGB, 3 bytes a pixel, row by row */
@@ -61,7 +31,7 @@ export function latentPreview(
   if (latent.length !== factors.length * plane || plane === 0) {
     throw new FluxError(
       'FLUX_BAD_SHAPE',
-      `the latent has ${latent.length} values: give [16, ${height}, ${width}], which is ${16 * plane}`,
+      `the latent has ${latent.length} values: give [${factors.length}, ${height}, ${width}], which is ${factors.length * plane}`,
     )
   }
   if (!Number.isInteger(enlargement) || enlargement < 1 || enlargement > 16) {

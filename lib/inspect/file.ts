@@ -4,7 +4,7 @@ import type { Inspection } from './inspection.js'
 import { describeLora } from './lora.js'
 import type { NativeTensor } from '../native/addon.js'
 import { looksLikeLora } from '../networks/lora/lora-file.js'
-import { modelDefaults } from '../families/flux1/variants.js'
+import { fluxVariant } from '../families/flux1/variants.js'
 import { openModelFile } from '../formats/open.js'
 import type { MetadataValue, ModelFile } from '../formats/model-file.js'
 import { flopsOf, identify, networkOf, type NetworkFile } from '../networks/network-file.js'
@@ -85,7 +85,7 @@ function described(file: ModelFile): Inspection & { network?: NetworkFile<object
 async function stepSeconds(network: NetworkFile<object>): Promise<number | undefined> {
   const { stepShape } = networkDefinition(network.kind)
   if (!stepShape) return undefined
-  const { maxSequenceLength } = modelDefaults(network.file, network.config as Parameters<typeof modelDefaults>[1])
+  const { maxSequenceLength } = fluxVariant(network as Parameters<typeof fluxVariant>[0]).defaults
   const speed = new Speed(() => deviceRoof(undefined, availableParallelism()))
   const flops = flopsOf(network, stepShape(1024, 1024, maxSequenceLength))
   try {

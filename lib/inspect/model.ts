@@ -1,4 +1,3 @@
-import { defined } from '../options/defined.js'
 import { FluxError, type FluxErrorCode } from '../errors.js'
 import { Estimator, type Estimate } from '../cost/estimate.js'
 import { totalMemory } from '../native/free-memory.js'
@@ -7,12 +6,13 @@ import { readHubModel } from '../hub/pull.js'
 import { inspectFile } from './file.js'
 import type { Inspection } from './inspection.js'
 import { completeLoadOptions, type LoadOptions } from '../pipeline/load-options.js'
-import { checkModelFiles, chooseModelFiles, surveyFolder, type ModelFiles } from '../model/locate.js'
-import { modelDefaults } from '../families/flux1/variants.js'
+import type { ModelFiles } from '../families/registry.js'
+import { chooseModelFiles, surveyFolder } from '../model/locate.js'
+import { checkModelFiles, placesOf } from '../model/model-files.js'
 import { openModelFile } from '../formats/open.js'
 import type { ModelFile } from '../formats/model-file.js'
 import { tinyModelFiles } from '../model/bundled-model.js'
-import { checkModel, misfits, openClipTokenizer, openT5Tokenizer, type OpenModel } from '../pipeline/open-model.js'
+import { checkModel, openTokenizer, type OpenModel } from '../pipeline/open-model.js'
 
 /** What a model is, as far as the headers of its files tell, and what it would cost to use it here. */
 export interface ModelInspection {
@@ -40,25 +40,22 @@ export async function inspectModel(source: string | ModelFiles, options: LoadOpt
   if (typeof model !== 'string') checkModelFiles(model)
   signal?.throwIfAborted()
   if (!isOnHub(model)) return inspectLocal(model, given)
-  const { files, headers, networks, named, problems } = await readHubModel(model, {
+  const { files, headers, family, networks, local, problems } = await readHubModel(model, {
     ...hub,
     ...(signal ? { signal } : {}),
   })
   if (files) return inspectLocal(files, given)
-  const { t5, clip, tokenizers } = named
-  const opened = await Promise.allSettled([
-    networks.t5 && (t5 ?? tokenizers?.t5)
-      ? openT5Tokenizer(networks.t5, { t5: t5 ?? '', ...defined({ tokenizers }) })
-      : undefined,
-    networks.clip && (clip ?? tokenizers?.clip)
-      ? openClipTokenizer(networks.clip, { clip: clip ?? '', ...defined({ tokenizers }) })
-      : undefined,
-  ])
+  const isLocal = (name: string) => local.components[name] !== undefined || local.tokenizers[name] !== undefined
+  const opened = await Promise.allSettled(
+    Object.entries(networks)
+      .filter(([name]) => isLocal(name))
+      .map(([name, network]) => openTokenizer(family.components[name]!, name, network, local)),
+  )
   for (const { reason } of opened.filter((result) => result.status === 'rejected')) {
     if (!(reason instanceof FluxError)) throw reason
     problems.push(reason)
   }
-  return inspection(headers, [...problems, ...misfits(networks)])
+  return inspection(headers, [...problems, ...family.incompatibilities(networks)])
 }
 
 async function inspectLocal(source: string | ModelFiles, options: LoadOptions): Promise<ModelInspection> {
@@ -79,9 +76,7 @@ async function inspectLocal(source: string | ModelFiles, options: LoadOptions): 
   problems.push(...(checked?.problems ?? []))
   const told = await inspection(opened, problems)
   options.signal?.throwIfAborted()
-  return checked && problems.length === 0
-    ? { ...told, picture: await costOf(checked.model as OpenModel, options) }
-    : told
+  return checked && problems.length === 0 ? { ...told, picture: await costOf(checked, options) } : told
 }
 
 async function inspection(files: ModelFile[], problems: FluxError[]): Promise<ModelInspection> {
@@ -93,15 +88,15 @@ async function inspection(files: ModelFile[], problems: FluxError[]): Promise<Mo
 }
 
 /** Those that can be opened; what is wrong with the others is found when they are checked. */
-async function openAll({ tokenizers: _, ...parts }: ModelFiles): Promise<ModelFile[]> {
+async function openAll(files: ModelFiles): Promise<ModelFile[]> {
   const opened = await Promise.all(
-    [...new Set(Object.values(parts))].map((path) => openModelFile(path).catch(() => undefined)),
+    [...new Set(Object.values(placesOf(files).components))].map((path) => openModelFile(path).catch(() => undefined)),
   )
   return opened.filter((file) => file !== undefined)
 }
 
 async function costOf(model: OpenModel, options: LoadOptions): Promise<NonNullable<ModelInspection['picture']>> {
-  const { width, height, steps, maxSequenceLength } = modelDefaults(model.transformer.file, model.transformer.config)
+  const { width, height, steps, maxSequenceLength } = model.family.variant(model.networks).defaults
   const estimate = await new Estimator(model, options, options.textEncoders === 'keep').estimate({
     width,
     height,

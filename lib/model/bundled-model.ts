@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url'
-import type { ModelFiles } from './locate.js'
+import type { ModelFiles } from '../families/registry.js'
 
 /**
  * The model that comes with the package, models/tiny: FLUX.1's structure, trained on simple shapes. Its card says what it can draw and how

@@ -1,13 +1,8 @@
 import { FluxError } from '../errors.js'
 import type { NativeTensor } from '../native/addon.js'
-import type { AutoencoderConfig } from './autoencoder/layout.js'
-import type { ClipConfig } from './clip/layout.js'
 import type { NetworkDefinition } from './definition.js'
 import type { Flops } from './flops.js'
-import type { FluxConfig } from './flux/layout.js'
 import type { LayoutTensor, TensorRole } from './layout.js'
-import type { T5Config } from './t5/layout.js'
-import type { TinyDecoderConfig } from './taesd/layout.js'
 import { openModelFile } from '../formats/open.js'
 import type { ModelFile } from '../formats/model-file.js'
 import { networkDefinition, networkDefinitions, type NetworkConfigs } from './registry.js'
@@ -15,16 +10,6 @@ import { FOREIGN_NAMES } from './unsupported.js'
 import type { PlacedTensor } from './tensor-slices.js'
 import { canonicalTensors, holdsNetwork } from './name-table.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
-
-/** The networks of a model: four, and a decoder for previews. */
-export interface Networks {
-  transformer: NetworkFile<FluxConfig>
-  t5: NetworkFile<T5Config>
-  clip: NetworkFile<ClipConfig>
-  vae: NetworkFile<AutoencoderConfig>
-  /** only some models have one */
-  previewDecoder?: NetworkFile<TinyDecoderConfig>
-}
 
 /** A path, or a path with what the tensors' shapes cannot tell. */
 export type NetworkSource<C> = string | { path: string; config?: Partial<C> }

@@ -35,8 +35,8 @@ export interface ImageEvent {
   seed: number
   /** how it was made, in A1111's form; it is in the file, too */
   parameters: string
-  /** text encoders that saw only the beginning of the prompt */
-  truncated: ('t5' | 'clip')[]
+  /** names of the text encoders that saw only the beginning of the prompt */
+  truncated: string[]
   /** side in pixels of the tiles that were decoded, where memory did not suffice for the whole picture at once */
   tile?: number
   /** milliseconds by stage; loading is counted where it happens */

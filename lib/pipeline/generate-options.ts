@@ -1,14 +1,13 @@
 import { randomInt } from 'node:crypto'
 import { FluxError } from '../errors.js'
 import { checkEncodeOptions, type EncodeOptions } from '../images/encode.js'
-import type { FluxConfig } from '../networks/flux/layout.js'
 import { checkLoras, type LoraOptions } from '../networks/lora/assignment.js'
-import type { ModelDefaults } from '../families/flux1/variants.js'
+import type { Family, ImageRequest, Variant } from '../families/family.js'
 import { inWords, isWithin, RANGES } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
 import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
-import { customSigmas, schedule, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
+import { customSigmas, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 
 export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
@@ -60,17 +59,12 @@ export interface PreviewOptions {
 }
 
 /** All options, checked and complete. */
-export interface Settings {
-  prompt: string
-  width: number
-  height: number
+export interface Settings extends ImageRequest {
   sigmas: number[]
-  guidance: number | undefined
   seed: number
   sampler: SamplerName
   scheduler: string
   noise: NoiseVariant
-  maxSequenceLength: number
   stepCache: number
   loras: readonly LoraOptions[]
   preview: Required<PreviewOptions> | undefined
@@ -111,8 +105,8 @@ const MAX_STEPS = RANGES.steps.most
  */
 export function completeOptions(
   options: GenerateOptions,
-  { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>,
-  defaults: ModelDefaults,
+  family: Pick<Family, 'sigmas'>,
+  { defaults, latent }: Variant,
 ): Settings {
   requireOptions('the options', options, KNOWN)
   const {
@@ -125,7 +119,7 @@ export function completeOptions(
     sampler = 'euler',
     scheduler = 'official',
     sigmas,
-    shift = guidanceEmbed,
+    shift = defaults.shift,
     noise = 'float32',
     maxSequenceLength = defaults.maxSequenceLength,
     stepCache = 0,
@@ -140,10 +134,10 @@ export function completeOptions(
   if (typeof prompt !== 'string' || prompt.length > MAX_TEXT_LENGTH) {
     throw badOption('prompt', prompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   }
-  requireWithin('width', width)
-  requireWithin('height', height)
+  requireWithin('width', width, latent.sizeMultiple)
+  requireWithin('height', height, latent.sizeMultiple)
   requireWithin('steps', steps)
-  requireGuidance(guidance, guidanceEmbed)
+  requireGuidance(guidance, defaults.guidance !== undefined)
   requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER)
   requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
   requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
@@ -164,10 +158,7 @@ export function completeOptions(
     prompt,
     width,
     height,
-    sigmas:
-      sigmas === undefined
-        ? schedule({ steps, sequenceLength: (width / 16) * (height / 16), scheduler, shift })
-        : ownSigmas(sigmas),
+    sigmas: sigmas === undefined ? family.sigmas({ width, height, steps, scheduler, shift }) : ownSigmas(sigmas),
     guidance,
     seed,
     sampler,
@@ -199,23 +190,24 @@ function ownSigmas(sigmas: number[]): number[] {
   return customSigmas(sigmas)
 }
 
-function requireWithin(name: keyof typeof RANGES, value: number): void {
-  const { least, most, unit } = RANGES[name]
-  if (isWithin(value, RANGES[name])) return
+function requireWithin(name: keyof typeof RANGES, value: number, unit: number = RANGES[name].unit): void {
+  const range = { ...RANGES[name], unit }
+  if (isWithin(value, range)) return
+  const { least, most } = range
   const near =
     unit > 1 && Number.isFinite(value)
       ? `; ${Math.min(most, Math.max(least, unit * Math.round(value / unit)))} is nearest`
       : ''
-  throw badOption(name, value, inWords(RANGES[name]) + near)
+  throw badOption(name, value, inWords(range) + near)
 }
 
-function requireGuidance(guidance: number | undefined, guidanceEmbed: boolean): void {
+function requireGuidance(guidance: number | undefined, isTaken: boolean): void {
   if (guidance === undefined) return
   requireWithin('guidance', guidance)
-  if (!guidanceEmbed) {
+  if (!isTaken) {
     throw new FluxError(
       'FLUX_BAD_OPTION',
-      `guidance is ${guidance}, but this model (schnell) was made without guidance; leave it out`,
+      `guidance is ${guidance}, but this model was made without guidance, as schnell; leave it out`,
     )
   }
 }

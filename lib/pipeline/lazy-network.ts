@@ -5,7 +5,7 @@ interface Closable {
 }
 
 /** A network that is loaded when it is first needed, and may be released and loaded again. One user at a time. */
-export class Held<N extends Closable> {
+export class LazyNetwork<N extends Closable> {
   readonly #load: (signal: AbortSignal) => Promise<N>
   readonly #closed = new AbortController()
   #network: Promise<N> | undefined

@@ -1,5 +1,6 @@
 import { checkHubOptions, type HubOptions } from '../hub/settings.js'
-import type { ModelFiles } from '../model/locate.js'
+import { filesInWords, type ModelFiles } from '../families/registry.js'
+import { componentNames } from '../model/model-files.js'
 import { PRECISIONS, type NetworkOptions } from '../networks/network.js'
 import {
   badOption,
@@ -12,8 +13,8 @@ import {
 
 export interface LoadOptions extends NetworkOptions {
   /**
-   * Whether the text encoders stay in memory between pictures. 'auto': they stay when the four model files together take at most half of
-   * this machine's memory. When they don't stay, nothing is loaded before the first picture, and there the transformer after the prompt is
+   * Whether the text encoders stay in memory between pictures. 'auto': they stay when the model's files together take at most half of
+   * this machine's memory. When they don't stay, nothing is loaded before the first picture, and there the denoiser after the prompt is
    * encoded, so that at the first picture both are never in memory together. @default 'auto'
    */
   textEncoders?: 'auto' | 'keep' | 'release'
@@ -21,7 +22,7 @@ export interface LoadOptions extends NetworkOptions {
   hub?: HubOptions
   /** bytes of the model that are in the hub's cache, and in all; never where nothing has to be downloaded */
   onDownload?: (done: number, total: number) => void
-  /** share of all four files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
+  /** share of all files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
   onProgress?: (progress: number) => void
 }
 
@@ -36,17 +37,9 @@ const OPTIONS = [
   'hub',
   'onDownload',
 ] as const satisfies readonly (keyof LoadOptions)[]
-const FILES = [
-  'transformer',
-  't5',
-  'clip',
-  'vae',
-  'previewDecoder',
-  'tokenizers',
-] as const satisfies readonly (keyof ModelFiles)[]
 
 /**
- * Checks what `FluxPipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.
+ * Checks what `ImagePipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.
  *
  * @throws {FluxError} FLUX_BAD_OPTION; whether there is such a device is found when the first network is loaded
  */
@@ -56,9 +49,9 @@ export function completeLoadOptions(
 ): LoadOptions & { model: string | ModelFiles } {
   requireOptions('the options of load', options, OPTIONS)
   if (typeof source === 'string') return { model: source, ...checked(options) }
-  const wanted = "'tiny', a preset such as 'flux.1-schnell', hf:owner/name, a folder, or { transformer, t5, clip, vae }"
+  const wanted = `'tiny', a preset such as 'flux.1-schnell', hf:owner/name, a folder, or ${filesInWords()}`
   if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
-  requireOptions('the model', source, [...FILES, ...OPTIONS])
+  requireOptions('the model', source, [...componentNames(), 'tokenizers', ...OPTIONS])
   const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload, ...model } =
     source
   return {

@@ -1,18 +1,27 @@
-import { defined } from '../options/defined.js'
-import { FluxError, type FluxErrorCode } from '../errors.js'
+import { FluxError } from '../errors.js'
+import {
+  denoiserOf,
+  type Component,
+  type Components,
+  type Family,
+  type NetworksOf,
+  type Variant,
+} from '../families/family.js'
+import { familyOf, type ModelFiles } from '../families/registry.js'
 import { isOnHub } from '../hub/plan.js'
-import { fromHub, type PullOptions } from '../hub/pull.js'
-import { checkModelFiles, locateModelFiles, locateTokenizer, type ModelFiles } from '../model/locate.js'
-import { deDistilledTitle } from '../families/flux1/variants.js'
-import { openNetworkFile, type NetworkFile, type Networks } from '../networks/network-file.js'
+import { fromHub, type OpenNetworks, type PullOptions } from '../hub/pull.js'
 import { tinyModelFiles } from '../model/bundled-model.js'
-import { CLIP_TOKENIZER_FILES, ClipTokenizer } from '../tokenizers/clip.js'
-import { T5_TOKENIZER_FILES, T5Tokenizer } from '../tokenizers/t5.js'
+import { locateModelFiles, locateTokenizer } from '../model/locate.js'
+import { checkModelFiles, placesOf, type ModelPlaces } from '../model/model-files.js'
+import { openNetworkFile } from '../networks/network-file.js'
 import { warnProcess } from '../options/warn.js'
 
 /** The files of a model, checked one by one and against each other; no weights are loaded yet. */
-export interface OpenModel extends Networks {
-  tokenizers: { t5: T5Tokenizer; clip: ClipTokenizer }
+export interface OpenModel {
+  family: Family
+  /** by component */
+  networks: NetworksOf<Components>
+  tokenizers: Record<string, { size: number }>
 }
 
 /**
@@ -21,23 +30,19 @@ export interface OpenModel extends Networks {
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file; all that is wrong
  *   at once, with the code of the first
  */
-export async function openModel(source: string | ModelFiles, hub: PullOptions = {}): Promise<OpenModel> {
-  const files = await resolveSource(source, hub)
-  const { model, problems } = await checkModel(files)
+export async function openModel(
+  source: string | ModelFiles,
+  hub: PullOptions = {},
+): Promise<OpenModel & { variant: Variant }> {
+  const { problems, ...model } = await checkModel(await resolveSource(source, hub))
   throwAll(problems)
-  const { transformer } = model as OpenModel
-  const title = deDistilledTitle(transformer.file, transformer.config)
-  if (title !== undefined) (hub.onWarning ?? warnProcess)(deDistilled(transformer.file.path, title))
-  return model as OpenModel
+  const variant = model.family.variant(model.networks)
+  for (const warning of variant.warnings) (hub.onWarning ?? warnProcess)(warning)
+  return { ...model, variant }
 }
 
-function deDistilled(path: string, title: string): string {
-  const remedy = 'Give it about 28 steps and shift: true; what asks for true CFG stays weaker than its makers show'
-  return `${path}: the model has no guidance, and its metadata calls it '${title}', so it is no schnell, though the defaults are schnell's. ${remedy}`
-}
-
-/** Opens what can be opened of a model, and tells everything that stands against loading it. */
-export async function checkModel(files: ModelFiles): Promise<{ model: Partial<OpenModel>; problems: FluxError[] }> {
+/** Opens what can be opened of a model, and tells everything that stands against loading it: it is whole where there are no problems. */
+export async function checkModel(files: ModelFiles): Promise<OpenModel & { problems: FluxError[] }> {
   const problems: FluxError[] = []
   const noted = <T>(opening: Promise<T>): Promise<T | undefined> =>
     opening.catch((error: unknown) => {
@@ -45,47 +50,49 @@ export async function checkModel(files: ModelFiles): Promise<{ model: Partial<Op
       problems.push(error)
       return undefined
     })
-  const networks = defined({
-    transformer: await noted(openNetworkFile('flux', files.transformer)),
-    t5: await noted(openNetworkFile('t5', files.t5)),
-    clip: await noted(openNetworkFile('clip', files.clip)),
-    vae: await noted(openNetworkFile('autoencoder', files.vae)),
-    previewDecoder:
-      files.previewDecoder === undefined
-        ? undefined
-        : await noted(openNetworkFile('tiny-decoder', files.previewDecoder)),
-  })
-  problems.push(...misfits(networks))
-  const t5 = networks.t5 && (await noted(openT5Tokenizer(networks.t5, files)))
-  const clip = networks.clip && (await noted(openClipTokenizer(networks.clip, files)))
-  return { model: { ...networks, ...(t5 && clip ? { tokenizers: { t5, clip } } : {}) }, problems }
+  const places = placesOf(files)
+  const family = await familyOfFiles(files)
+  const networks: OpenNetworks = {}
+  for (const [name, { kind }] of Object.entries(family.components)) {
+    const path = places.components[name]
+    const network = path === undefined ? undefined : await noted(openNetworkFile(kind, path))
+    if (network) networks[name] = network
+  }
+  problems.push(...family.incompatibilities(networks))
+  const tokenizers: OpenModel['tokenizers'] = {}
+  for (const name of Object.keys(networks)) {
+    const tokenizer = await noted(openTokenizer(family.components[name]!, name, networks[name]!, places))
+    if (tokenizer) tokenizers[name] = tokenizer
+  }
+  return { family, networks, tokenizers, problems }
 }
 
-export async function openT5Tokenizer(
-  encoder: Networks['t5'],
-  { t5, tokenizers }: Pick<ModelFiles, 't5' | 'tokenizers'>,
-): Promise<T5Tokenizer> {
-  const inside = encoder.file.metadata.has('tokenizer.ggml.tokens') ? t5 : undefined
-  const place = tokenizers?.t5 ?? inside ?? (await locateTokenizer(t5, 'tokenizer_2', T5_TOKENIZER_FILES))
-  return fitting(await T5Tokenizer.load(place), place, encoder)
+/** Names tell it, or else the denoiser. */
+async function familyOfFiles(files: ModelFiles): Promise<Family> {
+  const possible = checkModelFiles(files)
+  const [first, ...others] = possible
+  if (others.length === 0) return first!
+  const name = denoiserOf(first!)
+  const opening = openNetworkFile(first!.components[name]!.kind, placesOf(files).components[name]!)
+  return familyOf(await opening.then((denoiser) => [denoiser]).catch(() => []), possible)
 }
 
-export async function openClipTokenizer(
-  encoder: Networks['clip'],
-  { clip, tokenizers }: Pick<ModelFiles, 'clip' | 'tokenizers'>,
-): Promise<ClipTokenizer> {
-  const place = tokenizers?.clip ?? (await locateTokenizer(clip, 'tokenizer', CLIP_TOKENIZER_FILES))
-  return fitting(await ClipTokenizer.load(place), place, encoder)
-}
-
-/** Refuses a tokenizer whose ids go past the encoder's table, before gigabytes are loaded for it. Spare rows are usual. */
-function fitting<T extends { size: number }>(
-  tokenizer: T,
-  place: string,
-  { file, config }: NetworkFile<{ vocabSize: number }>,
-): T {
-  if (tokenizer.size <= config.vocabSize) return tokenizer
-  const has = `the tokenizer in ${place} has ${tokenizer.size} pieces, but ${file.path} takes ${config.vocabSize}`
+/** @returns undefined for a component that has none */
+export async function openTokenizer(
+  { tokenizer }: Component,
+  name: string,
+  { file, config }: OpenNetworks[string],
+  { components, tokenizers }: ModelPlaces,
+): Promise<{ size: number } | undefined> {
+  if (!tokenizer) return undefined
+  const path = components[name] ?? ''
+  const inside = tokenizer.inside !== undefined && file.metadata.has(tokenizer.inside) ? path : undefined
+  const place = tokenizers[name] ?? inside ?? (await locateTokenizer(path, name, tokenizer))
+  const opened = await tokenizer.load(place)
+  // before gigabytes are loaded for it; spare rows are usual
+  const { vocabSize } = config as { vocabSize: number }
+  if (opened.size <= vocabSize) return opened
+  const has = `the tokenizer in ${place} has ${opened.size} pieces, but ${file.path} takes ${vocabSize}`
   throw new FluxError('FLUX_BAD_FILE', `${has}; give the tokenizer that belongs to this encoder`)
 }
 
@@ -103,45 +110,11 @@ function throwAll(problems: FluxError[]): void {
 export async function resolveSource(source: string | ModelFiles, hub: PullOptions = {}): Promise<ModelFiles> {
   if (source === 'tiny') return tinyModelFiles()
   if (typeof source !== 'string') checkModelFiles(source)
-  if (isOnHub(source))
-    return fromHub(source, hub, (networks, problems) => throwAll([...problems, ...misfits(networks)]))
-  if (typeof source === 'string') return locateModelFiles(source)
-  return source
-}
-
-/** What is wrong with files that are sound each for itself, but of different models. */
-export function misfits({ transformer, t5, clip, vae, previewDecoder }: Partial<Networks>): FluxError[] {
-  const found: FluxError[] = []
-  if (!transformer) return found
-  const { inChannels, outChannels, contextInDim, vecInDim } = transformer.config
-  const refuse = ({ file: { path } }: NetworkFile<unknown>, message: string, code: FluxErrorCode = 'FLUX_BAD_FILE') => {
-    found.push(new FluxError(code, `${path} ${message}`))
-  }
-  if (inChannels !== 64) {
-    const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
-    refuse(
-      transformer,
-      `${what}; text to image needs a model with 64, such as FLUX.1 dev or schnell`,
-      'FLUX_UNSUPPORTED',
+  if (isOnHub(source)) {
+    return fromHub(source, hub, (family, networks, problems) =>
+      throwAll([...problems, ...family.incompatibilities(networks)]),
     )
   }
-  if (t5 && t5.config.dModel !== contextInDim) {
-    const what = `gives states of width ${t5.config.dModel}, but the transformer takes ${contextInDim}`
-    refuse(t5, `${what}; give the T5 encoder of this model (FLUX.1: T5 v1.1 XXL)`)
-  }
-  if (clip && clip.config.hiddenSize !== vecInDim) {
-    const what = `gives a vector of ${clip.config.hiddenSize}, but the transformer takes ${vecInDim}`
-    refuse(clip, `${what}; give the CLIP encoder of this model (FLUX.1: CLIP-L)`)
-  }
-  if (previewDecoder && 4 * previewDecoder.config.zChannels !== outChannels) {
-    const what = `takes ${previewDecoder.config.zChannels} channels, and the transformer gives ${outChannels / 4}`
-    refuse(previewDecoder, `${what}; give the decoder of TAEF1, or leave previewDecoder out`)
-  }
-  if (!vae) return found
-  const { zChannels, chMult, hasDecoder } = vae.config
-  if (zChannels !== 16 || outChannels !== 64 || chMult.length !== 4) {
-    const has = `has ${zChannels} channels in ${chMult.length} levels, and the transformer gives ${outChannels / 4}`
-    refuse(vae, `${has}, where all should be 16 in 4 levels; give the autoencoder of FLUX.1 (ae.safetensors)`)
-  } else if (!hasDecoder) refuse(vae, 'holds no decoder; give the complete autoencoder of FLUX.1 (ae.safetensors)')
-  return found
+  if (typeof source === 'string') return locateModelFiles(source)
+  return source
 }

@@ -1,65 +1,62 @@
 import { basename } from 'node:path'
-import { untilAborted } from '../options/abort.js'
-import { adaptTo, versionOf, type VersionedPlan } from '../networks/lora/ensure-loras.js'
-import { inBackground } from '../images/background.js'
-import { FluxError } from '../errors.js'
 import { Estimator, type Estimate } from '../cost/estimate.js'
-import type { GenerateEvent, Stage, WarningEvent } from './events.js'
-import { requireFinite } from '../networks/finite.js'
-import { totalMemory } from '../native/free-memory.js'
-import { completeOptions, type GenerateOptions, type PreviewOptions, type Settings } from './generate-options.js'
-import { Held } from './lazy-network.js'
+import { FluxError } from '../errors.js'
+import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
+import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions, encodeImage, loadEncoder } from '../images/encode.js'
+import { formatParameters } from '../images/infotext.js'
+import type { LatentPreview } from '../images/latent-preview.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
-import { imageIds, packLatents, unpackLatents } from '../families/flux1/tokens.js'
-import { completeLoadOptions, type LoadOptions } from './load-options.js'
-import type { FluxConfig } from '../networks/flux/layout.js'
-import type { ModelFiles } from '../model/locate.js'
+import { totalMemory } from '../native/free-memory.js'
+import { requireFinite } from '../networks/finite.js'
 import { planLoras, type LoraOptions } from '../networks/lora/assignment.js'
-import { modelDefaults, type ModelDefaults } from '../families/flux1/variants.js'
-import type { NetworkOptions } from '../networks/network.js'
-import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder } from '../nn.js'
-import { openModel } from './open-model.js'
-import { formatParameters } from '../images/infotext.js'
-import { latentPreview, type LatentPreview } from '../images/latent-preview.js'
-import { PromptEncoder } from './prompt-encoder.js'
+import { adaptTo, versionOf, type Adaptable, type VersionedPlan } from '../networks/lora/ensure-loras.js'
+import { isAdaptable } from '../networks/lora/layer-names.js'
+import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
+import { untilAborted } from '../options/abort.js'
 import { denoise } from '../sampling/denoise.js'
-import { SAMPLERS } from '../sampling/samplers.js'
+import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
-import { decodeWithin, type Decode } from './tiled-decode.js'
+import { decodeState, previewOf, type Decoder } from './decode.js'
+import type { GenerateEvent, Stage, WarningEvent } from './events.js'
+import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
+import { LazyNetwork } from './lazy-network.js'
+import { completeLoadOptions, type LoadOptions } from './load-options.js'
+import { openModel, type OpenModel } from './open-model.js'
+import { PromptCache } from './prompt-cache.js'
+import { startState } from './start-state.js'
 
 export type { LoadOptions }
 export type * from './events.js'
 
 interface Parts {
-  name: string
-  config: FluxConfig
-  /** of all networks that LoRAs can add to */
-  configs: Parameters<typeof planLoras>[1]
-  defaults: ModelDefaults
+  model: OpenModel & { variant: Variant }
+  networks: Record<string, LazyNetwork<LoadedNetwork<object>>>
   estimator: Estimator
-  prompts: PromptEncoder
-  transformer: Held<FluxTransformer>
-  vae: Held<Autoencoder>
-  previewDecoder: Held<TinyDecoder> | undefined
+  /** the text encoders stay in memory */
+  keep: boolean
 }
 
-/** FLUX.1 from prompt to picture. Its calls queue: one picture at a time. */
-export class FluxPipeline {
+/** A model from prompt to image, of any family. Its calls queue: one image at a time. */
+export class ImagePipeline {
   readonly #parts: Parts
+  /** of the component that denoises */
+  readonly #denoiser: string
+  readonly #prompts = new PromptCache()
   readonly #jobs = new JobQueue()
-  /** of the last picture */
+  /** of the last image */
   #loras: VersionedPlan | undefined
   #closing: Promise<void> | undefined
 
   private constructor(parts: Parts) {
     this.#parts = parts
+    this.#denoiser = denoiserOf(parts.model.family)
   }
 
-  /** the transformer's configuration */
-  get config(): FluxConfig {
-    return this.#parts.config
+  /** the denoiser's configuration */
+  get config(): DenoiserConfig {
+    return this.#parts.model.networks[this.#denoiser]!.config as DenoiserConfig
   }
 
   /**
@@ -70,7 +67,7 @@ export class FluxPipeline {
    * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, FLUX_OUT_OF_MEMORY, FLUX_DEVICE; the signal's
    *   reason when aborted
    */
-  static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<FluxPipeline> {
+  static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<ImagePipeline> {
     const {
       model,
       textEncoders = 'auto',
@@ -86,39 +83,31 @@ export class FluxPipeline {
       ...(signal ? { signal } : {}),
       ...(onDownload ? { onProgress: onDownload } : {}),
     })
-    const { transformer, t5, clip, vae, previewDecoder, tokenizers } = opened
-
-    const sizes = [transformer, t5, clip, vae].map(({ bytes }) => bytes)
-    const total = sizes.reduce((sum, size) => sum + size)
+    const { family, networks, variant } = opened
+    const needed = Object.keys(networks).filter((name) => family.components[name]!.required)
+    const total = needed.reduce((sum, name) => sum + networks[name]!.bytes, 0)
     const keep = textEncoders === 'keep' || (textEncoders === 'auto' && total <= totalMemory() / 2)
-    const loaded = sizes.map(() => 0)
-    const shared = (part: number): NetworkOptions => {
+    const loaded: Record<string, number> = {}
+    const lazily = (name: string): LazyNetwork<LoadedNetwork<object>> => {
+      const { file, bytes } = networks[name]!
+      const { network, stage, required } = family.components[name]!
+      const { scale, shift } = variant.latent
+      const config = stage === 'decode' ? { scaleFactor: scale, shiftFactor: shift } : {}
       const tell = (progress: number) => {
-        loaded[part] = progress * sizes[part]!
-        onProgress?.(loaded.reduce((sum, bytes) => sum + bytes) / total)
+        loaded[name] = progress * bytes
+        onProgress?.(Object.values(loaded).reduce((sum, bytes) => sum + bytes) / total)
       }
-      return { ...device, ...(onProgress ? { onProgress: tell } : {}) }
+      const options: NetworkOptions = { ...device, ...(onProgress && required ? { onProgress: tell } : {}) }
+      return new LazyNetwork((signal) => network.load({ path: file.path, config }, { ...options, signal }))
     }
-    const pipeline = new FluxPipeline({
-      name: basename(transformer.file.path).replace(/\.(gguf|safetensors)$/i, ''),
-      config: transformer.config,
-      configs: { flux: transformer.config, t5: t5.config, clip: clip.config },
-      defaults: modelDefaults(transformer.file, transformer.config),
+    const pipeline = new ImagePipeline({
+      model: opened,
+      networks: Object.fromEntries(Object.keys(networks).map((name) => [name, lazily(name)])),
       estimator: new Estimator(opened, device, keep),
-      prompts: new PromptEncoder(
-        tokenizers,
-        new Held((signal) => T5Encoder.load(t5.file.path, { ...shared(1), signal })),
-        new Held((signal) => ClipTextEncoder.load(clip.file.path, { ...shared(2), signal })),
-        !keep,
-      ),
-      transformer: new Held((signal) => FluxTransformer.load(transformer.file.path, { ...shared(0), signal })),
-      vae: new Held((signal) => Autoencoder.load(vae.file.path, { ...shared(3), signal })),
-      previewDecoder:
-        previewDecoder && new Held((signal) => TinyDecoder.load(previewDecoder.file.path, { ...device, signal })),
+      keep,
     })
     try {
-      const { transformer, prompts, vae } = pipeline.#parts
-      if (keep) for (const held of [transformer, prompts.t5, prompts.clip, vae]) await held.get(signal)
+      if (keep) for (const name of needed) await pipeline.#parts.networks[name]!.get(signal)
       return pipeline
     } catch (error) {
       await pipeline.close()
@@ -172,7 +161,8 @@ export class FluxPipeline {
   }
 
   #complete(options: GenerateOptions): Settings {
-    return completeOptions(options, this.#parts.config, this.#parts.defaults)
+    const { family, variant } = this.#parts.model
+    return completeOptions(options, family, variant)
   }
 
   async *#follow(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
@@ -190,11 +180,12 @@ export class FluxPipeline {
   /** Refuses before any work what would fail in the end. */
   #submit(settings: Settings): Job {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
-    if (preview?.method === 'taef1' && !this.#parts.previewDecoder) {
-      throw new FluxError(
-        'FLUX_BAD_OPTION',
-        "preview.method is 'taef1', but the model has no previewDecoder: give the file of TAEF1's decoder to load, or take 'linear'",
-      )
+    const { family, networks } = this.#parts.model
+    const [previewDecoder = 'previewDecoder'] = componentsFor(family, 'preview')
+    if (preview && !['linear', 'autoencoder'].includes(preview.method) && !networks[previewDecoder]) {
+      const lacks = `but the model has no ${previewDecoder}`
+      const remedy = `give the file of such a decoder to load, or take 'linear'`
+      throw new FluxError('FLUX_BAD_OPTION', `preview.method is '${preview.method}', ${lacks}: ${remedy}`)
     }
     const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
     const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
@@ -208,7 +199,7 @@ export class FluxPipeline {
       seed,
       width,
       height,
-      model: this.#parts.name,
+      model: basename(networks[this.#denoiser]!.file.path).replace(/\.(gguf|safetensors)$/i, ''),
       extra,
     })
     checkEncodeOptions({ ...encode, parameters })
@@ -216,8 +207,10 @@ export class FluxPipeline {
   }
 
   async *#make(settings: Settings, parameters: string, signal: AbortSignal): ReturnType<Work> {
-    const { prompt, width, height, sigmas, guidance, seed, sampler, encode, onWarning } = settings
-    const { prompts, transformer, estimator } = this.#parts
+    const { width, height, sigmas, seed, sampler, encode, onWarning } = settings
+    const { estimator } = this.#parts
+    const { family, variant } = this.#parts.model
+    const { latent } = variant
     const { format = 'png' } = encode
     const timings: Record<Stage, number> = { text: 0, load: 0, denoise: 0, decode: 0 }
     const warning = (message: string): WarningEvent => {
@@ -230,42 +223,34 @@ export class FluxPipeline {
     const lap = (): number => -clock + (clock = performance.now())
     const loras = await this.#plan(settings.loras)
     for (const message of unmatched(settings.loras, loras)) yield warning(message)
-    const known = prompts.remembers(prompt, settings.maxSequenceLength, loras)
-    const { txt, vec, truncated } = await prompts.encode(prompt, settings.maxSequenceLength, loras, signal)
+    const key = this.#promptKey(settings, loras)
+    const known = this.#prompts.has(key)
+    const conditioning = await this.#prompts.get(key, () => family.encode(settings, this.#encoders(loras, signal)))
     timings.text = lap()
     if (!known) estimator.learn('text', settings, timings.text)
 
-    if (!transformer.loaded) yield { type: 'stage', stage: 'load' }
-    const flux = await transformer.get(signal)
-    await adaptTo(flux, loras.flux)
+    if (!this.#parts.networks[this.#denoiser]!.loaded) yield { type: 'stage', stage: 'load' }
+    const denoiser = await this.#network(this.#denoiser, loras, signal)
     timings.load = lap()
 
     yield { type: 'stage', stage: 'denoise' }
-    const [rows, columns] = [height / 8, width / 8]
-    let latents = packLatents(
-      await inBackground('gaussianNoise', [seed, [1, 16, rows, columns], settings.noise]),
-      rows,
-      columns,
-    )
-    const given = {
-      imgIds: imageIds(rows / 2, columns / 2),
-      txt,
-      vec,
-      signal,
-      ...(guidance === undefined ? {} : { guidance }),
-    }
+    const shape = { latent, rows: height / latent.reduction, columns: width / latent.reduction, signal }
+    let latents = await startState(latent, settings)
+    const bound = family.bind(denoiser as never, conditioning, settings, signal)
     let asked = false
-    const predict = async (img: Float32Array, timestep: number) => {
+    const evaluate: Predict = async (x, sigma) => {
       asked = true
       const began = performance.now()
-      const velocity = await flux.predict({ img, timestep, ...given })
+      const output = await bound(x, sigma)
       estimator.learn('step', settings, performance.now() - began)
-      requireFinite(velocity, `the transformer's prediction at noise level ${timestep}`, flux.path, loras.flux)
-      return velocity
+      const what = `the ${this.#denoiser}'s prediction at noise level ${sigma}`
+      requireFinite(output, what, denoiser.path, loras.assigned[this.#denoiser])
+      return output
     }
-    const evaluate = settings.stepCache > 0 ? new StepCache(predict, settings.stepCache).predict : predict
+    const predict = settings.stepCache > 0 ? new StepCache(evaluate, settings.stepCache).predict : evaluate
+    const { prediction } = family
     let { preview } = settings
-    for await (const state of denoise({ predict: evaluate, latents, sigmas, sampler: SAMPLERS[sampler], signal })) {
+    for await (const state of denoise({ predict, latents, sigmas, sampler: SAMPLERS[sampler], prediction, signal })) {
       const { step, steps, sigma, sigmaNext } = state
       latents = state.latents
       const ms = lap()
@@ -273,7 +258,8 @@ export class FluxPipeline {
       let shown: { preview?: LatentPreview } = {}
       if (preview && step % preview.every === 0) {
         try {
-          shown = { preview: await this.#preview(state.denoised, rows, columns, preview.method, signal) }
+          const decoder = (stage: 'preview' | 'decode') => this.#decoder(stage, signal)
+          shown = { preview: await previewOf(preview.method, { ...shape, state: state.denoised }, decoder) }
         } catch (error) {
           if (signal.aborted || !(error instanceof FluxError)) throw error
           preview = undefined
@@ -287,9 +273,10 @@ export class FluxPipeline {
 
     yield { type: 'stage', stage: 'decode' }
     // each frees what it computed with before the other begins: at 1024 x 1024 gigabytes
-    await flux.trim()
-    const { rgb, tile } = await this.#decode(latents, rows, columns, signal)
-    await (await this.#parts.vae.get(signal)).trim()
+    await denoiser.trim()
+    const decoder = await this.#decoder('decode', signal)
+    const { rgb, tile } = await decodeState(decoder, { ...shape, state: latents })
+    await decoder.trim()
     const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
     timings.decode = lap()
     if (tile === undefined) estimator.learn('decode', settings, timings.decode)
@@ -301,7 +288,7 @@ export class FluxPipeline {
       height,
       seed,
       parameters,
-      truncated,
+      truncated: conditioning.truncated,
       ...(tile === undefined ? {} : { tile }),
       timings,
     }
@@ -311,49 +298,48 @@ export class FluxPipeline {
   async #plan(loras: readonly LoraOptions[]): Promise<VersionedPlan> {
     const version = await versionOf(loras)
     if (this.#loras?.version === version) return this.#loras
-    return (this.#loras = { ...(await planLoras(loras, this.#parts.configs)), version })
+    const { networks } = this.#parts.model
+    const adaptable = Object.entries(networks).flatMap(([name, network]) =>
+      isAdaptable(network) ? [[name, network] as const] : [],
+    )
+    return (this.#loras = { ...(await planLoras(loras, Object.fromEntries(adaptable))), version })
   }
 
-  async #preview(
-    denoised: Float32Array,
-    rows: number,
-    columns: number,
-    method: PreviewOptions['method'],
-    signal: AbortSignal,
-  ): Promise<LatentPreview> {
-    if (method === 'linear') {
-      return latentPreview(unpackLatents(denoised, rows, columns), rows, columns, 1, this.#parts.defaults.latentRgb)
-    }
-    const [width, height] = [8 * columns, 8 * rows]
-    if (method === 'taef1') {
-      const decoder = await this.#parts.previewDecoder!.get(signal)
-      const image = await decoder.decode(unpackLatents(denoised, rows, columns), rows, columns, { signal })
-      requireFinite(image, 'the output of the preview decoder', decoder.path)
-      const rgb = await inBackground('toBytes', [image, width, height], [image.buffer as ArrayBuffer])
-      return { data: Buffer.from(rgb.buffer), width, height }
-    }
-    const { rgb } = await this.#decode(denoised, rows, columns, signal)
-    return { data: Buffer.from(rgb.buffer), width, height }
+  /** Of all that a conditioning depends on. */
+  #promptKey({ prompt, maxSequenceLength }: Settings, { assigned, version }: VersionedPlan): string {
+    const { family } = this.#parts.model
+    const adapted = componentsFor(family, 'text').some((name) => (assigned[name] ?? []).length > 0)
+    return JSON.stringify([family.id, maxSequenceLength, prompt, adapted ? version : ''])
   }
 
-  /**
-   * @param packed [rows / 2 * columns / 2, 64]
-   * @returns rgb [8 rows, 8 columns, 3], and the side of the tiles, if any
-   */
-  async #decode(
-    packed: Float32Array,
-    rows: number,
-    columns: number,
-    signal: AbortSignal,
-  ): Promise<{ rgb: Uint8Array<ArrayBuffer>; tile?: number }> {
-    const vae = await this.#parts.vae.get(signal)
-    const decode: Decode = (latents, height, width) => vae.decode(latents, height, width, { signal })
-    const { image, ...tiling } = await decodeWithin(decode, unpackLatents(packed, rows, columns), rows, columns)
-    requireFinite(image, 'the output of the decoder', vae.path)
+  #encoders(loras: VersionedPlan, signal: AbortSignal): Encoders<Components> {
+    const { networks, keep, model } = this.#parts
     return {
-      rgb: await inBackground('toBytes', [image, 8 * columns, 8 * rows], [image.buffer as ArrayBuffer]),
-      ...tiling,
+      tokenizers: model.tokenizers,
+      run: async (name, work) => {
+        try {
+          const encoder = await this.#network(name, loras, signal)
+          const output = await work(encoder, { signal })
+          const { label = name } = model.family.components[name]!
+          requireFinite(output, `the output of the ${label}`, encoder.path, loras.assigned[name])
+          return output
+        } finally {
+          if (!keep) await networks[name]!.release()
+        }
+      },
     }
+  }
+
+  /** Loads a network where it is not, and gives it its LoRAs. */
+  async #network(name: string, { assigned }: VersionedPlan, signal: AbortSignal): Promise<LoadedNetwork<object>> {
+    const network = await this.#parts.networks[name]!.get(signal)
+    if (assigned[name]) await adaptTo(network as unknown as Adaptable, assigned[name])
+    return network
+  }
+
+  async #decoder(stage: 'preview' | 'decode', signal: AbortSignal): Promise<Decoder & LoadedNetwork<object>> {
+    const [name] = componentsFor(this.#parts.model.family, stage)
+    return (await this.#parts.networks[name!]!.get(signal)) as Decoder & LoadedNetwork<object>
   }
 
   /** Cancels what runs and what waits with FLUX_CLOSED, then frees all memory. Idempotent. */
@@ -363,14 +349,16 @@ export class FluxPipeline {
 
   async #close(): Promise<void> {
     await this.#jobs.close(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
-    const { transformer, prompts, vae, previewDecoder } = this.#parts
-    await Promise.all([transformer, prompts.t5, prompts.clip, vae, previewDecoder].map((held) => held?.close()))
+    await Promise.all(Object.values(this.#parts.networks).map((network) => network.close()))
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 }
+
+/** The name of old: models of every family can be loaded by either. */
+export { ImagePipeline as FluxPipeline }
 
 /** Says of each LoRA what in its file does nothing. */
 function unmatched(loras: readonly LoraOptions[], { left }: VersionedPlan): string[] {

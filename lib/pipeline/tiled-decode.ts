@@ -1,17 +1,16 @@
 import { FluxError } from '../errors.js'
 
-/** Latents [channels, rows, columns] to a picture [3, 8 rows, 8 columns]. */
+/** Latents [channels, rows, columns] to a picture [3, reduction rows, reduction columns]. */
 export type Decode = (latents: Float32Array, rows: number, columns: number) => Promise<Float32Array>
 
 /** Sides of tiles in latents that are tried one after the other; each needs about half of the memory of the one before. */
 const SIDES = [96, 64, 48, 32]
-/** pixels of the picture for a latent */
-const REDUCTION = 8
 
 /**
  * Decodes the whole picture or, where memory does not suffice, overlapping tiles that fade into each other, as large as possible. Tiles see
  * less of the picture than the whole: the norms take their statistics from it, so colours may shift a little across the picture, without an edge.
  *
+ * @param reduction pixels of the picture for a latent, on a side
  * @returns the picture, and the side of its tiles in pixels where there are any
  * @throws {FluxError} FLUX_OUT_OF_MEMORY when not even the smallest tile fits; everything else that `decode` throws
  */
@@ -20,6 +19,7 @@ export async function decodeWithin(
   latents: Float32Array,
   rows: number,
   columns: number,
+  reduction: number,
 ): Promise<{ image: Float32Array; tile?: number }> {
   try {
     return { image: await decode(latents, rows, columns) }
@@ -28,7 +28,7 @@ export async function decodeWithin(
     for (const side of SIDES.filter((side) => side < Math.max(rows, columns))) {
       if (!(reason instanceof FluxError && reason.code === 'FLUX_OUT_OF_MEMORY')) break
       try {
-        return { image: await decodeTiles(decode, latents, rows, columns, side), tile: REDUCTION * side }
+        return { image: await decodeTiles(decode, latents, rows, columns, side, reduction), tile: reduction * side }
       } catch (again) {
         reason = again
       }
@@ -44,16 +44,17 @@ export async function decodeTiles(
   rows: number,
   columns: number,
   side: number,
+  reduction: number,
 ): Promise<Float32Array> {
   const channels = latents.length / (rows * columns)
-  const [height, width] = [REDUCTION * rows, REDUCTION * columns]
+  const [height, width] = [reduction * rows, reduction * columns]
   const image = new Float32Array(3 * height * width)
-  const strips = spans(columns, side)
-  for (const down of spans(rows, side)) {
+  const strips = spans(columns, side, reduction)
+  for (const down of spans(rows, side, reduction)) {
     for (const across of strips) {
       const part = await decode(cut(latents, channels, columns, rows, down, across), down.count, across.count)
-      const [partHeight, partWidth] = [REDUCTION * down.count, REDUCTION * across.count]
-      const [top, left] = [REDUCTION * down.first, REDUCTION * across.first]
+      const [partHeight, partWidth] = [reduction * down.count, reduction * across.count]
+      const [top, left] = [reduction * down.first, reduction * across.first]
       for (let c = 0, i = 0; c < 3; c++) {
         for (let y = 0; y < partHeight; y++) {
           const row = (c * height + top + y) * width + left
@@ -74,21 +75,21 @@ interface Span {
 }
 
 /** Spans of at most `side` latents that cover `length`, evenly placed. */
-function spans(length: number, side: number): Span[] {
+function spans(length: number, side: number, reduction: number): Span[] {
   const count = Math.min(side, length)
   const overlap = Math.floor(count / 4)
   const parts = length > count ? Math.ceil((length - overlap) / (count - overlap)) : 1
   const firsts = Array.from({ length: parts }, (_, i) =>
     parts === 1 ? 0 : Math.round((i * (length - count)) / (parts - 1)),
   )
-  const [pixels, fade] = [REDUCTION * count, REDUCTION * overlap]
+  const [pixels, fade] = [reduction * count, reduction * overlap]
   const ramp = (x: number) => Math.min(1, (x + 0.5) / fade, (pixels - x - 0.5) / fade)
-  const sums = new Float32Array(REDUCTION * length)
-  for (const first of firsts) for (let x = 0; x < pixels; x++) sums[REDUCTION * first + x]! += ramp(x)
+  const sums = new Float32Array(reduction * length)
+  for (const first of firsts) for (let x = 0; x < pixels; x++) sums[reduction * first + x]! += ramp(x)
   return firsts.map((first) => ({
     first,
     count,
-    weights: Float32Array.from({ length: pixels }, (_, x) => ramp(x) / sums[REDUCTION * first + x]!),
+    weights: Float32Array.from({ length: pixels }, (_, x) => ramp(x) / sums[reduction * first + x]!),
   }))
 }
 

@@ -1,5 +1,6 @@
 import { FluxError } from '../errors.js'
-import { addScaled, euler, type Predict, type Sampler } from './samplers.js'
+import { flow, type Prediction } from './prediction.js'
+import { euler, type Predict, type Sampler, type SamplerInput } from './samplers.js'
 
 export interface DenoiseOptions {
   /** the model, with its text, guidance and conditions bound */
@@ -10,6 +11,8 @@ export interface DenoiseOptions {
   sigmas: readonly number[]
   /** @default euler */
   sampler?: Sampler
+  /** what the model's output means. @default flow */
+  prediction?: Prediction
   signal?: AbortSignal | undefined
 }
 
@@ -23,8 +26,8 @@ export interface DenoiseStep {
   sigmaNext: number
   /** the state after the step; the result once the loop ends */
   latents: Float32Array
-  /** the picture as the model sees it in this step, x - sigma * velocity; computed when first read */
-  readonly denoised: Float32Array
+  /** the picture as the model sees it in this step */
+  denoised: Float32Array
 }
 
 /**
@@ -34,34 +37,27 @@ export interface DenoiseStep {
  * @throws FluxError FLUX_BAD_SHAPE when the model returns another number of values than it was given
  */
 export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseStep, void, undefined> {
-  const { latents, sigmas, sampler = euler, signal } = options
-  const predict: Predict = async (x, sigma) => {
+  const { predict, latents, sigmas, sampler = euler, prediction = flow, signal } = options
+  const estimate: SamplerInput['estimate'] = async (x, sigma) => {
     signal?.throwIfAborted()
-    const velocity = await options.predict(x, sigma)
+    const output = await predict(x, sigma)
     signal?.throwIfAborted()
-    if (velocity.length !== x.length) {
+    if (output.length !== x.length) {
       throw new FluxError(
         'FLUX_BAD_SHAPE',
-        `predict returned ${velocity.length} values for ${x.length}: return as many as it is given`,
+        `predict returned ${output.length} values for ${x.length}: return as many as it is given`,
       )
     }
-    return velocity
+    return {
+      denoised: prediction.denoised(x, output, sigma),
+      derivative: prediction.derivative(x, output, sigma),
+    }
   }
   const steps = sigmas.length - 1
   let step = 0
-  for await (const { x, velocity, latents: next } of sampler({ predict, latents, sigmas })) {
+  for await (const state of sampler({ estimate, latents, sigmas })) {
     const sigma = sigmas[step]!
     const sigmaNext = sigmas[++step]!
-    let denoised: Float32Array | undefined
-    yield {
-      step,
-      steps,
-      sigma,
-      sigmaNext,
-      latents: next,
-      get denoised() {
-        return (denoised ??= addScaled(x, velocity, -sigma))
-      },
-    }
+    yield { step, steps, sigma, sigmaNext, ...state }
   }
 }

@@ -1,8 +1,17 @@
-/** The velocity that the model predicts at `x` and noise level `sigma`; of the same length as `x`. Must not change `x`. */
+/** The network's output at `x` and noise level `sigma`, of the same length as `x`: in FLUX the velocity. Must not change `x`. */
 export type Predict = (x: Float32Array, sigma: number) => Promise<Float32Array>
 
+/** What the model makes of a state. */
+export interface SamplerEstimate {
+  /** the image as the model sees it */
+  denoised: Float32Array
+  /** dx/dsigma = (x - denoised) / sigma: the direction away from the image */
+  derivative: Float32Array
+}
+
 export interface SamplerInput {
-  predict: Predict
+  /** evaluates the model at `x` and noise level `sigma` */
+  estimate: (x: Float32Array, sigma: number) => Promise<SamplerEstimate>
   /** the state to start from, at noise level sigmas[0]; not changed */
   latents: Float32Array
   /** strictly decreasing noise levels; one step leads from each to the next */
@@ -10,28 +19,29 @@ export interface SamplerInput {
 }
 
 export interface SamplerStep {
-  /** the state before the step, at its sigma */
-  x: Float32Array
-  /** the model's velocity at `x`, from which the denoised picture is estimated */
-  velocity: Float32Array
+  /** the image as the model sees it in this step */
+  denoised: Float32Array
   /** the state after the step, at the next sigma; a new array in every step */
   latents: Float32Array
 }
 
 /**
- * Integrates dx/dsigma = velocity along the sigmas and yields once per step; a sampler of higher order calls `predict` several times in
- * between. Noise level and velocity are those of rectified flow: x = (1 - sigma) * picture + sigma * noise, velocity = noise - picture.
+ * Leads the state along the sigmas and yields once per step; a sampler of higher order calls `estimate` several times in between. It knows
+ * nothing of what the network's output means, so it serves all families of models.
  */
 export type Sampler = (input: SamplerInput) => AsyncGenerator<SamplerStep, void, undefined>
 
 /** Euler's method, the official sampler. Source: black-forest-labs/flux `src/flux/sampling.py` (`denoise`). */
-export async function* euler({ predict, latents, sigmas }: SamplerInput): AsyncGenerator<SamplerStep, void, undefined> {
+export async function* euler({
+  estimate,
+  latents,
+  sigmas,
+}: SamplerInput): AsyncGenerator<SamplerStep, void, undefined> {
   let x = latents
   for (let i = 0; i + 1 < sigmas.length; i++) {
-    const velocity = await predict(x, sigmas[i]!)
-    const next = addScaled(x, velocity, sigmas[i + 1]! - sigmas[i]!)
-    yield { x, velocity, latents: next }
-    x = next
+    const { denoised, derivative } = await estimate(x, sigmas[i]!)
+    x = addScaled(x, derivative, sigmas[i + 1]! - sigmas[i]!)
+    yield { denoised, latents: x }
   }
 }
 

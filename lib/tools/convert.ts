@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { basename, extname, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
 import { FILE_TYPES, ggufMetadata, type FileType } from './synth/gguf-metadata.js'
-import type { GgufDefinition, NetworkDefinition } from '../networks/definition.js'
+import type { NetworkDefinition } from '../networks/definition.js'
 import type { LayoutTensor } from '../networks/layout.js'
 import { locateTokenizer } from '../model/locate.js'
 import { openLora } from '../networks/lora/lora-file.js'
@@ -11,7 +11,7 @@ import { openModelFile } from '../formats/open.js'
 import type { MetadataValue } from '../formats/model-file.js'
 import { networkDefinition, networkDefinitions } from '../networks/registry.js'
 import { networkOf, networksIn, type NetworkFile } from '../networks/network-file.js'
-import { KIND_OF_PART, PARTS, type Part } from '../model/components.js'
+import { requiredKinds, type RequiredComponent } from '../model/model-files.js'
 import { storedType } from './quantisation-rules.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
 import { writeModelFile } from '../formats/write-model-file.js'
@@ -28,7 +28,7 @@ export interface ConvertOptions {
    */
   tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
   /** which network, of a checkpoint with several. @default the transformer */
-  network?: Part
+  network?: RequiredComponent
   /** LoRAs that are merged into a transformer's weights, before those are rounded to their type */
   loras?: readonly LoraOptions[]
   /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
@@ -68,7 +68,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const { type, signal, onProgress } = options
   signal?.throwIfAborted()
   const file = await openModelFile(input)
-  const kind = options.network ? KIND_OF_PART[options.network] : networksIn(file)[0]
+  const kind = options.network ? requiredKinds()[options.network] : networksIn(file)[0]
   // of a file that holds none, the error says what it is
   const network = networkOf(kind ?? networkDefinitions()[0]!.kind, file)
   const definition = networkDefinition(network.kind)
@@ -91,7 +91,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
       data: () => chunks(parts, own.get(tensor.name)!, stored, merged, signal),
     }
   })
-  const tokenizer = gguf ? await findTokenizer(definition.gguf, input, file.metadata, options.tokenizer) : undefined
+  const tokenizer = gguf ? await findTokenizer(definition, input, file.metadata, options.tokenizer) : undefined
   const kept =
     file.format === 'gguf' ? Object.fromEntries([...file.metadata].filter(([key]) => KEPT_METADATA.test(key))) : {}
   const name = basename(input).replace(/\.[^.]*$/, '')
@@ -132,7 +132,7 @@ function check(input: string, output: string, options: ConvertOptions): void {
       )
     }
   }
-  if (network !== undefined) requireOneOf('network', network, PARTS)
+  if (network !== undefined) requireOneOf('network', network, Object.keys(requiredKinds()))
   requireSignal(signal)
 }
 
@@ -253,7 +253,7 @@ function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first:
 
 /** Metadata; undefined where there is no tokenizer: the file can be used with one beside it. */
 async function findTokenizer(
-  { tokenizer }: GgufDefinition<object>,
+  { kind, gguf: { tokenizer } }: NetworkDefinition,
   input: string,
   metadata: ReadonlyMap<string, unknown>,
   given?: string,
@@ -262,7 +262,7 @@ async function findTokenizer(
   if (given !== undefined) return tokenizer.metadata(given)
   if (metadata.has('tokenizer.ggml.tokens')) return tokenizer.metadata(input)
   try {
-    return await tokenizer.metadata(await locateTokenizer(input, tokenizer.folder, tokenizer.files))
+    return await tokenizer.metadata(await locateTokenizer(input, kind, tokenizer))
   } catch (error) {
     if (error instanceof FluxError && error.code === 'FLUX_NOT_FOUND') return undefined
     throw error

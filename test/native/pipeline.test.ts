@@ -13,12 +13,12 @@ import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { denoise } from '../../lib/sampling/denoise.js'
 import { gaussianNoise } from '../../lib/sampling/noise.js'
 import { schedule } from '../../lib/sampling/schedule.js'
-import type { ModelFiles } from '../../lib/model/locate.js'
+import type { ModelFiles } from '../../lib/families/registry.js'
 import { onTestBackend } from '../support/backend.js'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
 import { relL2 } from '../support/safetensors.js'
-import { collect, ONE_THREAD, randomModel } from '../support/tiny.js'
+import { collect, ONE_THREAD, randomModel, tokenizersOf } from '../support/tiny.js'
 
 interface Networks {
   t5: T5Encoder
@@ -148,12 +148,12 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
 ])('FluxPipeline equals its public parts, byte for byte: %s', (_, filesOf, guided) => {
   let pipe: FluxPipeline
   let networks: Networks
-  let tokenizers: Awaited<ReturnType<typeof openModel>>['tokenizers']
+  let tokenizers: ReturnType<typeof tokenizersOf>
   beforeAll(async () => {
     const files = await filesOf()
     pipe = await FluxPipeline.load({ ...files, ...ONE_THREAD })
     networks = await loadNetworks(files, ONE_THREAD)
-    tokenizers = (await openModel(files)).tokenizers
+    tokenizers = tokenizersOf(await openModel(files))
   })
   afterAll(async () => {
     await pipe?.close()

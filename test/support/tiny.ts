@@ -1,5 +1,8 @@
 import { join } from 'node:path'
-import type { ModelFiles } from '../../lib/model/locate.js'
+import type { ModelFiles } from '../../lib/families/registry.js'
+import type { Encoders } from '../../lib/families/family.js'
+import type { Flux1Components } from '../../lib/families/flux1/components.js'
+import type { OpenModel } from '../../lib/pipeline/open-model.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
 import { nativeQuantize } from '../../lib/native/addon.js'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
@@ -22,6 +25,11 @@ export const SMALL = {
 
 export function loadTiny(options: LoadOptions = {}): Promise<FluxPipeline> {
   return FluxPipeline.load('tiny', { ...ONE_THREAD, ...options })
+}
+
+/** Those of a FLUX.1 model. */
+export function tokenizersOf({ tokenizers }: OpenModel): Encoders<Flux1Components>['tokenizers'] {
+  return tokenizers as Encoders<Flux1Components>['tokenizers']
 }
 
 /** A model of random weights whose parts go together; it has the defaults of FLUX.1 dev. */

@@ -1,28 +1,16 @@
 import { FluxError } from '../../errors.js'
 import { inWords, isWithin, RANGES } from '../../options/ranges.js'
-import type { LatentRgb } from '../../images/latent-preview.js'
 import type { FluxConfig } from '../../networks/flux/layout.js'
 import type { ModelFile } from '../../formats/model-file.js'
+import type { Defaults, Variant } from '../family.js'
+import type { LatentRgb } from '../latent-format.js'
+import { FLUX_LATENT, FLUX_RGB } from './latent.js'
 
-/** What a picture is made with where the caller says nothing. */
-export interface ModelDefaults {
-  /** pixels */
-  width: number
-  height: number
-  steps: number
-  /** undefined for a model without guidance */
-  guidance: number | undefined
-  /** tokens of the prompt that T5 sees */
-  maxSequenceLength: number
-  /** of previews; undefined for those of FLUX.1's autoencoder */
-  latentRgb: LatentRgb | undefined
-}
+type VariantSource = { file: ModelFile; config: Pick<FluxConfig, 'guidanceEmbed'> }
 
 /** Those of the official program, `src/flux/cli.py` and `src/flux/util.py` of black-forest-labs/flux. */
-const DEV = { width: 1024, height: 1024, steps: 28, guidance: 3.5, maxSequenceLength: 512, latentRgb: undefined }
-const SCHNELL = { ...DEV, steps: 4, guidance: undefined, maxSequenceLength: 256 }
-
-const LATENT_CHANNELS = 16
+const DEV: Defaults = { width: 1024, height: 1024, steps: 28, guidance: 3.5, shift: true, maxSequenceLength: 512 }
+const SCHNELL: Defaults = { ...DEV, steps: 4, guidance: undefined, shift: false, maxSequenceLength: 256 }
 
 /** Metadata of a transformer's GGUF file that takes the place of a default. */
 const KEYS = {
@@ -35,20 +23,30 @@ const KEYS = {
 const LATENT_RGB = 'ggflux.latent_rgb'
 
 /**
- * The defaults of a model: those of FLUX.1 dev or schnell, and what the transformer's file says of itself in its metadata (`ggflux.width`,
- * `.height`, `.steps`, `.guidance`, `.max_sequence_length`, `.latent_rgb`), which a model of another size or training needs.
+ * What a model is made with and drawn in: as FLUX.1 dev or schnell, but for what the transformer's file says of itself in its metadata
+ * (`ggflux.width`, `.height`, `.steps`, `.guidance`, `.max_sequence_length`, `.latent_rgb`), which a model of another size or training needs.
  *
  * @throws {FluxError} FLUX_BAD_FILE for a value out of range
  */
-export function modelDefaults(file: ModelFile, { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>): ModelDefaults {
-  const defaults: ModelDefaults = { ...(guidanceEmbed ? DEV : SCHNELL) }
+export function fluxVariant({ file, config }: VariantSource): Variant {
+  const defaults = { ...(config.guidanceEmbed ? DEV : SCHNELL) }
   for (const name of Object.keys(KEYS) as (keyof typeof KEYS)[]) {
     const value = file.metadata.get(KEYS[name])
-    if (value === undefined || (name === 'guidance' && !guidanceEmbed)) continue
+    if (value === undefined || (name === 'guidance' && !config.guidanceEmbed)) continue
     if (!isWithin(value, RANGES[name])) throw damaged(file, KEYS[name], String(value), inWords(RANGES[name]))
     defaults[name] = value
   }
-  return { ...defaults, latentRgb: readLatentRgb(file) }
+  const title = deDistilledTitle(file, config)
+  return {
+    defaults,
+    latent: { ...FLUX_LATENT, rgbFactors: readLatentRgb(file) ?? FLUX_RGB },
+    warnings: title === undefined ? [] : [deDistilled(file.path, title)],
+  }
+}
+
+function deDistilled(path: string, title: string): string {
+  const remedy = 'Give it about 28 steps and shift: true; what asks for true CFG stays weaker than its makers show'
+  return `${path}: the model has no guidance, and its metadata calls it '${title}', so it is no schnell, though the defaults are schnell's. ${remedy}`
 }
 
 /** What GGUF and safetensors files call the model that they hold. */
@@ -72,15 +70,15 @@ export function deDistilledTitle(
 function readLatentRgb(file: ModelFile): LatentRgb | undefined {
   const value = file.metadata.get(LATENT_RGB)
   if (value === undefined) return undefined
-  const count = 3 * (LATENT_CHANNELS + 1)
+  const count = 3 * (FLUX_LATENT.channels + 1)
   if (!(value instanceof Float32Array) || value.length !== count || !value.every(Number.isFinite)) {
     throw damaged(file, LATENT_RGB, 'something else', `${count} finite numbers of type FLOAT32`)
   }
   const rows = Array.from(
-    { length: LATENT_CHANNELS + 1 },
+    { length: FLUX_LATENT.channels + 1 },
     (_, row) => [value[3 * row]!, value[3 * row + 1]!, value[3 * row + 2]!] as const,
   )
-  return { factors: rows.slice(0, LATENT_CHANNELS), bias: rows[LATENT_CHANNELS]! }
+  return { factors: rows.slice(0, FLUX_LATENT.channels), bias: rows[FLUX_LATENT.channels]! }
 }
 
 function damaged({ path }: ModelFile, key: string, value: string, wanted: string): FluxError {

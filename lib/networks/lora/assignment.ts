@@ -1,7 +1,8 @@
 import { FluxError } from '../../errors.js'
 import { badOption, requireOptions } from '../../options/checks.js'
 import type { NativeAddition, NativeFactor, NativeTensor } from '../../native/addon.js'
-import { networkDefinitions, withoutArticle, type NetworkConfigs, type NetworkKind } from '../registry.js'
+import type { AdaptableNetwork } from './layer-names.js'
+import { withoutArticle } from '../registry.js'
 import { loraOf, openLoraFile, sizeOf, type Factor, type Lora } from './lora-file.js'
 import type { TensorInfo } from '../../formats/model-file.js'
 import { placed } from '../tensor-slices.js'
@@ -44,38 +45,36 @@ export function leftByAll([first, ...others]: readonly Lora[]): string[] {
   return first?.left.filter((name) => others.every(({ left }) => left.includes(name))) ?? []
 }
 
-/** Which LoRAs have something for each network of a model. */
-export interface LoraPlan extends Record<NetworkKind, LoraOptions[]> {
+/** Which networks of a model each LoRA has something for. */
+export interface LoraPlan {
+  /** by the name of the network */
+  assigned: Record<string, LoraOptions[]>
   /** of each LoRA the names that belong nowhere */
   left: string[][]
 }
 
 /**
- * @param configs of the model's networks
+ * @param networks of the model, by name; the first is the one that messages tell of
  * @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model
  */
 export async function planLoras(
   loras: readonly LoraOptions[],
-  configs: { [K in NetworkKind]?: NetworkConfigs[K] },
+  networks: Record<string, AdaptableNetwork>,
 ): Promise<LoraPlan> {
-  const kinds = networkDefinitions().map(({ kind }) => kind as NetworkKind)
-  const plan = { ...Object.fromEntries(kinds.map((kind) => [kind, []])), left: [] } as unknown as LoraPlan
-  const networks = networkDefinitions().flatMap(({ kind, lora }) => {
-    const config = configs[kind as NetworkKind]
-    return lora && config ? [{ kind: kind as NetworkKind, config }] : []
-  })
+  const plan: LoraPlan = { assigned: Object.fromEntries(Object.keys(networks).map((name) => [name, []])), left: [] }
   for (const lora of loras) {
     const file = await openLoraFile(lora.path)
-    const found = await Promise.all(networks.map((network) => loraOf(file, network)))
-    if (found.every(({ layers }) => layers.length === 0)) throw nothingBelongs(found[0]!, 'a model')
-    for (const [i, { layers, channels }] of found.entries()) {
-      if (channels !== undefined) {
-        const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${channels} channels of each token, more than the model has. `
+    const found: { name: string; part: Lora }[] = []
+    for (const [name, network] of Object.entries(networks)) found.push({ name, part: await loraOf(file, network) })
+    if (!found.some(({ part }) => part.layers.length > 0)) throw nothingBelongs(found[0]!.part, 'a model')
+    for (const { name, part } of found) {
+      if (part.channels !== undefined) {
+        const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${part.channels} channels of each token, more than the model has. `
         throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
       }
-      if (layers.length > 0) plan[networks[i]!.kind].push(lora)
+      if (part.layers.length > 0) plan.assigned[name]!.push(lora)
     }
-    plan.left.push(leftByAll(found))
+    plan.left.push(leftByAll(found.map(({ part }) => part)))
   }
   return plan
 }

@@ -6,7 +6,7 @@ export interface VersionedPlan extends LoraPlan {
   version: string
 }
 
-interface Adaptable {
+export interface Adaptable {
   adapt(loras: readonly LoraOptions[]): Promise<unknown>
 }
 

@@ -21,6 +21,11 @@ export interface LoraTarget {
   halvesSwapped?: true
 }
 
+/** Whether LoRAs can add to a network. */
+export function isAdaptable({ kind }: { kind: string }): boolean {
+  return networkDefinition(kind).lora !== undefined
+}
+
 /** Finds the layers that the names in LoRAs' files mean. */
 export function layerFinder({ kind, config }: AdaptableNetwork): (layer: string) => LoraTarget | undefined {
   const { layout, names } = networkDefinition(kind)

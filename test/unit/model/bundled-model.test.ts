@@ -5,6 +5,7 @@ import { expect, test } from 'vitest'
 import { openNetworkFile } from '../../../lib/networks/network-file.js'
 import { tinyModelFiles } from '../../../lib/model/bundled-model.js'
 import { openModel } from '../../../lib/pipeline/open-model.js'
+import { tokenizersOf } from '../../support/tiny.js'
 import { heldOutPrompts } from '../../support/judge/trial.js'
 import { COLOR_NAMES, SHAPES } from '../../support/judge/world.js'
 
@@ -55,7 +56,7 @@ test('it has the structure of FLUX.1-dev', async () => {
 })
 
 test('both tokenizers read every held-out prompt whole, without unknown pieces', async () => {
-  const { tokenizers } = await openModel('tiny')
+  const tokenizers = tokenizersOf(await openModel('tiny'))
   const { single, pair } = heldOutPrompts()
   for (const { prompt } of [...single, ...pair]) {
     const { ids, truncated } = tokenizers.t5.encode(prompt, 32)

@@ -3,12 +3,14 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { locateModelFiles, locateTokenizer, type ModelFiles } from '../../../lib/model/locate.js'
+import { FLUX_COMPONENTS } from '../../../lib/families/flux1/components.js'
+import type { ModelFiles } from '../../../lib/families/registry.js'
+import { locateModelFiles, locateTokenizer } from '../../../lib/model/locate.js'
 import { openModelFile } from '../../../lib/formats/open.js'
 import { synthesize, type SynthOptions } from '../../../lib/tools/synth/synth.js'
 import { writeModelFile } from '../../../lib/formats/write-model-file.js'
 import { openModel } from '../../../lib/pipeline/open-model.js'
-import { CLIP_TOKENIZER_FILES } from '../../../lib/tokenizers/clip.js'
+import { tokenizersOf } from '../../support/tiny.js'
 import { syntheticClipVocabulary } from '../../../lib/tokenizers/synthetic.js'
 
 let root: string
@@ -85,9 +87,11 @@ describe('a folder', () => {
   })
 
   test('a sound one opens, and a trailing slash does not matter', async () => {
-    const { transformer, t5, tokenizers } = await openModel(`${model}/`)
-    expect(transformer.config.depth).toBe(1)
-    expect(t5.file.path).toBe(join(model, 't5.gguf'))
+    const opened = await openModel(`${model}/`)
+    const { transformer, t5 } = opened.networks
+    const tokenizers = tokenizersOf(opened)
+    expect(transformer!.config).toMatchObject({ depth: 1 })
+    expect(t5!.file.path).toBe(join(model, 't5.gguf'))
     expect(tokenizers.t5.encode('a red fox', 16).length).toBeGreaterThan(3)
     expect(tokenizers.clip.encode('a red fox').eos).toBeGreaterThan(1)
   })
@@ -104,7 +108,7 @@ describe('a folder', () => {
     for (const [part, path] of parts) cpSync(filesIn(model)[part as 't5'], path)
     for (const file of ['vocab.json', 'merges.txt']) cpSync(join(model, file), join(folder, 'tokenizer', file))
     expect(await locateModelFiles(folder)).toEqual(Object.fromEntries(parts))
-    expect((await openModel(folder)).tokenizers.clip.encode('a red fox').eos).toBeGreaterThan(1)
+    expect(tokenizersOf(await openModel(folder)).clip.encode('a red fox').eos).toBeGreaterThan(1)
   })
 
   test('of several encoders and autoencoders those are taken that fit', async () => {
@@ -377,7 +381,7 @@ describe('tokenizers', () => {
     const nowhere = { ...filesIn(folder), tokenizers: { clip: join(root, 'nowhere') } }
     const remedy = "give the path of a tokenizer's file or folder"
     await expect(openModel(nowhere)).rejects.toThrow(fails('FLUX_NOT_FOUND', 'no tokenizer at', 'nowhere', remedy))
-    const { tokenizers } = await openModel({ ...filesIn(folder), tokenizers: { clip: model } })
+    const tokenizers = tokenizersOf(await openModel({ ...filesIn(folder), tokenizers: { clip: model } }))
     expect(tokenizers.clip.encode('a fox').eos).toBeGreaterThan(1)
   })
 
@@ -409,7 +413,7 @@ describe('tokenizers', () => {
     const folder = join(root, `places ${place.length}`, 'text_encoder')
     mkdirSync(join(folder, place), { recursive: true })
     for (const name of ['vocab.json', 'merges.txt']) cpSync(join(model, name), join(folder, place, name))
-    expect(await locateTokenizer(join(folder, 'model.safetensors'), 'tokenizer', CLIP_TOKENIZER_FILES)).toBe(
+    expect(await locateTokenizer(join(folder, 'model.safetensors'), 'clip', FLUX_COMPONENTS.clip.tokenizer)).toBe(
       join(folder, place),
     )
   })

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { completeOptions, type GenerateOptions } from '../../../lib/pipeline/generate-options.js'
 import { completeLoadOptions } from '../../../lib/pipeline/load-options.js'
-import { modelDefaults } from '../../../lib/families/flux1/variants.js'
+import { flux1 } from '../../../lib/families/flux1/family.js'
+import { fluxVariant } from '../../../lib/families/flux1/variants.js'
 import type { ModelFile } from '../../../lib/formats/model-file.js'
 import { FluxPipeline } from '../../../lib/pipeline/pipeline.js'
 
@@ -9,7 +10,11 @@ const dev = { guidanceEmbed: true }
 const schnell = { guidanceEmbed: false }
 const silent: ModelFile = { path: 'model.gguf', format: 'gguf', size: 0, metadata: new Map(), tensors: new Map() }
 const complete = (options: object, model = dev) =>
-  completeOptions({ prompt: 'a fox', ...options } as GenerateOptions, model, modelDefaults(silent, model))
+  completeOptions(
+    { prompt: 'a fox', ...options } as GenerateOptions,
+    flux1,
+    fluxVariant({ file: silent, config: model }),
+  )
 
 const badOption = (naming: RegExp) =>
   expect.objectContaining({ name: 'FluxError', code: 'FLUX_BAD_OPTION', message: expect.stringMatching(naming) })
@@ -100,7 +105,7 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
   })
 
   test.each([null, undefined, 'a fox', 7, ['a fox'], () => 1])('no options at all: %o', (options) => {
-    expect(() => completeOptions(options as never, dev, modelDefaults(silent, dev))).toThrow(
+    expect(() => completeOptions(options as never, flux1, fluxVariant({ file: silent, config: dev }))).toThrow(
       badOption(/^the options is .*: give an object with prompt,/),
     )
   })
@@ -114,7 +119,7 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
 
   test('guidance for a model without', () => {
     expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(
-      badOption(/^guidance is 3.5, but this model \(schnell\) .*leave it out/),
+      badOption(/^guidance is 3.5, but this model .*schnell.*leave it out/),
     )
     expect(complete({}, schnell).guidance).toBeUndefined()
   })

@@ -32,6 +32,7 @@ describe('decoding in tiles', () => {
       rows,
       columns,
       side,
+      8,
     )
     const whole = await pointwise(latents, rows, columns)
     expect(tiles.length).toBeGreaterThan(1)
@@ -44,7 +45,7 @@ describe('decoding in tiles', () => {
   test('tiles that disagree fade into each other: no step is larger than the fade allows', async () => {
     let tile = 0
     const flat: Decode = async (_, rows, columns) => new Float32Array(3 * 64 * rows * columns).fill(tile++)
-    const image = await decodeTiles(flat, noise(3 * 32 * 80), 32, 80, 32)
+    const image = await decodeTiles(flat, noise(3 * 32 * 80), 32, 80, 32, 8)
     // neighbours differ by 1 and fade over at least 8 latents of 8 pixels
     for (let x = 1; x < 640; x++) expect(Math.abs(image[x]! - image[x - 1]!), `column ${x}`).toBeLessThan(1.5 / 64)
     expect(image[0]).toBe(0)
@@ -66,13 +67,13 @@ describe('decoding in tiles', () => {
     [32 * 32, 256],
   ])('with memory for %i latents', async (cells, tile) => {
     const latents = noise(3 * 130 * 130)
-    const result = await decodeWithin(fits(cells), latents, 130, 130)
+    const result = await decodeWithin(fits(cells), latents, 130, 130, 8)
     expect(result.tile).toBe(tile)
     expect(result.image.length).toBe(3 * 64 * 130 * 130)
   })
 
   test('without memory for the smallest tile, and other errors at once', async () => {
-    await expect(decodeWithin(fits(1000), noise(3 * 64 * 64), 64, 64)).rejects.toMatchObject({
+    await expect(decodeWithin(fits(1000), noise(3 * 64 * 64), 64, 64, 8)).rejects.toMatchObject({
       code: 'FLUX_OUT_OF_MEMORY',
     })
     let calls = 0
@@ -80,7 +81,7 @@ describe('decoding in tiles', () => {
       calls++
       throw new FluxError('FLUX_DEVICE', 'gone')
     }
-    await expect(decodeWithin(broken, noise(3 * 64 * 64), 64, 64)).rejects.toMatchObject({ code: 'FLUX_DEVICE' })
+    await expect(decodeWithin(broken, noise(3 * 64 * 64), 64, 64, 8)).rejects.toMatchObject({ code: 'FLUX_DEVICE' })
     expect(calls).toBe(1)
   })
 })

@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { denoise } from '../../../lib/sampling/denoise.js'
+import type { Prediction } from '../../../lib/sampling/prediction.js'
 import { addScaled, SAMPLERS, type Sampler } from '../../../lib/sampling/samplers.js'
 import { readTensors, relL2 } from '../../support/safetensors.js'
 
@@ -34,7 +35,7 @@ test('Euler reproduces the reference latents from the reference predictions', as
   expect(relL2(steps[3]!.denoised, f32('out.latents.3'))).toBeLessThan(1e-6)
 })
 
-test('denoised is x - sigma * velocity, computed once', async () => {
+test('of a rectified flow, denoised is x - sigma * velocity', async () => {
   const [first] = await collect(
     denoise({
       predict: async () => Float32Array.of(2, -4),
@@ -43,19 +44,17 @@ test('denoised is x - sigma * velocity, computed once', async () => {
     }),
   )
   expect([...first!.denoised]).toEqual([0, 3])
-  expect(first!.denoised).toBe(first!.denoised)
 })
 
 /** a stranger's sampler: two evaluations a step */
-const midpoint: Sampler = async function* ({ predict, latents, sigmas }) {
+const midpoint: Sampler = async function* ({ estimate, latents, sigmas }) {
   let x = latents
   for (let i = 0; i + 1 < sigmas.length; i++) {
     const width = sigmas[i + 1]! - sigmas[i]!
-    const velocity = await predict(x, sigmas[i]!)
-    const middle = await predict(addScaled(x, velocity, width / 2), sigmas[i]! + width / 2)
-    const next = addScaled(x, middle, width)
-    yield { x, velocity, latents: next }
-    x = next
+    const { denoised, derivative } = await estimate(x, sigmas[i]!)
+    const middle = await estimate(addScaled(x, derivative, width / 2), sigmas[i]! + width / 2)
+    x = addScaled(x, middle.derivative, width)
+    yield { denoised, latents: x }
   }
 }
 
@@ -70,6 +69,36 @@ test('a sampler with several evaluations a step fits in, and converges faster th
   }
   expect(await error(SAMPLERS.euler)).toBeCloseTo(1 / Math.E - 0.75 ** 4, 6)
   expect(await error(midpoint)).toBeLessThan((await error(SAMPLERS.euler)) / 5)
+})
+
+test('a sampler takes what the output means from the prediction', async () => {
+  // epsilon as in Stable Diffusion: x = image + sigma noise, the output is the noise
+  const epsilon: Prediction = {
+    scaleInput: (x, sigma) => x.map((value) => value / Math.hypot(1, sigma)),
+    timestep: (sigma) => sigma,
+    denoised: (x, noise, sigma) => addScaled(x, noise, -sigma),
+    derivative: (_, noise) => noise,
+  }
+  // v as in Stable Diffusion 2: the same image from another output
+  const v: Prediction = {
+    ...epsilon,
+    denoised: (x, output, sigma) =>
+      x.map((value, i) => value / (1 + sigma ** 2) - (output[i]! * sigma) / Math.hypot(1, sigma)),
+    derivative: (x, output, sigma) => x.map((value, i) => (value - v.denoised(x, output, sigma)[i]!) / sigma),
+  }
+  const [image, noise] = [0.5, -1.25]
+  const sigmas = [8, 3, 0.5, 0]
+  const latents = Float32Array.of(image + sigmas[0]! * noise)
+  const outputs: [Prediction, (sigma: number) => number][] = [
+    [epsilon, () => noise],
+    [v, (sigma) => (noise - sigma * image) / Math.hypot(1, sigma)],
+  ]
+  for (const [prediction, output] of outputs) {
+    const predict = async (_: Float32Array, sigma: number) => Float32Array.of(output(sigma))
+    const steps = await collect(denoise({ predict, prediction, latents, sigmas }))
+    for (const { denoised } of steps) expect(denoised[0]).toBeCloseTo(image, 5)
+    expect(steps.at(-1)!.latents[0]).toBeCloseTo(image, 5)
+  }
 })
 
 test('an abort between steps rejects with the reason, and the model is not asked again', async () => {

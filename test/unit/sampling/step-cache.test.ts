@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { denoise } from '../../../lib/sampling/denoise.js'
 import { euler, type Predict, type Sampler } from '../../../lib/sampling/samplers.js'
 import { schedule } from '../../../lib/sampling/schedule.js'
 import { StepCache } from '../../../lib/sampling/step-cache.js'
@@ -20,7 +21,7 @@ async function walk(
   const reused: boolean[] = []
   let x = new Float32Array(field(1, new Float32Array(3)).length)
   let before = 0
-  for await (const step of sampler({ predict: cache?.predict ?? model, latents: x, sigmas })) {
+  for await (const step of denoise({ predict: cache?.predict ?? model, latents: x, sigmas, sampler })) {
     x = step.latents as typeof x
     reused.push(asked === before)
     before = asked
@@ -31,25 +32,25 @@ async function walk(
 const moved = (x: Float32Array, velocity: Float32Array, by: number) => x.map((value, i) => value + by * velocity[i]!)
 
 /** Heun's method: two velocities at each inner noise level. */
-const heun: Sampler = async function* ({ predict, latents, sigmas }) {
+const heun: Sampler = async function* ({ estimate, latents, sigmas }) {
   for (let i = 0, x = latents; i + 1 < sigmas.length; i++) {
     const by = sigmas[i + 1]! - sigmas[i]!
-    const velocity = await predict(x, sigmas[i]!)
-    const end = sigmas[i + 1]! > 0 ? await predict(moved(x, velocity, by), sigmas[i + 1]!) : velocity
-    const next = moved(
+    const { denoised, derivative } = await estimate(x, sigmas[i]!)
+    const next = moved(x, derivative, by)
+    const end = sigmas[i + 1]! > 0 ? (await estimate(next, sigmas[i + 1]!)).derivative : derivative
+    x = moved(
       x,
-      velocity.map((value, j) => (value + end[j]!) / 2),
+      derivative.map((value, j) => (value + end[j]!) / 2),
       by,
     )
-    yield { x, velocity, latents: next }
-    x = next
+    yield { denoised, latents: x }
   }
 }
 
 /** Euler's method, which goes back once to where it came from, to another state: restart sampling. */
-const restart: Sampler = async function* ({ predict, latents, sigmas }) {
-  yield* euler({ predict, latents, sigmas: sigmas.slice(0, 12) })
-  yield* euler({ predict, latents: latents.map((value) => value + 5), sigmas: sigmas.slice(4) })
+const restart: Sampler = async function* ({ estimate, latents, sigmas }) {
+  yield* euler({ estimate, latents, sigmas: sigmas.slice(0, 12) })
+  yield* euler({ estimate, latents: latents.map((value) => value + 5), sigmas: sigmas.slice(4) })
 }
 
 describe('the step cache', () => {

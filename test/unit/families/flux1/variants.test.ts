@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { deDistilledTitle, modelDefaults } from '../../../../lib/families/flux1/variants.js'
+import { FLUX_RGB } from '../../../../lib/families/flux1/latent.js'
+import { deDistilledTitle, fluxVariant } from '../../../../lib/families/flux1/variants.js'
 import type { MetadataValue, ModelFile } from '../../../../lib/formats/model-file.js'
 
 const dev = { guidanceEmbed: true }
@@ -12,11 +13,19 @@ const file = (metadata: Record<string, MetadataValue> = {}): ModelFile => ({
   tensors: new Map(),
 })
 
+const defaultsOf = (file: ModelFile, config: typeof dev) => fluxVariant({ file, config }).defaults
+
 // black-forest-labs/flux, src/flux/cli.py: 50 steps for dev are the program's, 28 the field's; T5's lengths are those of src/flux/util.py
 test('a file that says nothing has the defaults of FLUX.1', () => {
-  const common = { width: 1024, height: 1024, latentRgb: undefined }
-  expect(modelDefaults(file(), dev)).toEqual({ ...common, steps: 28, guidance: 3.5, maxSequenceLength: 512 })
-  expect(modelDefaults(file(), schnell)).toEqual({ ...common, steps: 4, guidance: undefined, maxSequenceLength: 256 })
+  const common = { width: 1024, height: 1024 }
+  expect(defaultsOf(file(), dev)).toEqual({ ...common, steps: 28, guidance: 3.5, shift: true, maxSequenceLength: 512 })
+  expect(defaultsOf(file(), schnell)).toEqual({
+    ...common,
+    steps: 4,
+    guidance: undefined,
+    shift: false,
+    maxSequenceLength: 256,
+  })
 })
 
 test('what a file says of itself goes before them, one by one', () => {
@@ -27,10 +36,10 @@ test('what a file says of itself goes before them, one by one', () => {
     'ggflux.guidance': 2.5,
     'ggflux.max_sequence_length': 32,
   }
-  const said = { width: 128, height: 64, steps: 8, guidance: 2.5, maxSequenceLength: 32, latentRgb: undefined }
-  expect(modelDefaults(file(metadata), dev)).toEqual(said)
-  expect(modelDefaults(file(metadata), schnell).guidance, 'a model without guidance takes none').toBeUndefined()
-  expect(modelDefaults(file({ 'ggflux.steps': 5 }), dev)).toMatchObject({ width: 1024, steps: 5, guidance: 3.5 })
+  const said = { width: 128, height: 64, steps: 8, guidance: 2.5, shift: true, maxSequenceLength: 32 }
+  expect(defaultsOf(file(metadata), dev)).toEqual(said)
+  expect(defaultsOf(file(metadata), schnell).guidance, 'a model without guidance takes none').toBeUndefined()
+  expect(defaultsOf(file({ 'ggflux.steps': 5 }), dev)).toMatchObject({ width: 1024, steps: 5, guidance: 3.5 })
 })
 
 test.each<[string, string | undefined, Record<string, MetadataValue>]>([
@@ -48,10 +57,11 @@ test.each<[string, string | undefined, Record<string, MetadataValue>]>([
 
 test('colours of the preview: 16 channels, then the bias', () => {
   const values = Float32Array.from({ length: 51 }, (_, i) => i / 64)
-  const { latentRgb } = modelDefaults(file({ 'ggflux.latent_rgb': values }), dev)
-  expect(latentRgb!.factors).toHaveLength(16)
-  expect(latentRgb!.factors[15]).toEqual([45 / 64, 46 / 64, 47 / 64])
-  expect(latentRgb!.bias).toEqual([48 / 64, 49 / 64, 50 / 64])
+  const { rgbFactors } = fluxVariant({ file: file({ 'ggflux.latent_rgb': values }), config: dev }).latent
+  expect(fluxVariant({ file: file(), config: dev }).latent.rgbFactors).toBe(FLUX_RGB)
+  expect(rgbFactors.factors).toHaveLength(16)
+  expect(rgbFactors.factors[15]).toEqual([45 / 64, 46 / 64, 47 / 64])
+  expect(rgbFactors.bias).toEqual([48 / 64, 49 / 64, 50 / 64])
 })
 
 describe('a value out of range is a fault of the file', () => {
@@ -69,7 +79,7 @@ describe('a value out of range is a fault of the file', () => {
       const message = expect.stringMatching(
         new RegExp(`^a/model\\.gguf: metadata ${key} is .{1,41}, it has to be .*Use another copy`),
       )
-      expect(() => modelDefaults(file({ [key]: value }), dev)).toThrow(
+      expect(() => defaultsOf(file({ [key]: value }), dev)).toThrow(
         expect.objectContaining({ code: 'FLUX_BAD_FILE', message }),
       )
     },

@@ -1,0 +1,108 @@
+import { FluxError, type FluxErrorCode } from '../../errors.js'
+import { Autoencoder, FluxTransformer } from '../../nn.js'
+import { flopsOf, type NetworkFile } from '../../networks/network-file.js'
+import { flow } from '../../sampling/prediction.js'
+import type { Family, NetworksOf } from '../family.js'
+import { FLUX_COMPONENTS, type Flux1Components } from './components.js'
+import { bindTransformer, encodePrompt } from './conditioning.js'
+import { FLUX_LATENT } from './latent.js'
+import { FLUX_PRESETS } from './presets.js'
+import { fluxSigmas } from './schedule.js'
+import { fluxVariant } from './variants.js'
+
+/** Where a model's components lie. */
+export interface Flux1Files {
+  /** the transformer: `.gguf` or `.safetensors` */
+  transformer: string
+  /** the T5-XXL text encoder */
+  t5: string
+  /** the CLIP-L text encoder */
+  clip: string
+  /** the autoencoder */
+  vae: string
+  /** TAEF1's decoder, for previews @default none */
+  previewDecoder?: string
+  /**
+   * Files or folders of the tokenizers. @default T5: inside its GGUF file, else `spiece.model` or `tokenizer.json` beside it or in the
+   * folder `tokenizer_2`; CLIP: `vocab.json` and `merges.txt`, or `tokenizer.json`, beside it or in the folder `tokenizer`
+   */
+  tokenizers?: { t5?: string; clip?: string }
+}
+
+const { channels, reduction, sizeMultiple } = FLUX_LATENT
+/** numbers of an image token */
+const TOKEN = channels * (sizeMultiple / reduction) ** 2
+
+/** FLUX.1: black-forest-labs/flux. */
+export const flux1: Family<Flux1Components> = {
+  id: 'flux.1',
+  title: 'FLUX.1',
+  components: FLUX_COMPONENTS,
+  recognise: () => true,
+  incompatibilities,
+  variant: ({ transformer }) => fluxVariant(transformer),
+  prediction: flow,
+  sigmas: fluxSigmas,
+  encode: encodePrompt,
+  bind: bindTransformer,
+  operations({ transformer, t5, clip, vae }, { width, height, maxSequenceLength }) {
+    const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]
+    return {
+      text: { products: states.products + pooled.products, attention: states.attention + pooled.attention },
+      step: flopsOf(transformer, [tokensIn(width, height), maxSequenceLength]),
+      decode: flopsOf(vae, [height / reduction, width / reduction]),
+    }
+  },
+  async activationBytes({ transformer, vae }, { width, height, maxSequenceLength }, options) {
+    const tokens = tokensIn(width, height)
+    return Math.max(
+      await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, options),
+      await Autoencoder.activationBytes(vae.file.path, height / reduction, width / reduction, options),
+    )
+  },
+  presets: FLUX_PRESETS,
+}
+
+const tokensIn = (width: number, height: number): number => (width / sizeMultiple) * (height / sizeMultiple)
+
+function incompatibilities({
+  transformer,
+  t5,
+  clip,
+  vae,
+  previewDecoder,
+}: Partial<NetworksOf<Flux1Components>>): FluxError[] {
+  const found: FluxError[] = []
+  if (!transformer) return found
+  const { inChannels, outChannels, contextInDim, vecInDim } = transformer.config
+  const refuse = ({ file: { path } }: NetworkFile<unknown>, message: string, code: FluxErrorCode = 'FLUX_BAD_FILE') => {
+    found.push(new FluxError(code, `${path} ${message}`))
+  }
+  if (inChannels !== TOKEN) {
+    const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
+    refuse(
+      transformer,
+      `${what}; text to image needs a model with ${TOKEN}, such as FLUX.1 dev or schnell`,
+      'FLUX_UNSUPPORTED',
+    )
+  }
+  if (t5 && t5.config.dModel !== contextInDim) {
+    const what = `gives states of width ${t5.config.dModel}, but the transformer takes ${contextInDim}`
+    refuse(t5, `${what}; give the T5 encoder of this model (FLUX.1: T5 v1.1 XXL)`)
+  }
+  if (clip && clip.config.hiddenSize !== vecInDim) {
+    const what = `gives a vector of ${clip.config.hiddenSize}, but the transformer takes ${vecInDim}`
+    refuse(clip, `${what}; give the CLIP encoder of this model (FLUX.1: CLIP-L)`)
+  }
+  if (previewDecoder && 4 * previewDecoder.config.zChannels !== outChannels) {
+    const what = `takes ${previewDecoder.config.zChannels} channels, and the transformer gives ${outChannels / 4}`
+    refuse(previewDecoder, `${what}; give the decoder of TAEF1, or leave previewDecoder out`)
+  }
+  if (!vae) return found
+  const { zChannels, chMult, hasDecoder } = vae.config
+  if (zChannels !== channels || outChannels !== TOKEN || chMult.length !== 4) {
+    const has = `has ${zChannels} channels in ${chMult.length} levels, and the transformer gives ${outChannels / 4}`
+    refuse(vae, `${has}, where all should be ${channels} in 4 levels; give the autoencoder of FLUX.1 (ae.safetensors)`)
+  } else if (!hasDecoder) refuse(vae, 'holds no decoder; give the complete autoencoder of FLUX.1 (ae.safetensors)')
+  return found
+}
