@@ -3,6 +3,7 @@ import { FluxError } from '../errors.js'
 import { checkEncodeOptions, type EncodeOptions } from '../images/encode.js'
 import { checkLoras, type LoraOptions } from '../networks/lora/assignment.js'
 import type { Family, ImageRequest, Variant } from '../families/family.js'
+import type { LatentFormat } from '../families/latent-format.js'
 import { inWords, isWithin, RANGES } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
 import type { NoiseVariant } from '../sampling/noise.js'
@@ -55,7 +56,7 @@ export interface PreviewOptions {
    * 'linear': one pixel per latent, at once; 'taef1': full size, nearly at once, by the model's `previewDecoder`; 'autoencoder': full size, as
    * slow as the last decoding. @default 'linear'
    */
-  method?: 'linear' | 'taef1' | 'autoencoder'
+  method?: 'linear' | NonNullable<LatentFormat['previewDecoder']> | 'autoencoder'
 }
 
 /** All options, checked and complete. */
@@ -167,19 +168,26 @@ export function completeOptions(
     maxSequenceLength,
     stepCache,
     loras,
-    preview: preview === undefined ? undefined : completePreview(preview),
+    preview: preview === undefined ? undefined : completePreview(preview, latent),
     encode,
     onWarning,
     signal,
   }
 }
 
-function completePreview(preview: PreviewOptions): Required<PreviewOptions> {
+function completePreview(
+  preview: PreviewOptions,
+  { previewDecoder }: Pick<LatentFormat, 'previewDecoder'>,
+): Required<PreviewOptions> {
   requireOptions('preview', preview, ['every', 'method'])
   const { every = 1, method = 'linear' } = preview
   return {
     every: requireWhole('preview.every', every, 1, MAX_STEPS),
-    method: requireOneOf('preview.method', method, ['linear', 'taef1', 'autoencoder']),
+    method: requireOneOf('preview.method', method, [
+      'linear',
+      ...(previewDecoder ? [previewDecoder] : []),
+      'autoencoder',
+    ]),
   }
 }
 

@@ -180,12 +180,11 @@ export class ImagePipeline {
   /** Refuses before any work what would fail in the end. */
   #submit(settings: Settings): Job {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
-    const { family, networks } = this.#parts.model
-    const [previewDecoder = 'previewDecoder'] = componentsFor(family, 'preview')
-    if (preview && !['linear', 'autoencoder'].includes(preview.method) && !networks[previewDecoder]) {
-      const lacks = `but the model has no ${previewDecoder}`
-      const remedy = `give the file of such a decoder to load, or take 'linear'`
-      throw new FluxError('FLUX_BAD_OPTION', `preview.method is '${preview.method}', ${lacks}: ${remedy}`)
+    const { family, networks, variant } = this.#parts.model
+    const [previewDecoder] = componentsFor(family, 'preview')
+    if (preview && preview.method === variant.latent.previewDecoder && !networks[previewDecoder!]) {
+      const lacks = `preview.method is '${preview.method}', but the model has no ${previewDecoder}`
+      throw new FluxError('FLUX_BAD_OPTION', `${lacks}: give the file of such a decoder to load, or take 'linear'`)
     }
     const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
     const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
