@@ -1,6 +1,45 @@
 /** How the files of lib/ may import each other: `npm run lint:imports`. */
+
+/** The rooms from the bottom up. A room imports only from those above it in this list. */
+const LAYERS = [
+  'errors[.]ts$',
+  'version[.]ts$',
+  'options/',
+  'native/',
+  'formats/',
+  'tokenizers/',
+  'sampling/',
+  'networks/',
+  'nn[.]ts$',
+  'families/',
+  'images/',
+  'jobs/',
+  'model/',
+  'hub/',
+  'cost/',
+  'pipeline/',
+  'inspect/',
+  'tools/',
+  'index[.]ts$',
+  'cli/',
+]
+
 export default {
   forbidden: [
+    {
+      name: 'known-rooms',
+      comment: 'A new room has its place in LAYERS (.dependency-cruiser.mjs).',
+      severity: 'error',
+      from: { path: '^lib/', pathNot: LAYERS.map((room) => `^lib/${room}`) },
+      to: {},
+    },
+    ...LAYERS.map((room, i) => ({
+      name: `downwards-from-${room.replace(/\W.*/, '')}`,
+      comment: 'The import leads to a room further up: move what both need down, or pass it in.',
+      severity: 'error',
+      from: { path: `^lib/${room}` },
+      to: { path: LAYERS.slice(i + 1).map((above) => `^lib/${above}`) },
+    })).slice(0, -1),
     {
       name: 'no-cycles',
       comment: 'Files that import each other, be it only for types, cannot be understood or moved one at a time.',

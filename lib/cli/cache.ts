@@ -24,7 +24,7 @@ export function cacheCommands(program: Command): void {
 }
 
 async function listModels({ json }: { json?: true }): Promise<void> {
-  const { cachedModels } = await import('../hub/cache.js')
+  const { cachedModels } = await import('../inspect/cached-models.js')
   const models = await cachedModels()
   if (json) console.log(JSON.stringify(models, null, 2))
   else if (models.length === 0)

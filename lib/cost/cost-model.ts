@@ -1,11 +1,9 @@
 import { chooseDevice } from '../native/devices.js'
-import type { Flops } from '../networks/flops.js'
+import type { Flops, Work } from '../networks/flops.js'
 import { fluxError, nativeAddon, type NativeRoof } from '../native/addon.js'
 import { requireWhole } from '../options/checks.js'
 
 export type Roof = NativeRoof
-
-export type Work = 'text' | 'step' | 'decode'
 
 /**
  * What this machine's CPU can do at best, measured for about half a second: what the speed of everything else is a share of.

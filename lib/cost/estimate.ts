@@ -1,6 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { isCoarse } from '../inspect/file.js'
-import type { NetworkFile } from '../networks/network-file.js'
+import { isCoarse, type NetworkFile } from '../networks/network-file.js'
 import type { NetworkOptions } from '../networks/network.js'
 import {
   componentsFor,
@@ -10,8 +9,8 @@ import {
   type NetworksOf,
   type Components,
 } from '../families/family.js'
-import type { Flops } from '../networks/flops.js'
-import { deviceRoof, Speed, type Work } from './cost-model.js'
+import type { Flops, Work } from '../networks/flops.js'
+import { deviceRoof, Speed } from './cost-model.js'
 
 /** What a picture will cost. */
 export interface Estimate {

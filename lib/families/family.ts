@@ -1,5 +1,4 @@
-import type { Flops } from '../networks/flops.js'
-import type { Work } from '../cost/cost-model.js'
+import type { Flops, Work } from '../networks/flops.js'
 import type { FluxError } from '../errors.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { NetworkFile } from '../networks/network-file.js'

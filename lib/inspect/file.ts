@@ -2,13 +2,12 @@ import { availableParallelism } from 'node:os'
 import { FluxError } from '../errors.js'
 import type { Inspection } from './inspection.js'
 import { describeLora } from './lora.js'
-import type { NativeTensor } from '../native/addon.js'
 import { looksLikeLora } from '../networks/lora/lora-file.js'
 import { fluxVariant } from '../families/flux1/variants.js'
 import { openModelFile } from '../formats/open.js'
 import type { MetadataValue, ModelFile } from '../formats/model-file.js'
-import { flopsOf, identify, networkOf, type NetworkFile } from '../networks/network-file.js'
-import { elementCount, TENSOR_TYPES } from '../formats/tensor-types.js'
+import { flopsOf, identify, isCoarse, networkOf, type NetworkFile } from '../networks/network-file.js'
+import { elementCount } from '../formats/tensor-types.js'
 import { networkDefinition, withoutArticle } from '../networks/registry.js'
 import { badOption } from '../options/checks.js'
 import { deviceRoof, Speed } from '../cost/cost-model.js'
@@ -104,14 +103,6 @@ function typeUses(file: ModelFile): Inspection['types'] {
     use.bytes += byteLength
   }
   return types
-}
-
-/** Whether most of a network's weights are in types no finer than bfloat16, so that activations beside them may be rounded to it. */
-export function isCoarse({ tensors }: Pick<NetworkFile<object>, 'tensors'>): boolean {
-  const fine: number[] = [TENSOR_TYPES.F32.id, TENSOR_TYPES.F16.id]
-  const bytes = (some: NativeTensor[]) =>
-    some.flatMap(({ pieces }) => pieces).reduce((sum, piece) => sum + piece.bytes, 0)
-  return 2 * bytes(tensors.filter(({ type }) => fine.includes(type))) < bytes(tensors)
 }
 
 function shortEntry(key: string, value: MetadataValue): [string, string | number | boolean][] {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { onAbort, untilAborted } from '../options/abort.js'
-import type { GenerateEvent, ImageEvent } from '../pipeline/events.js'
+import type { GenerateEvent, ImageEvent } from './events.js'
 
 /** Makes one image and returns it as the last event. Rejects with the signal's reason when it is aborted. */
 export type Work = (signal: AbortSignal) => AsyncGenerator<Exclude<GenerateEvent, ImageEvent>, ImageEvent, undefined>

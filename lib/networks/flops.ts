@@ -8,6 +8,9 @@ export interface Flops {
   attention: number
 }
 
+/** What takes the time of an image: the text encoders, one step, the decoder. */
+export type Work = 'text' | 'step' | 'decode'
+
 /** Each number of a weight is multiplied with each column, and added. */
 export function productFlops(layout: LayoutTensor[], columns: (name: string) => number): number {
   const weights = layout.filter(({ role }) => role === 'matrix' || role === 'convolution')

@@ -199,3 +199,11 @@ function nativeTensor(name: string, { type, shape, pieces }: PlacedTensor): Nati
     ...(float8 ? { float8 } : {}),
   }
 }
+
+/** Whether most of a network's weights are in types no finer than bfloat16, so that activations beside them may be rounded to it. */
+export function isCoarse({ tensors }: Pick<NetworkFile<object>, 'tensors'>): boolean {
+  const fine: number[] = [TENSOR_TYPES.F32.id, TENSOR_TYPES.F16.id]
+  const bytes = (some: NativeTensor[]) =>
+    some.flatMap(({ pieces }) => pieces).reduce((sum, piece) => sum + piece.bytes, 0)
+  return 2 * bytes(tensors.filter(({ type }) => fine.includes(type))) < bytes(tensors)
+}

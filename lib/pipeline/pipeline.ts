@@ -19,7 +19,7 @@ import { denoise } from '../sampling/denoise.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
-import type { GenerateEvent, Stage, WarningEvent } from './events.js'
+import type { GenerateEvent, Stage, WarningEvent } from '../jobs/events.js'
 import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
 import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
@@ -28,7 +28,7 @@ import { PromptCache } from './prompt-cache.js'
 import { startState } from './start-state.js'
 
 export type { LoadOptions }
-export type * from './events.js'
+export type * from '../jobs/events.js'
 
 interface Parts {
   model: OpenModel & { variant: Variant }

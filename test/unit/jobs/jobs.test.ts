@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { GenerateEvent, ImageEvent, StepEvent } from '../../../lib/pipeline/events.js'
+import type { GenerateEvent, ImageEvent, StepEvent } from '../../../lib/jobs/events.js'
 import type { Work } from '../../../lib/jobs/job.js'
 import { JobQueue } from '../../../lib/jobs/job-queue.js'
 
