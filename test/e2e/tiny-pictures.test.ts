@@ -7,10 +7,11 @@ import { PNG } from 'pngjs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
+import { collect } from '../support/async.js'
 import { agrees, type Wanted } from '../support/judge/agreement.js'
 import { judge } from '../support/judge/judge.js'
 import { heldOutPrompts, percent, rate, report, trial, type Verdict } from '../support/judge/trial.js'
-import { collect, loadTiny } from '../support/tiny.js'
+import { loadTiny } from '../support/tiny.js'
 
 const { single, pair } = heldOutPrompts()
 /** an even choice, so that every shape and colour is among them */

@@ -1,30 +1,26 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, test } from 'vitest'
 import { FluxTransformer } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
-import { goldenWeights } from '../support/golden.js'
 import {
   changedWeights,
   expectToActAs,
+  hidden,
   loraFile,
   numbers,
+  official,
   product,
   RANK,
   tensorSource,
+  weights,
   type Deltas,
 } from '../support/lora.js'
-import { readTensors } from '../support/safetensors.js'
+import { temporaryFolder } from '../support/temporary.js'
 
 // XLabs' processors: 1 for the image and 2 for the text in double blocks; in single blocks query, key and value of `linear1`, and all of `linear2`.
 
-const folder = mkdtempSync(join(tmpdir(), 'ggflux-lora-xlabs-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
-const official = await goldenWeights('flux-dev-tiny')
-const weights = readTensors(official)
-const hidden = weights.get('img_in.weight')!.shape[0]!
 const LAYERS: [processor: string, comfy: string, weight: string, rows: number][] = [
   [
     'double_blocks.0.processor.qkv_lora1',

@@ -2,22 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
 import type { FluxPipeline, GenerateEvent, Stage } from '../../lib/pipeline/pipeline.js'
+import { collect, isSettled } from '../support/async.js'
 import { patience } from '../support/patience.js'
-import { collect, loadTiny, SMALL } from '../support/tiny.js'
+import { loadTiny, SMALL } from '../support/tiny.js'
 
 const LARGER = { ...SMALL, width: 256, height: 256, steps: 2, maxSequenceLength: 512 }
 const closed = expect.objectContaining({ name: 'FluxError', code: 'FLUX_CLOSED' })
-
-/** Whether a promise is settled once everything that can run has run. */
-async function isSettled(promise: Promise<unknown>): Promise<boolean> {
-  let settled = false
-  promise.then(
-    () => (settled = true),
-    () => (settled = true),
-  )
-  await sleep(20)
-  return settled
-}
 
 async function until(events: AsyncGenerator<GenerateEvent>, stage: Stage): Promise<void> {
   for (;;) {
@@ -149,7 +139,7 @@ describe('one pipeline', () => {
     const behind = pipe.generate({ ...SMALL, prompt: 'blue', seed: 2 })
     controller.abort(reason)
     await expect(waiting).rejects.toBe(reason)
-    expect(await isSettled(behind)).toBe(false)
+    expect(await isSettled(behind, 20)).toBe(false)
     await collect(events)
     expect(Buffer.compare(await behind, blue)).toBe(0)
   })

@@ -7,8 +7,9 @@ import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
 import { FluxError } from '../../lib/errors.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
+import { collect } from '../support/async.js'
 import { patience } from '../support/patience.js'
-import { collect, loadTiny, SMALL, streamed } from '../support/tiny.js'
+import { loadTiny, SMALL, streamed } from '../support/tiny.js'
 
 let pipe: FluxPipeline
 beforeAll(async () => {

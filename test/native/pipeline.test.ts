@@ -14,11 +14,12 @@ import { denoise } from '../../lib/sampling/denoise.js'
 import { gaussianNoise } from '../../lib/sampling/noise.js'
 import { schedule } from '../../lib/sampling/schedule.js'
 import type { ModelFiles } from '../../lib/model/locate.js'
+import { collect } from '../support/async.js'
 import { onTestBackend } from '../support/backend.js'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
 import { relL2 } from '../support/safetensors.js'
-import { collect, ONE_THREAD, randomModel } from '../support/tiny.js'
+import { ONE_THREAD, randomModel } from '../support/tiny.js'
 
 interface Networks {
   t5: T5Encoder
