@@ -74,8 +74,12 @@ describe('a LoRA for all linear layers', () => {
     layers.map(({ layer, down, up }) => [`${layer}.weight`, [{ delta: product(up, down) }]]),
   )
 
+  let expected: string
+  beforeAll(async () => {
+    expected = await changedWeights(official, join(folder, 'all-merged.safetensors'), deltas, 0.7)
+  })
+
   test.each(Object.entries(NAMINGS))('in the names of %s', async (_, [parts, naming, [down, up]]) => {
-    const expected = await changedWeights(official, join(folder, 'all-merged.safetensors'), deltas, 0.7)
     const sources = layers.flatMap((one) =>
       parts(one).flatMap(([name, part]) => [
         tensorSource(`${naming(name)}.${down}`, one.down),

@@ -19,7 +19,7 @@ import { onTestBackend } from '../support/backend.js'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
 import { relL2 } from '../support/safetensors.js'
-import { ONE_THREAD, randomModel } from '../support/tiny.js'
+import { randomModel } from '../support/tiny.js'
 
 interface Networks {
   t5: T5Encoder
@@ -152,8 +152,8 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
   let tokenizers: Awaited<ReturnType<typeof openModel>>['tokenizers']
   beforeAll(async () => {
     const files = await filesOf()
-    pipe = await FluxPipeline.load({ ...files, ...ONE_THREAD })
-    networks = await loadNetworks(files, ONE_THREAD)
+    pipe = await FluxPipeline.load({ ...files, ...onTestBackend })
+    networks = await loadNetworks(files, onTestBackend)
     tokenizers = (await openModel(files)).tokenizers
   })
   afterAll(async () => {

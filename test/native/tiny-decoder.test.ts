@@ -127,7 +127,6 @@ test('previews of a pipeline, which change nothing of the picture', { timeout: 6
     ...tinyModelFiles(),
     previewDecoder: path,
     ...onTestBackend,
-    threads: 1,
   })
   const events = await collect(shown.stream({ ...SMALL, preview }))
   const step = events.find((event) => event.type === 'step')!

@@ -87,6 +87,7 @@ export function changedWeights(
   scale = 1,
   others = new Map<string, (old: Float32Array) => Float32Array>(),
 ): Promise<string> {
+  predictions.delete(out)
   return rewrite(path, out, (name, tensor) => {
     const data = new Float32Array(tensor.data as Float32Array)
     const width = tensor.shape[1] ?? 1
@@ -96,9 +97,16 @@ export function changedWeights(
   })
 }
 
+/** of the files that {@link changedWeights} wrote */
+const predictions = new Map<string, Float32Array>()
+
 export async function predicted(path: string): Promise<Float32Array> {
+  const known = predictions.get(path)
+  if (known) return known
   await using flux = await FluxTransformer.load(path, onTestBackend)
-  return flux.predict(devCase('b'))
+  const prediction = await flux.predict(devCase('b'))
+  predictions.set(path, prediction)
+  return prediction
 }
 
 export async function loraFile(

@@ -7,9 +7,6 @@ import { FluxPipeline, type ImageEvent, type LoadOptions } from '../../lib/pipel
 import { collect } from './async.js'
 import { onTestBackend } from './backend.js'
 
-/** ggml's threads wait for each other without sleeping, so on a busy machine one thread is the fastest and the steadiest. */
-export const ONE_THREAD = { ...onTestBackend, threads: 1 }
-
 /** the smallest picture, in its shortest way */
 export const SMALL = {
   prompt: 'a red fox',
@@ -22,7 +19,7 @@ export const SMALL = {
 } as const
 
 export function loadTiny(options: LoadOptions = {}): Promise<FluxPipeline> {
-  return FluxPipeline.load('tiny', { ...ONE_THREAD, ...options })
+  return FluxPipeline.load('tiny', { ...onTestBackend, ...options })
 }
 
 /** A model of random weights whose parts go together; it has the defaults of FLUX.1 dev. */
