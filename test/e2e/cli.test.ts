@@ -26,7 +26,8 @@ const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const root = mkdtempSync(join(tmpdir(), 'ggflux-cli-'))
 const model = fileURLToPath(new URL('../../models/tiny', import.meta.url))
 const env = { ...process.env, GGFLUX_DEBUG: undefined }
-const SMALL = ['--width', '64', '--height', '96', '--steps', '2']
+// two files of tests run at once: their processes would wait for each other's threads
+const SMALL = ['--width', '64', '--height', '96', '--steps', '2', '--threads', '1']
 const NO_SIGNALS = 'Windows ends a process at once instead of sending it a signal'
 const PNG = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a])
 
@@ -307,21 +308,21 @@ describe('a terminal', () => {
   test('sees one line that tells stage, step and time left, and loses it at the end', ({ skip }) => {
     const probe = spawnSync('script', ['-qec', 'true', '/dev/null'])
     skip(probe.status !== 0, 'the program script (util-linux), which makes a terminal, is not here')
-    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --show none --width 768 --height 768 --steps 4`
+    const command = `"${process.execPath}" "${MAIN}" generate a -o t.png --model tiny --show none --width 512 --height 512 --steps 4 --threads 1`
     const xterm = { cwd: folder, env: { ...env, TERM: 'xterm' }, encoding: 'utf8' } as const
     const screen = spawnSync('script', ['-qec', command, '/dev/null'], xterm).stdout
     // the tiny model's text stage is shorter than the line's interval
     expect(screen).toMatch(/loading the model|encoding the text/)
     expect(screen).toMatch(/step 2\/4  █{12}░{12}  [\d.]+ s\/step, [\d.]+ s left/)
     expect(screen).toMatch(/decoding the picture/)
-    expect(screen).toMatch(/\u001b\[2Kt\.png  768x768 /)
+    expect(screen).toMatch(/\u001b\[2Kt\.png  512x512 /)
     expect(existsSync(join(folder, 't.png'))).toBe(true)
   })
 })
 
 describe('cancelling', () => {
   function startLongPicture() {
-    const size = ['--width', '512', '--height', '512', '--steps', '1000']
+    const size = ['--width', '512', '--height', '512', '--steps', '1000', '--threads', '1']
     return spawn(process.execPath, [MAIN, 'generate', 'a', '-o', 'out.png', '--json', '--model', 'tiny', ...size], {
       cwd: folder,
       env,

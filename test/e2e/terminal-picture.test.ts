@@ -19,7 +19,7 @@ if (reason) console.log(`skipped: the picture in a terminal (script of util-linu
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 const root = mkdtempSync(join(tmpdir(), 'ggflux-show-'))
 const { PATH, HOME } = process.env
-const SMALL = ['-o', 'a.png', '--model', 'tiny', '--width', '96', '--height', '64', '--steps', '3']
+const SMALL = ['-o', 'a.png', '--model', 'tiny', '--width', '96', '--height', '64', '--steps', '3', '--threads', '1']
 let folder: string
 beforeEach(() => {
   folder = mkdtempSync(join(root, 'test-'))

@@ -12,11 +12,12 @@ import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import type { TensorSource } from '../../lib/formats/file-header.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
+import { onTestBackend } from '../support/backend.js'
 import { toFloat8 } from '../support/float8.js'
 import { readTensors } from '../support/safetensors.js'
 import { nativeAddon } from '../../lib/native/addon.js'
 import { deviceRoof } from '../../lib/cost/cost-model.js'
-import { loadTiny, ONE_THREAD, randomModel, SMALL, streamed } from '../support/tiny.js'
+import { loadTiny, randomModel, SMALL, streamed } from '../support/tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-estimate-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -70,7 +71,7 @@ test('a checkpoint of all networks is counted once', async () => {
   const tokenizers = { t5, clip: dirname(clip) }
   for (const textEncoders of ['keep', 'release'] as const) {
     const weights = async (model: ModelFiles) => {
-      await using pipe = await FluxPipeline.load({ ...model, tokenizers }, { ...ONE_THREAD, textEncoders })
+      await using pipe = await FluxPipeline.load({ ...model, tokenizers }, { ...onTestBackend, textEncoders })
       return (await pipe.estimate({ width: 64, height: 64 })).memory.weights
     }
     const once = await weights({ transformer: flux, t5: encoder, clip: pooled, vae: autoencoder })
@@ -120,7 +121,7 @@ test('the bytes that are foretold of a network are those that it then takes', as
   ] as const
   for (const [Network, kind, path] of networks) {
     const { bytes } = await openNetworkFile(kind, path)
-    await using network = await Network.load(path, ONE_THREAD)
+    await using network = await Network.load(path, onTestBackend)
     const { weights, mapped } = network.memory()
     expect((weights + mapped) / bytes, `${kind} ${path}`).toBeGreaterThan(0.99)
     expect((weights + mapped) / bytes, `${kind} ${path}`).toBeLessThan(1.02)
@@ -189,7 +190,7 @@ test('a transformer file tells how long a step will take', async () => {
 })
 
 test('a model is inspected as a whole: its files, what a picture costs, and everything that it lacks', async () => {
-  const { files, problems, picture } = await inspectModel('tiny', ONE_THREAD)
+  const { files, problems, picture } = await inspectModel('tiny', onTestBackend)
   expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
   expect(problems).toEqual([])
   expect(files.map(({ step }) => step === undefined)).toEqual([false, true, true, true])

@@ -1,4 +1,4 @@
-import { onTestBackend } from '../support/backend.js'
+import { onAllThreads } from '../support/backend.js'
 import { testGolden } from '../support/golden-suite.js'
 
-testGolden(`on ${onTestBackend.backend}`, onTestBackend)
+testGolden(`on ${onAllThreads.backend}`, onAllThreads)

@@ -75,12 +75,8 @@ describe.each([
       type: 'F32',
       path: join(folder, `${type}-f32.safetensors`),
     })
-    const quantized = await convertWeights(path, join(folder, `${type}.gguf`), { type, quantize })
-    const rounded = await convertWeights(path, join(folder, `${type}-rounded.safetensors`), {
-      type,
-      quantize,
-      rounded: true,
-    })
+    const rounded = join(folder, `${type}-rounded.safetensors`)
+    const quantized = await convertWeights(path, join(folder, `${type}.gguf`), { type, quantize, rounded })
     for (const n of [33, 47]) {
       const [{ output: actual }, { output: expected }] = [
         compute(kernels, 'states', quantized, n),
@@ -122,12 +118,8 @@ test('linear layers in F32', async () => {
     type: 'F32',
     path: join(folder, 'flux-exact.safetensors'),
   })
-  const half = await convertWeights(path, join(folder, 'flux-exact.gguf'), { type: 'F16', quantize })
-  const rounded = await convertWeights(path, join(folder, 'flux-exact-rounded.safetensors'), {
-    type: 'F16',
-    quantize,
-    rounded: true,
-  })
+  const rounded = join(folder, 'flux-exact-rounded.safetensors')
+  const half = await convertWeights(path, join(folder, 'flux-exact.gguf'), { type: 'F16', quantize, rounded })
   const at = (kernels: Kernels, weights: string, precision: Precision) =>
     compute(kernels, 'predict', weights, 60, 33, precision).output
   const exact = at('own', rounded, 'auto')
@@ -269,12 +261,8 @@ describe.each(['own', 'tile-model'] as const)('our attention, %s', (kernels) => 
       type: 'F32',
       path: join(folder, 'flux-f32.safetensors'),
     })
-    const rounded = await convertWeights(path, join(folder, 'flux-rounded.safetensors'), {
-      type: 'BF16',
-      quantize,
-      rounded: true,
-    })
-    const coarse = await convertWeights(path, join(folder, 'flux-bf16.gguf'), { type: 'BF16', quantize })
+    const rounded = join(folder, 'flux-rounded.safetensors')
+    const coarse = await convertWeights(path, join(folder, 'flux-bf16.gguf'), { type: 'BF16', quantize, rounded })
     const [actual, expected] = [coarse, rounded].map(
       (weights) => compute(kernels, 'predict', weights, tokens, text).output,
     ) as [Float32Array, Float32Array]

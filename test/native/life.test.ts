@@ -17,6 +17,7 @@ import { sparseFlux } from '../support/sparse-model.js'
 vi.setConfig({ testTimeout: 180_000 })
 
 const script = fileURLToPath(new URL('children/end.mjs', import.meta.url))
+const AT_ONCE = 2000 * patience
 let folder: string
 let models: string[]
 
@@ -51,6 +52,13 @@ function end(way: string): Promise<End> {
   })
 }
 
+/** The time on the clock is all that is known of a process that has ended: what a busy machine took of it is tried again. */
+async function endsAtOnce(way: string): Promise<End> {
+  let last = await end(way)
+  for (let tries = 1; tries < 3 && last.milliseconds >= AT_ONCE; tries++) last = await end(way)
+  return last
+}
+
 test.each([
   ['idle'],
   ['running'],
@@ -74,16 +82,16 @@ test.each([
   ['SIGTERM handled, running', 143],
   ['SIGINT handled, running', 130],
 ])('%s: leaves at once with code %i', async (way, code) => {
-  const { milliseconds, ...rest } = await end(way)
+  const { milliseconds, ...rest } = await endsAtOnce(way)
   expect(rest).toEqual({ code, signal: null, stderr: '' })
-  expect(milliseconds).toBeLessThan(2000 * patience)
+  expect(milliseconds).toBeLessThan(AT_ONCE)
 })
 
 test.each(['error, running', 'error, loading', 'rejection, running'])('%s: leaves at once with code 1', async (way) => {
-  const { milliseconds, stderr, ...rest } = await end(way)
+  const { milliseconds, stderr, ...rest } = await endsAtOnce(way)
   expect(rest).toEqual({ code: 1, signal: null })
   expect(stderr).toMatch(/^(file|node):.*Error: on purpose\n( +at .*\n)+\nNode\.js v[\d.]+\n$/s)
-  expect(milliseconds).toBeLessThan(2000 * patience)
+  expect(milliseconds).toBeLessThan(AT_ONCE)
 })
 
 test('signal, running: dies of the signal and of nothing else', async () => {

@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { TensorSource } from '../../lib/formats/file-header.js'
@@ -11,25 +9,25 @@ import {
   changedWeights,
   expectToActAs,
   halvesSwapped,
+  hidden,
   loraFile,
   numbers,
+  official,
   predicted,
   product,
   RANK,
   tensorSource,
+  weights,
   type Deltas,
 } from '../support/lora.js'
 import { readTensors, relL2, type Tensor } from '../support/safetensors.js'
+import { temporaryFolder } from '../support/temporary.js'
 
 // Whole differences of weights (`.diff`, LyCORIS' "full") and biases (`.diff_b`), of norms (`.diff`, `.w_norm`, `.b_norm`), and norms that are replaced
 // (`.set_weight`), as ComfyUI's LoRA and merge nodes and LyCORIS write them. All of them act times the strength.
 
-const folder = mkdtempSync(join(tmpdir(), 'ggflux-lora-comfyui-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
-const official = await goldenWeights('flux-dev-tiny')
-const weights = readTensors(official)
-const hidden = weights.get('img_in.weight')!.shape[0]!
 const headDim = weights.get('single_blocks.0.norm.key_norm.scale')!.shape[0]!
 
 let flux: FluxTransformer

@@ -1,33 +1,31 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, test } from 'vitest'
 import type { TensorSource } from '../../lib/formats/file-header.js'
 import { FluxTransformer } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
 import { diffusersFlux } from '../support/dialects.js'
-import { goldenWeights } from '../support/golden.js'
 import {
   changedWeights,
   expectToActAs,
+  flat,
   halvesSwapped,
   kronecker,
   loraFile,
   numbers,
+  official,
   product,
   RANK,
   tensorSource,
+  weights,
   type Deltas,
 } from '../support/lora.js'
-import { readTensors } from '../support/safetensors.js'
+import { temporaryFolder } from '../support/temporary.js'
 
 // Every linear layer of the transformer can have a LoRA, inside and outside of the blocks, in every naming.
 
-const folder = mkdtempSync(join(tmpdir(), 'ggflux-lora-layers-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
-const official = await goldenWeights('flux-dev-tiny')
-const layers = [...readTensors(official)].flatMap(([name, { shape }], i) => {
+const layers = [...weights].flatMap(([name, { shape }], i) => {
   if (shape.length !== 2) return []
   const [rows, columns] = shape as [number, number]
   return [
@@ -40,7 +38,6 @@ const layers = [...readTensors(official)].flatMap(([name, { shape }], i) => {
 })
 type Layer = (typeof layers)[number]
 
-const flat = (name: string) => name.replaceAll('.', '_')
 /** what the layer is called, and its rows of `up` */
 const officialParts = ({ layer, up }: Layer) => [[layer, up] as const]
 const diffusersParts = ({ layer, up }: Layer) =>
@@ -77,8 +74,12 @@ describe('a LoRA for all linear layers', () => {
     layers.map(({ layer, down, up }) => [`${layer}.weight`, [{ delta: product(up, down) }]]),
   )
 
+  let expected: string
+  beforeAll(async () => {
+    expected = await changedWeights(official, join(folder, 'all-merged.safetensors'), deltas, 0.7)
+  })
+
   test.each(Object.entries(NAMINGS))('in the names of %s', async (_, [parts, naming, [down, up]]) => {
-    const expected = await changedWeights(official, join(folder, 'all-merged.safetensors'), deltas, 0.7)
     const sources = layers.flatMap((one) =>
       parts(one).flatMap(([name, part]) => [
         tensorSource(`${naming(name)}.${down}`, one.down),
@@ -97,7 +98,7 @@ describe('a LoRA for all linear layers', () => {
 // diffusers' last modulation gives the scale before the shift
 describe("diffusers' norm_out", () => {
   const [layer, theirs] = ['final_layer.adaLN_modulation.1', 'lora_transformer_norm_out_linear']
-  const [rows, columns] = readTensors(official).get(`${layer}.weight`)!.shape as [number, number]
+  const [rows, columns] = weights.get(`${layer}.weight`)!.shape as [number, number]
   const acts = async (sources: TensorSource[], theirDelta: Float64Array) => {
     const expected = await changedWeights(
       official,

@@ -1,31 +1,27 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { TensorSource } from '../../lib/formats/file-header.js'
 import { FluxTransformer } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
-import { goldenWeights } from '../support/golden.js'
 import {
   changedWeights,
   expectToActAs,
   loraFile,
   numbers,
+  official,
   product,
   scalar,
   tensorSource,
+  weights,
   type Deltas,
 } from '../support/lora.js'
-import { readTensors } from '../support/safetensors.js'
+import { temporaryFolder } from '../support/temporary.js'
 
 // Alpha in the file's metadata only, as PEFT's configuration: diffusers puts it there as JSON under one key, others a key for each field. A layer acts
 // times alpha / rank; PEFT takes the keys of `alpha_pattern` as ends of layers' names (peft/utils/other.py, `get_pattern_key`).
 
-const folder = mkdtempSync(join(tmpdir(), 'ggflux-lora-metadata-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
-const official = await goldenWeights('flux-dev-tiny')
-const weights = readTensors(official)
 const LAYERS = [
   { layer: 'transformer_blocks.0.attn.to_out.0', weight: 'double_blocks.0.img_attn.proj.weight', rank: 4 },
   { layer: 'transformer_blocks.1.attn.to_out.0', weight: 'double_blocks.1.img_attn.proj.weight', rank: 2 },

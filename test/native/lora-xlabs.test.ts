@@ -1,30 +1,26 @@
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, test } from 'vitest'
 import { FluxTransformer } from '../../lib/nn.js'
 import { onTestBackend } from '../support/backend.js'
-import { goldenWeights } from '../support/golden.js'
 import {
   changedWeights,
   expectToActAs,
+  hidden,
   loraFile,
   numbers,
+  official,
   product,
   RANK,
   tensorSource,
+  weights,
   type Deltas,
 } from '../support/lora.js'
-import { readTensors } from '../support/safetensors.js'
+import { temporaryFolder } from '../support/temporary.js'
 
 // XLabs' processors: 1 for the image and 2 for the text in double blocks; in single blocks query, key and value of `linear1`, and all of `linear2`.
 
-const folder = mkdtempSync(join(tmpdir(), 'ggflux-lora-xlabs-'))
-afterAll(() => rmSync(folder, { recursive: true }))
+const folder = temporaryFolder()
 
-const official = await goldenWeights('flux-dev-tiny')
-const weights = readTensors(official)
-const hidden = weights.get('img_in.weight')!.shape[0]!
 const LAYERS: [processor: string, comfy: string, weight: string, rows: number][] = [
   [
     'double_blocks.0.processor.qkv_lora1',
@@ -60,7 +56,11 @@ const factors = LAYERS.map(([processor, comfy, weight, rows], i) => {
 const deltas: Deltas = new Map(factors.map(({ weight, down, up }) => [weight, [{ delta: product(up, down) }]]))
 
 let flux: FluxTransformer
-beforeAll(async () => void (flux = await FluxTransformer.load(official, onTestBackend)))
+let expected: string
+beforeAll(async () => {
+  flux = await FluxTransformer.load(official, onTestBackend)
+  expected = await changedWeights(official, join(folder, 'merged.safetensors'), deltas, 0.8)
+})
 afterAll(() => flux?.close())
 
 test.each([
@@ -72,7 +72,6 @@ test.each([
     tensorSource(`${prefix}${one[naming]}.${down}.weight`, one.down),
     tensorSource(`${prefix}${one[naming]}.${up}.weight`, one.up),
   ])
-  const expected = await changedWeights(official, join(folder, 'merged.safetensors'), deltas, 0.8)
   await expectToActAs(
     flux,
     { path: await loraFile(join(folder, 'xlabs.safetensors'), sources), scale: 0.8 },

@@ -1,52 +1,108 @@
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest'
-import { writeModelFile } from '../../lib/formats/write-model-file.js'
-import { T5Encoder } from '../../lib/nn.js'
+import { openModelFile } from '../../lib/formats/open.js'
+import { tinyModelFiles } from '../../lib/model/bundled-model.js'
+import { T5Encoder, type LoraOptions } from '../../lib/nn.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
-import { goldenValues } from '../support/golden.js'
-import { collect, loadTiny, SMALL, streamed } from '../support/tiny.js'
+import { collect } from '../support/async.js'
+import { loraFile, numbers, RANK, tensorSource } from '../support/lora.js'
+import { temporaryFolder } from '../support/temporary.js'
+import { loadTiny, SMALL, streamed } from '../support/tiny.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'ggflux-pipeline-loras-'))
+const folder = temporaryFolder()
 let pipe: FluxPipeline
 beforeAll(async () => {
   pipe = await loadTiny({ textEncoders: 'keep' })
 })
 afterEach(() => vi.restoreAllMocks())
-afterAll(async () => {
-  await pipe?.close()
-  rmSync(folder, { recursive: true })
-})
+afterAll(() => pipe?.close())
 
 const TRANSFORMER = 'lora_unet_double_blocks_0_img_attn_proj'
 const NOWHERE = 'lora_unet_double_blocks_99_img_attn_proj'
 
-/** A LoRA of rank 4 for layers of `width` by `width` numbers. */
-async function lora(
+/** A LoRA for layers of `width` by `width` numbers. */
+function lora(
   name: string,
   layers: readonly string[],
   seed: number,
   { change = (_: Float32Array) => {}, width = pipe.config.hiddenSize } = {},
 ): Promise<string> {
-  const path = join(folder, name)
   const tensor = (name: string, shape: number[], seed: number) => {
-    const data = new Float32Array(4 * width)
-    goldenValues(data, { seed, mean: 0, scale: 0.3 })
-    change(data)
-    return { name, shape, type: 'F32' as const, data: new Uint8Array(data.buffer) }
+    const values = numbers(shape, seed, 0.3)
+    change(values.data as Float32Array)
+    return tensorSource(name, values)
   }
-  await writeModelFile(
-    path,
-    layers.flatMap((layer, i) => [
-      tensor(`${layer}.lora_down.weight`, [4, width], seed + 2 * i),
-      tensor(`${layer}.lora_up.weight`, [width, 4], seed + 2 * i + 1),
-    ]),
-  )
-  return path
+  const sources = layers.flatMap((layer, i) => [
+    tensor(`${layer}.lora_down.weight`, [RANK, width], seed + 2 * i),
+    tensor(`${layer}.lora_up.weight`, [width, RANK], seed + 2 * i + 1),
+  ])
+  return loraFile(join(folder, name), sources)
 }
 
 const drawn = async (path: string) => (await streamed(pipe, { ...SMALL, loras: [{ path }] })).image
+
+test('another picture, the same again without, and a warning for what does nothing', async () => {
+  const { hiddenSize } = pipe.config
+  const layer = 'lora_unet_double_blocks_1_img_mlp_2'
+  const path = await loraFile(join(folder, 'tiny.safetensors'), [
+    tensorSource(`${layer}.lora_down.weight`, numbers([RANK, 4 * hiddenSize], 1)),
+    tensorSource(`${layer}.lora_up.weight`, numbers([hiddenSize, RANK], 2)),
+    tensorSource('lora_te1_text_model_encoder_layers_99_mlp_fc1.lora_down.weight', numbers([RANK, 64], 3)),
+  ])
+  const picture = async (loras?: LoraOptions[]) => {
+    const events = await collect(pipe.stream({ ...SMALL, ...(loras ? { loras } : {}) }))
+    const image = events.at(-1)!
+    if (image.type !== 'image') throw new Error('the last event is the picture')
+    return {
+      bytes: image.image,
+      parameters: image.parameters,
+      warnings: events.filter(({ type }) => type === 'warning'),
+    }
+  }
+  const [without, withIt, again, off] = [
+    await picture(),
+    await picture([{ path, scale: 2 }]),
+    await picture([{ path, scale: 2 }]),
+    await picture([{ path, scale: 0 }]),
+  ]
+  expect(without.warnings).toEqual([])
+  expect(withIt.bytes.equals(without.bytes)).toBe(false)
+  expect(again.bytes.equals(withIt.bytes)).toBe(true)
+  expect(off.bytes.equals(without.bytes)).toBe(true)
+  expect(withIt.warnings).toEqual([
+    { type: 'warning', message: expect.stringMatching(/tensor lora_te1_.* belongs to no layer/) as string },
+  ])
+  expect(again.warnings).toEqual(withIt.warnings)
+  expect(withIt.parameters).toContain('LoRA: tiny 2')
+  expect((await picture()).bytes.equals(without.bytes)).toBe(true)
+  await expect(pipe.generate({ ...SMALL, loras: [{ path: join(folder, 'none') }] })).rejects.toMatchObject({
+    code: 'FLUX_NOT_FOUND',
+  })
+  const control = await loraFile(join(folder, 'tiny-control.safetensors'), [
+    tensorSource('img_in.lora_A.weight', numbers([RANK, 2 * pipe.config.inChannels], 1)),
+    tensorSource('img_in.lora_B.weight', numbers([hiddenSize, RANK], 2)),
+  ])
+  const needs = expect.stringMatching(/needs a control picture.*reads 128 channels/) as string
+  await expect(pipe.generate({ ...SMALL, loras: [{ path: control }] })).rejects.toMatchObject({
+    code: 'FLUX_UNSUPPORTED',
+    message: needs,
+  })
+})
+
+test('a LoRA of CLIP changes only the pictures that ask for it', async () => {
+  await using pipe = await loadTiny({ textEncoders: 'release' })
+  const layer = 'text_model.encoder.layers.0.mlp.fc2'
+  const [rows, columns] = (await openModelFile(tinyModelFiles().clip)).tensors.get(`${layer}.weight`)!.shape
+  const path = await loraFile(join(folder, 'tiny-clip.safetensors'), [
+    tensorSource(`lora_te1_${layer.replaceAll('.', '_')}.lora_down.weight`, numbers([RANK, columns!], 300)),
+    tensorSource(`lora_te1_${layer.replaceAll('.', '_')}.lora_up.weight`, numbers([rows!, RANK], 400, 4e-3)),
+  ])
+  const picture = (loras?: LoraOptions[]) => pipe.generate({ ...SMALL, ...(loras ? { loras } : {}) })
+  const [without, withIt, again] = [await picture(), await picture([{ path }]), await picture()]
+  expect(withIt.equals(without)).toBe(false)
+  expect(again.equals(without)).toBe(true)
+})
 
 test.each(['written over', 'renamed over'])('a LoRA whose file is %s acts as it is now', async (how) => {
   const [first, second] = [

@@ -1,4 +1,3 @@
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import sharp from 'sharp'
@@ -7,8 +6,10 @@ import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
 import { FluxError } from '../../lib/errors.js'
 import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
+import { collect } from '../support/async.js'
+import { longestStandstill } from '../support/clock.js'
 import { patience } from '../support/patience.js'
-import { collect, loadTiny, SMALL, streamed } from '../support/tiny.js'
+import { loadTiny, SMALL, streamed } from '../support/tiny.js'
 
 let pipe: FluxPipeline
 beforeAll(async () => {
@@ -274,20 +275,17 @@ describe('steadiness', () => {
       expect(grown('arrays')).toBeLessThan(1)
       expect(grown('rss')).toBeLessThan(8 * patience)
     },
-    60_000 * patience,
+    300_000 * patience,
   )
 
   test('the event loop is never blocked for 20 ms while pictures are made', async () => {
     const options = { ...PNG, width: 256, height: 256, steps: 2 }
     await pipe.generate(options)
-    // other work on the machine makes gaps as well
+    // a collection of garbage stops the loop as well
     const worst: number[] = []
     while (worst.length < 8 && !(Math.min(...worst) < 20)) {
-      const delay = monitorEventLoopDelay({ resolution: 5 })
-      delay.enable()
-      await pipe.generate({ ...options, prompt: `try ${worst.length}` })
-      delay.disable()
-      worst.push(delay.max / 1e6)
+      const picture = () => pipe.generate({ ...options, prompt: `try ${worst.length}` })
+      worst.push((await longestStandstill(picture)).longest)
     }
     console.log(`longest gap of the event loop: ${worst.map((gap) => gap.toFixed(1)).join(', ')} ms`)
     expect(Math.min(...worst)).toBeLessThan(20 * patience)

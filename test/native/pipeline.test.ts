@@ -14,11 +14,12 @@ import { denoise } from '../../lib/sampling/denoise.js'
 import { gaussianNoise } from '../../lib/sampling/noise.js'
 import { schedule } from '../../lib/sampling/schedule.js'
 import type { ModelFiles } from '../../lib/families/registry.js'
+import { collect } from '../support/async.js'
 import { onTestBackend } from '../support/backend.js'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { printErrorTable, type ErrorRow } from '../support/parity.js'
 import { relL2 } from '../support/safetensors.js'
-import { collect, ONE_THREAD, randomModel, tokenizersOf } from '../support/tiny.js'
+import { randomModel, tokenizersOf } from '../support/tiny.js'
 
 interface Networks {
   t5: T5Encoder
@@ -151,8 +152,8 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
   let tokenizers: ReturnType<typeof tokenizersOf>
   beforeAll(async () => {
     const files = await filesOf()
-    pipe = await FluxPipeline.load({ ...files, ...ONE_THREAD })
-    networks = await loadNetworks(files, ONE_THREAD)
+    pipe = await FluxPipeline.load({ ...files, ...onTestBackend })
+    networks = await loadNetworks(files, onTestBackend)
     tokenizers = tokenizersOf(await openModel(files))
   })
   afterAll(async () => {

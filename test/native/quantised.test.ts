@@ -44,21 +44,21 @@ const CASES = {
   'flux-dev-tiny': {
     expected: goldenFloats('flux-dev-tiny', 'b.out.pred'),
     evaluate: async (path: string, precision: 'auto' | 'f32' = 'auto') => {
-      await using flux = await FluxTransformer.load(path, { precision })
+      await using flux = await FluxTransformer.load(path, { precision, threads: 1 })
       return { output: await flux.predict(devCase('b')), memory: flux.memory() }
     },
   },
   't5-tiny': {
     expected: goldenFloats('t5-tiny', 'b.out.last_hidden_state'),
     evaluate: async (path: string, precision: 'auto' | 'f32' = 'auto') => {
-      await using t5 = await T5Encoder.load(path, { precision })
+      await using t5 = await T5Encoder.load(path, { precision, threads: 1 })
       return { output: await t5.encode(goldenIds('t5-tiny', 'b.in.ids')), memory: t5.memory() }
     },
   },
   'clip-tiny': {
     expected: goldenFloats('clip-tiny', 'c.out.last_hidden_state'),
     evaluate: async (path: string, precision: 'auto' | 'f32' = 'auto') => {
-      await using clip = await ClipTextEncoder.load(path, { precision })
+      await using clip = await ClipTextEncoder.load(path, { precision, threads: 1 })
       return { output: (await clip.encode(goldenIds('clip-tiny', 'c.in.ids'))).hidden, memory: clip.memory() }
     },
   },
@@ -82,20 +82,35 @@ afterAll(() => {
   process.stdout.write(`repacked at loading: ${repacked.join(', ') || 'none'}\n`)
 })
 
-/** The golden weights with all matrices whose rows are whole blocks in `type`, the rest in F32; `rounded`: as F32 after the rounding. */
-async function converted(model: GoldenModel, type: TensorType, rounded = false): Promise<string> {
+interface Converted {
+  stored: string
+  /** as F32 after the rounding */
+  rounded: string
+}
+const known = new Map<string, Promise<Converted>>()
+
+/** The golden weights with all matrices whose rows are whole blocks in `type`, the rest in F32. */
+function converted(model: GoldenModel, type: TensorType): Promise<Converted> {
+  const name = `${model}-${type}`
+  if (!known.has(name)) known.set(name, convertTo(model, type, join(folder, name)))
+  return known.get(name)!
+}
+
+async function convertTo(model: GoldenModel, type: TensorType, path: string): Promise<Converted> {
   const { blockSize } = TENSOR_TYPES[type]
+  const rounded = `${path}-rounded.gguf`
   const whole = new Set(
     goldenRecipe(model)
       .tensors.filter(({ shape }) => shape.at(-1)! % blockSize === 0)
       .map(({ name }) => name),
   )
-  return convertWeights(await goldenWeights(model), join(folder, `${model}-${type}${rounded ? '-rounded' : ''}.gguf`), {
+  const stored = await convertWeights(await goldenWeights(model), `${path}.gguf`, {
     type: (name, role) =>
       (role === 'matrix' || role === 'embedding' || role === 'convolution') && whole.has(name) ? type : 'F32',
     quantize: (...args) => nativeAddon().quantize(...args),
     rounded,
   })
+  return { stored, rounded }
 }
 
 const matrixBytes = (model: GoldenModel, type: TensorType) =>
@@ -110,13 +125,14 @@ describe.each(MODELS)('%s', (model) => {
 
   beforeAll(async () => {
     for (const type of ['F16', 'BF16', 'Q8_0'] as const) {
-      sensitivity.set(type, relL2((await evaluate(await converted(model, type, true))).output, expected))
+      sensitivity.set(type, relL2((await evaluate((await converted(model, type)).rounded)).output, expected))
     }
   })
 
   test.each(TYPES)('%s', async (type) => {
-    const { output, memory } = await evaluate(await converted(model, type))
-    const exact = (await evaluate(await converted(model, type, true))).output
+    const { stored, rounded } = await converted(model, type)
+    const { output, memory } = await evaluate(stored)
+    const exact = (await evaluate(rounded)).output
 
     const stated = model === 'flux-dev-tiny' ? STATED[type] : undefined
     const error = relL2(output, expected)
@@ -133,7 +149,7 @@ describe.each(MODELS)('%s', (model) => {
     expect(remaining).toBeLessThan(limit)
 
     // Nothing is rounded below F32, which has 13 bits more than F16: the effect of its last bit in as many weights.
-    const unrounded = relL2((await evaluate(await converted(model, type), 'f32')).output, exact)
+    const unrounded = relL2((await evaluate(stored, 'f32')).output, exact)
     rows.push([`${model} ${type}, precision f32`, unrounded, 3 * sensitivity.get('F16')! * 2 ** -13])
     expect(unrounded).toBeLessThan(3 * sensitivity.get('F16')! * 2 ** -13)
 
@@ -153,11 +169,12 @@ test.each([
     await using vae = await Autoencoder.load(path)
     return vae.decode(goldenFloats('ae-tiny', 'dec-a.in.z'), 8, 12)
   }
-  const image = await decode(await converted('ae-tiny', type))
+  const { stored, rounded } = await converted('ae-tiny', type)
+  const image = await decode(stored)
   const error = relL2(image, goldenFloats('ae-tiny', 'dec-a.out.image'))
   rows.push([`ae-tiny ${type}`, error, 3 * stated])
   expect(error).toBeLessThan(3 * stated)
-  expect(image).toEqual(await decode(await converted('ae-tiny', type, true)))
+  expect(image).toEqual(await decode(rounded))
 })
 
 describe('other names give the same bytes', () => {

@@ -6,11 +6,12 @@ import { locateModelFiles } from '../../lib/model/locate.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
 import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import { TinyDecoder } from '../../lib/nn.js'
+import { collect } from '../support/async.js'
 import { onTestBackend } from '../support/backend.js'
 import { rewrite } from '../support/dialects.js'
 import { goldenValues } from '../support/golden.js'
 import { readTensors, relL2, type Tensor } from '../support/safetensors.js'
-import { collect, loadTiny, SMALL } from '../support/tiny.js'
+import { loadTiny, SMALL } from '../support/tiny.js'
 
 // The reference: madebyollin/taesd's decoder, written out pixel by pixel.
 
@@ -126,7 +127,6 @@ test('previews of a pipeline, which change nothing of the picture', { timeout: 6
     ...tinyModelFiles(),
     previewDecoder: path,
     ...onTestBackend,
-    threads: 1,
   })
   const events = await collect(shown.stream({ ...SMALL, preview }))
   const step = events.find((event) => event.type === 'step')!

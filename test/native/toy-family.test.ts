@@ -17,7 +17,9 @@ import { gaussianNoise } from '../../lib/sampling/noise.js'
 import { ClipTokenizer } from '../../lib/tokenizers/clip.js'
 import { syntheticClipVocabulary } from '../../lib/tokenizers/synthetic.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
-import { collect, ONE_THREAD, SMALL } from '../support/tiny.js'
+import { collect } from '../support/async.js'
+import { onTestBackend } from '../support/backend.js'
+import { SMALL } from '../support/tiny.js'
 import { TOY_LATENT, toyFamily } from '../support/toy-family/family.js'
 
 // A family that lib/ knows nothing of: that it can be loaded and draws is what the seam between pipeline and families is for.
@@ -52,10 +54,10 @@ const PICTURE = { prompt: 'a red fox', seed: 5, format: 'raw' } as const
 
 /** its image, from the networks alone */
 async function byHand(width: number, height: number): Promise<Uint8Array> {
-  await using unet = await FluxTransformer.load(files.unet, ONE_THREAD)
-  await using clip = await ClipTextEncoder.load(files.clip, ONE_THREAD)
+  await using unet = await FluxTransformer.load(files.unet, onTestBackend)
+  await using clip = await ClipTextEncoder.load(files.clip, onTestBackend)
   const config = { scaleFactor: TOY_LATENT.scale, shiftFactor: TOY_LATENT.shift }
-  await using vae = await Autoencoder.load({ path: files.vae, config }, ONE_THREAD)
+  await using vae = await Autoencoder.load({ path: files.vae, config }, onTestBackend)
   const { ids, eos } = (await ClipTokenizer.load(folder)).encode(PICTURE.prompt)
   const { hidden: txt, pooled: vec } = await clip.encode(ids, { eos })
   const [rows, columns] = [height / 4, width / 4]
@@ -74,7 +76,7 @@ async function byHand(width: number, height: number): Promise<Uint8Array> {
 test('a family from outside draws what its networks give by hand, with previews', async () => {
   const warnings: string[] = []
   process.once('warning', ({ message }) => warnings.push(message))
-  await using pipe = await ImagePipeline.load(toyFiles(), { ...ONE_THREAD, textEncoders: 'keep' })
+  await using pipe = await ImagePipeline.load(toyFiles(), { ...onTestBackend, textEncoders: 'keep' })
   const events = await collect(pipe.stream({ ...PICTURE, preview: {} }))
   const kinds = events.map((event) => (event.type === 'stage' ? event.stage : event.type))
   expect(kinds).toEqual(['text', 'denoise', 'step', 'step', 'step', 'decode', 'image'])
@@ -87,7 +89,7 @@ test('a family from outside draws what its networks give by hand, with previews'
 })
 
 test('its own rules hold: sizes, guidance, preview decoders, what fits together', async () => {
-  await using pipe = await ImagePipeline.load(toyFiles(), { ...ONE_THREAD, textEncoders: 'release' })
+  await using pipe = await ImagePipeline.load(toyFiles(), { ...onTestBackend, textEncoders: 'release' })
   await expect(pipe.generate({ ...PICTURE, width: 70 })).rejects.toThrow('a multiple of 4 from 64')
   await expect(pipe.generate({ ...PICTURE, guidance: 3 })).rejects.toThrow('without guidance')
   expect(() => pipe.stream({ ...PICTURE, preview: { method: 'taef1' } })).toThrow('one of linear, autoencoder')
@@ -120,6 +122,6 @@ test('FLUX.1 draws beside it, named or from its folder', async () => {
   const { tokenizers: _, ...tiny } = tinyModelFiles()
   const place = join(tiny.transformer, '..')
   expect(await locateModelFiles(place)).toEqual(tiny)
-  await using pipe = await ImagePipeline.load('tiny', ONE_THREAD)
+  await using pipe = await ImagePipeline.load('tiny', onTestBackend)
   expect((await pipe.generate(SMALL)).length).toBe(64 * 64 * 3)
 })

@@ -19,13 +19,13 @@ export interface ConvertOptions {
   /** before every name */
   prefix?: string
   quantize?: Quantize
-  /** write F32 with the values that remain after rounding to `type`: what a file of that type has to agree with */
-  rounded?: boolean
+  /** a second file to write: F32 with the values that remain after rounding to `type`, which a file of that type has to agree with */
+  rounded?: string
 }
 
 /** Rewrites an F32 safetensors file in canonical names with other types and names; `out` ends with .gguf or .safetensors. Returns `out`. */
 export async function convertWeights(path: string, out: string, options: ConvertOptions): Promise<string> {
-  const { type, naming = (name) => name, prefix = '', quantize, rounded = false } = options
+  const { type, naming = (name) => name, prefix = '', quantize, rounded } = options
   const file = await openModelFile(path)
   const { kind } = identify(file)!
   const definition = networkDefinition(kind!)
@@ -33,13 +33,19 @@ export async function convertWeights(path: string, out: string, options: Convert
   const typeOf = (tensor: LayoutTensor) =>
     typeof type === 'function' ? type(tensor.name, tensor.role) : storedType(definition, tensor, type)
   const tensors: TensorSource[] = []
+  const remaining: TensorSource[] = []
   for (const [name, { shape, data }] of readTensors(path)) {
     const stored = typeOf(layout.get(name)!)
     const bytes = await encodeValues(data as Float32Array, stored, shape.at(-1)!, quantize)
-    const values = rounded ? new Uint8Array(dequantize(stored as BlockType, bytes).buffer) : bytes
-    tensors.push({ name: prefix + naming(name), shape, type: rounded ? 'F32' : stored, data: values })
+    const tensor = { name: prefix + naming(name), shape }
+    tensors.push({ ...tensor, type: stored, data: bytes })
+    if (!rounded) continue
+    remaining.push({ ...tensor, type: 'F32', data: new Uint8Array(dequantize(stored as BlockType, bytes).buffer) })
   }
-  await writeModelFile(out, tensors, extname(out) === '.gguf' ? { 'general.architecture': kind! } : {})
+  const metadata = (file: string): Record<string, string> =>
+    extname(file) === '.gguf' ? { 'general.architecture': kind! } : {}
+  await writeModelFile(out, tensors, metadata(out))
+  if (rounded) await writeModelFile(rounded, remaining, metadata(rounded))
   return out
 }
 

@@ -34,21 +34,21 @@ export function toFloat8(
     .map((number, code) => ({ number, code }))
     .filter(({ number }) => Number.isFinite(number))
     .sort((a, b) => a.number - b.number)
+  const numbers = Float64Array.from(known, ({ number }) => number)
   const codes = new Uint8Array(values.length)
   const decoded = new Float32Array(values.length)
-  for (const [i, value] of values.entries()) {
-    let [low, high] = [0, known.length - 1]
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]! / scale
+    let low = 0
+    let high = numbers.length - 1
     while (high - low > 1) {
       const middle = (low + high) >> 1
-      if (known[middle]!.number <= value / scale) low = middle
+      if (numbers[middle]! <= value) low = middle
       else high = middle
     }
-    const nearest =
-      Math.abs(known[low]!.number - value / scale) <= Math.abs(known[high]!.number - value / scale)
-        ? known[low]!
-        : known[high]!
-    codes[i] = nearest.code
-    decoded[i] = Math.fround(nearest.number * scale)
+    const nearest = Math.abs(numbers[low]! - value) <= Math.abs(numbers[high]! - value) ? low : high
+    codes[i] = known[nearest]!.code
+    decoded[i] = Math.fround(numbers[nearest]! * scale)
   }
   return { codes, decoded }
 }

@@ -6,11 +6,9 @@ import type { OpenModel } from '../../lib/pipeline/open-model.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
 import { nativeQuantize } from '../../lib/native/addon.js'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
-import { FluxPipeline, type GenerateEvent, type ImageEvent, type LoadOptions } from '../../lib/pipeline/pipeline.js'
+import { FluxPipeline, type ImageEvent, type LoadOptions } from '../../lib/pipeline/pipeline.js'
+import { collect } from './async.js'
 import { onTestBackend } from './backend.js'
-
-/** ggml's threads wait for each other without sleeping, so on a busy machine one thread is the fastest and the steadiest. */
-export const ONE_THREAD = { ...onTestBackend, threads: 1 }
 
 /** the smallest picture, in its shortest way */
 export const SMALL = {
@@ -24,7 +22,7 @@ export const SMALL = {
 } as const
 
 export function loadTiny(options: LoadOptions = {}): Promise<FluxPipeline> {
-  return FluxPipeline.load('tiny', { ...ONE_THREAD, ...options })
+  return FluxPipeline.load('tiny', { ...onTestBackend, ...options })
 }
 
 /** Those of a FLUX.1 model. */
@@ -47,12 +45,6 @@ export async function randomModel(folder: string): Promise<ModelFiles> {
   await synthesize({ architecture: 'clip-tiny', type: 'F16', seed: 3, path: files.clip })
   await synthesize({ architecture: 'autoencoder-tiny', type: 'F16', seed: 4, path: files.vae })
   return files
-}
-
-export async function collect(events: AsyncIterable<GenerateEvent>): Promise<GenerateEvent[]> {
-  const all: GenerateEvent[] = []
-  for await (const event of events) all.push(event)
-  return all
 }
 
 export async function streamed(pipe: FluxPipeline, options: GenerateOptions): Promise<ImageEvent> {

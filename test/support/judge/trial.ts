@@ -21,6 +21,10 @@ export function heldOutPrompts(): { single: Prompt[]; pair: Prompt[] } {
   }
 }
 
+/** an even choice, so that every shape and colour is among them */
+export const some = <T>(all: T[], count: number): T[] =>
+  Array.from({ length: count }, (_, i) => all[Math.floor((i * all.length) / count)]!)
+
 /** What one prompt's picture shows of what was wanted. */
 export interface Verdict {
   prompt: Prompt

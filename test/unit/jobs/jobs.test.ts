@@ -2,25 +2,9 @@ import { expect, test } from 'vitest'
 import type { GenerateEvent, ImageEvent, StepEvent } from '../../../lib/jobs/events.js'
 import type { Work } from '../../../lib/jobs/job.js'
 import { JobQueue } from '../../../lib/jobs/job-queue.js'
+import { collect, isSettled } from '../../support/async.js'
 
 const tick = () => new Promise((resolve) => setImmediate(resolve))
-
-/** Whether the promise is settled by now. */
-async function settled(promise: Promise<unknown>): Promise<boolean> {
-  let done = false
-  promise.then(
-    () => (done = true),
-    () => (done = true),
-  )
-  await tick()
-  return done
-}
-
-async function collect(events: AsyncIterable<GenerateEvent>): Promise<GenerateEvent[]> {
-  const all: GenerateEvent[] = []
-  for await (const event of events) all.push(event)
-  return all
-}
 
 const image = { type: 'image', image: Buffer.from('image') } as ImageEvent
 const step = (step: number, steps: number, bytes = 0): StepEvent => {
@@ -160,7 +144,7 @@ test('cancelled while it runs: the next begins when it has stopped; afterwards c
   const [running, next] = [queue.add(first.work), queue.add(second.work)]
   await first.go()
   running.cancel()
-  expect(await settled(next.result)).toBe(false)
+  expect(await isSettled(next.result)).toBe(false)
   expect([first.ended(), second.begun()]).toEqual([false, false])
   await expect(running.result).rejects.toMatchObject({ name: 'AbortError' })
   await expect(collect(running.events())).rejects.toMatchObject({ name: 'AbortError' })

@@ -3,16 +3,11 @@ import { expect, test } from 'vitest'
 import { denoise } from '../../../lib/sampling/denoise.js'
 import type { Prediction } from '../../../lib/sampling/prediction.js'
 import { addScaled, SAMPLERS, type Sampler } from '../../../lib/sampling/samplers.js'
+import { collect } from '../../support/async.js'
 import { readTensors, relL2 } from '../../support/safetensors.js'
 
 const golden = readTensors(fileURLToPath(new URL('../../golden/pipeline-dev-tiny.io.safetensors', import.meta.url)))
 const f32 = (name: string) => golden.get(name)!.data as Float32Array
-
-async function collect<T>(events: AsyncIterable<T>): Promise<T[]> {
-  const all: T[] = []
-  for await (const event of events) all.push(event)
-  return all
-}
 
 test('Euler reproduces the reference latents from the reference predictions', async () => {
   const sigmas = [...f32('out.timesteps')]
