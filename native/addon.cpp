@@ -1,5 +1,5 @@
 // The addon's exports: see lib/native.ts for what each takes and gives.
-#include "node/addition.hpp"
+#include "adapters/adapter.hpp"
 #include "node/file-lock.hpp"
 #include "node/network-handle.hpp"
 #include "kernels/roof.hpp"

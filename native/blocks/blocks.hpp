@@ -1,7 +1,7 @@
 // The parts that the networks are made of. A faster kernel for the linear layer, attention or convolution takes the place of one function.
 #pragma once
 
-#include "runtime/runtime.hpp"
+#include "runtime/graph.hpp"
 #include "weights/weights.hpp"
 
 namespace ggflux {

@@ -1,7 +1,7 @@
 // What all networks have in common: a configuration, weights, and a graph for every mode and shape.
 #pragma once
 
-#include "runtime/runtime.hpp"
+#include "runtime/graph.hpp"
 #include "weights/weights.hpp"
 
 #include <map>

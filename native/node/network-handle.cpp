@@ -1,5 +1,5 @@
 #include "network-handle.hpp"
-#include "addition.hpp"
+#include "adapters/adapter.hpp"
 
 #include <algorithm>
 #include <chrono>

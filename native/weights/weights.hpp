@@ -1,7 +1,7 @@
 // From a table of tensors in files to tensors in the backend's buffers.
 #pragma once
 
-#include "runtime/runtime.hpp"
+#include "runtime/graph.hpp"
 
 #include <functional>
 #include <map>

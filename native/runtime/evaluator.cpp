@@ -1,4 +1,4 @@
-#include "runtime.hpp"
+#include "graph.hpp"
 
 #include <ggml-rpc.h>
 

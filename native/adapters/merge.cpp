@@ -1,4 +1,4 @@
-#include "addition.hpp"
+#include "adapter.hpp"
 
 #include <algorithm>
 
