@@ -1,10 +1,9 @@
-// The addon's exports: see lib/native.ts for what each takes and gives.
-#include "node/addition.hpp"
+// The addon's exports. lib/native/addon.ts describes what each takes and returns.
 #include "node/file-lock.hpp"
+#include "node/marshalling.hpp"
 #include "node/network-handle.hpp"
 #include "kernels/roof.hpp"
 
-#include <algorithm>
 #include <cmath>
 
 namespace ggflux {
@@ -36,8 +35,7 @@ Napi::Value devices(const Napi::CallbackInfo & info) {
 
 // serveRpc(endpoint, device, threads): never returns
 Napi::Value serve_rpc(const Napi::CallbackInfo & info) {
-    ggflux::serve_rpc(info[0].ToString(), info[1].ToString(),
-                      std::min(512, std::max(1, info[2].ToNumber().Int32Value())));
+    ggflux::serve_rpc(info[0].ToString(), info[1].ToString(), read_threads(info[2]));
     return info.Env().Undefined();
 }
 
@@ -54,10 +52,8 @@ ggml_type written_type(const Napi::Value & value) {
 
 // convert(files, tensor, type, { files, tensors, additions, first }?)
 Napi::Value convert(const Napi::CallbackInfo & info) {
-    const auto files = read_texts(info[0].As<Napi::Array>());
-    const auto one = Napi::Array::New(info.Env(), 1);
-    one.Set(0u, info[1]);
-    const TensorEntry entry = read_table(one).at(0);
+    const auto files = read_texts(info[0]);
+    const TensorEntry entry = read_tensor(info[1]);
     const ggml_type type = written_type(info[2]);
     const auto cancel = std::make_shared<std::atomic<bool>>(false);
     std::function<void(float *)> change;
@@ -66,11 +62,11 @@ Napi::Value convert(const Napi::CallbackInfo & info) {
         const int64_t first = merged.Get("first").ToNumber().Int64Value();
         if (entry.shape.size() != 2 || first < 0)
             throw Error("FLUX_BAD_SHAPE", "only rows of matrices can have something merged into them");
-        change = [cancel, first, entry, from = read_texts(merged.Get("files").As<Napi::Array>()),
-                  tensors = read_table(merged.Get("tensors").As<Napi::Array>()),
-                  additions = read_additions(merged.Get("additions").As<Napi::Array>())](float * values) {
-            for (const Addition & a : additions)
-                merge(a, from, tensors, first, entry.shape[1], entry.shape[0], values, *cancel);
+        change = [cancel, first, entry, from = read_texts(merged.Get("files")),
+                  tensors = read_table(merged.Get("tensors")),
+                  adapters = read_adapters(merged.Get("additions"))](float * values) {
+            for (const AdapterSpec & adapter : adapters)
+                merge(adapter, from, tensors, first, entry.shape[1], entry.shape[0], values, *cancel);
         };
     }
     return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
@@ -102,7 +98,7 @@ Napi::Value quantize(const Napi::CallbackInfo & info) {
 
 // roof(threads)
 Napi::Value roof(const Napi::CallbackInfo & info) {
-    const int threads = std::min(512, std::max(1, info[0].ToNumber().Int32Value()));
+    const int threads = read_threads(info[0]);
     const auto cancel = std::make_shared<std::atomic<bool>>(false);
     return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
         const kernels::Roof found = kernels::measure_roof(threads, *cancel);
@@ -125,15 +121,15 @@ Napi::Value lock_file(const Napi::CallbackInfo & info) {
 }
 
 Napi::Value shutdown(const Napi::CallbackInfo & info) {
-    info.Env().GetInstanceData<Addon>()->environment->shutdown();
+    environment_of(info.Env())->shutdown();
     return info.Env().Undefined();
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
-    auto * addon = new Addon(env);  // owned by the environment
-    env.SetInstanceData(addon);
-    // Runs when a worker thread or the process ends in an orderly way; process.exit() calls shutdown() from JavaScript.
-    env.AddCleanupHook([environment = addon->environment] { environment->end(); });
+    const auto environment = std::make_shared<Environment>(env, Task::finish);
+    env.SetInstanceData(new std::shared_ptr<Environment>(environment));  // deleted by Node
+    // Runs when a worker thread or the process ends normally; before process.exit() JavaScript calls shutdown().
+    env.AddCleanupHook([environment] { environment->end(); });
 
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));

@@ -100,6 +100,9 @@ export interface NativeStatus {
   mapped: number
   /** bytes of the buffers for activations */
   compute: number
+  /** of the graph that was evaluated last, and the most that it has room for */
+  nodes: number
+  maxNodes: number
 }
 
 /** What one kind of operation cost in one evaluation. */

@@ -174,7 +174,7 @@ export abstract class LoadedNetwork<C extends object> {
   }
 
   /** Bytes in use; the figures are zero while a call runs and after `close()`. */
-  memory(): Omit<NativeStatus, 'progress'> {
+  memory(): Pick<NativeStatus, 'weights' | 'mapped' | 'compute'> {
     const { weights, mapped, compute } = this.#native.status()
     return { weights, mapped, compute }
   }

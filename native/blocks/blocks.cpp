@@ -1,5 +1,6 @@
 #include "blocks.hpp"
 
+#include "adapters/adapter.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/conv2d.hpp"
@@ -14,11 +15,11 @@ namespace ggflux {
 
 namespace {
 
-// A CPU can be stopped between operations only, so that long ones are done in parts of about a tenth of a second. The parts' results are
-// put into one tensor, which costs a hundredth of their time.
+// A CPU can only be stopped between operations, so long ones are done in parts of about a tenth of a second. Putting the parts' results into one
+// tensor costs a hundredth of their time.
 constexpr double flops_per_part = 16e9;  // for each thread
 
-// How many columns a part has, when all of them take `flops`; multiples of 64 suit the kernels.
+// The number of columns in a part, if all columns take `flops`. Multiples of 64 suit the kernels.
 int64_t part_columns(const Graph & g, int64_t columns, double flops) {
     const double parts = g.cpu_threads() > 0 ? std::ceil(flops / (flops_per_part * g.cpu_threads())) : 1;
     if (parts <= 1) return columns;
@@ -26,7 +27,7 @@ int64_t part_columns(const Graph & g, int64_t columns, double flops) {
         64, GGML_PAD(static_cast<int64_t>(static_cast<double>(columns) / std::min<double>(parts, max_parts)), 64));
 }
 
-constexpr int groups = 32;  // of every group norm
+constexpr int groups = 32;  // in every group norm
 
 void leave_as_it_is(ggml_tensor *, int, int, void *) {}
 
@@ -41,14 +42,10 @@ template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n
     return y;
 }
 
-}  // namespace
-
-namespace {
-
-// of one column
+// for one column
 double operations_of(const Linear & layer) { return 2.0 * static_cast<double>(ggml_nelements(layer.weight)); }
 
-// Few columns are a matter of reading the weights once, which ggml does as well.
+// With few columns the time goes into reading the weights, which ggml does as well as the kernel.
 bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) {
     const bool readable =
         layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && x->nb[0] == sizeof(float);
@@ -58,128 +55,12 @@ bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) 
 
 ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, ggml_tensor * bias, const kernels::Activations & a) {
     ggml_tensor * y = kernels::linear(g.ctx(), layer.weight, bias, a, may_round(g, layer), g.cpu_threads(), g.cancel());
-    return g.counts(y, "linear", operations_of(layer) * static_cast<double>(y->ne[1]));
-}
-
-// ggml rounds activations to what suits the type of the weights.
-ggml_tensor * unrounded(Graph & g, ggml_tensor * weight) {
-    return g.precision() == Precision::f32 && weight->type != GGML_TYPE_F32 ? ggml_cast(g.ctx(), weight, GGML_TYPE_F32)
-                                                                            : weight;
-}
-
-ggml_tensor * as_f32(Graph & g, ggml_tensor * t) {
-    return t->type == GGML_TYPE_F32 ? t : ggml_cast(g.ctx(), t, GGML_TYPE_F32);
-}
-
-ggml_tensor * counted_adapter(Graph & g, ggml_tensor * weight, ggml_tensor * x, ggml_tensor * y) {
-    return g.counts(y, "adapter",
-                    2.0 * static_cast<double>(ggml_nelements(weight)) * static_cast<double>(ggml_nrows(x)));
-}
-
-ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) {
-    return counted_adapter(g, weight, x, ggml_mul_mat(g.ctx(), unrounded(g, weight), x));
-}
-
-// By the layers' kernel, the rank filled up with zeros to what that multiplies by: of so few rows ggml makes a third of a step.
-ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool round) {
-    if (!factor.up) return adapter_product(g, factor.down, x);
-    const int64_t rank = factor.down->ne[1], full = (rank + 31) / 32 * 32;
-    const bool suits = g.cpu_threads() > 0 && x->ne[1] >= 32 && x->nb[0] == sizeof(float) &&
-                       kernels::linear_suits(GGML_TYPE_F32, x->ne[0], full, round) &&
-                       kernels::linear_suits(GGML_TYPE_F32, full, factor.up->ne[1], round);
-    if (!suits) return adapter_product(g, factor.up, adapter_product(g, factor.down, x));
-    const auto product = [&](ggml_tensor * weight, int64_t more_in, int64_t more_out, ggml_tensor * columns) {
-        ggml_tensor * filled =
-            ggml_pad(g.ctx(), as_f32(g, weight), static_cast<int>(more_in), static_cast<int>(more_out), 0, 0);
-        return counted_adapter(
-            g, weight, columns,
-            kernels::linear(g.ctx(), filled, nullptr, {columns}, round, g.cpu_threads(), g.cancel()));
-    };
-    return product(factor.up, full - rank, 0, product(factor.down, 0, full - rank, x));
-}
-
-// (A B) * (C D), elementwise, has the rank of A B times that of C D: row i of its first factor is the product of a row of B and one of D, in each
-// of all pairs, column i of its second of the same columns of A and C.
-ggml_tensor * apply_hadamard(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x, bool round) {
-    ggml_context * ctx = g.ctx();
-    const int64_t in = one.down->ne[0], out = one.up->ne[1], r = one.down->ne[1], s = two.down->ne[1];
-    const auto pairs = [&](ggml_tensor * a, ggml_tensor * b, int64_t n0, int64_t n1, int64_t n2) {
-        return ggml_mul(ctx, ggml_repeat_4d(ctx, a, n0, n1, n2, 1), b);
-    };
-    ggml_tensor * down = pairs(ggml_reshape_3d(ctx, as_f32(g, one.down), in, 1, r), as_f32(g, two.down), in, s, r);
-    ggml_tensor * up = pairs(ggml_reshape_3d(ctx, as_f32(g, one.up), 1, r, out),
-                             ggml_reshape_3d(ctx, as_f32(g, two.up), s, 1, out), s, r, out);
-    return apply(g, {ggml_reshape_2d(ctx, down, in, r * s), ggml_reshape_2d(ctx, up, r * s, out)}, x, round);
-}
-
-// (A (x) B) x with x as rows of B's width: B of each row, then A over the rows.
-ggml_tensor * apply_kronecker(Graph & g, const Factor & one, const Factor & two, ggml_tensor * x, bool round) {
-    ggml_context * ctx = g.ctx();
-    const int64_t rows = one.down->ne[0], columns = ggml_nrows(x);
-    const auto swapped = [&](ggml_tensor * t) { return ggml_cont(ctx, ggml_permute(ctx, t, 1, 0, 2, 3)); };
-    ggml_tensor * y = apply(
-        g, two, ggml_reshape_2d(ctx, ggml_is_contiguous(x) ? x : ggml_cont(ctx, x), two.down->ne[0], rows * columns),
-        round);
-    const int64_t inner = y->ne[0];
-    y = swapped(ggml_reshape_3d(ctx, y, inner, rows, columns));  // [rows, inner, columns]
-    y = apply(g, one, ggml_reshape_2d(ctx, y, rows, inner * columns), round);
-    const int64_t outer = y->ne[0];
-    y = swapped(ggml_reshape_3d(ctx, y, outer, inner, columns));
-    return ggml_reshape_2d(ctx, y, inner * outer, columns);
-}
-
-// The first `count` numbers of every column; adapters may read more of x than the layer does.
-ggml_tensor * first_rows(Graph & g, ggml_tensor * x, int64_t count) {
-    return count == x->ne[0] ? x : ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, count, x->ne[1], x->nb[1], 0));
-}
-
-ggml_tensor * halves_swapped(Graph & g, ggml_tensor * x) {
-    const int64_t half = x->ne[0] / 2;
-    const auto rows = [&](int64_t first) {
-        return ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, half, x->ne[1], x->nb[1], first * x->nb[0]));
-    };
-    return ggml_concat(g.ctx(), rows(half), rows(0), 0);
-}
-
-// y, changed in place where `more` is for some of its rows only
-ggml_tensor * add_scaled(Graph & g, const Adapter & adapter, ggml_tensor * more, ggml_tensor * y) {
-    if (adapter.halves_swapped) more = halves_swapped(g, more);
-    more = ggml_scale(g.ctx(), more, adapter.scale);
-    const bool all = more->ne[0] == y->ne[0];
-    return all ? ggml_add(g.ctx(), y, more)
-               : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first * y->nb[0]);
-}
-
-// y, with what adapters add to the layer's matrix
-ggml_tensor * adapted(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * y) {
-    for (const Adapter & adapter : g.adapters(layer.weight)) {
-        const bool round = may_round(g, layer), hadamard = adapter.kind == Adapter::Kind::hadamard,
-                   kronecker = adapter.kind == Adapter::Kind::kronecker;
-        ggml_tensor * read = first_rows(g, x, hadamard || kronecker ? layer.weight->ne[0] : adapter.one.down->ne[0]);
-        ggml_tensor * more = hadamard    ? apply_hadamard(g, adapter.one, adapter.two, read, round)
-                             : kronecker ? apply_kronecker(g, adapter.one, adapter.two, read, round)
-                                         : apply(g, adapter.one, read, round);
-        y = add_scaled(g, adapter, more, y);
-    }
-    return y;
-}
-
-// A bias, or the scale or shift of a norm, with what adapters make of it; null stays null.
-ggml_tensor * adapted(Graph & g, ggml_tensor * vector) {
-    const std::vector<Adapter> & adapters = g.adapters(vector);
-    if (adapters.empty()) return vector;
-    vector = ggml_dup(g.ctx(), vector);  // the weights stay as they are
-    for (const Adapter & adapter : adapters) {
-        ggml_tensor * more = ggml_reshape_1d(g.ctx(), adapter.one.down, adapter.one.down->ne[1]);
-        if (adapter.kind == Adapter::Kind::replacement) more = ggml_sub(g.ctx(), more, vector);
-        vector = add_scaled(g, adapter, more, vector);
-    }
-    return vector;
+    return g.annotate(y, "linear", operations_of(layer) * static_cast<double>(y->ne[1]));
 }
 
 }  // namespace
 
-// Which makes ggml multiply quantised weights in bfloat16 as well, and not in 8 bits: on data-centre GPUs that is faster.
+// On CUDA. It makes ggml multiply quantised weights in bfloat16 too, instead of 8 bits: on data-centre GPUs that is faster.
 ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
     return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer)
                ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16)
@@ -192,24 +73,25 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     ggml_tensor * all = x;
     x = first_rows(g, x, layer.weight->ne[0]);
     ggml_tensor * bias = adapted(g, layer.bias);
-    if (kernel_suits(g, layer, x)) return adapted(g, layer, all, linear_by_kernel(g, layer, bias, {x}));
-    ggml_tensor * weight = unrounded(g, layer.weight);
+    if (kernel_suits(g, layer, x))
+        return adapted(g, layer.weight, all, linear_by_kernel(g, layer, bias, {x}), may_round(g, layer));
+    ggml_tensor * weight = g.unrounded(layer.weight);
     x = rounded(g, layer, x);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
-        return g.counts(part, "linear", operations * static_cast<double>(count));
+        return g.annotate(part, "linear", operations * static_cast<double>(count));
     });
-    return adapted(g, layer, all, bias ? ggml_add(g.ctx(), y, bias) : y);
+    return adapted(g, layer.weight, all, bias ? ggml_add(g.ctx(), y, bias) : y, may_round(g, layer));
 }
 
-ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * above) {
-    const bool plain = g.adapters(layer.weight).empty();  // those read the whole input
-    if (plain && kernel_suits(g, layer, x) && (!above || above->ne[0] % 32 == 0))
-        return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, above});
+ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * prefix_rows) {
+    const bool plain = adapters_of(g, layer.weight).empty();  // adapters read all of the input
+    if (plain && kernel_suits(g, layer, x) && (!prefix_rows || prefix_rows->ne[0] % 32 == 0))
+        return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, prefix_rows});
     x = ggml_gelu(g.ctx(), g.cpu_threads() > 0 || ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x));
     x = rounded(g, layer, x);
-    return linear(g, layer, above ? ggml_concat(g.ctx(), rounded(g, layer, above), x, 0) : x);
+    return linear(g, layer, prefix_rows ? ggml_concat(g.ctx(), rounded(g, layer, prefix_rows), x, 0) : x);
 }
 
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }
@@ -237,29 +119,25 @@ ggml_tensor * heads_last(Graph & g, ggml_tensor * x) { return ggml_permute(g.ctx
 ggml_tensor * scores(Graph & g, ggml_tensor * q, ggml_tensor * k) {
     ggml_tensor * kq = ggml_mul_mat(g.ctx(), heads_last(g, k), heads_last(g, q));  // [m, n, heads]
     ggml_prec_set_acc(kq, GGML_PREC_F32);
-    return g.counts(kq, "attention", 2.0 * static_cast<double>(ggml_nelements(kq) * q->ne[0]));
+    return g.annotate(kq, "attention", 2.0 * static_cast<double>(ggml_nelements(kq) * q->ne[0]));
 }
 
 ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor * v) {
     ggml_tensor * vt = ggml_cont(g.ctx(), ggml_permute(g.ctx(), v, 1, 2, 0, 3));  // [m, d, heads]
     ggml_tensor * out = ggml_mul_mat(g.ctx(), vt, probabilities);                 // [d, n, heads]
-    g.counts(out, "attention", 2.0 * static_cast<double>(ggml_nelements(out) * vt->ne[0]));
+    g.annotate(out, "attention", 2.0 * static_cast<double>(ggml_nelements(out) * vt->ne[0]));
     const int64_t width = out->ne[0] * out->ne[2], n = out->ne[1];
     return ggml_reshape_2d(g.ctx(), ggml_cont(g.ctx(), heads_last(g, out)), width, n);
 }
 
-}  // namespace
-
-namespace {
-
-// CUDA's fused attention takes no heads of 512 numbers, as the autoencoder's.
+// CUDA's fused attention does not support heads of 512 numbers, such as the autoencoder's.
 bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
     return g.cpu_threads() > 0 || g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k),
                                                                   heads_last(g, v), nullptr, 1.0f, 0.0f, 0.0f));
 }
 
 constexpr int64_t scores_per_part = 64 << 20;  // 256 MiB
-constexpr int64_t max_unfused_parts = 12;      // of 9 nodes, see attention_nodes
+constexpr int64_t max_unfused_parts = 12;      // 9 nodes each, see attention_nodes
 
 ggml_tensor * unfused_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
     const int64_t n = q->ne[2], step = std::max(scores_per_part / (q->ne[1] * k->ne[2]), n / max_unfused_parts + 1);
@@ -285,8 +163,8 @@ ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
     const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query in all heads
     if (g.cpu_threads() > 0 && round && kernels::attention_suits(q->ne[0])) {
-        return g.counts(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention",
-                        operations * static_cast<double>(n));
+        return g.annotate(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention",
+                          operations * static_cast<double>(n));
     }
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
     if (!fused_attention_suits(g, q, k, v)) return unfused_attention(g, q, k, v, scale);
@@ -297,14 +175,14 @@ ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor
         ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, queries), heads_last(g, k), heads_last(g, v),
                                                 nullptr, scale, 0.0f, 0.0f);
         ggml_prec_set_acc(out, GGML_PREC_F32);
-        g.counts(out, "attention", operations * static_cast<double>(count));
+        g.annotate(out, "attention", operations * static_cast<double>(count));
         return ggml_reshape_2d(g.ctx(), out, width, count);  // it comes as [d, heads, count]
     });
 }
 
 ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale,
                                   ggml_tensor * bias) {
-    // Not the fused operation: its mask is half precision, too coarse for T5's bias.
+    // Not with the fused operation: its mask has half precision, too coarse for T5's bias.
     return weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, q, k), bias, scale, 0.0f), v);
 }
 
@@ -316,7 +194,7 @@ ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml
 ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offset, int dims, float theta) {
     const auto rope_ext = g.cpu_threads() > 0
                               ? ggml_rope_ext_inplace
-                              : ggml_rope_ext;  // a GPU does the norm before it at once, and into another place
+                              : ggml_rope_ext;  // not in place, so that a GPU can fuse it with the norm before it
     ggml_tensor * rotated =
         rope_ext(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
     return ggml_rope_set_offset(rotated, offset);
@@ -324,7 +202,7 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
 
 namespace {
 
-// A kernel of ours, or null where none suits; see kernels/conv2d.hpp.
+// With one of our kernels; null if none suits. See kernels/conv2d.hpp.
 ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, bool upsample, int stride,
                          int pad) {
     if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 &&
@@ -339,14 +217,14 @@ ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_ten
 
 ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
     const int64_t taps = conv.weight->ne[0] * conv.weight->ne[1] * conv.weight->ne[2];
-    return g.counts(y, "convolution", 2.0 * static_cast<double>(ggml_nelements(y) * taps));
+    return g.annotate(y, "convolution", 2.0 * static_cast<double>(ggml_nelements(y) * taps));
 }
 
 }  // namespace
 
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
     if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, false, stride, pad)) return counted(g, conv, y);
-    // CUDA multiplies half precision by matrix units, with sums in F32; F32 without them, many times slower
+    // CUDA multiplies half precision on tensor cores, with sums in F32. F32 takes many times as long.
     const bool round = g.on_cuda() && g.precision() != Precision::f32;
     ggml_tensor * weight = round ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
     ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
@@ -362,7 +240,7 @@ ggml_tensor * norm_silu_conv2d(Graph & g, const Norm & norm, const Conv & conv, 
     if (g.cpu_threads() > 0) {
         ggml_tensor * scales = kernels::group_scales(g.ctx(), norm.weight, norm.bias, x, groups, eps, g.cpu_threads());
         if (ggml_tensor * y = own_conv2d(g, conv, x, scales, false, 1, 1)) {
-            g.counts(scales, "group_norm", 0);
+            g.annotate(scales, "group_norm", 0);
             return counted(g, conv, y);
         }
     }

@@ -135,12 +135,12 @@ const float * column(const ggml_tensor * x, int64_t c) {
 
 // sources: x [in, n] F32, and what stands above it in every column as it is, where there is such -> numbers
 template <class In, bool gelu> void read_activations(ggml_tensor * read, int ith, int nth, void *) {
-    const ggml_tensor *x = read->src[0], *above = read->src[1];
-    const int64_t first = above ? above->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
+    const ggml_tensor *x = read->src[0], *prefix_rows = read->src[1];
+    const int64_t first = prefix_rows ? prefix_rows->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
     if (ith == 0) new (behind<In>(read, in, n)) std::atomic<int64_t>(0);
     for (int64_t c = ith; c < n; c += nth) {
         auto * to = static_cast<typename In::Number *>(read->data) + c * in;
-        if (above) In::read(column(above, c), first, false, to);
+        if (prefix_rows) In::read(column(prefix_rows, c), first, false, to);
         In::read(column(x, c), x->ne[0], gelu, to + first);
     }
 }
@@ -174,10 +174,10 @@ template <class In> void compute(ggml_tensor * y, int ith, int, void * cancel) {
 template <class In> ggml_tensor * layer(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias,
                                         const Activations & a, int threads, void * cancel) {
     const int64_t in = weight->ne[0], n = a.x->ne[1];
-    ggml_tensor * columns[] = {a.x, a.above};
+    ggml_tensor * columns[] = {a.x, a.prefix_rows};
     const int64_t bytes = in * n * sizeof(typename In::Number) + counter_bytes + scratch_bytes<In> * threads;
     ggml_tensor * read =
-        ggml_custom_4d(ctx, GGML_TYPE_I8, bytes, 1, 1, 1, columns, a.above ? 2 : 1,
+        ggml_custom_4d(ctx, GGML_TYPE_I8, bytes, 1, 1, 1, columns, a.prefix_rows ? 2 : 1,
                        a.gelu ? read_activations<In, true> : read_activations<In, false>, threads, nullptr);
     ggml_tensor * sources[] = {weight, read, bias};
     return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, sources, bias ? 3 : 2, compute<In>, threads,

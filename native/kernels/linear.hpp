@@ -16,12 +16,12 @@ bool linear_suits(ggml_type type, int64_t in, int64_t out, bool round);
 // Whether it is faster than what ggml repacks weights for. In F32 it is not, where the processor multiplies bytes.
 bool linear_beats_repacking();
 
-// The columns that a layer reads: x [in, n], or gelu(x); where there is `above` [m, n], that and then x [in - m, n]. F32, the numbers of a column
+// The columns that a layer reads: x [in, n], or gelu(x); where there is `prefix_rows` [m, n], that and then x [in - m, n]. F32, the numbers of a column
 // contiguous, m a multiple of 32.
 struct Activations {
     ggml_tensor * x;
     bool gelu = false;
-    ggml_tensor * above = nullptr;
+    ggml_tensor * prefix_rows = nullptr;
 };
 
 // weight [in, out] in host memory, bias [out] F32 or null -> [out, n]. Stops early once `cancel` is set.

@@ -1,4 +1,5 @@
 #include "clip.hpp"
+#include "runtime/error.hpp"
 
 #include <cmath>
 

@@ -1,5 +1,8 @@
 #include "flux.hpp"
 
+#include "adapters/adapter.hpp"
+#include "runtime/error.hpp"
+
 namespace ggflux {
 
 namespace { constexpr float eps = 1e-6f; }
@@ -65,8 +68,9 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     const int64_t T = dimension(shape, 1, 1, 1 << 14, "the number of text tokens");
     const int64_t axes = dimension(shape, 2, 0, 7, "the set of axes");
 
-    int64_t channels = in_channels_;  // more, where a LoRA reads control pictures behind them
-    for (const Adapter & adapter : g.adapters(img_in_.weight)) channels = std::max(channels, adapter.one.down->ne[0]);
+    int64_t channels = in_channels_;  // more if a LoRA reads a control image after them
+    for (const Adapter & adapter : adapters_of(g, img_in_.weight))
+        channels = std::max(channels, adapter.left.down->ne[0]);
     ggml_tensor * img = g.input({channels, L});
     ggml_tensor * txt = g.input({context_, T});
     ggml_tensor * y = g.input({vec_in_});
@@ -174,9 +178,9 @@ ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tens
     const Modulation mod = modulation(g, block.mod, vec, 1)[0];
     g.before({mod.gate});
     ggml_tensor * modulated = rounded(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
-    // q, k, v, mlp in every column. GPUs have no GELU of a part of each column: there the layer is two.
-    const bool two =
-        g.cpu_threads() == 0 && g.adapters(block.linear1.weight).empty() && g.adapters(block.linear1.bias).empty();
+    // q, k, v, mlp in every column. On GPUs GELU cannot be applied to a part of each column, so the layer is computed as two.
+    const bool two = g.cpu_threads() == 0 && adapters_of(g, block.linear1.weight).empty() &&
+                     adapters_of(g, block.linear1.bias).empty();
     ggml_tensor * projected = linear(g, two ? rows(g, block.linear1, 0, 3 * hidden_) : block.linear1, modulated);
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);

@@ -1,10 +1,5 @@
 #include "network.hpp"
-
-#include "autoencoder.hpp"
-#include "clip.hpp"
-#include "flux.hpp"
-#include "t5.hpp"
-#include "taesd.hpp"
+#include "runtime/error.hpp"
 
 #include <cmath>
 
@@ -26,15 +21,6 @@ float Config::real(const std::string & name) const {
     if (found == values_.end() || !std::isfinite(found->second))
         throw Error("FLUX_BAD_OPTION", "config." + name + " must be a finite number");
     return static_cast<float>(found->second);
-}
-
-std::unique_ptr<Network> make_network(const std::string & kind, const Config & config, Weights & weights) {
-    if (kind == "flux") return std::make_unique<Flux>(config, weights);
-    if (kind == "t5") return std::make_unique<T5>(config, weights);
-    if (kind == "clip") return std::make_unique<Clip>(config, weights);
-    if (kind == "autoencoder") return std::make_unique<Autoencoder>(config, weights);
-    if (kind == "tiny-decoder") return std::make_unique<TinyDecoder>(config, weights);
-    throw Error("FLUX_BAD_OPTION", "there is no network called " + kind);
 }
 
 int64_t dimension(const Shape & shape, size_t i, int64_t least, int64_t most, const char * name) {

@@ -1,7 +1,7 @@
 // What all networks have in common: a configuration, weights, and a graph for every mode and shape.
 #pragma once
 
-#include "runtime/runtime.hpp"
+#include "runtime/graph.hpp"
 #include "weights/weights.hpp"
 
 #include <map>
@@ -9,6 +9,8 @@
 #include <string>
 
 namespace ggflux {
+
+using Shape = std::vector<int64_t>;
 
 // The numbers of a configuration by name. Reading one checks that it is there, whole, and in a range that cannot overflow later.
 class Config {
@@ -32,7 +34,7 @@ class Network {
     virtual size_t max_nodes() const = 0;
 };
 
-// kind: flux, t5, clip, autoencoder. Declares all tensors to `weights`, which the caller then loads.
+// See registry.cpp for the kinds. Declares all tensors to `weights`, which the caller then loads.
 std::unique_ptr<Network> make_network(const std::string & kind, const Config & config, Weights & weights);
 
 // dimension `i` of a shape, checked against a range

@@ -11,7 +11,7 @@ T5::T5(const Config & config, Weights & w)
     const int64_t inner = heads_ * d_kv_;
     shared_ = w.table("shared.weight", d_model_, vocab_);
     relative_attention_bias_ =
-        w.values("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", {heads_, buckets_});
+        w.f32_tensor("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", {heads_, buckets_});
     for (int64_t i = 0; i < config.get("numLayers", 1, 1024); i++) {
         const std::string block = "encoder.block." + std::to_string(i);
         const std::string attention = block + ".layer.0.SelfAttention.", ff = block + ".layer.1.DenseReluDense.";

@@ -10,7 +10,7 @@ std::string layer_name(int64_t layer) { return "decoder.layers." + std::to_strin
 
 }  // namespace
 
-// Layers are counted as in diffusers: activations and upsamplings count, too.
+// Layers are numbered as in diffusers, which counts activations and upsamplings too.
 TinyDecoder::TinyDecoder(const Config & config, Weights & w)
     : z_(config.get("zChannels", 1, 1024)), width_(config.get("width", 1, 4096)) {
     int64_t layer = 0;
@@ -20,7 +20,7 @@ TinyDecoder::TinyDecoder(const Config & config, Weights & w)
         Stage stage;
         for (int b = 0; b < blocks; b++) stage.blocks.push_back(block(w, layer++));
         layer++;
-        stage.resample = w.values(layer_name(layer++) + ".weight", {3, 3, width_, width_});
+        stage.resample = w.f32_tensor(layer_name(layer++) + ".weight", {3, 3, width_, width_});
         stages_.push_back(stage);
     }
     last_ = block(w, layer++);
@@ -53,7 +53,7 @@ void TinyDecoder::build(Graph & g, const std::string & mode, const Shape & shape
         x = upsample_conv2d(g, {stage.resample, none}, x);
     }
     x = conv2d(g, conv_out_, run(g, last_, x), 1, 1);
-    g.output(ggml_scale_bias(ctx, x, 2.0f, -1.0f));  // it draws from 0 to 1
+    g.output(ggml_scale_bias(ctx, x, 2.0f, -1.0f));  // the network's range is 0 to 1
 }
 
 }  // namespace ggflux

@@ -1,4 +1,4 @@
-// The decoder of TAEF1, a small autoencoder that stands in for the large one in previews, after madebyollin/taesd taesd.py and diffusers'
+// The decoder of TAEF1, a small autoencoder that replaces the large one in previews, after madebyollin/taesd taesd.py and diffusers'
 // AutoencoderTiny.
 //
 // mode "decode", shape [height, width] of the latent; input: the latent as the sampler leaves it [z, h, w]; output: [3, 8 h, 8 w] in about -1 to 1
@@ -22,7 +22,7 @@ class TinyDecoder : public Network {
     struct Stage {
         std::vector<Block> blocks;
         ggml_tensor * resample;
-    };  // the convolution behind the upsampling has no bias
+    };  // the convolution after the upsampling has no bias
 
     Block block(Weights & w, int64_t layer) const;
     ggml_tensor * run(Graph & g, const Block & block, ggml_tensor * x) const;

@@ -1,5 +1,5 @@
 #include "file-lock.hpp"
-#include "runtime/runtime.hpp"
+#include "runtime/error.hpp"
 
 #include <cerrno>
 #include <cstring>

@@ -2,8 +2,8 @@
 
 namespace ggflux {
 
-// Takes the lock of an open file without waiting; false where another process, or another opening of the file, has it. It ends when the file
-// is closed. File systems that know no locks give it always.
+// Locks an open file until it is closed, without waiting. False if another process, or another descriptor of the file, holds the lock. Always true on
+// file systems without locks.
 bool lock_file(int fd);
 
 }  // namespace ggflux

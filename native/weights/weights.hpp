@@ -1,8 +1,13 @@
-// From a table of tensors in files to tensors in the backend's buffers.
+// The weights of a network: from a table of tensors in files to tensors in the buffers of devices.
 #pragma once
 
-#include "runtime/runtime.hpp"
+#include "float8.hpp"
+#include "mapped-file.hpp"
+#include "runtime/devices.hpp"
 
+#include <ggml-cpp.h>
+
+#include <atomic>
 #include <functional>
 #include <map>
 #include <string>
@@ -10,23 +15,23 @@
 
 namespace ggflux {
 
-// How the bytes in the file stand for numbers, where not as the tensor's ggml type says.
-enum class Float8 { none, e4m3fn, e5m2 };
-
-// Rows of a tensor that lie together in a file.
+// Rows of a tensor that are next to each other in a file.
 struct Piece {
     size_t file, offset, bytes;
-    size_t scale = SIZE_MAX;  // where in the file the F32 lies that they are multiplied with, if anywhere; float8 only
+    size_t scale = SIZE_MAX;  // offset of the F32 that float8 numbers are multiplied by, if any
 };
 
-// One row of the table that TypeScript made from the file's header. Shapes in ggml's order, fastest dimension first. The pieces follow one another.
+// A tensor of a model file, as TypeScript read it from the file's header.
 struct TensorEntry {
     std::string name;
     ggml_type type;
-    std::vector<int64_t> shape;
-    Float8 float8;
-    std::vector<Piece> pieces;
+    std::vector<int64_t> shape;  // in ggml's order: fastest dimension first
+    Float8 float8;               // if not none, the bytes in the file are of this type, and become `type`
+    std::vector<Piece> pieces;   // in the order of the rows
 };
+
+// The bytes that a tensor takes in its files. Throws Error for what would make ggml abort: TypeScript has checked it all, with better messages.
+size_t checked_bytes(const TensorEntry & entry);
 
 struct Linear {
     ggml_tensor *weight = nullptr, *bias = nullptr;
@@ -38,22 +43,21 @@ struct Conv {
     ggml_tensor *weight = nullptr, *bias = nullptr;
 };  // weight [kw, kh, in, out]
 
-// Used in two steps: a network's constructor asks for its tensors, each in its role and with the shape that it must have; `load` then
-// decides where each role lives on this device, and fills it.
+// Used in two steps. A network's constructor declares its tensors, each with its role and the shape that it must have. Then `load` decides where each
+// of them goes on this device, and fills it.
 class Weights {
   public:
-    Weights(std::vector<std::string> files, std::vector<TensorEntry> table);
-    ~Weights();
+    Weights(const std::vector<std::string> & files, std::vector<TensorEntry> table);
 
     Linear linear(const std::string & name, int64_t in, int64_t out, bool bias = true);
     Norm layer_norm(const std::string & name, int64_t n);
-    ggml_tensor * scale(const std::string & name, int64_t n);                    // of an RMS norm; F32 in memory
-    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);  // looked up by rows, any type
-    ggml_tensor * values(const std::string & name, std::vector<int64_t> shape);  // F32 in memory
     Conv conv(const std::string & name, int64_t kernel, int64_t in, int64_t out);
-    ggml_tensor * matrix(const std::string & name, int64_t in, int64_t out);  // of a product
-    bool has(const std::string & name) const { return table_.count(name) > 0; }
-    ggml_tensor * find(const std::string & name) const;  // that was asked for before, or null
+    ggml_tensor * scale(const std::string & name, int64_t n);                    // of an RMS norm
+    ggml_tensor * matrix(const std::string & name, int64_t in, int64_t out);     // for products, any type
+    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);  // for lookups of rows, any type
+    ggml_tensor * f32_tensor(const std::string & name,
+                             std::vector<int64_t> shape);  // widened if the file has another type
+    ggml_tensor * find(const std::string & name) const;    // a declared tensor, or null
 
     // allowed: tensors that can be used as they are in the file are mapped. never: all are copied, and the files may change afterwards.
     enum class Mapping { allowed, never };
@@ -62,13 +66,13 @@ class Weights {
     void load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit,
               const std::atomic<bool> & cancel, std::atomic<double> & progress);
 
-    // Throws Error FLUX_BAD_FILE when a mapped file is not as it was loaded: reading past its new end would kill the process.
+    // Instead of loading: places the tensors as `load` would, without memory. Graphs of them can be measured, but not evaluated.
+    void dry_load(ggml_backend_dev_t device, const Machine & machine);
+
+    // Throws Error FLUX_BAD_FILE if a mapped file was changed since it was loaded: reading past its new end would kill the process.
     void check_unchanged() const;
 
-    // Instead of loading: the tensors seem to lie where `load` would place them, so that graphs can be measured, not evaluated.
-    void pretend(ggml_backend_dev_t device, const Machine & machine);
-
-    // A tensor's numbers in another type, without the tensor that `load` would make. `change` may alter them before.
+    // The bytes of a tensor in another type, without loading it. `change` may alter its numbers first.
     static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry,
                                         ggml_type type, const std::atomic<bool> & cancel,
                                         const std::function<void(float *)> & change = {});
@@ -77,26 +81,37 @@ class Weights {
     size_t mapped_bytes() const { return mapped_; }
 
   private:
-    enum class Role { matrix, rows, values };
-    struct Wanted {
+    enum class Role { matrix, rows, f32 };
+    struct Declared {
         ggml_tensor * tensor;
         const TensorEntry * entry;
         Role role;
         ggml_backend_dev_t device = nullptr;
     };
-    struct File;
+    using Group = std::vector<const Declared *>;
+    using Copies = std::map<ggml_backend_buffer_type_t, Group>;
 
-    ggml_tensor * want(const std::string & name, std::vector<int64_t> shape, Role role);
-    void share_out(ggml_backend_dev_t device, const Machine & machine);
-    ggml_backend_buffer_type_t place(const Wanted & wanted, Precision precision) const;
+    ggml_tensor * declare(const std::string & name, std::vector<int64_t> shape, Role role);
+
+    // placement.cpp
+    static size_t padded_bytes(ggml_backend_buffer_type_t type, const ggml_tensor * tensor);
+    void assign_devices(ggml_backend_dev_t device, const Machine & machine);
+    ggml_backend_buffer_type_t buffer_for(const Declared & declared, Precision precision) const;
+
+    // load.cpp
+    void count_copies(const Copies & copies, size_t memory_limit);
+    void map_file(MappedFile & file, const Group & group);
+    void allocate(const Copies & copies);
+    void fill_copies(Group tensors, int threads, const std::atomic<bool> & cancel,
+                     std::atomic<double> & progress) const;
+    void fill(const Declared & declared, const std::atomic<bool> & cancel, std::vector<char> & scratch) const;
     void read(const TensorEntry & entry, size_t first, size_t count, char * raw, float * values) const;
-    void fill(const Wanted & wanted, const std::atomic<bool> & cancel, std::vector<char> & scratch) const;
 
     std::map<std::string, TensorEntry> table_;
-    std::vector<Wanted> wanted_;
-    std::vector<File> files_;
-    ContextPtr context_;
-    std::vector<BufferPtr> buffers_;  // freed before the files are unmapped
+    std::vector<Declared> declared_;
+    std::vector<MappedFile> files_;
+    ggml_context_ptr context_;
+    std::vector<ggml_backend_buffer_ptr> buffers_;  // freed before the files are unmapped
     size_t copied_ = 0, mapped_ = 0;
 };
 

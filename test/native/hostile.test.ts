@@ -139,15 +139,17 @@ describe('a table or configuration that TypeScript would not send is refused', (
     const live = await loaded()
     const [tensor] = t5.tensors.filter(({ name }) => name.endsWith('SelfAttention.q.weight'))
     const [columns, rows] = tensor!.shape as [number, number]
-    const one = { weight: tensor!.name, down: tensor!.name, up: tensor!.name, first: 0, rows, rank: columns, scale: 1 }
-    const square = { ...one, rank: rows }
-    const adapt = (additions: object[]) => live.adapt([t5.file.path], [tensor!], additions as never, PLENTY)
-    await expect(adapt([{ ...one, weight: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
-    await expect(adapt([{ ...one, first: 1 }])).rejects.toThrow('FLUX_BAD_FILE')
-    await expect(adapt([{ ...one, down: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
-    await expect(adapt(Array.from({ length: 100 }, () => square))).rejects.toThrow('FLUX_BAD_FILE')
+    const one = { in: columns, out: rows, down: tensor!.name }
+    const whole = { weight: tensor!.name, kind: 'difference', one, first: 0, rows, scale: 1 }
+    const adapt = async (additions: object[]) => live.adapt([t5.file.path], [tensor!], additions as never, PLENTY)
+    await adapt([whole])
+    await expect(adapt([{ ...whole, weight: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...whole, kind: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...whole, first: 1 }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...whole, one: { ...one, down: 'none' } }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt(Array.from({ length: 100 }, () => whole))).rejects.toThrow('FLUX_BAD_FILE')
     for (const wrong of [NaN, -1, 1e300])
-      await expect((async () => adapt([{ ...one, rank: wrong }]))()).rejects.toThrow('FLUX_BAD_FILE')
+      await expect(adapt([{ ...whole, one: { ...one, in: wrong } }])).rejects.toThrow('FLUX_BAD_FILE')
     await adapt([])
     await live.close()
   })

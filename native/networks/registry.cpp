@@ -1,0 +1,19 @@
+#include "autoencoder.hpp"
+#include "clip.hpp"
+#include "flux.hpp"
+#include "t5.hpp"
+#include "taesd.hpp"
+#include "runtime/error.hpp"
+
+namespace ggflux {
+
+std::unique_ptr<Network> make_network(const std::string & kind, const Config & config, Weights & weights) {
+    if (kind == "flux") return std::make_unique<Flux>(config, weights);
+    if (kind == "t5") return std::make_unique<T5>(config, weights);
+    if (kind == "clip") return std::make_unique<Clip>(config, weights);
+    if (kind == "autoencoder") return std::make_unique<Autoencoder>(config, weights);
+    if (kind == "tiny-decoder") return std::make_unique<TinyDecoder>(config, weights);
+    throw Error("FLUX_BAD_OPTION", "there is no network called " + kind);
+}
+
+}  // namespace ggflux

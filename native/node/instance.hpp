@@ -1,0 +1,32 @@
+#pragma once
+
+#include "networks/loaded-network.hpp"
+
+#include <mutex>
+
+namespace ggflux {
+
+// One network with everything that it owns. Shared by its JavaScript object and the task that uses it: either may go first.
+struct Instance {
+    std::mutex mutex;  // held to evaluate or to free
+    std::atomic<bool> cancel{false};
+    std::atomic<bool> closed{false};
+    std::atomic<bool> busy{false};
+    std::atomic<double> progress{0};        // of loading, 0 to 1
+    std::unique_ptr<LoadedNetwork> loaded;  // null before `load` and after `free`
+
+    // Waits for the running call.
+    void free() {
+        closed = true;
+        const std::lock_guard lock(mutex);
+        loaded.reset();
+    }
+
+    // Does not wait: if a call is running, the network is freed with the last reference to the instance.
+    void free_if_idle() {
+        closed = true;
+        if (const std::unique_lock lock(mutex, std::try_to_lock); lock) loaded.reset();
+    }
+};
+
+}  // namespace ggflux

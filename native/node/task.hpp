@@ -1,0 +1,39 @@
+// The only asynchronous mechanism.
+#pragma once
+
+#include "environment.hpp"
+
+#include <pthread.h>
+
+#include <exception>
+
+namespace ggflux {
+
+// Work on a thread of its own, whose promise is settled on the JavaScript thread. Not on libuv's pool: its four threads serve the host's files and DNS.
+// `work` may throw, and must not touch JavaScript. What it returns makes the value on the JavaScript thread. `turn` is released when the promise is
+// settled.
+class Task {
+  public:
+    using Finish = std::function<Napi::Value(Napi::Env)>;
+    // Every failure rejects the promise. `cancel` is set when the environment ends.
+    static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work,
+                               std::shared_ptr<void> turn = nullptr);
+
+    // For an Environment: settles the promise of a task that ended, and deletes the task. `env` is null if the environment ended before.
+    static void finish(napi_env env, napi_value, void *, void * task);
+
+  private:
+    static void * run(void * task);
+    void settle(napi_env env);
+
+    napi_deferred deferred_ = nullptr;
+    std::shared_ptr<Environment> environment_;
+    std::shared_ptr<std::atomic<bool>> cancel_;
+    std::shared_ptr<void> turn_;
+    std::function<Finish()> work_;
+    Finish finish_;
+    std::exception_ptr failure_;
+    pthread_t thread_;
+};
+
+}  // namespace ggflux

@@ -1,0 +1,102 @@
+#include "devices.hpp"
+#include "error.hpp"
+
+#include <ggml-rpc.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+
+namespace ggflux {
+
+namespace {
+
+thread_local std::string last_complaint;  // each task has a thread of its own
+
+void on_log(ggml_log_level level, const char * text, void *) {
+    if (level != GGML_LOG_LEVEL_ERROR) return;
+    last_complaint = text;
+    while (!last_complaint.empty() && last_complaint.back() == '\n') last_complaint.pop_back();
+}
+
+template <class Function> Function rpc_procedure(const char * name) {
+    ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
+    if (!rpc) throw Error("FLUX_DEVICE", "the file libggml-rpc* is missing beside the addon; reinstall ggflux");
+    return procedure<Function>(rpc, name);
+}
+
+constexpr const char * rpc_scheme = "rpc://";
+
+ggml_backend_dev_t local_device(const std::string & name) {
+    ggml_backend_dev_t device = ggml_backend_dev_by_name(name.c_str());
+    if (!device) throw Error("FLUX_DEVICE", "there is no device named " + name + "; devices() tells which there are");
+    return device;
+}
+
+}  // namespace
+
+std::string complaint() {
+    std::string text = last_complaint.empty() ? "" : " (ggml: " + last_complaint + ")";
+    last_complaint.clear();
+    return text;
+}
+
+bool is_rpc(const std::string & device) { return device.compare(0, std::strlen(rpc_scheme), rpc_scheme) == 0; }
+
+bool is_cpu(ggml_backend_dev_t device) { return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+
+ggml_backend_dev_t cpu_device() {
+    ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    if (!device)
+        throw Error("FLUX_DEVICE",
+                    "no CPU backend was loaded: the file libggml-cpu* is missing beside the addon; reinstall ggflux");
+    return device;
+}
+
+ggml_backend_dev_t find_device(const std::string & name) {
+    if (!is_rpc(name)) return local_device(name);
+    const size_t begin = std::strlen(rpc_scheme), slash = name.find('/', begin);
+    const std::string endpoint = name.substr(begin, slash - begin);
+    const unsigned long index = slash == std::string::npos ? 0 : std::strtoul(name.c_str() + slash + 1, nullptr, 10);
+    ggml_backend_reg_t server =
+        rpc_procedure<decltype(&ggml_backend_rpc_add_server)>("ggml_backend_rpc_add_server")(endpoint.c_str());
+    const size_t count = server ? ggml_backend_reg_dev_count(server) : 0;
+    if (index >= count)
+        throw Error("FLUX_DEVICE", name + ": the RPC server has " + std::to_string(count) + " devices, counted from 0");
+    return ggml_backend_reg_dev_get(server, index);
+}
+
+void load_backends(const std::string & directory) {
+    static std::once_flag once;
+    std::call_once(once, [&] {
+        ggml_log_set(on_log, nullptr);
+        ggml_backend_load_all_from_path(directory.c_str());
+    });
+}
+
+std::vector<DeviceInfo> list_devices() {
+    std::vector<DeviceInfo> devices;
+    for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
+        ggml_backend_dev_props props{};
+        ggml_backend_dev_get_props(ggml_backend_dev_get(i), &props);
+        const bool gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU || props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
+        const bool cpu = props.type == GGML_BACKEND_DEVICE_TYPE_CPU;
+        devices.push_back({props.name ? props.name : "", props.description ? props.description : "",
+                           gpu   ? "gpu"
+                           : cpu ? "cpu"
+                                 : "accelerator",
+                           props.memory_total, props.memory_free});
+    }
+    return devices;
+}
+
+void serve_rpc(const std::string & endpoint, const std::string & device, int threads) {
+    ggml_backend_dev_t served = local_device(device);
+    const auto serve = rpc_procedure<decltype(&ggml_backend_rpc_start_server)>("ggml_backend_rpc_start_server");
+    serve(endpoint.c_str(), nullptr, static_cast<size_t>(std::max(1, threads)), 1, &served);
+    throw Error("FLUX_DEVICE", "nobody can be served at " + endpoint +
+                                   ": another program may use the port; choose another" + complaint());
+}
+
+}  // namespace ggflux

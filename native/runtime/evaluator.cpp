@@ -1,0 +1,183 @@
+#include "evaluator.hpp"
+#include "error.hpp"
+
+#include <algorithm>
+
+namespace ggflux {
+
+namespace {
+
+ggml_backend_ptr start(ggml_backend_dev_t device) {
+    ggml_backend_ptr backend(ggml_backend_dev_init(device, nullptr));
+    if (!backend)
+        throw Error("FLUX_DEVICE",
+                    std::string("the device ") + ggml_backend_dev_name(device) + " could not be started" + complaint());
+    return backend;
+}
+
+bool poll_cancel(void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }
+
+}  // namespace
+
+Evaluator::Evaluator(const Machine & machine, const std::atomic<bool> & cancel)
+    : device_(find_device(machine.device)), remote_(is_rpc(machine.device)), threads_(std::max(1, machine.threads)),
+      precision_(machine.precision), cancel_(cancel) {
+    backends_.push_back(start(device_));
+    if (!on_cpu()) backends_.push_back(start(cpu_device()));
+    const auto set = procedure<ggml_backend_set_n_threads_t>(ggml_backend_dev_backend_reg(cpu_device()),
+                                                             "ggml_backend_set_n_threads");
+    if (set) set(backends_.back().get(), threads_);
+}
+
+std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const Build & build) {
+    auto graph = std::make_unique<Graph>(max_nodes, device_, on_cpu() ? threads_ : 0, precision_, &cancel_);
+    build(*graph);
+    ggml_backend_sched_reset(sched_.get());
+    return graph;
+}
+
+// What each backend's buffer will take. Measured on a separate graph, because splitting a graph between devices rewires it.
+std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const Build & build) {
+    forget_graph();
+    if (sched_nodes_ < max_nodes) {
+        std::vector<ggml_backend_t> backends;
+        for (const ggml_backend_ptr & backend : backends_) backends.push_back(backend.get());
+        compute_bytes_ = 0;
+        sched_.reset();
+        sched_.reset(ggml_backend_sched_new(backends.data(), nullptr, static_cast<int>(backends.size()), max_nodes * 2,
+                                            false, /*op_offload=*/true));
+        sched_nodes_ = max_nodes;
+    }
+    std::vector<size_t> sizes(backends_.size(), 0);
+    ggml_backend_sched_reserve_size(sched_.get(), make_graph(max_nodes, build)->nodes(), sizes.data());
+    return sizes;
+}
+
+void Evaluator::forget_graph() {
+    graph_.reset();
+    key_.clear();
+}
+
+void Evaluator::trim() {
+    forget_graph();
+    sched_.reset();
+    sched_nodes_ = 0;
+    compute_bytes_ = 0;
+}
+
+size_t Evaluator::measure(size_t max_nodes, const Build & build) {
+    size_t bytes = 0;
+    for (const size_t size : trial_sizes(max_nodes, build)) bytes += size;
+    return bytes;
+}
+
+void Evaluator::prepare(const std::string & key, size_t max_nodes, const Build & build, size_t memory_limit) {
+    if (graph_ && key == key_) return;
+    const std::vector<size_t> sizes = trial_sizes(max_nodes, build);
+    const auto refuse = [&](size_t need, size_t limit, const char * where) {
+        throw Error("FLUX_OUT_OF_MEMORY", "this size needs " + std::to_string(need >> 20) + " MiB of " + where +
+                                              " for activations and " + std::to_string(limit >> 20) +
+                                              " MiB are free; choose a smaller image, or free memory");
+    };
+    // Buffers from an earlier shape are reused.
+    if (sizes.back() > memory_limit + compute_bytes_) refuse(sizes.back(), memory_limit + compute_bytes_, "memory");
+    if (!on_cpu()) {
+        size_t free = 0, total = 0;
+        ggml_backend_dev_memory(device_, &free, &total);
+        const size_t held = ggml_backend_sched_get_buffer_size(sched_.get(), backends_.front().get());
+        if (total && sizes.front() > free + held) refuse(sizes.front(), free + held, "the device's memory");
+    }
+
+    const bool reserved = ggml_backend_sched_reserve(sched_.get(), make_graph(max_nodes, build)->nodes());
+    auto graph = make_graph(max_nodes, build);
+    if (!reserved || !ggml_backend_sched_alloc_graph(sched_.get(), graph->nodes())) {
+        trim();  // the buffers are in an unknown state
+        throw Error("FLUX_OUT_OF_MEMORY", "the buffers for activations (" + std::to_string(sizes.front() >> 20) +
+                                              " MiB) could not be allocated; choose a smaller image, or free memory" +
+                                              complaint());
+    }
+    size_t bytes = 0;
+    for (const ggml_backend_ptr & backend : backends_)
+        bytes += ggml_backend_sched_get_buffer_size(sched_.get(), backend.get());
+    compute_bytes_ = bytes;
+    graph_ = std::move(graph);
+    key_ = key;
+}
+
+void Evaluator::set_inputs(const std::vector<Array> & inputs) {
+    if (inputs.size() != graph_->inputs().size()) {
+        throw Error("FLUX_BAD_SHAPE", std::to_string(inputs.size()) + " inputs were given, " +
+                                          std::to_string(graph_->inputs().size()) + " are needed");
+    }
+    for (size_t i = 0; i < inputs.size(); i++) {
+        const auto & [tensor, limit] = graph_->inputs()[i];
+        const void * data = nullptr;
+        size_t bytes = 0;
+        if (tensor->type == GGML_TYPE_I32 && std::holds_alternative<std::vector<int32_t>>(inputs[i])) {
+            const auto & values = std::get<std::vector<int32_t>>(inputs[i]);
+            for (const int32_t value : values) {
+                if (value < 0 || value >= limit) {
+                    throw Error("FLUX_BAD_SHAPE", "input " + std::to_string(i) + " holds the index " +
+                                                      std::to_string(value) + ", outside of 0 to " +
+                                                      std::to_string(limit - 1));
+                }
+            }
+            data = values.data();
+            bytes = values.size() * sizeof(int32_t);
+        } else if (tensor->type == GGML_TYPE_F32 && std::holds_alternative<std::vector<float>>(inputs[i])) {
+            const auto & values = std::get<std::vector<float>>(inputs[i]);
+            data = values.data();
+            bytes = values.size() * sizeof(float);
+        }
+        if (!data || bytes != ggml_nbytes(tensor)) {
+            throw Error("FLUX_BAD_SHAPE", "input " + std::to_string(i) + " has " + std::to_string(bytes) + " bytes, " +
+                                              std::to_string(ggml_nbytes(tensor)) + " are needed");
+        }
+        if (tensor->buffer) ggml_backend_tensor_set(tensor, data, 0, bytes);  // no buffer: the graph does not use it
+    }
+}
+
+// The CPU checks `cancel` between operations, a GPU at stop points.
+void Evaluator::compute(Recorder * recorder) {
+    ggml_backend_t cpu = backends_.back().get();
+    const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(ggml_backend_dev_backend_reg(cpu_device()),
+                                                                        "ggml_backend_set_abort_callback");
+    EvalCallback callback = {graph_->stop_points(), cancel_, remote_, recorder};
+    // A lost RPC server throws: nothing may point to the local callback afterwards.
+    struct Reset {
+        const std::function<void()> reset;
+        ~Reset() { reset(); }
+    } const reset{[&] {
+        if (set_abort) set_abort(cpu, nullptr, nullptr);
+        ggml_backend_sched_set_eval_callback(sched_.get(), nullptr, nullptr);
+    }};
+    if (set_abort) set_abort(cpu, poll_cancel, const_cast<std::atomic<bool> *>(&cancel_));
+    if (recorder || !on_cpu()) ggml_backend_sched_set_eval_callback(sched_.get(), EvalCallback::call, &callback);
+    const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_->nodes());
+
+    if (cancel_) throw Aborted();
+    if (status == GGML_STATUS_ALLOC_FAILED)
+        throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());
+    if (status != GGML_STATUS_SUCCESS)
+        throw Error("FLUX_DEVICE",
+                    std::string(ggml_backend_dev_name(device_)) + " failed during the evaluation" + complaint());
+}
+
+std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const Build & build,
+                                               const std::vector<Array> & inputs, size_t memory_limit,
+                                               std::vector<Operation> * profile) {
+    if (cancel_) throw Aborted();
+    prepare(key, max_nodes, build, memory_limit);
+    set_inputs(inputs);
+    Recorder recorder(*graph_, !on_cpu());
+    compute(profile ? &recorder : nullptr);
+    if (profile) *profile = recorder.operations();
+    std::vector<std::vector<float>> outputs;
+    for (ggml_tensor * tensor : graph_->outputs()) {
+        outputs.emplace_back(ggml_nelements(tensor));
+        ggml_backend_tensor_get(tensor, outputs.back().data(), 0, ggml_nbytes(tensor));
+    }
+    return outputs;
+}
+
+}  // namespace ggflux

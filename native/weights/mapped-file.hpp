@@ -1,0 +1,42 @@
+// The system's calls for files and pages of memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace ggflux {
+
+// An open file, to be read in pieces or mapped into memory.
+class MappedFile {
+  public:
+    explicit MappedFile(const std::string & path);
+    MappedFile(MappedFile && other) noexcept;
+    ~MappedFile();
+
+    const std::string & path() const { return path_; }
+    size_t size() const { return size_; }
+    bool mapped() const { return mapping_; }
+
+    char * map();
+    void read(size_t offset, char * into, size_t count) const;
+    void close();
+
+    // whether size and modification time are those that it had when it was opened
+    bool unchanged() const;
+
+  private:
+    MappedFile() = default;
+
+    std::string path_;
+    int descriptor_ = -1;
+    size_t size_ = 0;
+    int64_t modified_ = 0;  // nanoseconds since 1970
+    void * mapping_ = nullptr;
+};
+
+// For gigabytes that are about to be written: with pages of 4 KiB the page faults alone take longer than repacking. Without effect where the system
+// has no huge pages.
+void use_huge_pages(char * address, size_t size);
+
+}  // namespace ggflux
