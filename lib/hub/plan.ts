@@ -148,10 +148,10 @@ function diffusersPlan(family: Family, repository: Repository, where: Where): Pl
     })
   const components: Record<string, HubFiles | undefined> = {}
   const tokenizers: Record<string, HubFiles | undefined> = {}
-  for (const [name, { hubFolder, tokenizer }] of Object.entries(family.components)) {
-    if (hubFolder !== undefined) components[name] = inFolder(hubFolder)
+  const all = Object.entries(family.components)
+  for (const [name, { hubFolder }] of all) if (hubFolder !== undefined) components[name] = inFolder(hubFolder)
+  for (const [name, { tokenizer }] of all)
     if (tokenizer) tokenizers[name] = choose(() => tokenizerIn(tokenizer)(repository))
-  }
   return { family, components: defined(components), tokenizers: defined(tokenizers), problems } as Plan
 }
 
