@@ -1,10 +1,10 @@
 import { FluxError } from '../errors.js'
 import type { BenchResult } from './bench-result.js'
 
-// told apart by people who see few colours, too (Okabe and Ito)
+// distinguishable for people with colour blindness as well (Okabe and Ito)
 const [TEXT, STEP, DECODING, MEMORY] = ['#009e73', '#0072b2', '#d55e00', '#cc79a7'] as const
 
-/** Draws a benchmark as SVG: seconds and bytes against the number of pixels, measured and foretold. */
+/** Draws a benchmark as SVG: seconds and bytes over the number of pixels, measured and predicted. */
 export async function drawBench({ rows, machine, model }: BenchResult): Promise<string> {
   const { init } = await loadEcharts()
   const byPixels = [...rows].sort((a, b) => a.width * a.height - b.width * b.height)
@@ -66,7 +66,7 @@ export async function drawBench({ rows, machine, model }: BenchResult): Promise<
   return svg
 }
 
-/** @throws {FluxError} FLUX_UNSUPPORTED where echarts is not installed */
+/** @throws {FluxError} FLUX_UNSUPPORTED when echarts is not installed */
 export async function loadEcharts(): Promise<typeof import('echarts')> {
   try {
     return await import('echarts')

@@ -8,9 +8,9 @@ export interface Size {
 
 export interface BenchRow extends Size {
   foretold: Estimate
-  /** seconds; a step is the fastest of all */
+  /** seconds; `step` is the fastest step */
   took: { text: number; load: number; step: number; decode: number; total: number }
-  /** bytes of resident memory: at most while the picture was made; before the model was loaded */
+  /** bytes of resident memory: `peak` is the maximum during generation, `before` is from before the model was loaded */
   peak: number
   before: number
 }
@@ -27,7 +27,7 @@ export interface BenchResult {
     node: string
     device: string
   }
-  /** undefined on other devices than the CPU */
+  /** undefined on devices other than the CPU */
   roof: Roof | undefined
   model: { transformer: string; bytes: number }
   steps: number

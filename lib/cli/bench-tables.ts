@@ -51,7 +51,7 @@ export function printRow(
   console.log(`\n${table(rows, [1, 2, 3, 4, 5])}`)
 }
 
-/** Every kind of operation of a step: those that multiply against the products' roof, the others against the memory's. */
+/** Prints a step's operations by kind. Multiplications are compared to peak arithmetic, others to peak bandwidth. */
 export function printProfile(
   { width, height, operations }: { width: number; height: number; operations: Operation[] },
   roof: Roof | undefined,

@@ -120,7 +120,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   return result
 }
 
-/** One picture of a prompt that no picture before had, so that nothing is remembered. */
+/** Generates one image with a new prompt, so that no encoded prompt is reused. */
 async function measureSize(
   pipe: ImagePipeline,
   size: Size | undefined,

@@ -6,9 +6,9 @@ export function printWarning(message: string): void {
   process.stderr.write(`ggflux: ${message}\n`)
 }
 
-/** Tells on stderr what went wrong and returns the exit code: 2 for wrong usage, 130 and 143 after a signal, otherwise 1. */
+/** Prints the error on stderr and returns the exit code: 2 for wrong usage, 130 and 143 after a signal, otherwise 1. */
 export function reportFailure(error: unknown): number {
-  // commander has told it already; the code is 0 after --help and --version
+  // commander has already printed the message; the code is 0 after --help and --version
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   if (error instanceof Interrupted) {
     process.stderr.write('cancelled\n')

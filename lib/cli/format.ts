@@ -1,7 +1,7 @@
 const BYTE_UNITS = ['bytes', 'kB', 'MB', 'GB', 'TB']
 const COUNT_UNITS = ['', ' thousand', ' M', ' B', ' T']
 
-/** Bytes in decimal units, as file managers and model pages give them: `6.8 GB`. */
+/** Formats bytes in decimal units, as file managers and model pages do: `6.8 GB`. */
 export function formatBytes(bytes: number): string {
   return scaled(
     bytes,
@@ -9,7 +9,7 @@ export function formatBytes(bytes: number): string {
   )
 }
 
-/** A number of parameters as papers give it: `11.9 B`. */
+/** Formats a number of parameters as papers do: `11.9 B`. */
 export function formatCount(count: number): string {
   return scaled(count, COUNT_UNITS)
 }
@@ -34,7 +34,7 @@ export function formatPercent(share: number): string {
   return `${Math.floor(share * 100)} %`
 }
 
-/** Rows with their columns below each other; `right` names the columns of numbers. */
+/** Aligns the columns of the rows; `right` lists the columns of numbers, which are aligned to the right. */
 export function table(rows: string[][], right: number[] = []): string {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)))
   const line = (row: string[]) =>
@@ -45,7 +45,7 @@ export function table(rows: string[][], right: number[] = []): string {
   return rows.map(line).join('\n')
 }
 
-/** Text of a file's own on one line, and without the characters that could steer the terminal. */
+/** Puts text from a file on one line and removes characters that could control the terminal. */
 export function printable(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]+/g, ' ')
 }

@@ -26,7 +26,7 @@ import {
 import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
 
-/** Options that go to the pipeline as they are. */
+/** Options that are passed to the pipeline unchanged. */
 const PASSED = [
   'width',
   'height',
@@ -164,7 +164,7 @@ async function makePicture(
   const { signal } = settings
   const { ImagePipeline } = await import('../pipeline/pipeline.js')
   const { chooseDevice } = await import('../native/devices.js')
-  // the pipeline finds out whether there is such a device when it loads its first network
+  // checked here, because the pipeline notices a missing device only when it loads its first network
   chooseDevice(options.backend)
   const onProgress = (share: number) => report.load(share)
   const pipe = await ImagePipeline.load(source, { signal, onProgress, ...given(options, MACHINE_OPTIONS) })
@@ -201,7 +201,7 @@ async function makePicture(
   }
 }
 
-/** The picture's format; refuses what could not be written in the end. */
+/** Returns the image format. Throws before the work starts if the result could not be written at the end. */
 async function checkOutput(
   { output, format, preview, previewEvery, previewMethod, json }: Options,
   drawing: Drawing | undefined,
@@ -223,7 +223,7 @@ async function checkOutput(
   return output === undefined || output === '-' ? 'png' : pictureFormat(output)
 }
 
-/** How the terminal shows the picture; not at all where somebody else reads what is written. */
+/** Chooses how the terminal shows the image. Returns undefined when a program reads the output. */
 function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefined {
   if (show === 'none') return undefined
   const reader = json ? '--json' : quiet ? '--quiet' : output === '-' ? '-o -' : undefined
@@ -239,7 +239,7 @@ async function writePreview({ data, width, height }: LatentPreview, path: string
   await replaceFile(path, await encodeImage(data, width, height, { format: pictureFormat(path) }))
 }
 
-/** Returns the path. A picture that finds no room where it should go is kept elsewhere, and the error says where. */
+/** Returns the path. If the image cannot be written there, it is kept elsewhere and the error says where. */
 async function writePicture({ image, seed, format }: ImageEvent, { output }: Options): Promise<string> {
   const [stem, suffix] = [`ggflux-${seed}`, format === 'jpeg' ? 'jpg' : format]
   try {

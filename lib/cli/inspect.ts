@@ -6,7 +6,7 @@ import { formatBytes, formatCount, formatSeconds, printable, table } from './for
 
 const METADATA_LINES = 12
 
-/** What is needed beside a file of one network. */
+/** What is needed in addition to a file with one network. */
 const NEEDS: Partial<Record<Inspection['role'], string>> = {
   transformer: 'T5-XXL, CLIP-L and an autoencoder beside it (--t5, --clip, --vae, or all in one folder)',
   t5: 'a transformer, CLIP-L and an autoencoder beside it',
@@ -58,7 +58,9 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
   if (json) console.log(JSON.stringify(results, null, 2))
 }
 
-/** A folder, a preset and a repository on the hub is a model; a file is described alone, on the hub too. */
+/**
+ * Folders, presets and repositories on the hub are inspected as models. A file is described alone, on the hub as well.
+ */
 async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
   const { isOnHub } = await import('../hub/plan.js')
   const { isReference, parseReference } = await import('../hub/reference.js')

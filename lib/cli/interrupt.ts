@@ -1,9 +1,9 @@
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const
 const SIGNALS = Object.keys(EXIT_CODES) as (keyof typeof EXIT_CODES)[]
 
-/** The reason of an abort that Ctrl-C or a request to terminate caused. */
+/** The reason of an abort caused by Ctrl-C or by a request to terminate. */
 export class Interrupted extends Error {
-  /** 128 and the signal's number, as shells have it */
+  /** 128 plus the signal's number, as in shells */
   readonly exitCode: number
 
   constructor(exitCode: number) {
@@ -12,7 +12,9 @@ export class Interrupted extends Error {
   }
 }
 
-/** Runs `work`, which the first SIGINT or SIGTERM aborts with {@link Interrupted}; the second ends the process at once. */
+/**
+ * Runs `work`. The first SIGINT or SIGTERM aborts it with {@link Interrupted}; the second one ends the process at once.
+ */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController()
   const interrupt = (name: keyof typeof EXIT_CODES): void => {

@@ -1,12 +1,12 @@
-/** The line at the bottom of a terminal that tells how far the work is. */
+/** The line at the bottom of a terminal that shows the progress. */
 export interface LiveLine {
-  /** takes the line away */
+  /** removes the line */
   stop(): void
 }
 
 const BAR_WIDTH = 24
 
-/** Writes what `text` returns to stderr over and over, ten times a second; nothing where stderr is no terminal. */
+/** Writes the result of `text` to stderr ten times a second. Writes nothing if stderr is not a terminal. */
 export async function liveLine(text: () => string): Promise<LiveLine> {
   if (!process.stderr.isTTY) return { stop() {} }
   const { SingleBar } = (await import('cli-progress')).default
@@ -22,7 +22,7 @@ export async function liveLine(text: () => string): Promise<LiveLine> {
   }
 }
 
-/** @param share done, 0 to 1 */
+/** @param share the part that is done, 0 to 1 */
 export function drawBar(share: number): string {
   const full = Math.round(Math.min(Math.max(share, 0), 1) * BAR_WIDTH)
   return '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full)

@@ -8,7 +8,7 @@ import { parseNumber } from './arguments.js'
 import { printWarning } from './failure.js'
 import { withProgress } from './write-progress.js'
 
-/** Paths by what their flags become: of components, and of tokenizers with `Tokenizer` behind the component's name. */
+/** Paths by option name. A component's option has its name; a tokenizer's option adds `Tokenizer` to it. */
 export interface ModelOptions {
   model?: string
   [path: string]: unknown
@@ -44,7 +44,7 @@ export function addModelOptions(command: Command): Command {
   return command
 }
 
-/** `--preview-decoder` for `previewDecoder` */
+/** Returns `--preview-decoder` for `previewDecoder`. */
 const flag = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 export function addMachineOptions(command: Command): Command {
@@ -71,7 +71,9 @@ export function addMachineOptions(command: Command): Command {
     )
 }
 
-/** What the pipeline loads. What is on the hub and not in its cache is downloaded first, with a line that tells how far it is. */
+/**
+ * Returns what the pipeline loads. Files that are not in the hub's cache are downloaded first, with a progress line.
+ */
 export async function resolveModel(options: ModelOptions & { quiet?: true }): Promise<string | ModelFiles> {
   const { model = 'tiny', quiet } = options
   const { components, tokenizers } = pathsIn(options)
@@ -116,7 +118,7 @@ async function onThisMachine(source: string | ModelFiles, quiet: true | undefine
   return result
 }
 
-/** Those of the options that were given. */
+/** Picks the options that were given. */
 export function given<T extends object, K extends keyof T>(options: T, names: readonly K[]): Pick<T, K> {
   return Object.fromEntries(
     names.filter((name) => options[name] !== undefined).map((name) => [name, options[name]]),

@@ -5,7 +5,7 @@ import { dirname, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
 import type { ImageFormat } from '../index.js'
 
-/** Picture formats by suffix, without the dot. */
+/** Image formats by suffix, without the dot. */
 export const PICTURE_SUFFIXES = {
   png: 'png',
   jpg: 'jpeg',
@@ -15,9 +15,9 @@ export const PICTURE_SUFFIXES = {
 } as const satisfies Record<string, ImageFormat>
 
 /**
- * The format that a file's suffix names; PNG without one.
+ * Returns the format for a file's suffix; PNG if there is no suffix.
  *
- * @throws {FluxError} FLUX_BAD_OPTION for another suffix
+ * @throws {FluxError} FLUX_BAD_OPTION for any other suffix
  */
 export function pictureFormat(path: string): ImageFormat {
   const suffix = extname(path).slice(1).toLowerCase()
@@ -31,9 +31,10 @@ export function pictureFormat(path: string): ImageFormat {
 }
 
 /**
- * Finds out before the work whether a file can be written.
+ * Checks before the work starts whether a file can be written.
  *
- * @throws {FluxError} FLUX_BAD_OPTION without a name, FLUX_BAD_FILE when it is a folder or may not be written, FLUX_NOT_FOUND when its folder does not exist
+ * @throws {FluxError} FLUX_BAD_OPTION without a name; FLUX_BAD_FILE when it is a folder or is not writable;
+ *   FLUX_NOT_FOUND when its folder does not exist
  */
 export async function checkTarget(path: string): Promise<void> {
   if (path === '') throw new FluxError('FLUX_BAD_OPTION', "the name of the file to write is ''; expected a path")
@@ -53,8 +54,8 @@ export async function checkTarget(path: string): Promise<void> {
 }
 
 /**
- * Writes a file that is complete whenever it is there: the bytes go to a file beside it, which then takes its name. Links are followed;
- * what is no regular file (a pipe, a device) is written to directly.
+ * Writes a file so that it is complete as soon as it exists: the bytes go to a temporary file next to it, which is then
+ * renamed. Links are followed. Anything other than a regular file (a pipe, a device) is written directly.
  */
 export async function replaceFile(path: string, bytes: Uint8Array): Promise<void> {
   const entry = await stat(path).catch(() => undefined)
@@ -70,7 +71,9 @@ export async function replaceFile(path: string, bytes: Uint8Array): Promise<void
   }
 }
 
-/** As {@link replaceFile} under a name that is not taken yet: `stem.suffix`, else `stem-2.suffix` and so on. Returns the name. */
+/**
+ * Like {@link replaceFile}, but uses a new name: `stem.suffix`, otherwise `stem-2.suffix` and so on. Returns the name.
+ */
 export async function writeNewFile(stem: string, suffix: string, bytes: Uint8Array): Promise<string> {
   for (let number = 1; ; number++) {
     const path = `${stem}${number === 1 ? '' : `-${number}`}.${suffix}`
@@ -90,21 +93,25 @@ export async function writeNewFile(stem: string, suffix: string, bytes: Uint8Arr
   }
 }
 
-/** Puts a picture into the working directory or, where that cannot be, among the temporary files. Returns the path, if it could be written at all. */
+/**
+ * Saves an image in the working directory or, if that fails, in the directory for temporary files. Returns the path, or
+ * undefined if both fail.
+ */
 export async function keepPicture(stem: string, suffix: string, bytes: Uint8Array): Promise<string | undefined> {
   for (const folder of ['', tmpdir()]) {
     try {
       return await writeNewFile(join(folder, stem), suffix, bytes)
     } catch {
-      // the next place
+      // try the next folder
     }
   }
   return undefined
 }
 
 /**
- * What cannot be written to stdout or stderr does not end the work: there may be a file to write. stderr is only for people, so nobody misses it;
- * for stdout the exit code becomes 1, with a word on stderr unless its reader has simply gone (`ggflux … | head -1`).
+ * Keeps the work running after an error on stdout or stderr, because there may be a file to write. Errors on stderr are
+ * ignored, because stderr is only for people. An error on stdout sets the exit code to 1. It is also reported on
+ * stderr, unless the reader has simply exited (`ggflux … | head -1`).
  */
 export function survivePipes(): void {
   process.stderr.on('error', () => {})
@@ -115,7 +122,7 @@ export function survivePipes(): void {
   })
 }
 
-/** Writes to stdout and waits until it is taken. */
+/** Writes to stdout and waits until the bytes are accepted. */
 export async function writeStdout(bytes: Uint8Array): Promise<void> {
   await new Promise<void>((resolve, reject) =>
     process.stdout.write(bytes, (error) => (error ? reject(error) : resolve())),

@@ -9,18 +9,18 @@ const STAGES: Record<Stage, string> = {
   decode: 'decoding the picture',
 }
 
-/** A log gets a line for a step when the last such line is so long ago. */
+/** The shortest time between two lines for steps in a log. */
 const LOG_INTERVAL_MS = 10_000
 
-/** How far a picture is, as a line of text. Times are milliseconds of one clock. */
+/** Describes the progress of an image as a line of text. All times are milliseconds of the same clock. */
 export class PictureProgress {
   #stage: Stage | undefined
-  /** begin of the stage, or end of the last step */
+  /** start of the stage, or end of the last step */
   #since: number
   #loaded = 0
   #step = 0
   #steps = 0
-  /** of all steps so far */
+  /** total of all steps so far */
   #ms = 0
   #logged: number
 
@@ -29,7 +29,7 @@ export class PictureProgress {
     this.#logged = now
   }
 
-  /** @param share of the model's weights, 0 to 1 */
+  /** @param share the loaded part of the model's weights, 0 to 1 */
   load(share: number): void {
     this.#loaded = share
   }
@@ -58,7 +58,7 @@ export class PictureProgress {
     return `${STAGES[stage]}${share}  ${formatSeconds(elapsed / 1000)}`
   }
 
-  /** What a log, which keeps every line, shows of an event: the stages, and a step now and then. */
+  /** Returns an event's line in a log, which keeps every line: each stage gets a line, steps only now and then. */
   logLine(event: GenerateEvent, now: number): string | undefined {
     if (event.type === 'stage') return STAGES[event.stage]
     if (event.type === 'step' && now - this.#logged >= LOG_INTERVAL_MS) {

@@ -4,23 +4,23 @@ import { liveLine } from './live-line.js'
 import { PictureProgress } from './picture-progress.js'
 import { TerminalPicture, type Drawing } from './terminal-picture.js'
 
-/** A picture that is written. */
+/** An image that has been written. */
 export interface Picture {
   image: ImageEvent
   path: string
   steps: number
-  /** milliseconds by stage; all loading before the first stage is in `load` */
+  /** milliseconds by stage; everything loaded before the first stage counts as `load` */
   timings: Record<Stage, number>
-  /** milliseconds in all */
+  /** milliseconds in total */
   ms: number
 }
 
-/** What the command tells while it makes a picture, and at its end. */
+/** What the command reports while it generates an image, and at the end. */
 export interface PictureReport {
-  /** @param share of the weights that is loaded, 0 to 1 */
+  /** @param share the part of the weights that is loaded, 0 to 1 */
   load(share: number): void
   event(event: StageEvent | StepEvent | WarningEvent): void | Promise<void>
-  /** whatever came of it, the line at the bottom of the terminal is taken away */
+  /** removes the line at the bottom of the terminal, after success and after failure */
   stop(): void
   finish(picture: Picture): void | Promise<void>
 }
@@ -33,7 +33,7 @@ interface ReportOptions {
   previewMethod?: 'linear' | 'taef1' | 'autoencoder'
 }
 
-/** @param drawing shows the picture, too; only for a terminal that gets text */
+/** @param drawing shows the image as well; only for a terminal with text output */
 export async function pictureReport(
   options: ReportOptions,
   drawing: Drawing | undefined,
@@ -45,7 +45,7 @@ export async function pictureReport(
 
 const SILENCE: PictureReport = { load() {}, event() {}, stop() {}, finish() {} }
 
-/** One object per line on stdout. Seconds and bytes. */
+/** Prints one JSON object per line on stdout. Units are seconds and bytes. */
 function jsonReport(preview: string | undefined): PictureReport {
   const seconds = (ms: number) => Math.round(ms) / 1000
   const print = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
@@ -70,7 +70,7 @@ function jsonReport(preview: string | undefined): PictureReport {
   }
 }
 
-/** A live line on a terminal; a few lines in a log. */
+/** Shows a live line on a terminal, or a few lines in a log. */
 async function textReport(
   { output, previewMethod }: ReportOptions,
   drawing: Drawing | undefined,
@@ -104,7 +104,9 @@ async function textReport(
   }
 }
 
-/** `out.png  256x256  seed 1  4 steps  6.1 s (text 0.40 s, load 0.20 s, 4 x 0.90 s, decode 1.1 s)  peak memory 812 MB` */
+/**
+ * `out.png  256x256  seed 1  4 steps  6.1 s (text 0.40 s, load 0.20 s, 4 x 0.90 s, decode 1.1 s)  peak memory 812 MB`
+ */
 export function pictureSummary(
   { image: { width, height, seed }, path, steps, timings, ms }: Picture,
   memory: number,
@@ -121,7 +123,7 @@ export function pictureSummary(
   ].join('  ')
 }
 
-/** Bytes that this process held at most, the parts of mapped files that were in memory among them. */
+/** Returns the peak memory of this process in bytes, including the parts of mapped files that were in memory. */
 function peakMemory(): number {
   return process.resourceUsage().maxRSS * 1024
 }

@@ -47,7 +47,7 @@ async function serve({ host, port, backend, threads }: Options): Promise<void> {
   nativeServeRpc(`${host}:${port}`, device, threads ?? availableParallelism())
 }
 
-/** ggml tells only that it failed. */
+/** Checks the port first, because ggml reports only that it failed. */
 async function requireFree(host: string, port: number): Promise<void> {
   const { createServer } = await import('node:net')
   const probe = createServer()

@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto'
 import type { ImageEvent, LatentPreview } from '../index.js'
 
-/** Ways of drawing a picture in a terminal. */
+/** Ways to draw an image in a terminal. */
 export const DRAWINGS = ['kitty', 'iterm2', 'blocks'] as const
 export type Drawing = (typeof DRAWINGS)[number]
 
@@ -13,28 +13,31 @@ export interface Cells {
 
 type Screen = Pick<NodeJS.WriteStream, 'write'> & Partial<Cells>
 
-/** so that a picture leaves something of what was on a tall screen */
+/** keeps part of the earlier output visible on a tall screen */
 const MOST_ROWS = 32
-/** of base64 in one kitty command, as the protocol has it */
+/** characters of base64 in one kitty command, as the protocol requires */
 const CHUNK = 4096
-/** a tiny model is faster than the eye, and each picture has thousands of colours to send */
+/** a tiny model takes steps faster than the eye can follow, and each image sends thousands of colours */
 const INTERVAL_MS = 100
 
-/** kitty graphics */
+/** terminals with kitty graphics */
 const KITTY_TERMS = ['xterm-kitty', 'xterm-ghostty']
-/** inline images of iTerm2; not VS Code, whose images are off by default: half blocks are seen there by everybody. */
+/**
+ * Terminals with inline images of iTerm2. VS Code is not listed, because its images are off by default; half blocks
+ * always work.
+ */
 const ITERM2_PROGRAMS = ['iTerm.app', 'WezTerm', 'mintty']
 
-/** How this terminal shows pictures, as far as its environment tells; undefined where it had better not. */
+/** Finds out from the environment how this terminal can show images. Returns undefined if it should not show any. */
 export function detectDrawing(env: NodeJS.ProcessEnv): Drawing | undefined {
   const { TERM = '', TERM_PROGRAM = '', COLORTERM = '' } = env
   if (env.CI || TERM === 'dumb') return undefined
-  // a multiplexer keeps the variables of the terminal that it was started in, but does not pass its graphics on
+  // a multiplexer keeps the variables of the terminal in which it was started, but does not forward its graphics
   const multiplexer = Boolean(env.TMUX || env.STY) || /^(screen|tmux)/.test(TERM)
   if (!multiplexer) {
     if (ITERM2_PROGRAMS.includes(TERM_PROGRAM)) return 'iterm2'
     if (KITTY_TERMS.includes(TERM)) return 'kitty'
-    // through ssh only this one passes; beside a TERM_PROGRAM it was inherited by another terminal
+    // only this variable passes through ssh; together with a TERM_PROGRAM it was inherited by another terminal
     if (!TERM_PROGRAM && env.LC_TERMINAL === 'iTerm2') return 'iterm2'
   }
   const truecolor = COLORTERM === 'truecolor' || COLORTERM === '24bit' || Boolean(env.WT_SESSION)
@@ -42,11 +45,12 @@ export function detectDrawing(env: NodeJS.ProcessEnv): Drawing | undefined {
 }
 
 /**
- * The largest part of the screen that a picture fills undistorted, never larger than it is: with half blocks a pixel per column, with
- * graphics 8 pixels, about as browsers show it. A character is taken to be twice as high as wide.
+ * Returns the largest part of the screen that an image fills without distortion. The image is never enlarged: half
+ * blocks have one pixel per column, graphics 8 pixels, which is about the size in a browser. A character is assumed to
+ * be twice as high as wide.
  */
 export function fitCells(drawing: Drawing, { width, height }: { width: number; height: number }, screen: Cells): Cells {
-  // the terminal computes a kitty picture's width from its rows, and narrower characters make that more columns
+  // the terminal computes the width of a kitty image from its rows, and with narrower characters it covers more columns
   const most = drawing === 'kitty' ? Math.floor(0.8 * screen.columns) : screen.columns
   const columns = Math.min(most, drawing === 'blocks' ? width : Math.ceil(width / 8))
   const rows = Math.min(screen.rows - 2, MOST_ROWS, Math.round((columns * height) / width / 2))
@@ -55,16 +59,16 @@ export function fitCells(drawing: Drawing, { width, height }: { width: number; h
 }
 
 /**
- * A PNG by the kitty graphics protocol, from the cursor on, which stays where it is.
+ * Encodes a PNG for the kitty graphics protocol. It is drawn at the cursor, which does not move.
  *
- * @param id the terminal's name for the picture: another one with it takes its place
+ * @param id the terminal's name for the image; a later image with the same id replaces it
  * Source: sw.kovidgoyal.net/kitty/graphics-protocol
  */
 export function kittyPicture(png: Buffer, rows: number, id: number): string {
   const base64 = png.toString('base64')
   let text = ''
   for (let begin = 0; begin < base64.length; begin += CHUNK) {
-    // q=2: no answers, which would appear as if typed at the next prompt
+    // q=2 suppresses responses, which would appear as typed input at the next prompt
     const first = begin === 0 ? `a=T,f=100,i=${id},p=1,r=${rows},C=1,q=2,` : ''
     const more = begin + CHUNK < base64.length ? 1 : 0
     text += `\x1b_G${first}m=${more};${base64.slice(begin, begin + CHUNK)}\x1b\\`
@@ -72,13 +76,13 @@ export function kittyPicture(png: Buffer, rows: number, id: number): string {
   return text
 }
 
-/** A PNG as inline image of iTerm2, from the cursor on. Source: iterm2.com/documentation-images.html */
+/** Encodes a PNG as an inline image of iTerm2, drawn at the cursor. Source: iterm2.com/documentation-images.html */
 export function iterm2Picture(png: Buffer, { columns, rows }: Cells): string {
   const size = `size=${png.length};width=${columns};height=${rows};preserveAspectRatio=1`
   return `\x1b]1337;File=inline=1;${size}:${png.toString('base64')}\x07`
 }
 
-/** RGB bytes as half blocks, two pixels in each character; lines end at the beginning of the next one. */
+/** Draws RGB bytes as half blocks, two pixels per character. Each line ends at the start of the next line. */
 export function blockPicture({ data, width, height }: LatentPreview, { columns, rows }: Cells): string {
   const pixels = resample(data, width, height, columns, 2 * rows)
   const colour = (x: number, y: number) => pixels.subarray(3 * (y * columns + x), 3 * (y * columns + x) + 3).join(';')
@@ -90,7 +94,7 @@ export function blockPicture({ data, width, height }: LatentPreview, { columns, 
   return text
 }
 
-/** Every pixel is the mean of the area that it covers. */
+/** Resizes the image; every new pixel is the mean of the area that it covers. */
 function resample(rgb: Uint8Array, width: number, height: number, newWidth: number, newHeight: number): Uint8Array {
   const result = new Uint8Array(3 * newWidth * newHeight)
   const across = coverage(width, newWidth)
@@ -109,7 +113,7 @@ function resample(rgb: Uint8Array, width: number, height: number, newWidth: numb
   return result
 }
 
-/** For each of `parts` equal parts of `length` pixels: the pixels it covers, and their shares of it. */
+/** Splits `length` pixels into equal parts. Returns the pixels that each part covers, and their shares of the part. */
 function coverage(length: number, parts: number): [pixel: number, share: number][][] {
   return Array.from({ length: parts }, (_, part) => {
     const [begin, end] = [(part * length) / parts, ((part + 1) * length) / parts]
@@ -122,11 +126,11 @@ function coverage(length: number, parts: number): [pixel: number, share: number]
   })
 }
 
-/** A picture above the last line of a terminal, drawn anew in the same place while it is made. */
+/** An image above the last line of a terminal. It is redrawn in the same place while it is generated. */
 export class TerminalPicture {
   readonly #drawing: Drawing
   readonly #screen: Screen
-  // another one for every run: pictures that scrolled away keep theirs
+  // every run has a new id, so that images that scrolled away are not replaced
   readonly #id = randomInt(1, 2 ** 32)
   #cells: Cells | undefined
   #drawn = -Infinity
@@ -136,7 +140,7 @@ export class TerminalPicture {
     this.#screen = screen
   }
 
-  /** @param scale pixels of the finished picture in one of the preview */
+  /** @param scale the number of pixels of the final image per pixel of the preview, along one side */
   async preview(preview: LatentPreview, scale: number): Promise<void> {
     if (performance.now() - this.#drawn < INTERVAL_MS) return
     const { data, width, height } = preview
@@ -153,7 +157,7 @@ export class TerminalPicture {
     height,
   }: Pick<ImageEvent, 'image' | 'format' | 'width' | 'height'>): Promise<void> {
     const cells = this.#reserve(width, height)
-    // the other formats were made by sharp, so it is there
+    // sharp encoded the other formats, so it is installed
     const png = format === 'png' ? image : await (await import('sharp')).default(image).png().toBuffer()
     if (this.#drawing !== 'blocks') return this.#drawPng(png, cells)
     const { PNG } = (await import('pngjs')).default
@@ -167,7 +171,7 @@ export class TerminalPicture {
     this.#draw(this.#drawing === 'kitty' ? kittyPicture(png, cells.rows, this.#id) : iterm2Picture(png, cells))
   }
 
-  /** Moves the last line down, once, by as many rows as the picture needs. */
+  /** Moves the last line down once, by as many rows as the image needs. */
   #reserve(width: number, height: number): Cells {
     if (!this.#cells) {
       const screen = { columns: this.#screen.columns || 80, rows: this.#screen.rows || 24 }
@@ -177,7 +181,7 @@ export class TerminalPicture {
     return this.#cells
   }
 
-  /** The cursor goes up and comes back; a terminal that knows mode 2026 shows the change as one. */
+  /** Moves the cursor up and back. A terminal that supports mode 2026 shows the change at once. */
   #draw(text: string): void {
     this.#drawn = performance.now()
     this.#screen.write(`\x1b[?2026h\x1b7\r\x1b[${this.#cells!.rows}A${text}\x1b8\x1b[?2026l`)

@@ -3,9 +3,9 @@ import { interruptible } from './interrupt.js'
 import { drawBar, liveLine } from './live-line.js'
 
 /**
- * Writes model files while a line tells how far it is; Ctrl-C stops it.
+ * Writes model files and shows a progress line; Ctrl-C cancels the work.
  *
- * @param before what the line says before there is anything to count
+ * @param before the text of the line before there is progress to show
  */
 export async function withProgress<T>(
   quiet: true | undefined,

@@ -6,10 +6,10 @@ import { requireWhole } from '../options/checks.js'
 export type Roof = NativeRoof
 
 /**
- * What this machine's CPU can do at best, measured for about half a second: what the speed of everything else is a share of.
+ * Measures the peak speed of this machine's CPU for about half a second. Other speeds are expressed as a share of it.
  *
  * @param threads 1 to 512
- * @throws {FluxError} FLUX_BAD_OPTION; FLUX_OUT_OF_MEMORY where 256 MiB are not free; FLUX_CLOSED after a shutdown
+ * @throws {FluxError} FLUX_BAD_OPTION; FLUX_OUT_OF_MEMORY when 256 MiB are not free; FLUX_CLOSED after a shutdown
  */
 export function measureRoof(threads: number): Promise<Roof> {
   requireWhole('threads', threads, 1, 512)
@@ -22,7 +22,7 @@ export function measureRoof(threads: number): Promise<Roof> {
 
 const roofs = new Map<number, Promise<Roof>>()
 
-/** The roof of the device that `backend` means, measured once in a process; undefined on other devices than the CPU. */
+/** The peak of the device for `backend`, measured once per process; undefined on devices other than the CPU. */
 export function deviceRoof(backend: string | undefined, threads: number): Promise<Roof> | undefined {
   if (chooseDevice(backend) !== chooseDevice('cpu')) return undefined
   const known = roofs.get(threads)
@@ -34,21 +34,21 @@ export function deviceRoof(backend: string | undefined, threads: number): Promis
 }
 
 /**
- * Foretells how long work takes: operations over the share of the roof that such work reaches. After each piece of work that was timed, the
- * factor by which the foretold time was wrong is remembered, so that the next is foretold from this machine's own speed.
+ * Predicts how long work takes: operations divided by the share of the peak that such work reaches. After work was
+ * timed, its time per operation is stored, so that the next prediction uses the real speed of this machine.
  */
 export class Speed {
   readonly #roof: () => Promise<Roof> | undefined
   readonly #factors = new Map<Work, number>()
 
-  /** @param roof gives undefined on a device whose roof cannot be measured: nothing is foretold there before something was learnt */
+  /** @param roof returns undefined if the peak cannot be measured; predictions then start after the first `learn` */
   constructor(roof: () => Promise<Roof> | undefined) {
     this.#roof = roof
   }
 
   /**
    * @param rounded whether factors may be rounded to bfloat16, which some processors multiply faster than F32
-   * @returns seconds; undefined where nothing is known
+   * @returns seconds; undefined if nothing is known yet
    */
   async foretell(work: Work, operations: Flops, rounded: boolean): Promise<number | undefined> {
     const factor = this.#factors.get(work)
@@ -67,7 +67,9 @@ export class Speed {
 
 const total = ({ products, attention }: Flops): number => products + attention
 
-/** Shares of the arithmetic's register roof that were reached at full size (docs/performance.md); text encoding includes loading the encoders. */
+/**
+ * Shares of the register arithmetic's peak, reached at full size (docs/performance.md). Text encoding includes loading.
+ */
 const SHARES: Record<Work, Record<'bf16' | 'f32', Flops>> = {
   text: { bf16: { products: 0.7, attention: 0.3 }, f32: { products: 0.7, attention: 0.3 } },
   step: { bf16: { products: 0.86, attention: 0.68 }, f32: { products: 0.84, attention: 0.55 } },

@@ -12,16 +12,17 @@ import {
 import type { Flops, Work } from '../networks/flops.js'
 import { deviceRoof, Speed } from './cost-model.js'
 
-/** What a picture will cost. */
+/** The estimated cost of an image. */
 export interface Estimate {
-  /** multiplications and additions: of the text encoders, of one step, of the decoder */
+  /** multiplications and additions: for the text encoders, for one step, and for the decoder */
   operations: Record<Work, number>
   /**
-   * Of the text encoders with their loading where they are not kept, of one step, of the decoder, and of all together. Before the first
-   * picture from a short measurement of the processor; undefined then on other devices. Afterwards from the time that the last picture took.
+   * Times of the text encoders (with loading, when they are not kept), of one step, of the decoder, and of everything
+   * together. Before the first image, they come from a short measurement of the processor; on other devices they are
+   * undefined. Afterwards, they come from the time that the last image took.
    */
   seconds: Record<Work | 'total', number> | undefined
-  /** bytes that are in use at the same time at most: weights, buffers for activations, and both; previews by the autoencoder take more */
+  /** peak memory in bytes: weights, activation buffers, and both together; previews by the autoencoder take more */
   memory: { weights: number; activations: number; total: number }
 }
 
@@ -33,7 +34,7 @@ interface Model {
   networks: NetworksOf<Components>
 }
 
-/** Foretells time and memory, and learns from how long the work then took. */
+/** Predicts time and memory, and learns from the measured time. */
 export class Estimator {
   readonly #model: Model
   readonly #device: NetworkOptions
@@ -83,7 +84,7 @@ export class Estimator {
     return componentsFor(family, stage).map((name) => networks[name]!)
   }
 
-  /** Where factors are rounded to bfloat16, if the processor multiplies that: beside weights that are no finer, or where that is asked for. */
+  /** Whether factors are rounded to bfloat16, if the processor supports it: with weights no finer, or on request. */
   #rounded(): Record<Work, boolean> {
     const { precision = 'auto' } = this.#device
     const coarse = (network: NetworkFile<unknown>): boolean =>
@@ -99,7 +100,7 @@ export class Estimator {
     const { family, networks } = this.#model
     const text = this.#files('text').map(({ bytes }) => bytes)
     const drawing = [...this.#files('denoise'), ...this.#files('decode')].reduce((sum, { bytes }) => sum + bytes, 0)
-    // encoders that are not kept are loaded one after the other; at the first picture before the denoiser, later beside it
+    // encoders that are not kept are loaded one by one: before the denoiser for the first image, later next to it
     const encoders = this.#keep ? text.reduce((sum, bytes) => sum + bytes, 0) : Math.max(0, ...text)
     const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
     const activations = await family.activationBytes(networks, picture, this.#device)

@@ -3,27 +3,29 @@ import { toBytes } from './pixels.js'
 import { encodePng } from './png.js'
 import { gaussianNoise } from '../sampling/noise.js'
 
-/** What the background thread can do: computations on pictures that would hold up the event loop for tens of milliseconds. */
+/**
+ * The jobs of the background thread: computations on images that would block the event loop for tens of milliseconds.
+ */
 const JOBS = { encodePng, toBytes, gaussianNoise }
 
 export type Jobs = typeof JOBS
 
-/** What the thread is asked for. */
+/** A request to the thread. */
 export interface Request<Job extends keyof Jobs = keyof Jobs> {
   id: number
   job: Job
   args: Parameters<Jobs[Job]>
-  /** buffers of `args` that were moved here */
+  /** buffers of `args` that were moved to this thread */
   moved: ArrayBuffer[]
 }
 
-/** What it answers to the request of that number. */
+/** The response to the request with the same id. */
 export type Answer = { id: number; moved: ArrayBuffer[] } & (
   | { result: ReturnType<Jobs[keyof Jobs]> }
   | { error: unknown }
 )
 
-// Moved buffers go back with the answer: here they would wait for a garbage collection that an idle thread never has.
+// Moved buffers are sent back with the answer. An idle thread never runs the garbage collection that would free them.
 parentPort!.on('message', ({ id, job, args, moved }: Request) => {
   const answer = (message: Answer, transfer: ArrayBuffer[] = []) =>
     parentPort!.postMessage(message, [...moved, ...transfer])

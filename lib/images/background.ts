@@ -7,10 +7,10 @@ const IDLE_MS = 10_000
 let thread: BackgroundThread | undefined
 
 /**
- * Computes in a worker thread, so that the event loop goes on. The thread is started by the first call, shared, keeps the process alive only
- * while it works, and ends after 10 idle seconds.
+ * Computes in a worker thread, so that the event loop is not blocked. The first call starts the thread, and later calls
+ * share it. It keeps the process alive only while it works, and ends after 10 idle seconds.
  *
- * @param moved buffers among the arguments that are moved instead of copied, and unusable afterwards
+ * @param moved buffers among the arguments that are moved instead of copied; the caller cannot use them afterwards
  */
 export function inBackground<Job extends keyof Jobs>(
   job: Job,
@@ -28,7 +28,7 @@ class BackgroundThread {
   #idle: NodeJS.Timeout | undefined
 
   constructor() {
-    // the program's own flags are not for this thread; some, like --input-type, would keep it from starting
+    // the program's own flags do not apply to this thread; some, like --input-type, would prevent it from starting
     this.#worker = new Worker(new URL('./background-worker.js', import.meta.url), {
       name: 'ggflux-background',
       execArgv: [],
@@ -65,7 +65,7 @@ class BackgroundThread {
     }, IDLE_MS).unref()
   }
 
-  /** the next call starts another thread */
+  /** makes the next call start another thread */
   #retire(): void {
     if (thread === this) thread = undefined
   }

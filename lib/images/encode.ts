@@ -5,10 +5,10 @@ import { requireLength } from './pixels.js'
 import type { PngInput } from './png.js'
 import { checkUserComment, reserveUserComment, writeUserComment } from './exif-user-comment.js'
 
-/** `raw` is the RGB bytes themselves; JPEG, WebP and AVIF need the optional package sharp. */
+/** `raw` is plain RGB bytes; JPEG, WebP and AVIF need the optional package sharp. */
 export type ImageFormat = 'png' | 'jpeg' | 'webp' | 'avif' | 'raw'
 
-/** quality where the caller gives none, for the formats that have one */
+/** quality if the caller does not give one, for the formats that have this option */
 const DEFAULT_QUALITY = { jpeg: 90, webp: 90, avif: 60 }
 
 const FORMATS: readonly string[] = ['png', ...Object.keys(DEFAULT_QUALITY), 'raw']
@@ -21,18 +21,19 @@ export interface EncodeOptions {
   /** zlib level, 0 (none) to 9; PNG only. @default 3 */
   compression?: PngInput['compression']
   /**
-   * how the picture was made, see `formatParameters`: a PNG carries it as text chunk `parameters` (tEXt, or iTXt where the text is not
-   * ASCII), JPEG, WebP and AVIF as EXIF UserComment (UTF-16, beyond 32,500 characters ASCII, up to 65,000), `raw` not at all
+   * the generation parameters, see `formatParameters`. A PNG stores them in the text chunk `parameters` (tEXt, or iTXt
+   * if the text is not ASCII). JPEG, WebP and AVIF store them as EXIF UserComment (UTF-16; an ASCII text of more than
+   * 32,500 characters in ASCII, up to 65,000). `raw` does not store them
    */
   parameters?: string
 }
 
 /**
- * Encodes RGB bytes as a picture file, off the main thread.
+ * Encodes RGB bytes as an image file, off the main thread.
  *
- * @param rgb [height, width, 3]; copied, so the caller may go on to use it
- * @throws FluxError FLUX_BAD_SHAPE; FLUX_BAD_OPTION for an unknown format or an option that is out of range or not one of the format;
- *   FLUX_UNSUPPORTED where the format needs sharp and it is not installed
+ * @param rgb [height, width, 3]; copied, so the caller may keep using it
+ * @throws FluxError FLUX_BAD_SHAPE; FLUX_BAD_OPTION for an unknown format, or an option that is out of range or that
+ *   the format does not have; FLUX_UNSUPPORTED when the format needs sharp and it is not installed
  */
 export async function encodeImage(
   rgb: Uint8Array,
@@ -63,7 +64,7 @@ export async function encodeImage(
   }
 }
 
-/** Refuses wrong options as {@link encodeImage} does; for callers that have much to do before they encode. */
+/** Rejects wrong options as {@link encodeImage} does, for callers with long work before the encoding. */
 export function checkEncodeOptions({ format = 'png', quality, compression, parameters = '' }: EncodeOptions): void {
   requireOneOf('format', format, FORMATS)
   if (quality !== undefined) requireLevel('quality', quality, 1, 100, format in DEFAULT_QUALITY, format)
@@ -71,12 +72,12 @@ export function checkEncodeOptions({ format = 'png', quality, compression, param
   if (format in DEFAULT_QUALITY) checkUserComment(parameters, format)
 }
 
-/** Loads sharp where the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
+/** Loads sharp if the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
 export async function loadEncoder(format: ImageFormat): Promise<void> {
   if (format in DEFAULT_QUALITY) await loadSharp(format)
 }
 
-/** Not exported: a declaration that names sharp does not compile where the optional package is absent. */
+/** Not exported: a declaration that mentions sharp does not compile without the optional package. */
 async function loadSharp(format: ImageFormat): Promise<typeof import('sharp').default> {
   const { default: sharp } = await import('sharp').catch((cause: unknown) => {
     const remedy = 'run npm install sharp, or choose the format png'
@@ -94,7 +95,7 @@ async function encodeWithSharp(
   parameters: string | undefined,
 ): Promise<Buffer> {
   const sharp = await loadSharp(format)
-  // sharp reads the pixels later, in a thread of its own: hence the copy
+  // sharp reads the pixels later, in its own thread, so it gets a copy
   const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
   if (!parameters) return picture.toBuffer()
   return writeUserComment(await picture.withExif(reserveUserComment(parameters)).toBuffer(), parameters)

@@ -1,21 +1,26 @@
 import { FluxError } from '../errors.js'
 
-/** Bytes that EXIF data hold beside the rest of it: libvips writes none beyond 65,533, as much as fits into a JPEG segment. */
+/**
+ * Space for the text next to the other EXIF data: libvips writes at most 65,533 bytes, which is what fits into a JPEG
+ * segment.
+ */
 const MOST_BYTES = 65_000
 
 /**
- * EXIF UserComment as A1111 writes and its readers expect it: `UNICODE\0`, then UTF-16, big-endian. A text in ASCII that is too long for that is
- * written in ASCII, one byte a character, which readers know as well. libvips only writes ASCII there and replaces every other character, so sharp
- * is given as many ASCII characters as the text has bytes, and the encoded file gets the text in their place. JPEG, WebP and AVIF all store EXIF
- * data as it is, without a checksum.
+ * EXIF UserComment in the format that A1111 writes and its readers expect: `UNICODE\0`, then UTF-16, big-endian. An
+ * ASCII text that is too long for this is written in ASCII, one byte per character, which readers support as well.
+ * libvips writes only ASCII there and replaces every other character. Therefore sharp receives as many ASCII characters
+ * as the text has bytes, and the text replaces them in the encoded file. JPEG, WebP and AVIF all store EXIF data
+ * unchanged, without a checksum.
  *
- * Source: AUTOMATIC1111/stable-diffusion-webui `modules/images.py` (`save_image_with_geninfo`); Exif 2.32, section 4.6.5.
+ * Source: AUTOMATIC1111/stable-diffusion-webui `modules/images.py` (`save_image_with_geninfo`); Exif 2.32, section
+ * 4.6.5.
  */
 export function reserveUserComment(text: string): { IFD2: { UserComment: string } } {
   return { IFD2: { UserComment: placeholder(encoded(text).bytes) } }
 }
 
-/** Puts `text` where {@link reserveUserComment} made room, in place. */
+/** Writes `text` into the space that {@link reserveUserComment} reserved, in place. */
 export function writeUserComment(file: Buffer, text: string): Buffer {
   const { charset, bytes } = encoded(text)
   const at = file.indexOf(`ASCII\0\0\0${placeholder(bytes)}`, 'latin1')

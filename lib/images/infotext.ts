@@ -8,23 +8,23 @@ export interface GenerationParameters {
   scheduler: string
   /** the distilled guidance; absent for models without it */
   guidance?: number | undefined
-  /** scale of true classifier-free guidance. @default 1, which is none */
+  /** scale of true classifier-free guidance. @default 1, which means none */
   trueCfg?: number | undefined
   seed: number
   width: number
   height: number
   model?: string | undefined
-  /** further fields by the names that readers know, such as `Denoising strength` */
+  /** additional fields by the names that readers know, such as `Denoising strength` */
   extra?: Record<string, string | number | undefined>
 }
 
 /**
- * How a picture was made, in the form that A1111, Forge, ComfyUI's readers and galleries understand: the prompt, then
- * `Negative prompt: …` where there is one, then one line `Steps: 4, Sampler: Euler, …`. Values with a comma, colon or line
- * break are quoted as JSON strings.
+ * Formats how an image was generated, in the form that A1111, Forge, ComfyUI's readers and galleries understand: the
+ * prompt, then `Negative prompt: …` if there is one, then one line `Steps: 4, Sampler: Euler, …`. Values with a comma,
+ * colon or line break are quoted as JSON strings.
  *
- * Source: AUTOMATIC1111/stable-diffusion-webui `modules/processing.py` (`create_infotext`), `modules/infotext_utils.py` (`quote`);
- * `Distilled CFG Scale` is Forge's name for the guidance.
+ * Source: AUTOMATIC1111/stable-diffusion-webui `modules/processing.py` (`create_infotext`), `modules/infotext_utils.py`
+ * (`quote`); `Distilled CFG Scale` is Forge's name for the guidance.
  */
 export function formatParameters(parameters: GenerationParameters): string {
   const {

@@ -4,21 +4,22 @@ import type { LatentRgb } from '../families/latent-format.js'
 import { toByte } from './pixels.js'
 
 export interface LatentPreview {
-  /** RGB, 3 bytes a pixel, row by row */
+  /** RGB, 3 bytes per pixel, row by row */
   data: Buffer
   width: number
   height: number
 }
 
 /**
- * A small picture of a latent without the autoencoder: a linear map from the 16 channels to red, green and blue.
+ * Makes a small image from a latent without the autoencoder, by a linear map from the 16 channels to RGB.
  *
- * @param latent [16, h, w], as the sampler leaves it; `denoised` of a step shows the most
+ * @param latent [16, h, w], as the sampler produces it; the `denoised` of a step shows the most
  * @param height h
  * @param width w
- * @param enlargement each latent becomes a square of so many pixels; 8 gives the final size. Defaults to 1.
- * @param latentRgb the fit; that of FLUX.1's autoencoder by default
- * @throws FluxError FLUX_BAD_SHAPE for a latent of another length, FLUX_BAD_OPTION for an enlargement other than 1 to 16
+ * @param enlargement side in pixels of the square for each latent; 8 gives the final size. Defaults to 1.
+ * @param latentRgb the linear fit; by default the one for FLUX.1's autoencoder
+ * @throws FluxError FLUX_BAD_SHAPE for a latent of another length, FLUX_BAD_OPTION for an enlargement outside
+ *   1 to 16
  */
 export function latentPreview(
   latent: Float32Array,

@@ -1,13 +1,16 @@
 import { FluxError } from '../errors.js'
 
-/** A value in [-1, 1] as byte: 127.5 * (x + 1) in float32, cut off (not rounded); values beyond are clamped, NaN is 0. */
+/**
+ * Converts [-1, 1] to a byte: 127.5 * (x + 1) in float32, truncated (not rounded); values outside are clamped, NaN
+ * gives 0.
+ */
 export function toByte(x: number): number {
   const value = Math.fround(127.5 * Math.fround(x + 1))
   return value >= 255 ? 255 : value > 0 ? Math.trunc(value) : 0
 }
 
 /**
- * Planes of the autoencoder to RGB bytes, as the official program makes them (see {@link toByte}).
+ * Converts planes of the autoencoder to RGB bytes, as the official code does (see {@link toByte}).
  *
  * @param image [3, height, width] in [-1, 1]
  * @returns [height, width, 3]

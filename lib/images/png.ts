@@ -8,7 +8,7 @@ export interface PngInput {
   height: number
   /** zlib level */
   compression: 0 | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9
-  /** goes into a text chunk with the keyword `parameters` */
+  /** stored in a text chunk with the keyword `parameters` */
   parameters?: string | undefined
 }
 
@@ -19,7 +19,7 @@ const RGB = 2
 const ADAPTIVE_FILTER = -1
 const Z_FILTERED = 1
 
-/** A PNG file. The text stands before the pixels, for readers that stop there. */
+/** Encodes a PNG file. The text comes before the pixels, for readers that stop there. */
 export function encodePng({ rgb, width, height, compression, parameters }: PngInput): Uint8Array<ArrayBuffer> {
   const picture = Object.assign(new PNG(), {
     width,
@@ -41,8 +41,9 @@ export function encodePng({ rgb, width, height, compression, parameters }: PngIn
 }
 
 /**
- * tEXt for ASCII, which every reader understands; iTXt (UTF-8, not compressed) for the rest, as Pillow and so A1111 and ComfyUI
- * read it. tEXt could hold Latin-1, but readers disagree: libvips takes it for UTF-8. A text must not contain NUL; it is left out.
+ * Uses tEXt for ASCII, which every reader understands, and iTXt (UTF-8, not compressed) for other text, as Pillow and
+ * therefore A1111 and ComfyUI read it. tEXt could hold Latin-1, but readers disagree: libvips decodes it as UTF-8. NUL
+ * is not allowed in the text and is left out.
  * Source: PNG specification, third edition, sections 11.3.3.2 and 11.3.3.4.
  */
 function textChunk(keyword: string, text: string): Buffer {

@@ -10,13 +10,13 @@ import type { Inspection } from './inspection.js'
 
 /** A model file in the hub's cache. */
 export interface CachedModel {
-  /** what gives it to `load` or `pull`: `hf:owner/name:file.gguf` */
+  /** the name to pass to `load` or `pull`: `hf:owner/name:file.gguf` */
   reference: string
-  /** branches and tags that were at this commit when they were last asked for */
+  /** branches and tags that pointed to this commit when they were last requested */
   revisions: string[]
   commit: string
   path: string
-  /** bytes, of all parts where the model is split */
+  /** bytes, the total of all parts if the model is split */
   size: number
   role: Inspection['role']
   architecture: string
@@ -24,7 +24,7 @@ export interface CachedModel {
 
 const PREFIX = 'models--'
 
-/** The files in the hub's cache that are, by their headers, networks of FLUX.1. The cache may hold much else that other programs put there. */
+/** Lists the files in the hub's cache whose headers identify them as networks of FLUX.1. Other files are skipped. */
 export async function cachedModels(options: Pick<HubOptions, 'cacheDir'> = {}): Promise<CachedModel[]> {
   const { cacheDir } = await hubSettings(options)
   const models: CachedModel[] = []
@@ -37,7 +37,7 @@ export async function cachedModels(options: Pick<HubOptions, 'cacheDir'> = {}): 
     for (const [i, repository] of repositories.entries()) {
       const revisions = noted[i]!
       const { commit } = repository
-      // where no commit is noted for main, it is whatever is there
+      // if no commit is recorded for main, the stored commit counts as main
       const at = revisions.includes('main') || (!isMain && revisions.length === 0) ? '' : `@${revisions[0] ?? commit}`
       for (const { path } of repository.files) {
         if (!isModelName(path)) continue

@@ -15,10 +15,10 @@ import { deviceRoof, Speed } from '../cost/cost-model.js'
 const MAX_VALUE = 200
 
 /**
- * Tells what a model file is, from its header only. Files of no known network have the role `unknown`.
+ * Describes a model file, based only on its header. Files without a known network have the role `unknown`.
  *
- * @throws {FluxError} FLUX_BAD_OPTION; FLUX_NOT_FOUND; FLUX_BAD_FILE when it is no GGUF or safetensors file or is damaged; FLUX_UNSUPPORTED
- *   for an unknown version or tensor type
+ * @throws {FluxError} FLUX_BAD_OPTION; FLUX_NOT_FOUND; FLUX_BAD_FILE when it is not GGUF or safetensors or is damaged;
+ *   FLUX_UNSUPPORTED for an unknown version or tensor type
  */
 export async function inspect(path: string): Promise<Inspection> {
   if (typeof path !== 'string' || path === '') throw badOption('path', path, 'the path of a model file')
@@ -29,20 +29,20 @@ export async function inspect(path: string): Promise<Inspection> {
     : inspection
 }
 
-/** {@link inspect} for a file that is open already. */
+/** Does the same as {@link inspect} for a file that is already open. */
 export async function inspectFile(file: ModelFile): Promise<Inspection> {
   const { network, ...inspection } = described(file)
   const step = network && (await stepSeconds(network))
   return step === undefined ? inspection : { ...inspection, step }
 }
 
-/** {@link inspectFile} without what has to be measured. */
+/** Does the same as {@link inspectFile}, without anything that has to be measured. */
 export function describeFile(file: ModelFile): Inspection {
   const { network: _, ...inspection } = described(file)
   return inspection
 }
 
-/** `network` where it can be loaded. */
+/** Describes a file, with `network` if it can be loaded. */
 function described(file: ModelFile): Inspection & { network?: NetworkFile<object> } {
   const { path } = file
   const identity = identify(file)
@@ -80,7 +80,10 @@ function described(file: ModelFile): Inspection & { network?: NetworkFile<object
   }
 }
 
-/** undefined for what does not draw, and where the native part is missing, too: it is not needed to tell what a file is */
+/**
+ * Returns undefined for networks without steps, and when the native addon is missing, which is not needed to describe
+ * files.
+ */
 async function stepSeconds(network: NetworkFile<object>): Promise<number | undefined> {
   const { stepShape } = networkDefinition(network.kind)
   if (!stepShape) return undefined

@@ -3,39 +3,41 @@ import type { TensorType } from '../formats/tensor-types.js'
 import type { NetworkConfigs, NetworkKind } from '../networks/registry.js'
 
 export interface TypeUse {
-  /** tensors of the type */
+  /** number of tensors of the type */
   count: number
   bytes: number
 }
 
-/** What a model file holds, as far as its header tells. */
+/** What a model file contains, according to its header. */
 export interface Inspection {
   path: string
   format: ModelFile['format']
-  /** bytes of the file */
+  /** size of the file in bytes */
   size: number
   /**
-   * What the network is in a model: `transformer`, `t5`, `clip`, `autoencoder` or `preview decoder`; of a checkpoint that holds several, the
-   * transformer first. Otherwise `lora` or `unknown`
+   * The role of the network in a model: `transformer`, `t5`, `clip`, `autoencoder` or `preview decoder`. For a
+   * checkpoint with several networks, the transformer comes first. Otherwise `lora` or `unknown`
    */
   role: string
   /** the structure in words, such as `FLUX.1 with guidance (dev)` */
   architecture: string
-  /** bytes of memory that the network's weights take, of its own tensors alone; absent when it cannot be loaded */
+  /** bytes of memory for the network's own weights; absent when it cannot be loaded */
   weights?: number
-  /** numbers in all tensors together */
+  /** number of values in all tensors together */
   parameters: number
-  /** read from the shapes; absent when they do not make a network that can be loaded */
+  /** derived from the shapes; absent when they do not form a network that can be loaded */
   config?: NetworkConfigs[NetworkKind]
-  /** tensors */
+  /** number of tensors */
   tensors: number
   types: Partial<Record<TensorType, TypeUse>>
-  /** values of at most 200 characters; of arrays only the length */
+  /** values of at most 200 characters; for arrays only the length */
   metadata: Record<string, string | number | boolean>
-  /** the file carries its tokenizer (GGUF text encoders) */
+  /** whether the file contains its tokenizer (GGUF text encoders) */
   tokenizer: boolean
   /** why the file cannot be loaded; empty when it can */
   problems: string[]
-  /** of a transformer: seconds that one step at 1024 x 1024 will roughly take here; absent where that is not known, on GPUs */
+  /**
+   * for a transformer: estimated seconds of one step at 1024 x 1024 on this machine; absent when unknown, as on GPUs
+   */
   step?: number
 }

@@ -12,7 +12,9 @@ const KINDS = {
   replacement: 'norms',
 } as const satisfies Record<LoraLayer['kind'], string>
 
-/** Tells what a LoRA is and which layers of known networks it adds to; undefined for a file of which nothing belongs there. */
+/**
+ * Describes a LoRA and the layers of known networks that it changes. Returns undefined if nothing in the file fits any.
+ */
 export async function describeLora(
   path: string,
 ): Promise<Pick<Inspection, 'role' | 'architecture' | 'problems'> | undefined> {
@@ -50,7 +52,7 @@ export async function describeLora(
   }
 }
 
-/** A matrix and its bias count as one. */
+/** A matrix and its bias count as one layer. */
 function countLayers(layers: readonly LoraLayer[]): number {
   return new Set(layers.map(({ weight, first }) => `${weight.replace(/\.(weight|bias)$/, '')} ${first}`)).size
 }

@@ -14,25 +14,26 @@ import type { ModelFile } from '../formats/model-file.js'
 import { tinyModelFiles } from '../model/bundled-model.js'
 import { checkModel, openTokenizer, type OpenModel } from '../pipeline/open-model.js'
 
-/** What a model is, as far as the headers of its files tell, and what it would cost to use it here. */
+/** What a model is, according to the headers of its files, and what it would cost to use it on this machine. */
 export interface ModelInspection {
   /** the model files that were found */
   files: Inspection[]
-  /** everything that stands against loading it, each with its remedy; empty when it can be loaded */
+  /** everything that prevents loading it, each with its remedy; empty when it can be loaded */
   problems: string[]
-  /** a picture with the model's defaults, where it can be loaded and its files are on this machine */
+  /** cost of an image with the model's defaults, if the model can be loaded and its files are on this machine */
   picture?: Estimate & { width: number; height: number; steps: number }
-  /** bytes of this machine's memory, or of its container's */
+  /** bytes of memory of this machine, or of its container */
   memory: number
 }
 
 /**
- * Tells what a model is and whether it can be used here, without loading or downloading it. A reference to the hub is the model that `load`
- * would take by it, with its encoders and autoencoder.
+ * Describes a model and whether it can be used on this machine, without loading or downloading it. For a reference to
+ * the hub, this is the model that `load` would download, with its encoders and autoencoder.
  *
- * @param source a folder, a preset or a place on the hub, 'tiny', or the files
- * @param options those of `load`; `signal` stops the requests
- * @throws {FluxError} FLUX_BAD_OPTION; FLUX_NOT_FOUND where there is nothing of that name; FLUX_DOWNLOAD; the signal's reason when aborted
+ * @param source a folder, a preset or a repository on the hub, 'tiny', or the files
+ * @param options the options of `load`; `signal` stops the requests
+ * @throws {FluxError} FLUX_BAD_OPTION; FLUX_NOT_FOUND when nothing has this name; FLUX_DOWNLOAD; the signal's reason
+ *   when aborted
  */
 export async function inspectModel(source: string | ModelFiles, options: LoadOptions = {}): Promise<ModelInspection> {
   const { model, ...given } = completeLoadOptions(source, options)
@@ -87,7 +88,7 @@ async function inspection(files: ModelFile[], problems: FluxError[]): Promise<Mo
   }
 }
 
-/** Those that can be opened; what is wrong with the others is found when they are checked. */
+/** Opens the files that can be opened. Problems with the others are found when the model is checked. */
 async function openAll(files: ModelFiles): Promise<ModelFile[]> {
   const opened = await Promise.all(
     [...new Set(Object.values(placesOf(files).components))].map((path) => openModelFile(path).catch(() => undefined)),

@@ -1,7 +1,7 @@
 import type { ImageFormat } from '../images/encode.js'
 import type { LatentPreview } from '../images/latent-preview.js'
 
-/** What the pipeline is doing; a picture passes through them in this order. */
+/** What the pipeline is doing; an image passes through the stages in this order. */
 export type Stage = 'text' | 'load' | 'denoise' | 'decode'
 
 export interface StageEvent {
@@ -19,31 +19,31 @@ export interface StepEvent {
   sigmaNext: number
   /** milliseconds that the step took */
   ms: number
-  /** the model was not asked: its velocity was continued from the steps before; only with the option `stepCache` */
+  /** the model was not evaluated: its velocity was extrapolated from earlier steps; only with the option `stepCache` */
   reused: boolean
-  /** the picture as the model sees it now, RGB bytes; with the option `preview` */
+  /** the image as the model currently predicts it, RGB bytes; with the option `preview` */
   preview?: LatentPreview
 }
 
 export interface ImageEvent {
   type: 'image'
-  /** the file's bytes, or RGB bytes with the format 'raw' */
+  /** the bytes of the file, or RGB bytes with the format 'raw' */
   image: Buffer
   format: ImageFormat
   width: number
   height: number
   seed: number
-  /** how it was made, in A1111's form; it is in the file, too */
+  /** the generation parameters in A1111's format; the file contains them as well */
   parameters: string
-  /** names of the text encoders that saw only the beginning of the prompt */
+  /** names of the text encoders that received only the start of the prompt */
   truncated: string[]
-  /** side in pixels of the tiles that were decoded, where memory did not suffice for the whole picture at once */
+  /** side of the decoded tiles in pixels, if memory did not suffice to decode the whole image at once */
   tile?: number
-  /** milliseconds by stage; loading is counted where it happens */
+  /** milliseconds by stage; loading counts in the stage where it happens */
   timings: Record<Stage, number>
 }
 
-/** Something that the picture does without: it is made, but perhaps not as meant. */
+/** Something is missing or ignored: the image is generated, but perhaps not as intended. */
 export interface WarningEvent {
   type: 'warning'
   message: string

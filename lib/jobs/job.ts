@@ -2,25 +2,25 @@ import { randomUUID } from 'node:crypto'
 import { onAbort, untilAborted } from '../options/abort.js'
 import type { GenerateEvent, ImageEvent } from './events.js'
 
-/** Makes one image and returns it as the last event. Rejects with the signal's reason when it is aborted. */
+/** Generates one image and returns it as the last event. Rejects with the signal's reason when it is aborted. */
 export type Work = (signal: AbortSignal) => AsyncGenerator<Exclude<GenerateEvent, ImageEvent>, ImageEvent, undefined>
 
-/** of the previews that a job keeps for its readers; at least the latest one is kept */
+/** size of the previews that a job keeps for its readers; at least the latest preview is kept */
 const MAX_PREVIEW_BYTES = 32 * 2 ** 20
 
-/** One image in the making. It is made whether or not anybody reads its events, and at the same speed. */
+/** The generation of one image. It proceeds at the same speed whether or not anyone reads its events. */
 export class Job {
   readonly id: string = randomUUID()
   /**
-   * The last event, with the image. Rejects with what made the job fail, the reason of its cancelling, or FLUX_CLOSED when the pipeline is closed.
-   * A rejection that nobody handles is ignored.
+   * The last event, with the image. Rejects with the error of the job, with the reason of its cancellation, or with
+   * FLUX_CLOSED when the pipeline is closed. An unhandled rejection is ignored.
    */
   readonly result: Promise<ImageEvent>
   readonly #position: () => number
   readonly #controller = new AbortController()
-  /** from the first on; old previews are taken out of them */
+  /** all events from the first one; old previews are removed from them */
   readonly #events: GenerateEvent[] = []
-  /** indices of the events that have previews, and the bytes of these */
+  /** indices of the events that have previews, and the total bytes of these previews */
   readonly #shown: number[] = []
   #previewBytes = 0
   #over = false
@@ -29,7 +29,7 @@ export class Job {
 
   /**
    * @param turn resolves when the work may begin
-   * @param position of the job in its queue; 0 or less once its turn has come
+   * @param position returns the job's position in its queue; 0 or less once its turn has come
    */
   constructor(work: Work, turn: Promise<void>, position: () => number, signal?: AbortSignal) {
     this.#position = position
@@ -38,26 +38,30 @@ export class Job {
     this.result.catch(() => {})
   }
 
-  /** How many jobs come before it: 0 while it runs and afterwards. */
+  /** The number of jobs ahead of it: 0 while it runs and afterwards. */
   get position(): number {
     return Math.max(0, this.#position())
   }
 
-  /** Share of the steps that are done, 0 to 1, where decoding counts as one step more. */
+  /** The share of the steps that are done, 0 to 1. Decoding counts as one more step. */
   get progress(): number {
     const last = this.#events.findLast(({ type }) => type === 'step' || type === 'image')
     return last?.type === 'step' ? last.step / (last.steps + 1) : last ? 1 : 0
   }
 
-  /** Ends a job that waits at once, one that runs within its step. Does nothing once it is over. @param reason what `result` rejects with. @default an AbortError */
+  /**
+   * Ends a waiting job at once, and a running job within its current step. Does nothing once the job is over.
+   *
+   * @param reason what `result` rejects with. @default an AbortError
+   */
   cancel(reason?: unknown): void {
     if (!this.#over) this.#controller.abort(reason)
   }
 
   /**
-   * All events from the first on, however late the reader comes; then it ends, or throws what `result` rejects with. There may be any number of
-   * readers. None of them delays the job, and leaving the loop does not end it. A reader that falls far behind misses previews, nothing else: a
-   * job keeps 32 MiB of them, the latest.
+   * All events from the first one, even for a late reader. At the end the generator returns, or throws what `result`
+   * rejects with. There may be any number of readers. No reader delays the job, and leaving the loop does not end it. A
+   * job keeps the latest 32 MiB of previews; a reader that falls far behind misses older previews, but no events.
    */
   async *events(): AsyncGenerator<GenerateEvent, void, undefined> {
     for (let i = 0; ; i++) {

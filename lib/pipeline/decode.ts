@@ -11,7 +11,7 @@ export interface Decoder {
   decode(latent: Float32Array, rows: number, columns: number, options: { signal: AbortSignal }): Promise<Float32Array>
 }
 
-/** A state of the sampler, and what is needed to see it. */
+/** A state of the sampler, and what is needed to show it. */
 export interface Shown {
   state: Float32Array
   latent: LatentFormat
@@ -20,7 +20,7 @@ export interface Shown {
   signal: AbortSignal
 }
 
-/** @returns RGB [height, width, 3], and the side of the tiles, if any */
+/** @returns RGB [height, width, 3], and the side of the tiles if the image was decoded in tiles */
 export async function decodeState(
   decoder: Decoder,
   { state, latent: { reduction, toLatent }, rows, columns, signal }: Shown,
@@ -32,7 +32,7 @@ export async function decodeState(
   return { rgb: await rgbOf(image, reduction * rows, reduction * columns), ...tiling }
 }
 
-/** @param decoderFor gives that of a method other than 'linear' */
+/** @param decoderFor returns the decoder for a method other than 'linear' */
 export async function previewOf(
   method: PreviewOptions['method'],
   shown: Shown,

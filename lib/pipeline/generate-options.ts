@@ -15,51 +15,58 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   prompt: string
   /** pixels, 64 to 4096, a multiple of 16. @default 1024; tiny 128 */
   width?: number
-  /** as `width` */
+  /** same range as `width`, same default */
   height?: number
   /** 1 to 1000. @default dev 28, schnell 4, tiny 8 */
   steps?: number
-  /** strength of the prompt, 0 to 100; only models with guidance (dev) take it. @default 3.5; tiny 2 */
+  /** strength of the prompt, 0 to 100; only models with guidance (dev) accept it. @default 3.5; tiny 2 */
   guidance?: number
-  /** 0 to 2^53 - 1. @default a random one, told in the result */
+  /** 0 to 2^53 - 1. @default a random one, reported in the result */
   seed?: number
   /** @default 'euler' */
   sampler?: SamplerName
   /** @default 'official' */
   scheduler?: SchedulerName
-  /** noise levels of your own, falling from at most 1; takes the place of `steps`, `scheduler` and `shift` */
+  /** custom noise levels, decreasing from at most 1; replaces `steps`, `scheduler` and `shift` */
   sigmas?: number[]
-  /** whether larger pictures stay longer at high noise levels. @default as the official program: with guidance */
+  /**
+   * whether larger images stay longer at high noise levels. @default on for models with guidance, as in the official
+   * code
+   */
   shift?: boolean
-  /** which of torch's random numbers: 'float32' as ComfyUI starts from, 'bfloat16' as the official program. @default 'float32' */
+  /**
+   * torch's number format for noise: 'float32' as in ComfyUI, 'bfloat16' as in the official code. @default 'float32'
+   */
   noise?: NoiseVariant
   /** tokens of the prompt that T5 sees, 16 to 512. @default dev 512, schnell 256, tiny 32 */
   maxSequenceLength?: number
   /**
-   * Saves evaluations of the model where its velocity changes smoothly: the relative error that a continued velocity may have, 0 to 1. For
-   * many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
+   * Skips evaluations of the model while its velocity changes smoothly: the relative error that an extrapolated
+   * velocity may have, 0 to 1. Useful with many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
    */
   stepCache?: number
-  /** LoRAs that act beside the transformer's weights, all at once; changing them takes milliseconds. @default none */
+  /**
+   * LoRAs that are applied together, next to the transformer's weights; changing them takes milliseconds. @default none
+   */
   loras?: readonly LoraOptions[]
-  /** what each step's event shows, see {@link PreviewOptions}; `generate()` refuses it. @default none */
+  /** what each step's event shows, see {@link PreviewOptions}; `generate()` rejects it. @default none */
   preview?: PreviewOptions
-  /** is called with every warning, see `WarningEvent`, in each call anew; what it throws ends the call */
+  /** called with every warning of each call, see `WarningEvent`; an error thrown here ends the call */
   onWarning?: (message: string) => void
   signal?: AbortSignal
 }
 
 export interface PreviewOptions {
-  /** show every so many steps. @default 1 */
+  /** show a preview every this many steps. @default 1 */
   every?: number
   /**
-   * 'linear': one pixel per latent, at once; 'taef1': full size, nearly at once, by the model's `previewDecoder`; 'autoencoder': full size, as
-   * slow as the last decoding. @default 'linear'
+   * 'linear': one pixel per latent, immediate; 'taef1': full size, almost immediate, uses the model's `previewDecoder`;
+   * 'autoencoder': full size, as slow as the final decoding. @default 'linear'
    */
   method?: 'linear' | NonNullable<LatentFormat['previewDecoder']> | 'autoencoder'
 }
 
-/** All options, checked and complete. */
+/** All options, checked and with defaults filled in. */
 export interface Settings extends ImageRequest {
   sigmas: number[]
   seed: number
@@ -100,9 +107,9 @@ const KNOWN = [
 const MAX_STEPS = RANGES.steps.most
 
 /**
- * Checks the options of one picture and fills in what is not given.
+ * Checks the options of one image and fills in the defaults.
  *
- * @throws {FluxError} FLUX_BAD_OPTION naming the option, its value, and what is possible
+ * @throws {FluxError} FLUX_BAD_OPTION with the option, its value and the accepted values
  */
 export function completeOptions(
   options: GenerateOptions,

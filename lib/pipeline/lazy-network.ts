@@ -4,7 +4,9 @@ interface Closable {
   close(): Promise<void>
 }
 
-/** A network that is loaded when it is first needed, and may be released and loaded again. One user at a time. */
+/**
+ * A network that is loaded when it is first needed, and can be released and loaded again. It has one user at a time.
+ */
 export class LazyNetwork<N extends Closable> {
   readonly #load: (signal: AbortSignal) => Promise<N>
   readonly #closed = new AbortController()
@@ -18,7 +20,10 @@ export class LazyNetwork<N extends Closable> {
     return this.#network !== undefined
   }
 
-  /** @throws {FluxError} FLUX_CLOSED after `close()`, which stops a load under way; what loading throws, and the next call tries again */
+  /**
+   * @throws {FluxError} FLUX_CLOSED after `close()`, which also stops a load in progress; otherwise what loading
+   *   throws, and the next call tries again
+   */
   async get(signal?: AbortSignal): Promise<N> {
     const closed = this.#closed.signal
     closed.throwIfAborted()
@@ -37,7 +42,7 @@ export class LazyNetwork<N extends Closable> {
     await network?.close()
   }
 
-  /** Frees the network's memory, and refuses whoever asks for it later. */
+  /** Frees the network's memory; later calls of `get` are rejected. */
   async close(): Promise<void> {
     this.#closed.abort(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
     await this.release()

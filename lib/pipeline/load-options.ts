@@ -13,16 +13,19 @@ import {
 
 export interface LoadOptions extends NetworkOptions {
   /**
-   * Whether the text encoders stay in memory between pictures. 'auto': they stay when the model's files together take at most half of
-   * this machine's memory. When they don't stay, nothing is loaded before the first picture, and there the denoiser after the prompt is
-   * encoded, so that at the first picture both are never in memory together. @default 'auto'
+   * Whether the text encoders stay in memory between images. 'auto': they stay when the model's files together take at
+   * most half of this machine's memory. When they do not stay, nothing is loaded before the first image. The first
+   * image then loads the denoiser after the prompt is encoded, so that encoders and denoiser are not in memory
+   * together during that image. @default 'auto'
    */
   textEncoders?: 'auto' | 'keep' | 'release'
-  /** how models are taken from the hub */
+  /** how models are downloaded from the hub */
   hub?: HubOptions
-  /** bytes of the model that are in the hub's cache, and in all; never where nothing has to be downloaded */
+  /**
+   * called with the bytes of the model in the hub's cache and the total; not called when nothing has to be downloaded
+   */
   onDownload?: (done: number, total: number) => void
-  /** share of all files' weights that is loaded, 0 to 1; told whenever one of them is loaded, so during the first picture as well */
+  /** called with the loaded share of all weights, 0 to 1, after each file is loaded; during the first image as well */
   onProgress?: (progress: number) => void
 }
 
@@ -39,9 +42,9 @@ const OPTIONS = [
 ] as const satisfies readonly (keyof LoadOptions)[]
 
 /**
- * Checks what `ImagePipeline.load` is given. Options may stand beside the files in `source`; those in `options` go before them.
+ * Checks the arguments of `ImagePipeline.load`. `source` may contain options as well; `options` overrides them.
  *
- * @throws {FluxError} FLUX_BAD_OPTION; whether there is such a device is found when the first network is loaded
+ * @throws {FluxError} FLUX_BAD_OPTION; a missing device is found only when the first network is loaded
  */
 export function completeLoadOptions(
   source: string | (ModelFiles & LoadOptions),
@@ -61,7 +64,7 @@ export function completeLoadOptions(
   }
 }
 
-/** Only what is given. */
+/** Checks the options and returns only those that are given. */
 function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
   const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload } = options
   if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])

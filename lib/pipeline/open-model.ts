@@ -16,7 +16,7 @@ import { checkModelFiles, placesOf, type ModelPlaces } from '../model/model-file
 import { openNetworkFile } from '../networks/network-file.js'
 import { warnProcess } from '../options/warn.js'
 
-/** The files of a model, checked one by one and against each other; no weights are loaded yet. */
+/** The files of a model, checked individually and against each other; no weights are loaded yet. */
 export interface OpenModel {
   family: Family
   /** by component */
@@ -25,10 +25,10 @@ export interface OpenModel {
 }
 
 /**
- * @param source 'tiny', a preset or a place on the hub, a folder, or the files
- * @param hub how files on the hub are taken into the cache
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, naming the file; all that is wrong
- *   at once, with the code of the first
+ * @param source 'tiny', a preset or a repository on the hub, a folder, or the files
+ * @param hub how files on the hub are downloaded into the cache
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, with the file;
+ *   reports all problems at once, with the code of the first
  */
 export async function openModel(
   source: string | ModelFiles,
@@ -41,7 +41,7 @@ export async function openModel(
   return { ...model, variant }
 }
 
-/** Opens what can be opened of a model, and tells everything that stands against loading it: it is whole where there are no problems. */
+/** Opens what it can of a model and reports everything that prevents loading. A model without problems is complete. */
 export async function checkModel(files: ModelFiles): Promise<OpenModel & { problems: FluxError[] }> {
   const problems: FluxError[] = []
   const noted = <T>(opening: Promise<T>): Promise<T | undefined> =>
@@ -67,7 +67,7 @@ export async function checkModel(files: ModelFiles): Promise<OpenModel & { probl
   return { family, networks, tokenizers, problems }
 }
 
-/** Names tell it, or else the denoiser. */
+/** The component names determine the family. If they fit several families, the denoiser determines it. */
 async function familyOfFiles(files: ModelFiles): Promise<Family> {
   const possible = checkModelFiles(files)
   const [first, ...others] = possible
@@ -77,7 +77,7 @@ async function familyOfFiles(files: ModelFiles): Promise<Family> {
   return familyOf(await opening.then((denoiser) => [denoiser]).catch(() => []), possible)
 }
 
-/** @returns undefined for a component that has none */
+/** @returns undefined for a component that has no tokenizer */
 export async function openTokenizer(
   { tokenizer }: Component,
   name: string,
@@ -89,7 +89,7 @@ export async function openTokenizer(
   const inside = tokenizer.inside !== undefined && file.metadata.has(tokenizer.inside) ? path : undefined
   const place = tokenizers[name] ?? inside ?? (await locateTokenizer(path, name, tokenizer))
   const opened = await tokenizer.load(place)
-  // before gigabytes are loaded for it; spare rows are usual
+  // checked before gigabytes are loaded; spare rows are usual
   const { vocabSize } = config as { vocabSize: number }
   if (opened.size <= vocabSize) return opened
   const has = `the tokenizer in ${place} has ${opened.size} pieces, but ${file.path} takes ${vocabSize}`
@@ -106,7 +106,7 @@ function throwAll(problems: FluxError[]): void {
   })
 }
 
-/** The files of a model on this machine; those on the hub are taken from there. */
+/** Returns the files of a model on this machine; files on the hub are downloaded. */
 export async function resolveSource(source: string | ModelFiles, hub: PullOptions = {}): Promise<ModelFiles> {
   if (source === 'tiny') return tinyModelFiles()
   if (typeof source !== 'string') checkModelFiles(source)

@@ -34,18 +34,18 @@ interface Parts {
   model: OpenModel & { variant: Variant }
   networks: Record<string, LazyNetwork<LoadedNetwork<object>>>
   estimator: Estimator
-  /** the text encoders stay in memory */
+  /** whether the text encoders stay in memory */
   keep: boolean
 }
 
-/** A model from prompt to image, of any family. Its calls queue: one image at a time. */
+/** A model from prompt to image, of any family. Its calls are queued: one image at a time. */
 export class ImagePipeline {
   readonly #parts: Parts
-  /** of the component that denoises */
+  /** name of the component that denoises */
   readonly #denoiser: string
   readonly #prompts = new PromptCache()
   readonly #jobs = new JobQueue()
-  /** of the last image */
+  /** LoRAs of the last image */
   #loras: VersionedPlan | undefined
   #closing: Promise<void> | undefined
 
@@ -62,10 +62,11 @@ export class ImagePipeline {
   /**
    * Checks all files of a model and loads it.
    *
-   * @param source 'tiny' (the model that comes with the package), 'flux.1-schnell' or another preset, 'hf:owner/name:Q4_K_S' (both come from
-   *   the hub, once), a folder with the model's files, one file with all networks, or the files themselves
-   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, FLUX_OUT_OF_MEMORY, FLUX_DEVICE; the signal's
-   *   reason when aborted
+   * @param source 'tiny' (the model in this package), 'flux.1-schnell' or another preset, 'hf:owner/name:Q4_K_S'
+   *   (presets and repositories are downloaded once), a folder with the model's files, one file with all networks, or
+   *   the files themselves
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, FLUX_OUT_OF_MEMORY,
+   *   FLUX_DEVICE; the signal's reason when aborted
    */
   static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<ImagePipeline> {
     const {
@@ -116,11 +117,13 @@ export class ImagePipeline {
   }
 
   /**
-   * One picture.
+   * Generates one image.
    *
-   * @returns the picture file's bytes (PNG unless `format` says otherwise); it carries how it was made as text
-   * @throws {FluxError} FLUX_BAD_OPTION; FLUX_UNSUPPORTED where the format needs sharp and it is not installed; FLUX_OUT_OF_MEMORY,
-   *   FLUX_DEVICE, FLUX_CLOSED; what {@link load} throws, where a network is loaded only now; the signal's reason when aborted
+   * @returns the bytes of the image file (PNG unless `format` says otherwise); the generation parameters are embedded
+   *   as text
+   * @throws {FluxError} FLUX_BAD_OPTION; FLUX_UNSUPPORTED when the format needs sharp and it is not installed;
+   *   FLUX_OUT_OF_MEMORY, FLUX_DEVICE, FLUX_CLOSED; what {@link load} throws, if a network is loaded only now; the
+   *   signal's reason when aborted
    */
   async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer> {
     const settings = this.#complete(options)
@@ -133,26 +136,27 @@ export class ImagePipeline {
   }
 
   /**
-   * One picture, step by step: stage, step and warning events, then the picture. It is begun by the first `next()`, and then made whether or not
-   * the next event is asked for. Leaving the loop cancels it.
+   * Generates one image and yields events: stage, step and warning events, then the image. The first `next()` starts
+   * the work, which then continues whether or not the next event is requested. Leaving the loop cancels it.
    *
-   * @throws {FluxError} as {@link generate}; wrong options at once, before the first event
+   * @throws {FluxError} as {@link generate}; wrong options are reported at once, before the first event
    */
   stream(options: GenerateOptions): AsyncGenerator<GenerateEvent, void, undefined> {
     return this.#follow(this.#complete(options))
   }
 
   /**
-   * One picture as a job in the pipeline's queue, for servers: it has an id, a position and any number of readers, none of whom delays it.
+   * Adds one image as a job to the pipeline's queue, for servers. The job has an id, a position and any number of
+   * readers. No reader delays it.
    *
-   * @throws {FluxError} FLUX_BAD_OPTION; everything else is what its `result` rejects with
+   * @throws {FluxError} FLUX_BAD_OPTION; for all other errors, the job's `result` rejects
    */
   submit(options: GenerateOptions): Job {
     return this.#submit(this.#complete(options))
   }
 
   /**
-   * What a picture with these options will cost, without making it. Nothing is loaded for it.
+   * Estimates the cost of an image with these options, without generating it. Nothing is loaded.
    *
    * @throws {FluxError} as {@link generate}
    */
@@ -177,7 +181,7 @@ export class ImagePipeline {
     }
   }
 
-  /** Refuses before any work what would fail in the end. */
+  /** Rejects options that would make the job fail at the end, before any work starts. */
   #submit(settings: Settings): Job {
     const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
     const { family, networks, variant } = this.#parts.model
@@ -271,7 +275,7 @@ export class ImagePipeline {
     }
 
     yield { type: 'stage', stage: 'decode' }
-    // each frees what it computed with before the other begins: at 1024 x 1024 gigabytes
+    // each network frees its buffers before the next one starts: gigabytes at 1024 x 1024
     await denoiser.trim()
     const decoder = await this.#decoder('decode', signal)
     const { rgb, tile } = await decodeState(decoder, { ...shape, state: latents })
@@ -293,7 +297,7 @@ export class ImagePipeline {
     }
   }
 
-  /** What each network gets of the LoRAs, of their files as they are now. */
+  /** Assigns the LoRAs to the networks, from the LoRA files as they are now. */
   async #plan(loras: readonly LoraOptions[]): Promise<VersionedPlan> {
     const version = await versionOf(loras)
     if (this.#loras?.version === version) return this.#loras
@@ -304,7 +308,7 @@ export class ImagePipeline {
     return (this.#loras = { ...(await planLoras(loras, Object.fromEntries(adaptable))), version })
   }
 
-  /** Of all that a conditioning depends on. */
+  /** Returns a key of everything that a conditioning depends on. */
   #promptKey({ prompt, maxSequenceLength }: Settings, { assigned, version }: VersionedPlan): string {
     const { family } = this.#parts.model
     const adapted = componentsFor(family, 'text').some((name) => (assigned[name] ?? []).length > 0)
@@ -329,7 +333,7 @@ export class ImagePipeline {
     }
   }
 
-  /** Loads a network where it is not, and gives it its LoRAs. */
+  /** Loads a network if it is not loaded, and applies its LoRAs. */
   async #network(name: string, { assigned }: VersionedPlan, signal: AbortSignal): Promise<LoadedNetwork<object>> {
     const network = await this.#parts.networks[name]!.get(signal)
     if (assigned[name]) await adaptTo(network as unknown as Adaptable, assigned[name])
@@ -341,7 +345,7 @@ export class ImagePipeline {
     return (await this.#parts.networks[name!]!.get(signal)) as Decoder & LoadedNetwork<object>
   }
 
-  /** Cancels what runs and what waits with FLUX_CLOSED, then frees all memory. Idempotent. */
+  /** Cancels running and waiting jobs with FLUX_CLOSED, then frees all memory. Idempotent. */
   close(): Promise<void> {
     return (this.#closing ??= this.#close())
   }
@@ -356,10 +360,10 @@ export class ImagePipeline {
   }
 }
 
-/** The name of old: models of every family can be loaded by either. */
+/** The former name. Both names load models of every family. */
 export { ImagePipeline as FluxPipeline }
 
-/** Says of each LoRA what in its file does nothing. */
+/** Reports, for each LoRA, the tensors that belong to no layer and have no effect. */
 function unmatched(loras: readonly LoraOptions[], { left }: VersionedPlan): string[] {
   return left.flatMap(([name, ...others], i) => {
     if (name === undefined) return []

@@ -3,12 +3,12 @@ import type { Conditioning } from '../families/conditioning.js'
 /** 8 MB each at FLUX.1's full size. */
 const REMEMBERED = 4
 
-/** The conditionings that were used last, so that one prompt with many seeds is encoded once. */
+/** The most recently used conditionings, so that one prompt with many seeds is encoded once. */
 export class PromptCache {
-  /** in the order of use: the first is the one that was not needed for the longest time */
+  /** in the order of use: the first one is the least recently used */
   readonly #remembered = new Map<string, Conditioning>()
 
-  /** @param key of all that the conditioning depends on */
+  /** @param key covers everything that the conditioning depends on */
   has(key: string): boolean {
     return this.#remembered.has(key)
   }

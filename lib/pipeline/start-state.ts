@@ -2,7 +2,7 @@ import type { LatentFormat } from '../families/latent-format.js'
 import { inBackground } from '../images/background.js'
 import type { Settings } from './generate-options.js'
 
-/** The state that the first step starts from: noise. */
+/** Returns the state that the first step starts from: noise. */
 export async function startState(
   { channels, reduction, toState }: LatentFormat,
   { width, height, seed, noise }: Pick<Settings, 'width' | 'height' | 'seed' | 'noise'>,

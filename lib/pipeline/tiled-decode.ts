@@ -1,17 +1,18 @@
 import { FluxError } from '../errors.js'
 
-/** Latents [channels, rows, columns] to a picture [3, reduction rows, reduction columns]. */
+/** Decodes latents [channels, rows, columns] to an image [3, reduction rows, reduction columns]. */
 export type Decode = (latents: Float32Array, rows: number, columns: number) => Promise<Float32Array>
 
-/** Sides of tiles in latents that are tried one after the other; each needs about half of the memory of the one before. */
+/** Sides of tiles in latents, tried in this order; each needs about half as much memory as the one before. */
 const SIDES = [96, 64, 48, 32]
 
 /**
- * Decodes the whole picture or, where memory does not suffice, overlapping tiles that fade into each other, as large as possible. Tiles see
- * less of the picture than the whole: the norms take their statistics from it, so colours may shift a little across the picture, without an edge.
+ * Decodes the whole image. If memory does not suffice, decodes overlapping tiles that fade into each other, as large as
+ * possible. A tile sees only a part of the image, and the norms take their statistics from that part. Colours may
+ * therefore shift slightly across the image, without a visible edge.
  *
- * @param reduction pixels of the picture for a latent, on a side
- * @returns the picture, and the side of its tiles in pixels where there are any
+ * @param reduction pixels of the image per latent, along one side
+ * @returns the image, and the side of its tiles in pixels if it was decoded in tiles
  * @throws {FluxError} FLUX_OUT_OF_MEMORY when not even the smallest tile fits; everything else that `decode` throws
  */
 export async function decodeWithin(
@@ -37,7 +38,7 @@ export async function decodeWithin(
   }
 }
 
-/** Decodes tiles of `side` latents and blends them; neighbours share at least a quarter. */
+/** Decodes tiles of `side` latents and blends them. Neighbouring tiles overlap by at least a quarter. */
 export async function decodeTiles(
   decode: Decode,
   latents: Float32Array,
@@ -70,11 +71,11 @@ interface Span {
   /** in latents */
   first: number
   count: number
-  /** share in the picture, for each pixel; those of all spans add up to 1 everywhere */
+  /** weight in the image for each pixel; the weights of all spans add up to 1 everywhere */
   weights: Float32Array
 }
 
-/** Spans of at most `side` latents that cover `length`, evenly placed. */
+/** Returns evenly placed spans of at most `side` latents that cover `length`. */
 function spans(length: number, side: number, reduction: number): Span[] {
   const count = Math.min(side, length)
   const overlap = Math.floor(count / 4)
@@ -93,7 +94,7 @@ function spans(length: number, side: number, reduction: number): Span[] {
   }))
 }
 
-/** [channels, down.count, across.count] of latents [channels, rows, columns] */
+/** Returns [channels, down.count, across.count] of latents [channels, rows, columns]. */
 function cut(
   latents: Float32Array,
   channels: number,

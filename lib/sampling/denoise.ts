@@ -3,9 +3,9 @@ import { flow, type Prediction } from './prediction.js'
 import { euler, type Predict, type Sampler, type SamplerInput } from './samplers.js'
 
 export interface DenoiseOptions {
-  /** the model, with its text, guidance and conditions bound */
+  /** the model, with its text, guidance and conditions already bound */
   predict: Predict
-  /** the state to start from, at noise level sigmas[0]: noise where that is 1. Not changed. */
+  /** the state to start from, at noise level sigmas[0]: pure noise if that is 1. Not changed. */
   latents: Float32Array
   /** from `schedule` or `customSigmas` */
   sigmas: readonly number[]
@@ -22,19 +22,19 @@ export interface DenoiseStep {
   steps: number
   /** noise level before the step */
   sigma: number
-  /** noise level after it, that of `latents` */
+  /** noise level after the step, the level of `latents` */
   sigmaNext: number
   /** the state after the step; the result once the loop ends */
   latents: Float32Array
-  /** the picture as the model sees it in this step */
+  /** the image as the model predicts it in this step */
   denoised: Float32Array
 }
 
 /**
- * The denoising loop: from noise to latents, one event per step. An abort rejects with `signal.reason` before and after each evaluation of
- * the model; hand the signal to the model as well to stop within one.
+ * Runs the denoising loop from noise to latents, with one event per step. An abort rejects with `signal.reason` before
+ * and after each evaluation of the model. Pass the signal to the model as well to stop within an evaluation.
  *
- * @throws FluxError FLUX_BAD_SHAPE when the model returns another number of values than it was given
+ * @throws FluxError FLUX_BAD_SHAPE when the model returns a different number of values than it received
  */
 export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseStep, void, undefined> {
   const { predict, latents, sigmas, sampler = euler, prediction = flow, signal } = options

@@ -1,22 +1,27 @@
 import { FluxError } from '../errors.js'
 
 /**
- * Number format in which the noise is drawn: `float32` is what ComfyUI and every float32 pipeline starts from for a seed, `bfloat16` what
- * the official program and pipelines running in bfloat16 start from. They are different noises, not roundings of each other.
+ * Number format in which the noise is drawn. For a seed, ComfyUI and every float32 pipeline start from `float32`; the
+ * official code and pipelines that run in bfloat16 start from `bfloat16`. The two are different noise, not rounded from
+ * each other.
  */
 export type NoiseVariant = 'float32' | 'bfloat16'
 
 /**
- * Standard normal noise equal to `torch.randn` on the CPU for a seed: mt19937 and Box-Muller over blocks of 16 values.
+ * Draws standard normal noise equal to `torch.randn` on the CPU for a seed: mt19937 and Box-Muller over blocks of 16
+ * values.
  *
- * @param seed 0 to 2^53 - 1. Torch starts mt19937 from the low 32 bits only, so seeds that differ by a multiple of 2^32 give the same
- *   noise; a larger seed (ComfyUI draws up to 2^64 - 1) is reproduced by `Number(BigInt.asUintN(32, seed))`.
- * @param shape for instance [16, h, w], or the number of values; at least 16 values, because torch draws fewer ones in another way
+ * @param seed 0 to 2^53 - 1. Torch uses only the low 32 bits for mt19937, so seeds that differ by a multiple of 2^32
+ *   give the same noise. A larger seed (ComfyUI draws up to 2^64 - 1) is reproduced by
+ *   `Number(BigInt.asUintN(32, seed))`.
+ * @param shape for example [16, h, w], or the number of values; at least 16 values, because torch draws fewer values
+ *   differently
  * @param variant defaults to 'float32'
  * @returns values in row-major order; `bfloat16` values are exact bfloat16 numbers
  * @throws FluxError FLUX_BAD_OPTION for a seed, shape or variant out of range
  *
- * Source: pytorch/pytorch `aten/src/ATen/core/MT19937RNGEngine.h`, `aten/src/ATen/native/cpu/DistributionTemplates.h` (`normal_fill`).
+ * Source: pytorch/pytorch `aten/src/ATen/core/MT19937RNGEngine.h`, `aten/src/ATen/native/cpu/DistributionTemplates.h`
+ * (`normal_fill`).
  * Box, Muller: A Note on the Generation of Random Normal Deviates, 1958.
  */
 export function gaussianNoise(
@@ -43,7 +48,7 @@ export function gaussianNoise(
   for (let i = 0; i < count; i++) noise[i] = uniform(random())
   for (let i = 0; i + 16 <= count; i += 16) boxMuller(noise, i)
   if (count % 16 !== 0) {
-    // the last 16 values are drawn anew, overlapping the last whole block
+    // the last 16 values are drawn again and overlap the last whole block
     for (let i = count - 16; i < count; i++) noise[i] = uniform(random())
     boxMuller(noise, count - 16)
   }
@@ -68,7 +73,7 @@ function boxMullerFloat32(block: Float32Array, offset: number): void {
   }
 }
 
-/** The same with every intermediate value rounded to bfloat16, as torch's bfloat16 arithmetic does. */
+/** Does the same with every intermediate value rounded to bfloat16, as torch's bfloat16 arithmetic does. */
 function boxMullerBfloat16(block: Float32Array, offset: number): void {
   for (let j = offset; j < offset + 8; j++) {
     const radius = bfloat16(Math.sqrt(bfloat16(-2 * bfloat16(Math.log(1 - block[j]!)))))
@@ -81,14 +86,14 @@ function boxMullerBfloat16(block: Float32Array, offset: number): void {
 const float = new Float32Array(1)
 const bits = new Uint32Array(float.buffer)
 
-/** the nearest bfloat16 number, ties to even */
+/** Returns the nearest bfloat16 number, ties to even. */
 function bfloat16(value: number): number {
   float[0] = value
   bits[0] = (bits[0]! + 0x7fff + ((bits[0]! >>> 16) & 1)) & 0xffff0000
   return float[0]
 }
 
-/** Matsumoto, Nishimura: Mersenne Twister, 1998; 32 random bits a call */
+/** Matsumoto, Nishimura: Mersenne Twister, 1998; 32 random bits per call */
 function mt19937(seed: number): () => number {
   const N = 624
   const M = 397

@@ -1,18 +1,21 @@
 import { addScaled } from './samplers.js'
 
-/** What a network's output means: how state and noise level become its input, and how its output becomes an estimate of the image. */
+/** How a network's input is computed from state and noise level, and how its output gives an estimate of the image. */
 export interface Prediction {
-  /** the state as the network takes it */
+  /** the state in the form that the network expects */
   scaleInput(x: Float32Array, sigma: number): Float32Array
-  /** the noise level as the network takes it */
+  /** the noise level in the form that the network expects */
   timestep(sigma: number): number
-  /** the image as the network sees it in the state `x` */
+  /** the image as the network predicts it from the state `x` */
   denoised(x: Float32Array, output: Float32Array, sigma: number): Float32Array
-  /** dx/dsigma, which is (x - denoised) / sigma; of its own because for most networks it is the output itself, exactly and at sigma 0 too */
+  /**
+   * dx/dsigma = (x - denoised) / sigma; a separate method, because for most networks it equals the output, at sigma 0
+   * as well
+   */
   derivative(x: Float32Array, output: Float32Array, sigma: number): Float32Array
 }
 
-/** Rectified flow: x = (1 - sigma) image + sigma noise, the output is the velocity noise - image. */
+/** Rectified flow: x = (1 - sigma) image + sigma noise; the output is the velocity noise - image. */
 export const flow: Prediction = {
   scaleInput: (x) => x,
   timestep: (sigma) => sigma,

@@ -1,9 +1,9 @@
-/** The network's output at `x` and noise level `sigma`, of the same length as `x`: in FLUX the velocity. Must not change `x`. */
+/** Returns the network's output for `x` at `sigma`, of the same length; in FLUX the velocity. Must not change `x`. */
 export type Predict = (x: Float32Array, sigma: number) => Promise<Float32Array>
 
-/** What the model makes of a state. */
+/** The model's estimate at a state. */
 export interface SamplerEstimate {
-  /** the image as the model sees it */
+  /** the image as the model predicts it */
   denoised: Float32Array
   /** dx/dsigma = (x - denoised) / sigma: the direction away from the image */
   derivative: Float32Array
@@ -19,15 +19,15 @@ export interface SamplerInput {
 }
 
 export interface SamplerStep {
-  /** the image as the model sees it in this step */
+  /** the image as the model predicts it in this step */
   denoised: Float32Array
   /** the state after the step, at the next sigma; a new array in every step */
   latents: Float32Array
 }
 
 /**
- * Leads the state along the sigmas and yields once per step; a sampler of higher order calls `estimate` several times in between. It knows
- * nothing of what the network's output means, so it serves all families of models.
+ * Moves the state along the sigmas and yields once per step. A higher-order sampler calls `estimate` several times in
+ * between. A sampler does not depend on the meaning of the network's output, so it works for all families of models.
  */
 export type Sampler = (input: SamplerInput) => AsyncGenerator<SamplerStep, void, undefined>
 
@@ -45,12 +45,12 @@ export async function* euler({
   }
 }
 
-/** Samplers by name. Add one here, and a test with figures from its reference. */
+/** Samplers by name. Add new ones here, each with a test against values from its reference. */
 export const SAMPLERS = { euler } satisfies Record<string, Sampler>
 
 export type SamplerName = keyof typeof SAMPLERS
 
-/** x + factor * direction as a new array */
+/** Returns x + factor * direction as a new array. */
 export function addScaled(x: Float32Array, direction: Float32Array, factor: number): Float32Array {
   const sum = new Float32Array(x.length)
   for (let i = 0; i < sum.length; i++) sum[i] = x[i]! + factor * direction[i]!

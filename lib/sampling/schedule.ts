@@ -1,11 +1,12 @@
 import { FluxError } from '../errors.js'
 import { badOption, requireOptions } from '../options/checks.js'
 
-/** Makes `steps + 1` sigmas that fall from 1 to 0; `mu` is the logarithm of the shift, 0 for none. */
+/** Returns `steps + 1` sigmas that decrease from 1 to 0; `mu` is the logarithm of the shift, 0 for none. */
 export type Scheduler = (steps: number, mu: number) => number[]
 
 /**
- * FLUX's resolution-dependent shift: exp(mu) / (exp(mu) + (1/t - 1)^sigma); 0 for t = 0. The identity for mu = 0 and sigma = 1.
+ * FLUX's resolution-dependent shift: exp(mu) / (exp(mu) + (1/t - 1)^sigma); 0 for t = 0. It is the identity for mu = 0,
+ * sigma = 1.
  *
  * Source: black-forest-labs/flux `src/flux/sampling.py` (`time_shift`); Esser et al., arXiv:2403.03206, section 5.3.2.
  */
@@ -14,28 +15,34 @@ export function timeShift(mu: number, sigma: number, t: number): number {
   return shift / (shift + (1 / t - 1) ** sigma)
 }
 
-/** mu on the line through (256 image tokens, baseShift) and (4096, maxShift), not cut off outside. Source: as above, `get_lin_function`. */
+/**
+ * mu on the line through (256 image tokens, baseShift) and (4096, maxShift), not clamped. Source: as above,
+ * `get_lin_function`.
+ */
 export function getLinearMu(sequenceLength: number, baseShift = 0.5, maxShift = 1.15): number {
   return baseShift + ((maxShift - baseShift) * (sequenceLength - 256)) / (4096 - 256)
 }
 
-/** Schedulers by name. Add one here, and a test with figures from its reference. */
+/** Schedulers by name. Add new ones here, each with a test against values from its reference. */
 export const SCHEDULERS = {
-  /** black-forest-labs/flux `src/flux/sampling.py` (`get_schedule`): equal distances from 1 to 0, then the shift */
+  /** black-forest-labs/flux `src/flux/sampling.py` (`get_schedule`): equal intervals from 1 to 0, then the shift */
   official: (steps, mu) => linearSigmas(steps).map((t) => timeShift(mu, 1, t)),
-  /** huggingface/diffusers `FlowMatchEulerDiscreteScheduler`, dynamic exponential shifting of linspace(1, 1/steps, steps), then 0 */
+  /**
+   * huggingface/diffusers `FlowMatchEulerDiscreteScheduler`: dynamic exponential shift of linspace(1, 1/steps, steps),
+   * then 0
+   */
   diffusers: (steps, mu) => {
     const sigmas = Array.from({ length: steps }, (_, i) => 1 + (i * (1 / steps - 1)) / Math.max(steps - 1, 1))
     return [...sigmas.map((t) => timeShift(mu, 1, t)), 0]
   },
-  /** equal distances, never shifted */
+  /** equal intervals, never shifted */
   linear: linearSigmas,
 } satisfies Record<string, Scheduler>
 
 export type SchedulerName = keyof typeof SCHEDULERS
 
 export interface ScheduleOptions {
-  /** denoising steps, from 1 */
+  /** number of denoising steps, at least 1 */
   steps: number
   /** image tokens: width / 16 * height / 16 */
   sequenceLength: number
@@ -45,7 +52,7 @@ export interface ScheduleOptions {
   shift?: boolean
   /** mu at 256 image tokens. @default 0.5 */
   baseShift?: number
-  /** mu at 4096 image tokens; equal to `baseShift` for a mu that does not depend on the size. @default 1.15 */
+  /** mu at 4096 image tokens; set it to `baseShift` if mu should not depend on the size. @default 1.15 */
   maxShift?: number
 }
 
@@ -59,7 +66,8 @@ const OPTIONS = [
 ] as const satisfies readonly (keyof ScheduleOptions)[]
 
 /**
- * The noise levels of a run: `steps + 1` sigmas, the first 1 (pure noise), the last 0 (the picture). Computed in float64.
+ * Returns the noise levels of a run: `steps + 1` sigmas, the first 1 (pure noise), the last 0 (the image). Computed in
+ * float64.
  *
  * @throws FluxError FLUX_BAD_OPTION for a value out of range or an unknown scheduler
  */
@@ -81,9 +89,9 @@ export function schedule(options: ScheduleOptions): number[] {
 }
 
 /**
- * Checks sigmas of the caller's own: numbers within 0 to 1, each smaller than the one before, and appends the final 0 where it is absent.
+ * Checks custom sigmas: numbers within 0 to 1, each smaller than the one before. Appends the final 0 if it is missing.
  *
- * @throws FluxError FLUX_BAD_OPTION naming the first value that is wrong
+ * @throws FluxError FLUX_BAD_OPTION with the first wrong value
  */
 export function customSigmas(sigmas: ArrayLike<number>): number[] {
   if (typeof sigmas !== 'object' || sigmas === null)

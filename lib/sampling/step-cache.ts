@@ -5,33 +5,37 @@ interface Known {
   velocity: Float32Array
 }
 
-/** Degree of the polynomial that continues the velocity. */
+/** Degree of the polynomial that extrapolates the velocity. */
 const DEGREE = 2
-/** in a row, since what is not looked at cannot be foreseen */
+/** velocities that are extrapolated in a row; more would be unreliable without an evaluation */
 const MOST_REUSED = 4
 
 /**
- * Saves evaluations of the model where its velocity changes smoothly. Each element is continued from the last three evaluated noise levels by
- * the parabola through them. How wrong that is, an evaluation shows: its difference from what would have been continued, by the theorem on the
- * error of interpolation a derivative times the product of the distances. The next velocity is continued as long as the error that this foresees
- * stays below `tolerance`, relative to the velocity's length, and at most four times in a row; otherwise the model is asked.
+ * Skips evaluations of the model while its velocity changes smoothly. Each element is extrapolated by the parabola
+ * through the last three evaluated noise levels. Each evaluation shows the error of the extrapolation: the difference
+ * from the value that would have been extrapolated. By the theorem on the interpolation error, it is a derivative times
+ * the product of the distances. This predicts the error of the next velocity. The velocity is extrapolated while the
+ * predicted error is within `tolerance`, relative to the velocity's length, and at most four times in a row. Otherwise
+ * the model is evaluated.
  *
- * A sampler of higher order may ask again at a noise level, since the state has changed there: where the first velocity was evaluated, the second is as
- * well, and takes its place. One that goes back to a higher level (restart sampling) begins a new way, of which nothing is known.
+ * A higher-order sampler may request the same noise level again, with a changed state. If the first velocity was
+ * evaluated, the second one is evaluated as well and replaces it. A sampler that goes back to a higher level (restart
+ * sampling) starts a new trajectory, and all earlier velocities are discarded.
  *
- * The idea is that of caches for diffusion transformers that forecast features (Liu et al. 2025, "From Reusing to Forecasting"), at the model's
- * output instead of inside it, with a step size control as in solvers of differential equations.
+ * The idea comes from caches for diffusion transformers that predict features (Liu et al. 2025, "From Reusing to
+ * Forecasting"). Here it is applied to the model's output instead of its features, with step size control as in solvers
+ * of differential equations.
  */
 export class StepCache {
   readonly #predict: Predict
   readonly #tolerance: number
-  /** evaluated, the latest first */
+  /** evaluated velocities, the latest first */
   #known: Known[] = []
   /** relative error per product of distances; unknown until the fourth evaluation */
   #growth = Infinity
-  /** in a row */
+  /** extrapolated velocities in a row */
   #reused = 0
-  /** noise level that was asked for last */
+  /** the last requested noise level */
   #last = Infinity
 
   /** @param tolerance relative error of a velocity, above 0 */
@@ -57,7 +61,7 @@ export class StepCache {
     return velocity
   }
 
-  /** Lagrange's polynomial through what is known, at `sigma`. */
+  /** Evaluates Lagrange's polynomial through the known velocities at `sigma`. */
   #continued(sigma: number): Float32Array {
     const sum = new Float32Array(this.#known[0]!.velocity.length)
     for (const { sigma: here, velocity } of this.#known) {
@@ -69,7 +73,7 @@ export class StepCache {
   }
 }
 
-/** Length of the difference over the length of `expected`. */
+/** Returns the length of the difference divided by the length of `expected`. */
 function relativeError(actual: Float32Array, expected: Float32Array): number {
   let [difference, length] = [0, 0]
   for (let i = 0; i < expected.length; i++) {
