@@ -1,8 +1,9 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /// <reference types="node" preserve="true" />
 /**
- * The five networks of FLUX.1 as classes, for people who bring their own sampler: `import { FluxTransformer } from 'ggflux/nn'`.
- * Each evaluates off the JavaScript thread, one call at a time; a second call meanwhile is refused with FLUX_BUSY.
+ * The five networks of FLUX.1 as classes, for users with their own sampler:
+ * `import { FluxTransformer } from 'ggflux/nn'`. Each runs outside the JavaScript thread, one call at a time. A second
+ * call during the first is refused with FLUX_BUSY.
  */
 export { FluxTransformer, type PredictInput } from './networks/flux/transformer.js'
 export { T5Encoder } from './networks/t5/encoder.js'

@@ -9,17 +9,17 @@ import type { SchedulerName } from '../sampling/schedule.js'
 import type { Conditioning } from './conditioning.js'
 import type { LatentFormat } from './latent-format.js'
 
-/** A tokenizer of a text encoder. */
+/** The tokenizer of a text encoder. */
 export interface TokenizerSource {
-  /** as the command line's help calls it */
+  /** the name that the command line's help shows */
   title: string
-  /** the folder that diffusers has it in, beside that of the encoder */
+  /** the tokenizer's folder in a diffusers repository, next to the encoder's folder */
   folder: string
-  /** names of files that belong together, the preferred ones first */
+  /** sets of file names that belong together, the preferred set first */
   files: readonly (readonly string[])[]
-  /** the key of a GGUF file's metadata that says it carries the tokenizer */
+  /** the metadata key that shows that a GGUF file contains the tokenizer */
   inside?: string
-  /** `size`: ids are smaller */
+  /** `size`: every id is smaller than this */
   load(place: string): Promise<{ size: number }>
 }
 
@@ -27,33 +27,33 @@ export interface TokenizerSource {
 export interface Component {
   kind: NetworkKind
   network: { load(source: { path: string; config?: object }, options: NetworkOptions): Promise<LoadedNetwork<object>> }
-  /** what it is for: 'text' encodes the prompt, 'denoise' predicts, 'decode' makes the image, 'preview' shows it earlier */
+  /** its purpose: 'text' encodes the prompt, 'denoise' predicts, 'decode' makes the image, 'preview' makes a preview */
   stage: 'text' | 'denoise' | 'decode' | 'preview'
   required: boolean
-  /** as the command line's help calls it */
+  /** the name that the command line's help shows */
   title: string
-  /** in messages, where that is not its name */
+  /** the name in messages, if it differs from the component's name */
   label?: string
-  /** the folder of a repository as diffusers lays it out */
+  /** the component's folder in a diffusers repository */
   hubFolder?: string
   tokenizer?: TokenizerSource
 }
 
 export type Components = Record<string, Component>
 
-/** Opened files by component. */
+/** The opened files, by component. */
 export type NetworksOf<C extends Components> = {
   [N in keyof C & string]: NetworkFile<NetworkConfigs[C[N]['kind']]>
 }
 
 type Loaded<C extends Component> = Awaited<ReturnType<C['network']['load']>>
 
-/** The component that denoises, loaded. */
+/** The loaded component that denoises. */
 export type Denoiser<C extends Components> = {
   [N in keyof C]: C[N]['stage'] extends 'denoise' ? Loaded<C[N]> : never
 }[keyof C]
 
-/** The text encoders as a family uses them. */
+/** The text encoders, as a family uses them. */
 export interface Encoders<C extends Components> {
   tokenizers: {
     [N in keyof C & string as C[N] extends { tokenizer: TokenizerSource } ? N : never]: C[N] extends {
@@ -62,36 +62,36 @@ export interface Encoders<C extends Components> {
       ? T
       : never
   }
-  /** evaluates one of them, with its LoRAs; refuses numbers that are not finite */
+  /** evaluates one of them with its LoRAs; throws if the output is not finite */
   run<N extends keyof C & string>(
     name: N,
     work: (encoder: Loaded<C[N]>, options: { signal?: AbortSignal }) => Promise<Float32Array>,
   ): Promise<Float32Array>
 }
 
-/** What an image is made with where the caller says nothing. */
+/** The default settings of an image. */
 export interface Defaults {
-  /** pixels */
+  /** in pixels */
   width: number
   height: number
   steps: number
-  /** undefined for a model that takes none */
+  /** undefined for a model without guidance */
   guidance: number | undefined
   /** whether larger images stay longer at high noise levels */
   shift: boolean
-  /** tokens of the prompt that the text encoder sees */
+  /** the number of prompt tokens that the text encoder receives */
   maxSequenceLength: number
 }
 
-/** What is particular to one model of a family. */
+/** The properties of one model of a family. */
 export interface Variant {
   defaults: Defaults
   latent: LatentFormat
-  /** what its user should know before the first image */
+  /** what the user should know before the first image */
   warnings: string[]
 }
 
-/** What an image is conditioned on. */
+/** The request that an image is conditioned on. */
 export interface ImageRequest {
   prompt: string
   width: number
@@ -108,43 +108,43 @@ export interface ScheduleRequest {
   shift: boolean
 }
 
-/** Sizes that an image's cost depends on. */
+/** The sizes that an image's cost depends on. */
 export type ImageSize = Pick<ImageRequest, 'width' | 'height' | 'maxSequenceLength'>
 
-/** Where models of a family are on the hub. */
+/** The locations of a family's models on the hub. */
 export interface FamilyPresets {
-  /** references of denoisers, by the name of the model */
+  /** references of the denoisers, by model name */
   models: Record<string, string>
-  /** references of the other components, which go with all of them */
+  /** references of the other components, which all of these models share */
   companions: Record<string, string>
-  /** of tokenizers, by component, for encoders that carry none */
+  /** references of the tokenizers, by component, for encoders whose files do not contain one */
   tokenizers: Record<string, string>
 }
 
-/** What makes images out of networks. `Components` by name, in the order in which they are loaded. */
+/** Makes images with a set of networks. `Components` are by name, in loading order. */
 export interface Family<C extends Components = Components> {
   id: string
   title: string
   components: C
-  /** whether a denoiser, of the right kind, belongs to this family */
+  /** whether a denoiser of the right kind belongs to this family */
   recognise(denoiser: NetworkFile<unknown>): boolean
-  /** what is wrong with files that are sound each for itself, but do not go together */
+  /** errors in the combination of files that are each valid on their own */
   incompatibilities(networks: Partial<NetworksOf<C>>): FluxError[]
-  /** @throws {FluxError} FLUX_BAD_FILE where a file's metadata says what cannot be */
+  /** @throws {FluxError} FLUX_BAD_FILE for an invalid value in a file's metadata */
   variant(networks: NetworksOf<C>): Variant
   prediction: Prediction
-  /** noise levels, falling to 0 */
+  /** noise levels, descending to 0 */
   sigmas(request: ScheduleRequest): number[]
   encode(request: ImageRequest, encoders: Encoders<C>): Promise<Conditioning>
-  /** the model with everything but state and noise level bound to it */
+  /** the model as a function of the state and the noise level; everything else is bound */
   bind(denoiser: Denoiser<C>, conditioning: Conditioning, request: ImageRequest, signal: AbortSignal): Predict
   operations(networks: NetworksOf<C>, size: ImageSize): Record<Work, Flops>
-  /** bytes of activations, at most, of which no two evaluations are in memory together */
+  /** an upper bound of the activations in bytes; no two evaluations hold theirs in memory at the same time */
   activationBytes(networks: NetworksOf<C>, size: ImageSize, options: NetworkOptions): Promise<number>
   presets: FamilyPresets
 }
 
-/** Names of a family's components for a stage. */
+/** The names of a family's components for a stage. */
 export function componentsFor({ components }: Family, stage: Component['stage']): string[] {
   return Object.keys(components).filter((name) => components[name]!.stage === stage)
 }

@@ -1,27 +1,27 @@
 type Rgb = readonly [red: number, green: number, blue: number]
 
-/** A linear fit to an autoencoder: colour, from -1 to 1, is the sum of `factors` times the channels, and `bias`. */
+/** A linear fit to an autoencoder: a colour, from -1 to 1, is the sum of the channels times `factors`, plus `bias`. */
 export interface LatentRgb {
   /** one for each channel of the latent */
   factors: readonly Rgb[]
   bias: Rgb
 }
 
-/** The space that a family draws in. */
+/** The latent space that a family works in. */
 export interface LatentFormat {
   channels: number
-  /** pixels for a latent, on a side */
+  /** pixels per latent along each side */
   reduction: number
-  /** what width and height of an image are multiples of */
+  /** width and height of an image must be multiples of this */
   sizeMultiple: number
-  /** The autoencoder decodes `latent / scale + shift`; it is loaded with both, and applies them itself. */
+  /** The autoencoder decodes `latent / scale + shift`. It is loaded with both values and applies them itself. */
   scale: number
   shift: number
-  /** of the preview method 'linear' */
+  /** for the preview method 'linear' */
   rgbFactors: LatentRgb
-  /** the preview method that the family's preview decoder serves */
+  /** the preview method that uses the family's preview decoder */
   previewDecoder?: 'taef1'
-  /** latent [channels, rows, columns] to what the sampler works on */
+  /** converts a latent [channels, rows, columns] to the sampler's state */
   toState(latent: Float32Array, rows: number, columns: number): Float32Array
   /** the inverse of `toState` */
   toLatent(state: Float32Array, rows: number, columns: number): Float32Array

@@ -2,15 +2,17 @@ import type { NetworkFile } from '../networks/network-file.js'
 import { denoiserOf, requiredComponents, type Components, type Family } from './family.js'
 import { flux1 } from './flux1/family.js'
 
-/** Where the components of a model are: of each family, what its folder says. */
+/** The paths of a model's components. Each family documents its own in its folder. */
 export type { Flux1Files as ModelFiles } from './flux1/family.js'
 /** The denoiser's configuration. */
 export type { FluxConfig as DenoiserConfig } from '../networks/flux/layout.js'
 
-/** The first is asked first, the last is the one that a model belongs to where nothing tells. */
+/** Families are checked in this order. The last one is the default for a model that no family recognises. */
 const FAMILIES: Family[] = [flux1]
 
-/** Adds a family. It is asked before those that are there already, so it may take special cases of their networks. */
+/**
+ * Adds a family. It is checked before the families registered so far, so it can take special cases of their networks.
+ */
 export function registerFamily<C extends Components>(family: Family<C>): void {
   FAMILIES.unshift(family as unknown as Family)
 }
@@ -19,17 +21,17 @@ export function families(): readonly Family[] {
   return FAMILIES
 }
 
-/** What is assumed of a model before its files are seen. */
+/** The family that is assumed before a model's files are read. */
 export function defaultFamily(): Family {
   return FAMILIES.at(-1)!
 }
 
-/** Names of components by the families that have them, the default family's first. */
+/** The components of all families by name, the default family's first. */
 export function allComponents(): Components {
   return Object.assign({}, defaultFamily().components, ...FAMILIES.map(({ components }) => components)) as Components
 }
 
-/** The families whose components have these names, with none missing. */
+/** The families that have all of these components and require no others. */
 export function familiesWith(names: readonly string[]): Family[] {
   return FAMILIES.filter(
     (family) =>
@@ -38,7 +40,7 @@ export function familiesWith(names: readonly string[]): Family[] {
   )
 }
 
-/** The family of a denoiser among those that may have it; the last of them where none knows it. */
+/** Finds the family of a denoiser among the candidates. Returns the last candidate if none recognises it. */
 export function familyOf(denoisers: readonly NetworkFile<unknown>[], among: readonly Family[] = FAMILIES): Family {
   const knows = (family: Family) =>
     denoisers.some((file) => file.kind === family.components[denoiserOf(family)]!.kind && family.recognise(file))

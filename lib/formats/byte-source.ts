@@ -1,26 +1,26 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { FluxError } from '../errors.js'
 
-/** What tells a file on disk from another one at its place. */
+/** Distinguishes a file on disk from a later file at the same path. */
 export interface FileVersion {
   path: string
   size: number
   mtimeMs: number
 }
 
-/** Bytes at random places: a file on disk, a buffer, a remote file. */
+/** Random access to bytes: of a file on disk, a buffer or a remote file. */
 export interface Source {
-  /** what messages call it */
+  /** the name used in messages */
   path: string
-  /** bytes */
+  /** in bytes */
   size: number
-  /** of a file on disk */
+  /** only for a file on disk */
   version?: FileVersion
-  /** Exactly `length` bytes from `offset`, which lie inside the source; the caller owns the array. */
+  /** Returns exactly `length` bytes from `offset`. The range must be inside the source. The caller owns the buffer. */
   read(offset: number, length: number): Promise<Buffer>
 }
 
-/** None of what lies elsewhere than on disk. */
+/** Returns an empty list for a source that is not on disk. */
 export function versionOf({ version }: Source): FileVersion[] {
   return version ? [version] : []
 }
@@ -33,7 +33,7 @@ const OPEN_ERRORS: Record<string, [code: 'FLUX_NOT_FOUND' | 'FLUX_BAD_FILE', mes
   EPERM: ['FLUX_BAD_FILE', 'the file may not be read. Check its permissions'],
 }
 
-/** Opens a file (or takes a source as it is) for as long as `use` runs. */
+/** Opens a file, or uses a source as it is, while `use` runs. */
 export async function withSource<T>(input: string | Source, use: (source: Source) => Promise<T>): Promise<T> {
   if (typeof input !== 'string') return use(input)
   let handle: FileHandle | undefined

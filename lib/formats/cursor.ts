@@ -4,12 +4,12 @@ import type { Source } from './byte-source.js'
 const PIECE = 64 * 1024
 
 /**
- * Little-endian fields one after the other, read in pieces: `need(n)` makes the next n bytes available, the other methods take them.
- * A real file is read asynchronously for every piece, so the event loop gets its turn between pieces.
+ * Reads consecutive little-endian fields in pieces. `need(n)` makes the next n bytes available and the other methods
+ * read them. Each piece of a real file is read asynchronously, so the event loop can run between pieces.
  */
 export class Cursor {
   readonly source: Source
-  /** the source's end, or an earlier place beyond which nothing may be read */
+  /** the end of the source, or an earlier position that must not be read past */
   readonly limit: number
   #piece: Buffer = Buffer.alloc(0)
   #pieceOffset = 0
@@ -20,7 +20,7 @@ export class Cursor {
     this.limit = Math.min(limit, source.size)
   }
 
-  /** bytes from the beginning of the source */
+  /** bytes since the beginning of the source */
   get offset(): number {
     return this.#pieceOffset + this.#position
   }
@@ -34,7 +34,7 @@ export class Cursor {
     throw new FluxError('FLUX_BAD_FILE', `${this.source.path}: ${message}`)
   }
 
-  /** @param what the field's name, for the message when the file ends before it */
+  /** @param what the field's name, for the message if the file ends before it */
   async need(length: number, what: string): Promise<void> {
     if (this.#piece.length - this.#position >= length) return
     const { offset, remaining } = this
@@ -56,7 +56,7 @@ export class Cursor {
     return this.#piece.length - this.#position >= length
   }
 
-  /** The next bytes; valid as long as the caller wants. */
+  /** Returns the next bytes. They stay valid as long as the caller needs them. */
   take(length: number): Buffer {
     return this.#piece.subarray(this.#position, (this.#position += length))
   }

@@ -9,7 +9,7 @@ export interface TensorSource {
   data: Uint8Array | (() => Iterable<Uint8Array> | AsyncIterable<Uint8Array>)
 }
 
-/** What a format puts before the data, and the multiple at which every tensor begins (counted from the end of `header`). */
+/** The bytes before the data, and the alignment of every tensor (counted from the end of `header`). */
 export interface FileHeader {
   header: Buffer
   alignment: number

@@ -1,7 +1,10 @@
 const float = new Float32Array(1)
 const bits = new Uint32Array(float.buffer)
 
-/** IEEE half-precision patterns of `values`: nearest, ties to even; what is beyond 65504 by half a step or more becomes infinite. */
+/**
+ * IEEE half-precision bit patterns of `values`, rounded to nearest, ties to even. Values that exceed 65504 by half a
+ * step or more become infinite.
+ */
 export function toFloat16(values: Float32Array): Uint16Array {
   const pattern = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const halves = new Uint16Array(values.length)
@@ -13,10 +16,10 @@ export function toFloat16(values: Float32Array): Uint16Array {
     } else if (magnitude >= 0x477ff000) {
       halves[i] = sign | 0x7c00
     } else if (magnitude >= 0x38800000) {
-      // the exponent's bias goes from 127 to 15; a carry out of the fraction rightly raises the exponent
+      // the exponent's bias changes from 127 to 15; a carry out of the fraction correctly raises the exponent
       halves[i] = sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13)
     } else {
-      // below 2^-14 halves are multiples of 2^-24: adding 0.5, whose last bit is 2^-24, rounds to one of them
+      // below 2^-14 halves are multiples of 2^-24: adding 0.5, whose last bit is 2^-24, rounds to such a multiple
       float[0] = 0.5 + Math.abs(values[i]!)
       halves[i] = sign | (bits[0]! - 0x3f000000)
     }
@@ -24,7 +27,7 @@ export function toFloat16(values: Float32Array): Uint16Array {
   return halves
 }
 
-/** bfloat16 patterns of `values`: nearest, ties to even. */
+/** bfloat16 bit patterns of `values`, rounded to nearest, ties to even. */
 export function toBFloat16(values: Float32Array): Uint16Array {
   const pattern = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const halves = new Uint16Array(values.length)
@@ -35,7 +38,7 @@ export function toBFloat16(values: Float32Array): Uint16Array {
   return halves
 }
 
-/** The number that a pattern stands for. */
+/** The number that a bit pattern represents. */
 export function fromFloat16(bits: number): number {
   const [exponent, mantissa] = [(bits >> 10) & 31, bits & 1023]
   const size =

@@ -9,11 +9,14 @@ export interface TensorInfo {
   /** bytes from the beginning of the file */
   offset: number
   byteLength: number
-  /** which of the file's parts it lies in @default 0 */
+  /** index of the part that contains it @default 0 */
   file?: number
 }
 
-/** 64-bit integers are numbers where a double holds them exactly, otherwise bigints; arrays of numbers or booleans are typed arrays. */
+/**
+ * 64-bit integers are numbers if a double holds them exactly, otherwise bigints. Arrays of numbers or booleans are
+ * typed arrays.
+ */
 export type MetadataValue =
   | string
   | number
@@ -31,16 +34,16 @@ export type MetadataValue =
   | BigInt64Array
   | Float64Array
 
-/** The checked header of a model file: sizes, types and places agree with each other and with the file's length. */
+/** The checked header of a model file. Sizes, types and offsets agree with each other and with the file's length. */
 export interface ModelFile {
   path: string
-  /** the files that it is made of, where it is split */
+  /** the files of a split model */
   parts?: string[]
   format: 'gguf' | 'safetensors'
-  /** bytes */
+  /** in bytes */
   size: number
   metadata: Map<string, MetadataValue>
-  /** the files on disk, as they were when their headers were read */
+  /** the versions of the files on disk when their headers were read */
   read?: FileVersion[]
   /** in the order of the file's header */
   tensors: Map<string, TensorInfo>

@@ -5,7 +5,10 @@ import type { ModelFile } from './model-file.js'
 import { readSafetensors } from './safetensors/read.js'
 import { joinParts, partsOf } from './shards.js'
 
-/** What files begin with that are often given in place of a model: a pattern over the first bytes as latin1, and what to do instead. */
+/**
+ * Other kinds of files that are often given instead of a model: a pattern for the first bytes as latin1, and what to do
+ * instead.
+ */
 const NOT_MODELS: [begin: RegExp, what: string][] = [
   [
     /^version https:\/\/git-lfs/,
@@ -33,10 +36,11 @@ const NOT_MODELS: [begin: RegExp, what: string][] = [
 ]
 
 /**
- * Reads and checks the header of a GGUF or safetensors file, told apart by the first bytes and never by the name. Of a model that is split
- * into several files, any part or its index opens all.
+ * Reads and checks the header of a GGUF or safetensors file. The first bytes decide the format, never the name. For a
+ * model that is split into several files, any part or the index opens the whole model.
  *
- * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for anything broken or no model; FLUX_UNSUPPORTED for unknown tensor types or versions
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for a broken file or one that is not a model; FLUX_UNSUPPORTED for
+ *   unknown tensor types or versions
  */
 export async function openModelFile(input: string | Source): Promise<ModelFile> {
   const parts = typeof input === 'string' ? await partsOf(input) : undefined

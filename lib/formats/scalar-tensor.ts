@@ -5,9 +5,10 @@ import { withSource } from './byte-source.js'
 import { elementCount } from './tensor-types.js'
 
 /**
- * The numbers of tensors that have one each, by the tensors' names. The file is opened once.
+ * Reads the values of tensors with one element each, by tensor name. The file is opened once.
  *
- * @throws {FluxError} FLUX_BAD_FILE when a tensor has more, FLUX_UNSUPPORTED for other types than F32, F16, BF16, F64, I32 and I64
+ * @throws {FluxError} FLUX_BAD_FILE if a tensor has more elements, FLUX_UNSUPPORTED for types other than F32, F16,
+ *   BF16, F64, I32 and I64
  */
 export async function readScalars(path: string, tensors: readonly TensorInfo[]): Promise<Map<string, number>> {
   const values = new Map<string, number>()

@@ -5,20 +5,21 @@ import { withSource } from './byte-source.js'
 
 const PART = /-(\d{5})-of-(\d{5})(\.safetensors|\.gguf)$/i
 const INDEX = /\.safetensors\.index\.json$/i
-/** FLUX.1's transformer has three; nobody has so many */
+/** FLUX.1's transformer has three; no real model has this many */
 const MAX_PARTS = 256
 const MAX_INDEX = 16 * 1024 * 1024
 
-/** Whether a file is a part of a split model, but not its first. */
+/** Whether a file is a part of a split model, but not the first part. */
 export function isLaterPart(path: string): boolean {
   const [, number] = PART.exec(path) ?? []
   return number !== undefined && Number(number) !== 1
 }
 
 /**
- * The files of a split model, told by the name of one of them or by its index; undefined for what is not split.
+ * Lists the files of a split model, from the name of one part or from the index. Returns undefined if the model is not
+ * split.
  *
- * @throws {FluxError} FLUX_BAD_FILE for an index or a numbering that makes no sense
+ * @throws {FluxError} FLUX_BAD_FILE for an invalid index or numbering
  */
 export async function partsOf(path: string): Promise<string[] | undefined> {
   if (INDEX.test(path)) return indexed(path)
@@ -31,7 +32,7 @@ export async function partsOf(path: string): Promise<string[] | undefined> {
   return Array.from({ length: count }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${digits}${extension}`)
 }
 
-/** `{ "weight_map": { "tensor's name": "file beside the index" } }` */
+/** `{ "weight_map": { "tensor's name": "file next to the index" } }` */
 async function indexed(path: string): Promise<string[]> {
   const fail = (message: string): never => {
     throw new FluxError(
@@ -43,7 +44,7 @@ async function indexed(path: string): Promise<string[]> {
   if (names.size === 0 || names.size > MAX_PARTS)
     fail(`the index names ${names.size} files; 1 to ${MAX_PARTS} are read`)
   return [...names].map((name) => {
-    // nothing outside of the index's own folder
+    // the parts must be in the same folder as the index
     if (typeof name !== 'string' || !/^[^/\\:]+\.safetensors$/i.test(name))
       return fail('the index names something that is no .safetensors file beside it')
     return join(dirname(path), name)
@@ -68,7 +69,11 @@ function weightMap(text: string, fail: (message: string) => never): object {
   return fail('the index has no "weight_map"')
 }
 
-/** One model out of its parts; metadata is the first one's. @throws {FluxError} FLUX_BAD_FILE when parts share a tensor's name */
+/**
+ * Joins the parts of a model. The metadata is that of the first part.
+ *
+ * @throws {FluxError} FLUX_BAD_FILE if parts share a tensor's name
+ */
 export function joinParts(path: string, parts: ModelFile[]): ModelFile {
   const [first] = parts as [ModelFile, ...ModelFile[]]
   const tensors = new Map<string, TensorInfo>()

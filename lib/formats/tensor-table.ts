@@ -1,11 +1,11 @@
 import { FluxError } from '../errors.js'
 import type { TensorInfo } from './model-file.js'
 
-/** The largest networks have some thousand. */
+/** The largest networks have a few thousand. */
 export const MAX_TENSORS = 65536
 export const MAX_NAME = 512
 
-/** Checks that every tensor lies inside the file and that no two share bytes. @throws {FluxError} FLUX_BAD_FILE */
+/** Checks that every tensor is inside the file and that no two overlap. @throws {FluxError} FLUX_BAD_FILE */
 export function checkPlaces(path: string, size: number, tensors: Iterable<TensorInfo>): void {
   const placed = [...tensors].filter((tensor) => tensor.byteLength > 0).sort((a, b) => a.offset - b.offset)
   let previous: TensorInfo | undefined
@@ -28,7 +28,7 @@ export function checkPlaces(path: string, size: number, tensors: Iterable<Tensor
   }
 }
 
-/** A name or value for a message: one line, not too long. */
+/** Shortens a name or value to one line, for a message. */
 export function quoted(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text)
 }

@@ -1,4 +1,7 @@
-/** How a type lies in memory: `blockSize` elements of a row take `blockBytes` bytes. `id` is ggml's number, -1 where ggml has none. */
+/**
+ * The memory layout of a type: `blockSize` elements of a row take `blockBytes` bytes. `id` is ggml's number, or -1 if
+ * ggml has none.
+ */
 export interface TensorTypeInfo {
   id: number
   blockSize: number
@@ -6,8 +9,9 @@ export interface TensorTypeInfo {
 }
 
 /**
- * Tensor types by name, with ggml's numbers and block sizes (ggml 0.25.1, `ggml.h` and `ggml-common.h`); then those that only safetensors
- * has. What a network accepts is decided elsewhere: the table is wider, so that every file's sizes can be checked.
+ * Tensor types by name, with ggml's numbers and block sizes (ggml 0.25.1, `ggml.h` and `ggml-common.h`), followed by
+ * the types that only safetensors has. The table has more types than the networks accept, so that every file's sizes
+ * can be checked.
  */
 export const TENSOR_TYPES = {
   F32: { id: 0, blockSize: 1, blockBytes: 4 },
@@ -62,7 +66,7 @@ export const TENSOR_TYPES = {
 
 export type TensorType = keyof typeof TENSOR_TYPES
 
-/** The types that a safetensors file can hold, in that format's own names (which are ours). */
+/** The types that a safetensors file can hold. Their names are the same in that format and here. */
 export const SAFETENSORS_TYPES: ReadonlySet<string> = new Set([
   'F64',
   'F32',
@@ -86,7 +90,7 @@ export const SAFETENSORS_TYPES: ReadonlySet<string> = new Set([
   'F4',
 ] satisfies TensorType[])
 
-/** The number of elements; 1 for a scalar (`[]`). `NaN` when it is no safe integer. */
+/** The number of elements; 1 for a scalar (`[]`). `NaN` if it is not a safe integer. */
 export function elementCount(shape: readonly number[]): number {
   if (shape.includes(0)) return 0
   const count = shape.reduce((product, dimension) => product * dimension, 1)
@@ -94,8 +98,8 @@ export function elementCount(shape: readonly number[]): number {
 }
 
 /**
- * Bytes that a tensor takes. `shape` is row-major as torch prints it, so the last dimension is the row that blocks divide.
- * `NaN` when the row is no whole number of blocks or the size is no safe integer.
+ * The size of a tensor in bytes. `shape` is row-major as torch prints it, so the last dimension is the row that is
+ * divided into blocks. `NaN` if the row is not a whole number of blocks or the size is not a safe integer.
  */
 export function tensorBytes(type: TensorType, shape: readonly number[]): number {
   const { blockSize, blockBytes } = TENSOR_TYPES[type]

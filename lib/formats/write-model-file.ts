@@ -17,18 +17,18 @@ const HEADERS: Record<string, (tensors: TensorSource[], metadata: Record<string,
 }
 
 /**
- * Writes a model file, GGUF (version 3) or safetensors by the suffix of `path`; tensors keep their order. The bytes go to a file beside
- * the final name, which takes that name only when all is written and flushed; after a failure nothing is left. What a killed process left
- * is removed when the same path is written again.
+ * Writes a model file, GGUF (version 3) or safetensors depending on the suffix of `path`. Tensors keep their order. The
+ * data is written to a file next to `path`, which is renamed only after everything is written and flushed. A failure
+ * leaves no file. A file left by a killed process is removed when the same path is written again.
  *
- * Metadata in GGUF: whole numbers become UINT32, INT32 or 64-bit integers, other numbers FLOAT32, bigints 64-bit integers; typed arrays
- * keep their type. In safetensors: strings as they are, numbers and booleans as text, no arrays.
+ * Metadata in GGUF: whole numbers become UINT32, INT32 or 64-bit integers, other numbers FLOAT32, bigints 64-bit
+ * integers; typed arrays keep their type. In safetensors: strings as they are, numbers and booleans as text, no arrays.
  *
- * @param onProgress bytes of tensor data written, and in all
- * @returns bytes of the file
- * @throws {FluxError} FLUX_BAD_OPTION for another suffix, a wrong shape, type, name or metadata value; FLUX_BAD_SHAPE when a tensor's data
- *   has another length than its shape says; FLUX_NOT_FOUND when the folder is missing, FLUX_BAD_FILE when the path cannot be written or the
- *   disk has too little room, both before any data is asked for
+ * @param onProgress bytes of tensor data written, and the total
+ * @returns the file's size in bytes
+ * @throws {FluxError} FLUX_BAD_OPTION for another suffix, a wrong shape, type, name or metadata value; FLUX_BAD_SHAPE
+ *   if a tensor's data does not have the length of its shape; FLUX_NOT_FOUND if the folder is missing, FLUX_BAD_FILE if
+ *   the path is not writable or the disk has too little space, both before any data is requested
  */
 export async function writeModelFile(
   path: string,
@@ -66,7 +66,7 @@ export async function writeModelFile(
       await write(Buffer.alloc(-length & (alignment - 1)))
     }
     await handle.sync().catch(fail)
-    // before the lock is given back, so that nobody takes the file for an abandoned one
+    // before the lock is released, so that no other process takes the file for an abandoned one
     await rename(partial, path).catch(fail)
     return size
   } catch (error) {
@@ -93,7 +93,10 @@ function writeError(path: string, errno = '', cause?: Error): FluxError {
   return new FluxError(code, `${path} cannot be written: ${why}`, { cause })
 }
 
-/** A new file beside `path`, locked for as long as it is open: that tells it from what a killed process left. */
+/**
+ * Creates a file next to `path` and holds its lock while it is open. The lock distinguishes it from a file that a
+ * killed process left.
+ */
 async function openPartial(path: string): Promise<{ partial: string; handle: FileHandle }> {
   for (;;) {
     const partial = `${path}.${randomUUID()}.partial`
@@ -105,7 +108,7 @@ async function openPartial(path: string): Promise<{ partial: string; handle: Fil
   }
 }
 
-/** true as well where the native part is missing, which random weights do without */
+/** also true if the native addon is missing, because random weights do not need it */
 function tryLock(handle: FileHandle): boolean {
   try {
     return nativeLockFile(handle.fd)
@@ -114,7 +117,7 @@ function tryLock(handle: FileHandle): boolean {
   }
 }
 
-/** Removes what processes that were killed left of earlier tries to write `path`. */
+/** Removes the files that killed processes left when they wrote to `path`. */
 async function removeAbandoned(path: string, own: string): Promise<void> {
   const inUse = (file: string) => isLocked(file).catch(() => true)
   const folder = dirname(resolve(path))
@@ -123,7 +126,7 @@ async function removeAbandoned(path: string, own: string): Promise<void> {
   const partials = names.filter(
     (name) => name.startsWith(before) && name.endsWith(after) && UUID.test(name.slice(before.length, -after.length)),
   )
-  // a file system without locks shows even our own file as free
+  // on a file system without locks, even our own file appears unlocked
   if (partials.length < 2 || !(await inUse(own))) return
   for (const name of partials)
     if (!(await inUse(join(folder, name)))) await rm(join(folder, name), { force: true }).catch(() => {})
@@ -133,7 +136,7 @@ const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 async function checkSpace(path: string, bytes: number): Promise<void> {
   const disk = await statfs(dirname(resolve(path))).catch(() => undefined)
-  // some file systems do not tell their size
+  // some file systems do not report their size
   if (!disk || disk.blocks === 0) return
   const free = disk.bavail * disk.bsize
   const mb = (count: number) => `${Math.ceil(count / 1e6)} MB`
@@ -173,7 +176,7 @@ async function* pieces({ name, data }: TensorSource, length: number): AsyncGener
   }
 }
 
-/** `FileHandle.write` may write less than it is given. */
+/** `FileHandle.write` may write fewer bytes than it receives. */
 export async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length; ) written += (await handle.write(bytes, written)).bytesWritten
 }

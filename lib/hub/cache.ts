@@ -17,18 +17,20 @@ import { selectModel } from './select.js'
 import { hubSettings, type HubOptions } from './settings.js'
 
 /**
- * Removes from the cache what a reference names: a file with its other parts, of all revisions or of the one that is named; with
- * `hf:owner/name` all that is there of the repository. Bytes that other files need stay.
+ * Removes the files of a reference from the cache: a file with its other parts, from all revisions or from the named
+ * one. `hf:owner/name` removes the whole repository. Blobs that other files use are kept.
  *
- * @param text 'hf:owner/name:file.gguf', 'hf:owner/name', or a preset, of which the transformer is removed that `load` takes from the cache
- * @returns bytes that are free again
- * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_OPTION where several files fit; FLUX_BUSY while another process downloads into the repository
+ * @param text 'hf:owner/name:file.gguf', 'hf:owner/name', or a preset; for a preset, the transformer that `load` uses
+ *   from the cache is removed
+ * @returns the number of bytes freed
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_OPTION if several files match; FLUX_BUSY while another process downloads
+ *   into the repository
  */
 export async function removeCached(text: string, options: Pick<HubOptions, 'cacheDir'> = {}): Promise<number> {
   return (await removeFromCache(text, options)).bytes
 }
 
-/** {@link removeCached}, with the references of what was removed. */
+/** Like {@link removeCached}, and also returns the references of the removed files. */
 export async function removeFromCache(
   text: string,
   options: Pick<HubOptions, 'cacheDir'> = {},
@@ -60,13 +62,14 @@ export async function removeFromCache(
   }
   const before = await bytesIn(blobs)
   if (isWhole) {
-    // links first: what is left after a sudden end is no model, but bytes that a later call removes. The lock files stay: others may wait for them
+    // Links first: after a crash, no incomplete model is left, only blobs that a later call removes. The lock files
+    // stay, because other processes may wait for them
     await rm(join(folder, 'snapshots'), { recursive: true, force: true })
     await rm(folder, { recursive: true, force: true })
     return { bytes: before, removed: [`hf:${repository}`] }
   }
   const [listing] = merged(found) as [Repository]
-  // a revision that is named without a file is all of it
+  // a revision without a file name means all of its files
   const files = preset === undefined && which === undefined ? listing.files : selectModel(listing)
   const paths = files.flatMap(({ path, commits = [] }) =>
     commits.map((commit) => snapshotPath({ folder, commit }, path)),
@@ -78,7 +81,10 @@ export async function removeFromCache(
   return { bytes: before - (await bytesIn(blobs)), removed: files.map(({ path }) => `hf:${repository}${at}:${path}`) }
 }
 
-/** Removes those of some bytes that no snapshot has a link to any more. Other bytes stay: another program may be about to link them. */
+/**
+ * Removes the candidate blobs that no snapshot links to any more. Other blobs stay, because another program may be
+ * about to link them.
+ */
 async function removeBlobs(folder: string, candidates: Set<string>): Promise<void> {
   const snapshots = await snapshotsIn(folder)
   const linked = await identities(
@@ -91,7 +97,7 @@ async function removeBlobs(folder: string, candidates: Set<string>): Promise<voi
   }
 }
 
-/** What tells files apart, whether their names are links of one kind or the other. */
+/** Device and inode numbers, which identify a file even through symbolic or hard links. */
 async function identities(paths: string[]): Promise<Set<string>> {
   const found = await Promise.all(
     paths.map((path) =>

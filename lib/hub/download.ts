@@ -16,14 +16,15 @@ import {
 } from './repository.js'
 import { hubFetch, pause, type Requests } from './requests.js'
 
-/** Cut connections in a row, without a byte between them, after which a download is given up. */
+/** A download fails after this many lost connections in a row without any data between them. */
 const MOST_CUTS = 5
 
 /**
- * Takes a file into the cache, unless it is there. The bytes go to `blobs/<hash>.incomplete`, from which a later call goes on; they get
- * their name when their hash is right, and the snapshot a link to it. Another process that takes the same file is waited for.
+ * Downloads a file into the cache, unless it is already there. The data goes to `blobs/<hash>.incomplete`, and a later
+ * call resumes it. If the hash is correct, the file gets its final name and the snapshot gets a link to it. If another
+ * process downloads the same file, the call waits for it.
  *
- * @param onBytes more bytes of the file are there
+ * @param onBytes reports additional bytes of the file
  * @returns the file's path in the snapshot
  * @throws {FluxError} FLUX_DOWNLOAD, FLUX_NOT_FOUND
  */
@@ -58,13 +59,13 @@ export async function download(
   return path
 }
 
-/** Whether a file is there, and whole: the cache's own listing has only such. */
+/** Whether a file is present and complete. Files in the cache's own listing always are. */
 export async function isThere(path: string, { size, hash }: RepositoryFile): Promise<boolean> {
   const found = await sizeOf(path)
   return hash === undefined ? found !== undefined : found === size
 }
 
-/** Windows allows symbolic links to administrators only. */
+/** Windows allows only administrators to create symbolic links. */
 export async function linkTo({ folder }: Repository, blob: string, path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true })
   const partial = partialPath(folder)
@@ -76,7 +77,7 @@ export async function linkTo({ folder }: Repository, blob: string, path: string)
 
 type Wanted = RepositoryFile & { hash: string }
 
-/** Brings a partial file to its full length and checks its hash; what is there already is kept. */
+/** Downloads the rest of a partial file and checks its hash. */
 async function fill(
   partial: string,
   repository: Repository,
@@ -93,7 +94,7 @@ async function fill(
   const handle = await open(partial, 'a')
   let there = 0
   let thrown: { error: unknown } | undefined
-  // what is hashed is what has been written, however the connection ends
+  // only bytes that have been written are hashed, however the connection ends
   const took = (bytes: Uint8Array) => {
     hash.update(bytes)
     there += bytes.length
@@ -121,7 +122,7 @@ async function fill(
         if (there === before) throw new Error('it ended at once')
       } catch (error) {
         requests.signal?.throwIfAborted()
-        // what the caller's own function throws is no cut connection
+        // an error from the caller's own function is not a lost connection
         if (error instanceof FluxError || thrown) throw error
         cuts = there > before ? 1 : cuts + 1
         if (cuts > MOST_CUTS)
@@ -139,7 +140,7 @@ async function fill(
   fail(`what arrived has the hash ${found}, not ${file.hash}, and was removed. Try again`)
 }
 
-/** The file's bytes from an offset on. */
+/** The file's bytes, starting at an offset. */
 async function* bodyFrom(
   offset: number,
   repository: Repository,
@@ -172,12 +173,12 @@ async function* bodyFrom(
   try {
     yield* blob.slice(offset).stream()
   } catch (error) {
-    // the library's streams give the message alone
+    // the library's streams keep only the error's message
     throw failure ?? error
   }
 }
 
-/** Large files are known by their sha256, the others by git's sha1 of their contents behind a header. */
+/** Large files are identified by their sha256, the others by git's sha1 of a header and their contents. */
 function startHash({ hash, size }: Wanted): Hash {
   return hash.length === 64 ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
 }

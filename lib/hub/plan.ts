@@ -9,19 +9,22 @@ import { listCached, listRemote, type Repository, type RepositoryFile } from './
 import type { Requests } from './requests.js'
 import { selectModel, selectTokenizer } from './select.js'
 
-/** Files of a repository that belong together, the one to open first. */
+/** Files of a repository that belong together. The first one is the one to open. */
 export interface HubFiles {
   repository: Repository
   files: RepositoryFile[]
 }
 
-/** Where a listing comes from: the hub, or the cache without any request, there also from older revisions than the one that is noted. */
+/**
+ * The source of a listing: the hub, the cache without any request, or the cache including revisions older than the
+ * noted one.
+ */
 export type Where = 'hub' | 'cache' | 'any revision'
 
-/** Where every component of a model and every tokenizer is: on this machine, or on the hub. */
+/** The location of every component and tokenizer of a model: on this machine or on the hub. */
 export interface Plan extends ModelPlaces<string | HubFiles> {
   family: Family
-  /** why components or tokenizers are left out */
+  /** why components or tokenizers are missing */
   problems: FluxError[]
 }
 
@@ -35,10 +38,10 @@ export function isOnHub(source: string | ModelFiles): boolean {
 }
 
 /**
- * Finds the files of a model. One that is named as a whole is its denoiser with the components that go with all models of its family, or a
- * repository as diffusers lays it out.
+ * Finds the files of a model. A single name means either a denoiser with the components that its family's models share,
+ * or a repository in the diffusers layout.
  *
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_OPTION where a model that is named as a whole is not there; FLUX_DOWNLOAD
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_OPTION if a model given by a single name does not exist; FLUX_DOWNLOAD
  */
 export async function planModel(source: string | ModelFiles, where: Where, requests: Requests): Promise<Plan> {
   const find = finder(where, requests)
@@ -70,7 +73,7 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
   for (const [name, { tokenizer }] of Object.entries(family.components)) {
     if (!tokenizer) continue
     const place = components[name]
-    // a GGUF file may carry the tokenizer; with files of this machine, theirs are looked for
+    // a GGUF file may contain the tokenizer; the tokenizer of a local file is looked for on this machine
     const isNeeded = typeof place === 'object' && !(tokenizer.inside && /\.gguf$/i.test(place.files[0]!.path))
     const companion = isNeeded ? family.presets.tokenizers[name] : undefined
     tokenizers[name] = await choose(places.tokenizers[name] ?? companion, tokenizerIn(tokenizer))
@@ -78,7 +81,7 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
   return { family, components: defined(components), tokenizers: defined(tokenizers), problems } as Plan
 }
 
-/** The family whose folders, as diffusers names them, a repository has; of several the one with the most. */
+/** The family whose diffusers folders a repository has. If several match, the one with the most folders. */
 function familyLaidOut({ files }: Repository): Family | undefined {
   const has = (folder: string | undefined) => files.some(({ path }) => path.startsWith(`${folder}/`))
   const folders = ({ components }: Family) =>
@@ -99,7 +102,7 @@ export function notOnHub(text: string): FluxError {
   )
 }
 
-/** One file on the hub, with its other parts where it is split. */
+/** Finds one file on the hub, with its other parts if it is split. */
 export async function planFile(text: string, where: Where, requests: Requests): Promise<HubFiles> {
   const reference = presetReference(text) ?? text
   if (!isReference(reference)) throw notOnHub(text)
@@ -114,7 +117,10 @@ function tokenizerIn({ folder, files }: TokenizerSource): (repository: Repositor
   return (repository) => inOneSnapshot({ repository, files: selectTokenizer(repository, folder, files) })
 }
 
-/** Files of a listing of several snapshots are taken from one that has them all; where none has, they will be linked into one. */
+/**
+ * Takes the files of a listing of several snapshots from one snapshot that has them all. If there is none, they will be
+ * linked into one.
+ */
 function inOneSnapshot({ repository, files }: HubFiles): HubFiles {
   const commits = files[0]?.commits
   if (!commits) return { repository, files }
@@ -122,7 +128,10 @@ function inOneSnapshot({ repository, files }: HubFiles): HubFiles {
   return { repository: { ...repository, commit }, files }
 }
 
-/** What the hub lacks is noted; the cache may have it in another listing. */
+/**
+ * On the hub, a missing file is recorded as a problem. In the cache it is an error, because another listing may have
+ * the file.
+ */
 function diffusersPlan(family: Family, repository: Repository, where: Where): Plan {
   const problems: FluxError[] = []
   const choose = (files: () => HubFiles) => {
@@ -136,7 +145,7 @@ function diffusersPlan(family: Family, repository: Repository, where: Where): Pl
   const inFolder = (folder: string) =>
     choose(() => {
       const files = repository.files.filter(({ path }) => path.startsWith(`${folder}/`))
-      // smaller copies beside the model are called variants
+      // smaller copies of the model in the same repository are called variants
       const usual = files.filter(({ path }) => !/\.(fp16|bf16|fp8)[.-]/i.test(path))
       const index = usual.find(({ path }) => path.endsWith('.safetensors.index.json'))
       const reference = {
@@ -156,8 +165,8 @@ function diffusersPlan(family: Family, repository: Repository, where: Where): Pl
 }
 
 /**
- * Chooses files in the repository that a reference names; in the cache, in the first listing that has them. A repository is listed once,
- * however many files are taken from it.
+ * Chooses files in the repository of a reference. In the cache, it uses the first listing that has them. A repository
+ * is listed only once, no matter how many files are chosen from it.
  */
 function finder(
   where: Where,

@@ -1,15 +1,20 @@
 import type { Family } from '../families/family.js'
 import { families } from '../families/registry.js'
 
-/** Where a repository has several quantisations and none is named, the first of these that it has. */
+/**
+ * If a repository has several quantisations and the reference names none, the first of these types that exists is used.
+ */
 export const USUAL_TYPES = ['Q4_K_S', 'Q4_K_M', 'Q4_0']
 
-/** Names of models whose places on the hub are known. */
+/** The names of the models with known locations on the hub. */
 export function presetNames(): string[] {
   return families().flatMap(({ presets }) => Object.keys(presets.models))
 }
 
-/** The family of a preset, and the reference that it stands for: `flux.1-dev` or `flux.1-dev:Q8_0`; undefined for what is none. */
+/**
+ * The family of a preset and the reference that it represents: `flux.1-dev` or `flux.1-dev:Q8_0`. Returns undefined if
+ * `text` is not a preset.
+ */
 export function findPreset(text: string): { family: Family; reference: string } | undefined {
   const [name = '', which, ...more] = text.split(':')
   const key = name.toLowerCase()

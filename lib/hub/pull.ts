@@ -28,19 +28,21 @@ import { hubSettings, type HubOptions } from './settings.js'
 
 export interface PullOptions extends HubOptions {
   signal?: AbortSignal
-  /** bytes that are in the cache, and in all */
+  /** bytes that are in the cache, and the total */
   onProgress?: (done: number, total: number) => void
-  /** takes what is no error but should be known, such as that an older revision had to be used @default process.emitWarning */
+  /** receives warnings, such as that an older revision had to be used @default process.emitWarning */
   onWarning?: (message: string) => void
 }
 
 /**
- * Takes a model from the hub into the cache that all of Hugging Face's tools share, and tells where its files lie. What is there already is
- * not taken again; what was cut goes on where it stopped. The files' headers are read before the downloads, so that a file which is none of
- * FLUX.1 costs a few requests.
+ * Downloads a model from the hub into the cache that all of Hugging Face's tools share, and returns the paths of its
+ * files. Files already in the cache are not downloaded again, and interrupted downloads are resumed. The headers are
+ * read before the files are downloaded, so that an unsuitable file costs only a few requests.
  *
- * @param source 'flux.1-schnell', 'flux.1-dev:Q8_0', 'hf:owner/name:Q4_K_S', or files of which some are such references
- * @throws {FluxError} FLUX_BAD_OPTION, FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_UNSUPPORTED; the signal's reason when aborted
+ * @param source 'flux.1-schnell', 'flux.1-dev:Q8_0', 'hf:owner/name:Q4_K_S', or files, with such references among
+ *   them
+ * @throws {FluxError} FLUX_BAD_OPTION, FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_UNSUPPORTED; the signal's
+ *   reason when aborted
  */
 export async function pull(source: string | ModelFiles, options: PullOptions = {}): Promise<ModelFiles> {
   if (typeof source !== 'string') checkModelFiles(source)
@@ -49,7 +51,11 @@ export async function pull(source: string | ModelFiles, options: PullOptions = {
   return take(await planModel(source, newest(requests), requests), requests, options)
 }
 
-/** Takes one file from the hub into the cache. @returns its path; of a split model the path of the part or index to open */
+/**
+ * Downloads one file from the hub into the cache.
+ *
+ * @returns its path; for a split model, the path of the part or index to open
+ */
 export async function pullFile(reference: string, options: PullOptions = {}): Promise<string> {
   const requests = await requestsOf(options)
   const found = await planFile(reference, newest(requests), requests)
@@ -58,31 +64,31 @@ export async function pullFile(reference: string, options: PullOptions = {}): Pr
 }
 
 /**
- * As {@link pull}, but a model that is wholly in the cache is taken as it is, and nobody is asked. Where the hub cannot be asked, an older
- * revision of it will do.
+ * Like {@link pull}, but a model that is completely in the cache is used without any request. If the hub is not
+ * reachable, an older revision is used.
  *
- * @param check may refuse what the headers of the files tell
+ * @param check may reject the files based on their headers
  */
 export async function fromHub(source: string | ModelFiles, options: PullOptions, check: Check): Promise<ModelFiles> {
   const requests = await requestsOf(options)
   return take(await findModel(source, requests), requests, options, check)
 }
 
-/** What is known of a model on the hub without a download. */
+/** What can be learned about a model on the hub without a download. */
 export interface HubModel {
-  /** where its files are, if all are in the cache */
+  /** the paths of its files, if all are in the cache */
   files?: ModelFiles
-  /** of the model files that can be read; of a checkpoint with several networks once */
+  /** headers of the readable model files; a checkpoint with several networks is listed once */
   headers: ModelFile[]
   family: Family
   networks: OpenNetworks
-  /** tokenizers that were given as paths of this machine, and encoders that have theirs beside them */
+  /** tokenizers given as local paths, and encoders with tokenizers next to them */
   local: ModelPlaces
-  /** why it cannot be loaded, as far as one network or tokenizer tells */
+  /** why the model cannot be loaded, as far as single networks or tokenizers show */
   problems: FluxError[]
 }
 
-/** The headers of the files that `load` would take, read where the files are. */
+/** Reads the headers of the files that `load` would use, without a download. */
 export async function readHubModel(source: string | ModelFiles, options: PullOptions = {}): Promise<HubModel> {
   const requests = await requestsOf(options)
   const plan = await findModel(source, requests)
@@ -92,7 +98,7 @@ export async function readHubModel(source: string | ModelFiles, options: PullOpt
     : model
 }
 
-/** The header of one file on the hub, read where the file is. */
+/** Reads the header of one file on the hub, without a download. */
 export async function readHubFile(reference: string, options: PullOptions = {}): Promise<ModelFile> {
   const requests = await requestsOf(options)
   return openHeader(await planFile(reference, newest(requests), requests), requests)
@@ -107,12 +113,15 @@ function throwFirst(_: Family, __: unknown, [problem]: FluxError[]): void {
   if (problem) throw problem
 }
 
-/** Where `pull` looks: what the hub has now, as far as it may be asked. */
+/** Where `pull` looks: on the hub, or in the cache when offline. */
 function newest({ settings: { offline } }: Requests): Where {
   return offline ? 'any revision' : 'hub'
 }
 
-/** The files that `load` takes: from the cache if all are there, else from the hub, else, where it cannot be asked, of an older revision. */
+/**
+ * Finds the files that `load` uses: from the cache if all are there, otherwise from the hub, or from an older revision
+ * if the hub is not reachable.
+ */
 async function findModel(source: string | ModelFiles, requests: Requests): Promise<Plan> {
   const plan = await planModel(source, 'cache', requests).catch((error: unknown) => {
     if (!isMissing(error)) throw error
@@ -151,7 +160,7 @@ async function take(
   check(plan.family, networks, problems)
   await takeAll(hubPlaces(plan), requests, options)
   const path = (place: string | HubFiles) => (typeof place === 'string' ? place : firstPath(place))
-  // of a tokenizer the folder is given
+  // a tokenizer is returned as its folder
   const folder = (place: string | HubFiles) => (typeof place === 'string' ? place : dirname(firstPath(place)))
   const each = <T>(places: Record<string, T>, turn: (place: T) => string) =>
     Object.fromEntries(Object.entries(places).map(([name, place]) => [name, turn(place)]))
@@ -190,7 +199,7 @@ async function readHeaders(
     const own = tokenizers[name]
     if (typeof own === 'string') local.tokenizers[name] = own
     if (typeof own !== 'object' && typeof place === 'string') local.components[name] = place
-    // the tokenizer of a GGUF file on the hub is inside of it, or nowhere
+    // for a GGUF file on the hub, the tokenizer must be inside the file
     const file = networks[name]?.file
     const isAlone = file?.format === 'gguf' && typeof place === 'object' && !own
     if (isAlone && tokenizer.inside !== undefined && !file.metadata.has(tokenizer.inside)) {
@@ -202,7 +211,7 @@ async function readHeaders(
   return { family, headers: [...headers.values()], networks, local, problems }
 }
 
-/** The header of a model file, read where the file is. */
+/** Reads the header of a model file, locally or on the hub. */
 async function openHeader(place: string | HubFiles, requests: Requests): Promise<ModelFile> {
   if (typeof place === 'string') return openModelFile(place)
   const { repository, files } = place
@@ -222,12 +231,15 @@ async function isCached({ repository, files }: HubFiles): Promise<boolean> {
   return there.every(Boolean)
 }
 
-/** Where the cache has a file: in the repository's snapshot, or in another one. */
+/** The path of a file in the cache: in the repository's snapshot or in another one. */
 function sourcePath({ folder, commit }: Repository, { path, commits = [] }: RepositoryFile): string {
   return snapshotPath({ folder, commit: commits.includes(commit) ? commit : (commits[0] ?? commit) }, path)
 }
 
-/** Links files that belong together, but are in several snapshots, into one: whoever opens the first looks for the others in its folder. */
+/**
+ * Links related files from several snapshots into one, because a reader of the first file looks for the others in the
+ * same folder.
+ */
 async function gather({ repository, files }: HubFiles, { settings: { cacheDir } }: Requests): Promise<void> {
   for (const file of files) {
     const [from, to] = [sourcePath(repository, file), snapshotPath(repository, file.path)]
@@ -242,7 +254,10 @@ async function gather({ repository, files }: HubFiles, { settings: { cacheDir } 
   }
 }
 
-/** Downloads one after the other; no progress is reported where all is there. Then the cache learns which commits these are. */
+/**
+ * Downloads the files one after the other. No progress is reported if all are in the cache. Afterwards the cache notes
+ * their commits.
+ */
 async function takeAll(places: HubFiles[], requests: Requests, { onProgress }: PullOptions): Promise<void> {
   for (const place of places) await gather(place, requests)
   if (!(await Promise.all(places.map(isCached))).every(Boolean)) {
@@ -261,7 +276,7 @@ async function takeAll(places: HubFiles[], requests: Requests, { onProgress }: P
   }
 }
 
-/** Where the file to open is, once all are in the cache. */
+/** The path of the file to open, once all files are in the cache. */
 function firstPath({ repository, files }: HubFiles): string {
   return snapshotPath(repository, files[0]!.path)
 }

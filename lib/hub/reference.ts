@@ -1,14 +1,14 @@
 import { FluxError } from '../errors.js'
 
-/** A place on the hub: `hf:owner/name`, `hf:owner/name:Q4_K_S`, `hf:owner/name@revision:folder/file.safetensors`. */
+/** A location on the hub: `hf:owner/name`, `hf:owner/name:Q4_K_S`, `hf:owner/name@revision:folder/file.safetensors`. */
 export interface Reference {
-  /** as it was given */
+  /** the original text */
   text: string
   /** `owner/name` */
   repository: string
   /** branch, tag or commit */
   revision: string
-  /** a file's path or name, or a quantisation that its name holds */
+  /** a file's path or name, or a quantisation that is part of its name */
   which?: string
 }
 
@@ -35,7 +35,7 @@ export function parseReference(text: string): Reference {
   return { text, repository, revision, ...(which === undefined ? {} : { which }) }
 }
 
-/** A path with / between its parts that stays below the folder it is joined to, on every system. */
+/** Whether a path with / as separator stays below the folder it is joined to, on every operating system. */
 export function isSafePath(path: string): boolean {
   return (
     path.length <= 1024 &&

@@ -3,10 +3,10 @@ import type { Source } from '../formats/byte-source.js'
 import type { Repository, RepositoryFile } from './repository.js'
 import { hubFetch, type Requests } from './requests.js'
 
-/** Bytes that one request asks for at least: most headers are smaller. */
+/** The minimum size of a request. Most headers are smaller. */
 const PIECE = 1024 * 1024
 
-/** A file on the hub that is read where it lies, piece by piece: enough for a header. */
+/** A file on the hub that is read in pieces, without a download. This is enough for a header. */
 export function remoteFile(
   { reference, commit }: Repository,
   { path, size }: RepositoryFile,
@@ -33,7 +33,7 @@ export function remoteFile(
           )
         }
       }
-      // the caller owns what it gets
+      // the caller owns the returned buffer
       return Buffer.from(piece.subarray(offset - begin, offset - begin + length))
     },
   }

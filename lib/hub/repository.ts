@@ -12,16 +12,18 @@ export interface Repository {
   files: RepositoryFile[]
   /** its folder in the cache */
   folder: string
-  /** the cache knows a newer commit, and does not have it whole */
+  /** the cache knows a newer commit but does not have all of its files */
   older?: true
 }
 
 export interface RepositoryFile {
-  /** with / between its parts */
+  /** with / as separator */
   path: string
-  /** bytes */
+  /** in bytes */
   size: number
-  /** sha256 of files in large-file storage, git's sha1 of the others; absent where the listing is the cache's */
+  /**
+   * sha256 for files in large-file storage, git's sha1 for the others; undefined if the listing comes from the cache
+   */
   hash?: string
   /** in a listing of several snapshots: those that have the file, the newest first */
   commits?: string[]
@@ -32,23 +34,24 @@ const HASH = /^([0-9a-f]{40}|[0-9a-f]{64})$/
 const MOST_FILES = 10_000
 const MOST_PAGES = 200
 
-/** The folder of a repository in the cache, as all of Hugging Face's tools name it. */
+/** The folder of a repository in the cache, named as all of Hugging Face's tools name it. */
 export function repositoryFolder(cacheDir: string, repository: string): string {
   return join(cacheDir, `models--${repository.replace('/', '--')}`)
 }
 
-/** The lock that whoever downloads the bytes with this hash holds. */
+/** The lock that a process holds while it downloads the data with this hash. */
 export function lockPath(folder: string, hash: string): string {
   return join(dirname(folder), '.locks', basename(folder), `${hash}.lock`)
 }
 
-/** Where a file of a repository is, or will be, in the cache. */
+/** The path, existing or future, of a repository's file in the cache. */
 export function snapshotPath({ folder, commit }: Pick<Repository, 'folder' | 'commit'>, path = ''): string {
   return join(folder, 'snapshots', commit, ...path.split('/'))
 }
 
 /**
- * Asks the hub what a repository holds. The cache is not touched: {@link noteRevision} follows when the files are there.
+ * Requests the list of a repository's files from the hub. The cache does not change: {@link noteRevision} follows after
+ * the download.
  *
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD
  */
@@ -93,7 +96,7 @@ export async function listRemote(reference: Reference, requests: Requests): Prom
   }
 }
 
-/** Whether the operating system refused something with a file, and not the network. */
+/** Whether an error comes from a file operation and not from the network. */
 export function isFileError(error: unknown): error is NodeJS.ErrnoException {
   return error instanceof Error && 'path' in error && 'code' in error
 }
@@ -107,8 +110,9 @@ export function cacheError(folder: string, cause: Error): FluxError {
 }
 
 /**
- * Notes in the cache which commit a revision is now, in `refs/`. Only a commit whose files are there is noted: offline, the revision is what
- * the ref says. Everything in `refs/` is a ref to Python's tools, so the partial file is written outside of it.
+ * Notes the current commit of a revision in the cache, in `refs/`. Only a commit whose files are present is noted,
+ * because the ref determines the revision when offline. Python's tools treat everything in `refs/` as a ref, so the
+ * partial file is written outside of it.
  */
 export async function noteRevision({ folder, commit, reference: { revision } }: Repository): Promise<void> {
   if (revision === commit || (await notedCommit(folder, revision)) === commit) return
@@ -119,7 +123,7 @@ export async function noteRevision({ folder, commit, reference: { revision } }: 
   await rename(partial, path)
 }
 
-/** A new file that gets its name later: in the repository's own folder, whose files no tool reads. */
+/** A new file that is renamed later. It is in the repository's own folder, whose files no tool reads. */
 export function partialPath(folder: string): string {
   return join(folder, `${randomUUID()}.partial`)
 }
@@ -133,10 +137,11 @@ export async function notedCommit(folder: string, revision: string): Promise<str
 }
 
 /**
- * What the cache holds of a repository that a reference may mean: the commit that is noted for the revision. Where none is noted for `main`,
- * all snapshots as one listing: @huggingface/hub notes none, and puts each file under the commit that last changed it.
+ * Lists a repository's files in the cache: those of the commit that is noted for the revision. If none is noted for
+ * `main`, all snapshots are merged into one listing, because @huggingface/hub notes none and puts each file under the
+ * commit that last changed it.
  *
- * @param anyRevision where a commit is noted for `main`, the other snapshots follow, the newest first
+ * @param anyRevision if a commit is noted for `main`, the other snapshots follow, the newest first
  */
 export async function listCached(reference: Reference, cacheDir: string, anyRevision: boolean): Promise<Repository[]> {
   const folder = repositoryFolder(cacheDir, reference.repository)
@@ -153,7 +158,7 @@ export async function listCached(reference: Reference, cacheDir: string, anyRevi
   ]
 }
 
-/** The snapshots of a repository that hold files, the newest first: the one to which something was added last. */
+/** The non-empty snapshots of a repository, the newest first. The newest is the one that last received a file. */
 export async function snapshotsIn(folder: string): Promise<Omit<Repository, 'reference'>[]> {
   const commits = await readdir(join(folder, 'snapshots')).catch(() => [])
   const snapshots = await Promise.all(
@@ -174,7 +179,10 @@ export async function snapshotsIn(folder: string): Promise<Omit<Repository, 'ref
   return filled.map(({ commit, files }) => ({ commit, files, folder }))
 }
 
-/** One listing of several snapshots; none of none. Of a file that several have, the newest counts. */
+/**
+ * Merges several snapshots into one listing. Returns an empty list if there are none. If several have a file, the
+ * newest one is used.
+ */
 export function merged(snapshots: Repository[]): Repository[] {
   const [newest] = snapshots
   if (!newest) return []
@@ -189,14 +197,14 @@ export function merged(snapshots: Repository[]): Repository[] {
   return [{ ...newest, files: [...files.values()] }]
 }
 
-/** All files below a folder, links to files included; those whose bytes are gone are left out. */
+/** Lists all files below a folder, including links to files. Dangling links are left out. */
 export async function filesBelow(folder: string): Promise<RepositoryFile[]> {
   const entries = await readdir(folder, { recursive: true }).catch(() => [])
   const files: RepositoryFile[] = []
   for (const entry of entries.sort()) {
     const path = join(folder, entry)
     const found = await stat(path).catch(() => undefined)
-    // a folder that is a link is not the cache's work
+    // the cache itself never creates links to folders
     if (found?.isFile() && !(await lstat(dirname(path))).isSymbolicLink())
       files.push({ path: entry.split(sep).join('/'), size: found.size })
   }

@@ -5,17 +5,17 @@ import type { HubSettings } from './settings.js'
 export interface Requests {
   settings: HubSettings
   signal: AbortSignal | undefined
-  /** takes a sentence that is no reason to stop */
+  /** receives a warning */
   warn: (message: string) => void
 }
 
-/** Seconds before a request that failed is made again; a server that is overloaded may ask for more. */
+/** Seconds to wait before each retry of a failed request. An overloaded server may request more. */
 const PAUSES = [1, 2, 4, 8]
 const LONGEST_PAUSE = 60
-/** Nothing listens there: waiting does not help. */
+/** The host is not reachable or does not listen, so waiting does not help. */
 const NO_NETWORK = ['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'ENETUNREACH', 'EHOSTUNREACH']
 
-/** Why the hub refuses, by the header `x-error-code` of its answer. */
+/** The hub's reasons for a refusal, by the response header `x-error-code`. */
 const REFUSALS: Record<string, ['FLUX_NOT_FOUND' | 'FLUX_DOWNLOAD', string]> = {
   RepoNotFound: [
     'FLUX_NOT_FOUND',
@@ -26,10 +26,10 @@ const REFUSALS: Record<string, ['FLUX_NOT_FOUND' | 'FLUX_DOWNLOAD', string]> = {
 }
 
 /**
- * A `fetch` for one thing on the hub: it carries the token, to the hub's own address only, tries again what may pass, and fails with a
- * sentence.
+ * A `fetch` for one item on the hub. It sends the token to the hub's own address only, retries after temporary
+ * failures, and throws an error with a readable message.
  *
- * @param what names the thing in messages
+ * @param what the item's name in messages
  */
 export function hubFetch(requests: Requests, what: string): typeof fetch {
   const { settings, signal } = requests
@@ -57,12 +57,12 @@ export function hubFetch(requests: Requests, what: string): typeof fetch {
   }
 }
 
-/** Waits some seconds, or until the signal. */
+/** Waits for some seconds, or until the signal is aborted. */
 export async function pause({ signal }: Requests, seconds: number): Promise<void> {
   await sleep(seconds * 1000, undefined, signal ? { signal } : {}).catch(() => signal!.throwIfAborted())
 }
 
-/** Whether an error says that the hub cannot be reached at all. */
+/** Whether an error shows that the hub is not reachable at all. */
 export function isOffline(error: unknown): boolean {
   const cause =
     error instanceof FluxError && error.code === 'FLUX_DOWNLOAD' ? (error.cause as Error | undefined)?.cause : undefined
@@ -83,7 +83,7 @@ async function refused(response: Response, what: string, { endpoint, token }: Hu
   await response.body?.cancel()
   const { status } = response
   const code = response.headers.get('x-error-code') ?? ''
-  // to strangers the hub says the same of repositories that are private and of those that do not exist
+  // without access, the hub gives the same answer for private repositories and for those that do not exist
   const known =
     code === 'GatedRepo' ? undefined : (REFUSALS[code] ?? (status === 404 ? REFUSALS.RepoNotFound : undefined))
   if (known) return new FluxError(known[0], `${what}: ${known[1]}`)
@@ -104,7 +104,7 @@ async function refused(response: Response, what: string, { endpoint, token }: Hu
   return new FluxError('FLUX_DOWNLOAD', `${what}: ${endpoint} ${why}. Try again later`)
 }
 
-/** A whole file in answer to a part of it would be taken for the part. */
+/** If the server sends the whole file instead of the requested range, it must not be taken for the range. */
 async function checkRange(headers: Headers, response: Response, what: string): Promise<Response> {
   if (!headers.has('range') || response.status === 206) return response
   await response.body?.cancel()

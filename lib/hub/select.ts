@@ -8,9 +8,10 @@ const INDEX = /\.safetensors\.index\.json$/i
 const LISTED = 12
 
 /**
- * The files of a repository that a reference means: first the one to open, then the other parts where the model is split.
+ * Selects the files of a repository that a reference means: first the one to open, then the other parts if the model is
+ * split.
  *
- * @throws {FluxError} FLUX_NOT_FOUND, or FLUX_BAD_OPTION where several fit, with what there is
+ * @throws {FluxError} FLUX_NOT_FOUND, or FLUX_BAD_OPTION if several match, with a list of the available files
  */
 export function selectModel({ reference: { text, which }, files }: Repository): RepositoryFile[] {
   const exact = files.filter(({ path }) => path === which)
@@ -37,7 +38,7 @@ export function selectModel({ reference: { text, which }, files }: Repository): 
   )
 }
 
-/** The first of several sets of files that a repository has whole, at its root or in `folder`. */
+/** Returns the first of several sets of files that a repository has completely, at its root or in `folder`. */
 export function selectTokenizer(
   { reference: { text }, files }: Repository,
   folder: string,
@@ -53,7 +54,10 @@ export function selectTokenizer(
   throw new FluxError('FLUX_NOT_FOUND', `${text}: the repository has no tokenizer (${wanted})`)
 }
 
-/** Whether a name has `word` between other signs than letters and digits: Q4_K is not in `flux1-dev-Q4_K_S.gguf`. */
+/**
+ * Whether a name contains `word` between characters other than letters and digits: Q4_K is not in
+ * `flux1-dev-Q4_K_S.gguf`.
+ */
 function holdsWord(name: string, word: string): boolean {
   const [text, part] = [name.toLowerCase(), word.toLowerCase()]
   for (let at = text.indexOf(part); at >= 0; at = text.indexOf(part, at + 1)) {

@@ -3,22 +3,25 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { badOption, requireOptions } from '../options/checks.js'
 
-/** How models are taken from the hub. What is left out comes from the environment, with the names that all of Hugging Face's tools use. */
+/**
+ * How models are downloaded from the hub. Options that are not set come from the environment variables that all of
+ * Hugging Face's tools use.
+ */
 export interface HubOptions {
   /** folder of the cache @default HF_HUB_CACHE, else HF_HOME/hub, else ~/.cache/huggingface/hub */
   cacheDir?: string
-  /** for models whose licence has to be accepted @default HF_TOKEN, else what `hf auth login` has stored */
+  /** for models with a licence to accept @default HF_TOKEN, else the token stored by `hf auth login` */
   token?: string
   /** @default HF_ENDPOINT, else https://huggingface.co */
   endpoint?: string
-  /** no request is made; what is not in the cache is an error @default HF_HUB_OFFLINE */
+  /** makes no requests; a file that is not in the cache is an error @default HF_HUB_OFFLINE */
   offline?: boolean
 }
 
 export interface HubSettings {
   cacheDir: string
   token: string | undefined
-  /** without a slash at its end */
+  /** without a trailing slash */
   endpoint: string
   offline: boolean
 }
@@ -36,7 +39,7 @@ export function checkHubOptions(options: HubOptions): void {
   if (offline !== undefined && typeof offline !== 'boolean') throw badOption('hub.offline', offline, 'true or false')
 }
 
-/** What holds for a call: its options, else the environment, else the defaults. */
+/** The settings of a call: from its options, then from the environment, then the defaults. */
 export async function hubSettings(
   options: HubOptions = {},
   env: NodeJS.ProcessEnv = process.env,
@@ -61,7 +64,7 @@ async function storedToken(path: string): Promise<string | undefined> {
   return isToken(token) ? token : undefined
 }
 
-/** Visible characters only, so that it can stand in a header. */
+/** Visible characters only, so that it is valid in a header. */
 function isToken(token: unknown): token is string {
   return typeof token === 'string' && /^[\x21-\x7e]+$/.test(token)
 }

@@ -2,8 +2,8 @@ import { fileURLToPath } from 'node:url'
 import type { ModelFiles } from '../families/registry.js'
 
 /**
- * The model that comes with the package, models/tiny: FLUX.1's structure, trained on simple shapes. Its card says what it can draw and how
- * it was made.
+ * The model that is included in the package, models/tiny. It has FLUX.1's structure and is trained on simple shapes.
+ * Its model card describes what it can draw and how it was made.
  */
 export function tinyModelFiles(): ModelFiles {
   const path = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))

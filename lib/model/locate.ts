@@ -10,43 +10,45 @@ import type { NetworkConfigs, NetworkKind } from '../networks/registry.js'
 import { filesAt } from './model-files.js'
 import { isLaterPart } from '../formats/shards.js'
 
-/** `.sft` is what the official files were called at first. */
+/** `.sft` is the suffix that the official files had at first. */
 const MODEL_SUFFIXES = ['.gguf', '.safetensors', '.sft']
 
-/** Whether a file is a model by its name; what it holds, its header tells. */
+/** Whether a file's name is that of a model. Its header determines the content. */
 export function isModelName(path: string): boolean {
   return MODEL_SUFFIXES.includes(extname(path).toLowerCase()) && !isLaterPart(path)
 }
 
-/** Those of ComfyUI; the first is where files lie side by side. */
+/** ComfyUI's folders. The first entry is the folder itself, where all files may be together. */
 const FOLDERS = ['', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints', 'vae_approx']
 
-/** Those of repositories as diffusers lays them out. */
+/** The folders of diffusers repositories. */
 function hubFolders(): string[] {
   return families().flatMap(({ components }) => Object.values(components).flatMap(({ hubFolder }) => hubFolder ?? []))
 }
 
-/** What the usual places of a folder hold. */
+/** The contents of the usual locations in a folder. */
 export interface Survey {
   files: ModelFile[]
-  /** why other files there, which have the name of a model, are left out */
+  /** why other files there, with the name of a model, are left out */
   strays: string[]
 }
 
 /**
- * The parts of a model in a folder or in one file, told by their tensors and not by their names.
+ * Finds the parts of a model in a folder or in one file. It recognises them by their tensors, not by their names.
  *
- * @throws {FluxError} FLUX_NOT_FOUND when the folder or a part of the model is not there; FLUX_BAD_OPTION when a part is there twice
+ * @throws {FluxError} FLUX_NOT_FOUND if the folder or a part of the model is missing; FLUX_BAD_OPTION if a part is
+ *   there twice
  */
 export async function locateModelFiles(place: string): Promise<ModelFiles> {
   return chooseModelFiles(place, await surveyFolder(place))
 }
 
 /**
- * Of several files that are the same component those are taken that can be loaded, of all but the denoiser those that fit it, and in a clone of
- * an official repository the files of the folder itself, not those of the folders of diffusers: these hold the same, cut in another way.
+ * Chooses between several files of the same component. It prefers files that can be loaded and, except for the
+ * denoiser, files that match the denoiser. In a clone of an official repository it prefers the files in the folder
+ * itself. The diffusers folders hold the same weights, split differently.
  *
- * @throws {FluxError} as {@link locateModelFiles}; strays are named only where a component is not there
+ * @throws {FluxError} as {@link locateModelFiles}; the message lists strays only if a component is missing
  */
 export async function chooseModelFiles(place: string, { files, strays }: Survey): Promise<ModelFiles> {
   const holding = (kind: NetworkKind) => files.filter((file) => networksIn(file).includes(kind))
@@ -104,10 +106,10 @@ function isOfDiffusers(place: string, path: string): boolean {
 }
 
 /**
- * Opens the model files at the usual places of a folder, or one file. What cannot be read there is often no part of the model: companions
- * that macOS writes (`._x.safetensors`), a download that was stopped, a link to nowhere.
+ * Opens the model files in the usual locations of a folder, or one file. Unreadable files in a folder are often not
+ * part of the model: companion files that macOS writes (`._x.safetensors`), an interrupted download, a dangling link.
  *
- * @throws {FluxError} FLUX_NOT_FOUND when there is no such folder; what is wrong with the file, where `place` is one
+ * @throws {FluxError} FLUX_NOT_FOUND if the folder does not exist; the file's own error if `place` is a file
  */
 export async function surveyFolder(place: string): Promise<Survey> {
   if (isModelName(place) && (await isFile(place))) return { files: [await openModelFile(place)], strays: [] }
@@ -128,13 +130,13 @@ export async function surveyFolder(place: string): Promise<Survey> {
     })
     for (const entry of entries.filter(isModelName).sort()) {
       const path = join(folder, entry)
-      // opening a pipe would wait for its writer
+      // opening a pipe would block until it has a writer
       if (entry.startsWith('.') || !(await isFile(path)))
         strays.push(`${path}: ${entry.startsWith('.') ? 'hidden' : 'this is no file, or a link to none'}`)
       else {
         const file = await openModelFile(path).catch((error: unknown) => {
           if (!(error instanceof FluxError)) throw error
-          // of a split file, another part may be what is missing
+          // for a split file, the missing file may be another part
           strays.push(error.message.startsWith(path) ? error.message : `${path}: ${error.message}`)
         })
         if (file) files.push(file)
@@ -151,7 +153,7 @@ async function isFile(path: string): Promise<boolean> {
   )
 }
 
-/** undefined where the file is none that can be loaded; whoever opens it then tells why */
+/** undefined if the file cannot be loaded; opening it later reports the reason */
 function networkIn(kind: NetworkKind, file: ModelFile): NetworkFile<NetworkConfigs[NetworkKind]> | undefined {
   try {
     return networkOf(kind, file)
@@ -162,9 +164,10 @@ function networkIn(kind: NetworkKind, file: ModelFile): NetworkFile<NetworkConfi
 }
 
 /**
- * The first of the usual places of a tokenizer that is there: beside the model's file, or in a folder with the usual name beside it.
+ * Returns the first usual location of a tokenizer that exists: next to the model's file, or in a folder with the usual
+ * name next to it.
  *
- * @param name of the component, for messages
+ * @param name the component's name, for messages
  */
 export async function locateTokenizer(
   model: string,

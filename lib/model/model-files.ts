@@ -3,16 +3,16 @@ import { requiredComponents, type Family } from '../families/family.js'
 import type { NetworkKind } from '../networks/registry.js'
 import { badOption, requireOptions } from '../options/checks.js'
 
-/** A component that every model has, by its name. */
+/** The name of a component that every model has. */
 export type RequiredComponent = Exclude<keyof ModelFiles, 'tokenizers' | 'previewDecoder'>
 
-/** Paths, or something else of each component and tokenizer, by the names of the components. */
+/** Paths, or other values for each component and tokenizer, by component name. */
 export interface ModelPlaces<Place = string> {
   components: Record<string, Place>
   tokenizers: Record<string, Place>
 }
 
-/** Only what is given. */
+/** Only the places that are set. */
 export function placesOf({ tokenizers = {}, ...components }: ModelFiles): ModelPlaces {
   const given = (paths: object) => Object.entries(paths).filter(([, path]) => path !== undefined)
   return { components: Object.fromEntries(given(components)), tokenizers: Object.fromEntries(given(tokenizers)) }
@@ -22,20 +22,20 @@ export function filesAt({ components, tokenizers }: ModelPlaces): ModelFiles {
   return { ...components, ...(Object.keys(tokenizers).length > 0 ? { tokenizers } : {}) } as unknown as ModelFiles
 }
 
-/** What `ModelFiles` may be called; `tokenizers` beside them. */
+/** The component names in `ModelFiles`. `tokenizers` is a separate field. */
 export function componentNames(): string[] {
   return Object.keys(allComponents())
 }
 
-/** The components that a model of some family cannot do without, and the network that each is. */
+/** The components that a model of some family requires, and the kind of network of each. */
 export function requiredKinds(): Record<string, NetworkKind> {
   const required = Object.entries(allComponents()).filter(([, component]) => component.required)
   return Object.fromEntries(required.map(([name, { kind }]) => [name, kind]))
 }
 
 /**
- * @returns the families that a model of these files may be of
- * @throws {FluxError} FLUX_BAD_OPTION naming the field that is missing or of the wrong type
+ * @returns the families that a model with these files may belong to
+ * @throws {FluxError} FLUX_BAD_OPTION, naming the field that is missing or has the wrong type
  */
 export function checkModelFiles(files: ModelFiles): readonly Family[] {
   const all = allComponents()
@@ -53,7 +53,7 @@ export function checkModelFiles(files: ModelFiles): readonly Family[] {
   return possible
 }
 
-/** That which lacks the fewest components, for messages. */
+/** The family with the fewest missing components, for messages. */
 export function closestFamily(given: readonly string[]): Family {
   const missing = (family: Family) => requiredComponents(family).filter((name) => !given.includes(name)).length
   return families().reduce((best, family) => (missing(family) < missing(best) ? family : best), defaultFamily())

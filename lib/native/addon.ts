@@ -1,6 +1,7 @@
 /**
- * The whole boundary between TypeScript and C++. Everything that crosses it is a plain value that was checked on this side; the native
- * side checks again whatever could make it crash. Failures arrive as errors whose message begins with a FLUX_ code.
+ * The complete interface between TypeScript and C++. All values that cross it are plain and are checked on the
+ * TypeScript side. The native side checks again everything that could crash it. Failures arrive as errors whose message
+ * begins with a FLUX_ code.
  */
 
 import { createRequire } from 'node:module'
@@ -16,55 +17,65 @@ export interface NativeTensor {
   name: string
   /** ggml's type number */
   type: number
-  /** ggml's order: the fastest dimension first; 1 to 4 of them */
+  /** in ggml's order, the fastest dimension first; 1 to 4 dimensions */
   shape: number[]
-  /** its bytes in the file are float8 of this kind, and are widened to `type`, BF16 or F32 */
+  /** the file stores it as this kind of float8; the bytes are widened to `type`, BF16 or F32 */
   float8?: 'e4m3fn' | 'e5m2'
-  /** where its rows lie; the pieces follow one another */
+  /** the locations of its rows; the pieces are consecutive */
   pieces: NativePiece[]
 }
 
-/** Rows of a tensor that lie together in a file. */
+/** Consecutive rows of a tensor in a file. */
 export interface NativePiece {
-  /** which of the `files` */
+  /** index into `files` */
   file: number
-  /** from the beginning of that file */
+  /** bytes from the beginning of that file */
   offset: number
   bytes: number
-  /** where in the file the F32 lies that float8 numbers are multiplied with */
+  /** offset in the file of the F32 value that the float8 numbers are multiplied by */
   scale?: number
 }
 
 /**
- * What is added to a matrix or vector of the network, to `rows` rows from `first` on. A matrix grows by scale * M. A vector v, which is a bias or
- * belongs to a norm, grows by scale * d (difference) or scale * (d - v) (replacement), where d is `one`, a matrix of one column.
+ * An addition to a matrix or vector of the network, to `rows` rows starting at `first`. For a matrix, scale * M is
+ * added. For a vector v, which is a bias or belongs to a norm, scale * d (difference) or scale * (d - v) (replacement)
+ * is added. Here d is `one`, a matrix with one column.
  */
 export interface NativeAddition {
   /** canonical name */
   weight: string
   first: number
   rows: number
-  /** M is `one` (LoRA: product, a whole matrix: difference), the elementwise product of `one` and `two` (LoHa), or their Kronecker product (LoKr) */
+  /**
+   * M is `one` (LoRA: product, a whole matrix: difference), the elementwise product of `one` and `two` (LoHa), or their
+   * Kronecker product (LoKr)
+   */
   kind: 'product' | 'hadamard' | 'kronecker' | 'difference' | 'replacement'
   one: NativeFactor
   two?: NativeFactor
   scale: number
-  /** the upper and the lower half of M or d change places first */
+  /** the upper and the lower half of M or d are swapped first */
   halvesSwapped: boolean
 }
 
-/** A matrix of `out` rows and `in` columns: `up` times `down`, or `down` alone. Tensors by name, shapes as torch prints them. */
+/**
+ * A matrix of `out` rows and `in` columns: `up` times `down`, or `down` alone. Tensors are given by name, shapes as
+ * torch prints them.
+ */
 export interface NativeFactor {
   in: number
   out: number
-  /** [rank, in], or [out, in] where there is no `up` */
+  /** [rank, in], or [out, in] without `up` */
   down: string
   /** [out, rank] */
   up?: string
   rank?: number
 }
 
-/** Additions to one matrix, and the row of it that the rows at hand begin at. `tensors` are those of the additions, in `files`. */
+/**
+ * Additions to one matrix, and the index in it of the first row that is converted. `tensors` contains the tensors of
+ * the additions, in `files`.
+ */
 export interface NativeMerged {
   files: string[]
   tensors: NativeTensor[]
@@ -76,73 +87,79 @@ export interface NativeDevice {
   name: string
   description: string
   kind: 'cpu' | 'gpu' | 'accelerator'
-  /** bytes; 0 where the device does not tell */
+  /** in bytes; 0 if the device does not report it */
   memoryTotal: number
   memoryFree: number
 }
 
 export interface NativeOptions {
-  /** a device's name as `devices()` gives it, or `rpc://host:port/n` */
+  /** a device's name as `devices()` returns it, or `rpc://host:port/n` */
   device: string
   threads: number
-  /** what activations may be rounded to */
+  /** the precision that activations may be rounded to */
   precision: Precision
-  /** bytes that weights may take on a device with memory of its own; all that is free where it is left out */
+  /** bytes that weights may take on a device with its own memory; all free memory if undefined */
   deviceMemory?: number | undefined
 }
 
 export interface NativeStatus {
-  /** of loading, 0 to 1 */
+  /** loading progress, 0 to 1 */
   progress: number
-  /** bytes of weights held in buffers of the device (repacked, uploaded or copied) */
+  /** bytes of weights in the device's buffers (repacked, uploaded or copied) */
   weights: number
-  /** bytes of weights used where they lie in the file's mapping */
+  /** bytes of weights that are used directly from the memory-mapped file */
   mapped: number
-  /** bytes of the buffers for activations */
+  /** bytes of the activation buffers */
   compute: number
   /** of the graph that was evaluated last, and the most that it has room for */
   nodes: number
   maxNodes: number
 }
 
-/** What one kind of operation cost in one evaluation. */
+/** The cost of one kind of operation in one evaluation. */
 export interface NativeOperation {
-  /** linear, attention, convolution, packing (of a kernel's operands), or what ggml calls it */
+  /** linear, attention, convolution, packing (of a kernel's operands), or ggml's own name */
   name: string
-  /** of its first source: of a linear layer its weights */
+  /** the type of its first source; for a linear layer, the type of its weights */
   type: string
   count: number
   ms: number
-  /** multiplications and additions; 0 where they are few beside the bytes */
+  /** multiplications and additions; 0 if they are negligible compared to the bytes */
   operations: number
-  /** of sources and results */
+  /** bytes of sources and results */
   bytes: number
 }
 
-/** What this machine's CPU can do at best, with the given number of threads. */
+/** The peak performance of this machine's CPU with the given number of threads. */
 export interface NativeRoof {
-  /** what linear layers multiply with here: AMX tiles, AVX-512's BF16 products, or F32 */
+  /** what linear layers multiply with on this CPU: AMX tiles, AVX-512's BF16 products, or F32 */
   products: 'bf16-tiles' | 'bf16' | 'f32'
-  /** operations a second with operands in registers */
+  /** operations per second with operands in registers */
   registers: number
-  /** with operands from the second cache, as in a linear layer; 0 where it is not known */
+  /** operations per second with operands from the second-level cache, as in a linear layer; 0 if it is unknown */
   cache: number
-  /** operations a second in F32 with operands in registers: what multiplies where nothing may be rounded */
+  /** F32 operations per second with operands in registers, for multiplications without any rounding */
   floats: number
-  /** bytes a second read from memory */
+  /** bytes per second read from memory */
   memory: number
 }
 
 export type NativeArray = Float32Array | Int32Array
 
-/** One network with its weights. One call at a time: `load` or `run` while another runs is refused with FLUX_BUSY. */
+/**
+ * One network with its weights. It accepts one call at a time: `load` or `run` during another call is refused with
+ * FLUX_BUSY.
+ */
 export interface NativeNetwork {
-  /** `memoryLimit`: bytes that copied or repacked weights may take in this machine's memory; more is refused with FLUX_OUT_OF_MEMORY */
+  /**
+   * `memoryLimit`: bytes that copied or repacked weights may take in this machine's memory; exceeding it fails with
+   * FLUX_OUT_OF_MEMORY
+   */
   load(memoryLimit: number): Promise<void>
   /**
-   * Evaluates the network. What `mode`, `shape` and `inputs` mean is told at the head of the network's C++ file; outputs are new arrays.
-   * `memoryLimit`: bytes that the buffers for activations may take. `profiled`: every operation is timed on its own, which takes longer;
-   * otherwise `profile` is empty.
+   * Evaluates the network. The head of the network's C++ file documents `mode`, `shape` and `inputs`. Outputs are new
+   * arrays. `memoryLimit`: bytes that the activation buffers may take. `profiled`: every operation is timed separately,
+   * which takes longer; otherwise `profile` is empty.
    */
   run(
     mode: string,
@@ -151,20 +168,20 @@ export interface NativeNetwork {
     memoryLimit: number,
     profiled?: boolean,
   ): Promise<{ outputs: Float32Array[]; profile: NativeOperation[] }>
-  /** bytes of the buffers for activations that `run` would need; allocates none, reads no weights. Only before `load` */
+  /** bytes of the activation buffers that `run` would need; allocates none, reads no weights. Only before `load` */
   measure(mode: string, shape: number[]): Promise<number>
   /**
-   * What linear layers have added from now on, in place of what they had.
-   * `tensors` are those of the additions, in `files`, which are copied and may change afterwards.
+   * Sets the additions to the linear layers, replacing the previous ones. `tensors` contains the tensors of the
+   * additions, in `files`. They are copied, so the files may change afterwards.
    */
   adapt(files: string[], tensors: NativeTensor[], additions: NativeAddition[], memoryLimit: number): Promise<void>
-  /** frees the buffers for activations; the next `run` allocates them again */
+  /** frees the activation buffers; the next `run` allocates them again */
   trim(): Promise<void>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */
   cancel(): void
-  /** waits for the running call, frees everything; idempotent */
+  /** waits for the running call, then frees everything; idempotent */
   close(): Promise<void>
-  /** the figures of memory are zero until the network is loaded, and while a call runs */
+  /** the memory figures are zero until the network is loaded, and during a call */
   status(): NativeStatus
 }
 
@@ -172,7 +189,7 @@ export interface NativeAddon {
   /** loads ggml's backend modules from `directory`, once per process; later calls do nothing */
   loadBackends(directory: string): void
   devices(): NativeDevice[]
-  /** `kind`: one that `make_network` knows; `config`: the numbers of the network's configuration, by name */
+  /** `kind`: a kind that `make_network` knows; `config`: the numbers of the network's configuration, by name */
   Network: new (
     kind: string,
     files: string[],
@@ -183,19 +200,22 @@ export interface NativeAddon {
   /** measures for about half a second */
   roof(threads: number): Promise<NativeRoof>
   /**
-   * Computes with `device` for who connects to `endpoint` (host:port), one client after the other. Returns only by throwing, where it cannot
-   * listen: a process of its own is for it.
+   * Computes with `device` for the clients that connect to `endpoint` (host:port), one client at a time. It never
+   * returns, and throws only if it cannot listen. Run it in a separate process.
    */
   serveRpc(endpoint: string, device: string, threads: number): never
-  /** the numbers of a tensor in the type with ggml's number `type`, as bytes; a whole tensor, or rows of one, which additions may be merged into */
+  /**
+   * the numbers of a tensor in the type with ggml's number `type`, as bytes; for a whole tensor, or some of its rows,
+   * with optional additions merged into them
+   */
   convert(files: string[], tensor: NativeTensor, type: number, merged?: NativeMerged): Promise<Uint8Array>
-  /** ggml's reference quantiser: rows of `rowLength` finite numbers into blocks of `type` */
+  /** ggml's reference quantiser: converts rows of `rowLength` finite numbers into blocks of `type` */
   quantize(type: number, data: Float32Array, rowLength: number): Promise<Uint8Array>
-  /** takes the lock of an open file (flock, LockFile) until it is closed; false where somebody else has it */
+  /** takes the lock of an open file (flock, LockFile) until the file is closed; false if it is already held */
   lockFile(fd: number): boolean
   /**
-   * cancels and waits for whatever runs, frees all networks of this thread; afterwards every call is refused with FLUX_CLOSED. What an RPC
-   * server that does not answer keeps waiting is left behind after two seconds
+   * cancels and waits for all running calls, then frees all networks of this thread; every later call is refused with
+   * FLUX_CLOSED. A call that still waits for an unresponsive RPC server is abandoned after two seconds
    */
   shutdown(): void
 }
@@ -205,7 +225,8 @@ let addon: NativeAddon | undefined
 /**
  * The addon, loaded at the first call.
  *
- * @throws {FluxError} FLUX_NOT_FOUND when there is no binary for this platform, or it cannot be loaded: the message tells how to get one
+ * @throws {FluxError} FLUX_NOT_FOUND if there is no binary for this platform, or it cannot be loaded; the message says
+ *   how to get one
  */
 export function nativeAddon(): NativeAddon {
   return (addon ??= loadAddon())
@@ -217,7 +238,7 @@ function loadAddon(): NativeAddon {
   try {
     const file = (require('node-gyp-build') as { resolve(root: string): string }).resolve(root)
     const loaded = require(file) as NativeAddon
-    // Electron: a library cannot be loaded from inside an archive, only from the folder that was left unpacked beside it
+    // Electron: a library cannot be loaded from inside an archive, only from the unpacked folder next to it
     loaded.loadBackends(path.dirname(file).replace(/app\.asar(?!\.unpacked)/, 'app.asar.unpacked'))
     process.once('exit', () => loaded.shutdown())
     return loaded
@@ -234,7 +255,10 @@ function loadAddon(): NativeAddon {
   }
 }
 
-/** A native failure as what the public surface throws. A call is aborted by a shutdown, or by a signal, which the caller knows. */
+/**
+ * Converts a native failure to the error of the public API. A call is aborted by a shutdown or by a signal, which the
+ * caller knows.
+ */
 export function fluxError(error: unknown): unknown {
   const text = error instanceof Error ? error.message : ''
   if (text === 'FLUX_ABORTED') return new FluxError('FLUX_CLOSED', 'ggflux was shut down', { cause: error })
@@ -260,7 +284,10 @@ export function nativeLockFile(fd: number): boolean {
   }
 }
 
-/** Serves until the process is ended from outside: nothing else runs in it any more. See {@link NativeAddon.serveRpc}. */
+/**
+ * Serves until the process is ended from outside. Nothing else can run in this process any more. See
+ * {@link NativeAddon.serveRpc}.
+ */
 export function nativeServeRpc(endpoint: string, device: string, threads: number): never {
   try {
     return nativeAddon().serveRpc(endpoint, device, threads)

@@ -5,7 +5,7 @@ import { parseRpcAddress } from './rpc-client.js'
 
 export type Device = NativeDevice
 
-/** The devices that ggml can compute on here, as found at run time; the CPU is always among them. */
+/** The devices that ggml can use on this machine, found at run time. The CPU is always included. */
 export function devices(): Device[] {
   return nativeAddon()
     .devices()
@@ -13,9 +13,10 @@ export function devices(): Device[] {
 }
 
 /**
- * The name of the device that `backend` means; the address of a server as it is.
+ * Returns the name of the device that `backend` means, or a server's address unchanged.
  *
- * @throws {FluxError} FLUX_DEVICE when there is no such device; the message tells which there are; FLUX_BAD_OPTION for a wrong address
+ * @throws {FluxError} FLUX_DEVICE if there is no such device, with a list of the available ones; FLUX_BAD_OPTION for an
+ *   invalid address
  */
 export function chooseDevice(backend: string = 'auto'): string {
   if (parseRpcAddress(String(backend))) return backend

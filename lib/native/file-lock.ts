@@ -5,7 +5,7 @@ import { nativeLockFile } from './addon.js'
 
 const BETWEEN_TRIES = 200
 
-/** Whether somebody holds a lock file now. */
+/** Whether a process holds a lock file now. */
 export async function isLocked(path: string): Promise<boolean> {
   const handle = await open(path, 'r').catch(() => undefined)
   try {
@@ -16,8 +16,8 @@ export async function isLocked(path: string): Promise<boolean> {
 }
 
 /**
- * Runs `work` while this process alone holds a lock file. It is the system's lock (flock, LockFile), as the other tools that share the cache
- * take it, so it ends with the process that holds it, however that ends.
+ * Runs `work` while this process holds a lock file exclusively. It uses the system's lock (flock, LockFile), like the
+ * other tools that share the cache. The lock ends with the process that holds it, even after a crash.
  */
 export async function withFileLock<T>(
   path: string,

@@ -2,23 +2,23 @@ import { connect } from 'node:net'
 import { untilAborted } from '../options/abort.js'
 import { FluxError } from '../errors.js'
 
-/** What `backend: 'rpc://host:port/device'` names. */
+/** The parts of `backend: 'rpc://host:port/device'`. */
 export interface RpcAddress {
   host: string
   port: number
-  /** of the server's devices, counted from 0 */
+  /** the server's device, counted from 0 */
   device: number
 }
 
-// of ggml's RPC protocol, as this version of ggml speaks it
+// the version of ggml's RPC protocol in this version of ggml
 const PROTOCOL = { major: 7, minor: 0 }
 const HELLO = 14
 const CAPABILITIES = 24
 const ANSWER_MS = 5000
 
 /**
- * @returns undefined where `backend` is no address
- * @throws {FluxError} FLUX_BAD_OPTION for one that is wrong
+ * @returns undefined if `backend` is not an address
+ * @throws {FluxError} FLUX_BAD_OPTION for an invalid address
  */
 export function parseRpcAddress(backend: string): RpcAddress | undefined {
   if (!/^rpc:/i.test(backend)) return undefined
@@ -32,13 +32,14 @@ export function parseRpcAddress(backend: string): RpcAddress | undefined {
   return { host, port: Number(port), device: Number(device) }
 }
 
-// Those that use a server. ggml has one connection for all of a process, and the server serves one at a time: only the first may greet.
+// The users of each server. ggml has one connection per process, and the server serves one client at a time, so only
+// the first user may greet it.
 const users = new Map<string, { count: number; greeted: Promise<void> }>()
 
 /**
- * To be called before a network is loaded on the server.
+ * Call this before a network is loaded on the server.
  *
- * @returns what is to be called when the network is closed
+ * @returns a function to call when the network is closed
  * @throws {FluxError} FLUX_DEVICE; the signal's reason when aborted
  */
 export async function useRpcServer(address: RpcAddress, signal?: AbortSignal): Promise<() => void> {
@@ -58,7 +59,10 @@ export async function useRpcServer(address: RpcAddress, signal?: AbortSignal): P
   }
 }
 
-/** As ggml does, but with an end: ggml's own client waits for ever for a host that is off, for a busy server, for what is no server. */
+/**
+ * Greets the server as ggml does, but with a timeout. ggml's own client waits forever if the host is off, the server is
+ * busy, or the port belongs to another program.
+ */
 async function greet({ host, port }: RpcAddress): Promise<void> {
   const fail = (what: string) => new FluxError('FLUX_DEVICE', `rpc://${host}:${port} ${what}`)
   const busy = `did not answer within ${ANSWER_MS / 1000} s: it serves one program at a time, or it is no RPC server`
@@ -81,7 +85,7 @@ async function greet({ host, port }: RpcAddress): Promise<void> {
     )
     socket.once('close', () => settle(() => reject(fail('is no RPC server: it closed the connection'))))
   })
-  // the answer's length in 8 bytes, major, minor, patch, 0, then what the transport can do
+  // the answer: its length in 8 bytes, major, minor, patch, 0, then the transport's capabilities
   if (answer.readBigUInt64LE() !== BigInt(4 + CAPABILITIES))
     throw fail('is no RPC server, or one of another version of ggml')
   const [major, minor] = [answer[8]!, answer[9]!]

@@ -9,14 +9,14 @@ export function rows(name: string, array: Float32Array, width: number): number {
   return array.length / width
 }
 
-/** Refuses an array of another length. @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE */
+/** Rejects an array of another length. @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE */
 export function exactly(name: string, array: Float32Array, length: number): void {
   if (!(array instanceof Float32Array)) throw new FluxError('FLUX_BAD_OPTION', `${name} must be a Float32Array`)
   if (array.length !== length)
     throw new FluxError('FLUX_BAD_SHAPE', `${name} has ${array.length} numbers; ${length} are needed`)
 }
 
-/** Refuses sides that are no multiples of `unit`. @throws {FluxError} FLUX_BAD_OPTION */
+/** Rejects sides that are not multiples of `unit`. @throws {FluxError} FLUX_BAD_OPTION */
 export function sides(height: number, width: number, unit: number): void {
   for (const [name, side] of Object.entries({ height, width })) {
     if (!Number.isInteger(side) || side < 1 || side > 32768 || side % unit !== 0) {
@@ -28,7 +28,7 @@ export function sides(height: number, width: number, unit: number): void {
   }
 }
 
-/** The number of tokens, each of which is in the vocabulary. @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE */
+/** The number of tokens. Each token must be in the vocabulary. @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE */
 export function tokenCount(tokens: Int32Array, most: number, vocabulary: number): number {
   if (!(tokens instanceof Int32Array)) throw new FluxError('FLUX_BAD_OPTION', 'tokens must be an Int32Array')
   if (tokens.length < 1 || tokens.length > most)

@@ -1,15 +1,15 @@
 import { FluxError } from '../errors.js'
 
-/** What a field of a configuration may be. */
+/** The allowed values of a configuration field. */
 export interface FieldRule {
   kind: 'integer' | 'number' | 'boolean' | 'integers'
-  /** of the number, or of every number of a list; default 0 */
+  /** the minimum of the number, or of every number in a list; default 0 */
   min?: number
   max?: number
-  /** of a list; default 1 to 16 */
+  /** the allowed length of a list; default 1 to 16 */
   length?: [min: number, max: number]
   multipleOf?: number
-  /** true where shapes cannot tell, so that an override may differ from what was read */
+  /** true if shapes cannot show the value, so that an override may differ from the value that was read */
   free?: boolean
 }
 
@@ -18,11 +18,11 @@ const ANY_LENGTH: [number, number] = [1, 16]
 export type ConfigRules<C> = { [K in keyof C]-?: FieldRule }
 
 /**
- * Checks a configuration read from shapes and lays the overrides over it.
+ * Checks a configuration read from shapes and applies the overrides to it.
  *
- * @param derived a field that shapes cannot tell and that has no default is left out
- * @throws {FluxError} FLUX_BAD_OPTION for an override that is unknown, of the wrong type, out of range, or contradicts the file;
- *   FLUX_UNSUPPORTED when the file itself is outside of the range
+ * @param derived the fields from the file; fields that shapes cannot show and that have no default are left out
+ * @throws {FluxError} FLUX_BAD_OPTION for an override that is unknown, has the wrong type, is out of range, or
+ *   contradicts the file; FLUX_UNSUPPORTED if the file itself is out of range
  */
 export function completeConfig<C extends object>(
   derived: Partial<C>,
@@ -59,7 +59,7 @@ export function completeConfig<C extends object>(
   return config as C
 }
 
-/** @throws {FluxError} FLUX_BAD_OPTION for a field that is unknown, of the wrong type or out of range */
+/** @throws {FluxError} FLUX_BAD_OPTION for a field that is unknown, has the wrong type or is out of range */
 export function checkFields<C extends object>(fields: Partial<C>, rules: ConfigRules<C>): void {
   for (const [field, value] of Object.entries(fields) as [keyof C & string, unknown][]) {
     if (value === undefined) continue

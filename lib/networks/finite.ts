@@ -2,10 +2,10 @@ import { FluxError } from '../errors.js'
 import type { LoraOptions } from './lora/assignment.js'
 
 /**
- * Refuses what a network gave if it is not finite: it comes of damaged weights, of a LoRA whose training diverged or of numbers that overflow, and
- * makes a black picture.
+ * Rejects a network's output if it is not finite. The cause is damaged weights, a LoRA whose training diverged, or an
+ * overflow. The result would be a black image.
  *
- * @param what that is, such as `the output of the decoder`
+ * @param what the name of the output, such as `the output of the decoder`
  * @param path the network's file
  * @throws {FluxError} FLUX_BAD_FILE
  */

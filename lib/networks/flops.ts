@@ -1,6 +1,9 @@
 import type { LayoutTensor } from './layout.js'
 
-/** Multiplications and additions of one evaluation; what is left out (norms, activations, rotations) is less than a hundredth. */
+/**
+ * Multiplications and additions of one evaluation. The operations that are not counted (norms, activations, rotations)
+ * are less than a hundredth.
+ */
 export interface Flops {
   /** products with weights: linear layers and convolutions */
   products: number
@@ -8,10 +11,10 @@ export interface Flops {
   attention: number
 }
 
-/** What takes the time of an image: the text encoders, one step, the decoder. */
+/** The parts of an image that take the time: the text encoders, one step, the decoder. */
 export type Work = 'text' | 'step' | 'decode'
 
-/** Each number of a weight is multiplied with each column, and added. */
+/** Each element of a weight is multiplied with each column, and added. */
 export function productFlops(layout: LayoutTensor[], columns: (name: string) => number): number {
   const weights = layout.filter(({ role }) => role === 'matrix' || role === 'convolution')
   return weights.reduce((sum, { name, shape }) => sum + 2 * shape.reduce((a, b) => a * b, 1) * columns(name), 0)

@@ -1,21 +1,21 @@
 import { FluxError } from '../errors.js'
 import type { TensorInfo } from '../formats/model-file.js'
 
-/** What a configuration is read from. */
+/** The part of a tensor that a configuration is read from. */
 export type TensorShape = Pick<TensorInfo, 'name' | 'shape'>
 
-/** What a tensor is for; it decides which types it may have. */
+/** The purpose of a tensor. It determines the types that the tensor may have. */
 export type TensorRole = 'matrix' | 'embedding' | 'convolution' | 'bias' | 'norm'
 
 export interface LayoutTensor {
-  /** canonical: the official one */
+  /** canonical, which is the official name */
   name: string
   /** row-major, as torch prints it */
   shape: number[]
   role: TensorRole
 }
 
-/** `name.weight` [out, in] and, where it has one, `name.bias` [out]. */
+/** `name.weight` [out, in] and, with a bias, `name.bias` [out]. */
 export function linear(name: string, out: number, input: number, bias = true): LayoutTensor[] {
   const weight: LayoutTensor = { name: `${name}.weight`, shape: [out, input], role: 'matrix' }
   return bias ? [weight, { name: `${name}.bias`, shape: [out], role: 'bias' }] : [weight]
@@ -32,7 +32,11 @@ export function affineNorm(name: string, size: number): LayoutTensor[] {
 /** The numbers 0 to n - 1. */
 export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i)
 
-/** The shape of a tensor that a configuration is read from. @throws {FluxError} FLUX_BAD_FILE when it is missing or has another rank */
+/**
+ * The shape of a tensor that a configuration is read from.
+ *
+ * @throws {FluxError} FLUX_BAD_FILE if it is missing or has another rank
+ */
 export function shapeOf(tensors: Map<string, TensorShape>, name: string, rank: number): number[] {
   const tensor = tensors.get(name)
   if (!tensor) throw new FluxError('FLUX_BAD_FILE', `tensor ${name} is missing. Use a complete copy of the model`)
@@ -44,10 +48,10 @@ export function shapeOf(tensors: Map<string, TensorShape>, name: string, rank: n
 }
 
 /**
- * How many blocks there are, counted from the names that begin with `prefix` and a number.
+ * Counts the blocks from the names that begin with `prefix` and a number.
  *
- * @param first what the name of a block's first tensor ends with, for the message about a gap
- * @throws {FluxError} FLUX_BAD_FILE when a number is left out
+ * @param first the end of the name of a block's first tensor, for the message about a gap
+ * @throws {FluxError} FLUX_BAD_FILE if a number is missing
  */
 export function countBlocks(names: Iterable<string>, prefix: string, first: string): number {
   const numbers = new Set<number>()

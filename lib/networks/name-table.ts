@@ -2,37 +2,40 @@ import { FluxError } from '../errors.js'
 import type { TensorInfo } from '../formats/model-file.js'
 import { joined, placed, rowsOf, type PlacedTensor } from './tensor-slices.js'
 
-/** How files name one network's tensors, and how those names become the canonical ones. */
+/** The tensor names of one network in files, and how to convert them to canonical names. */
 export interface NameTable {
-  /** what may stand before every name; the first under which `marks` are found is taken, and names without it belong to other networks */
+  /**
+   * optional prefixes of all names; the first prefix with any of `marks` is used, and names without it belong to other
+   * networks
+   */
   prefixes: readonly string[]
-  /** patterns over names without the prefix, and what they become; the first that fits is taken */
+  /** patterns for names without the prefix, and their replacements; the first match is used */
   renames: readonly Rename[]
-  /** second names of the same tensor: used only where the tensor itself is not there */
+  /** second names of the same tensor, used only if the tensor itself is missing */
   aliases: Readonly<Record<string, string>>
   /** canonical names of tensors that the network does not use */
   ignored: readonly RegExp[]
-  /** canonical names; any of them tells that the network is in the file */
+  /** canonical names; any of them shows that the file contains the network */
   marks: readonly string[]
 }
 
-/** `how` is left out where the tensor is the canonical one but for its name. */
+/** `how` is left out if the tensor differs from the canonical one only in its name. */
 export type Rename = readonly [from: RegExp, to: string, how?: Change]
 
-/** How a tensor becomes a canonical one, or a part of it. */
+/** How a tensor is converted to a canonical one, or to a part of it. */
 export type Change =
-  /** it is the part `index` of `of` that stand one below the other */
+  /** it is the part `index` of `of` parts, which are stacked vertically */
   | { part: number; of: number }
   /** its rows are equal parts of the canonical tensors whose names have these words in place of `*` */
   | { split: readonly string[] }
-  /** its upper and lower half change places */
+  /** its upper and lower halves are swapped */
   | 'halves swapped'
-  /** a linear layer that stands for a convolution of 1 x 1 */
+  /** a linear layer that represents a convolution of 1 x 1 */
   | '1 x 1'
 
 type Named = (readonly [canonicalName: string, tensor: PlacedTensor, part?: { part: number; of: number }])[]
 
-/** Whether the file holds the network, whole or in part. */
+/** Whether the file contains the network, completely or in part. */
 export function holdsNetwork(tensors: Map<string, TensorInfo>, table: NameTable): boolean {
   return table.prefixes.some((prefix) => {
     for (const name of tensors.keys()) {
@@ -43,11 +46,11 @@ export function holdsNetwork(tensors: Map<string, TensorInfo>, table: NameTable)
 }
 
 /**
- * The tensors of one network by canonical names, without the ignored ones; tensors that the network does not know keep their names.
- * `undefined` when the file does not hold the network.
+ * The tensors of one network by canonical names, without the ignored ones. Tensors that the network does not know keep
+ * their names. Returns `undefined` if the file does not contain the network.
  *
- * @throws {FluxError} FLUX_BAD_FILE when two names mean the same tensor, or a part of one is missing; FLUX_UNSUPPORTED when parts have different types,
- *   or matrices are packed
+ * @throws {FluxError} FLUX_BAD_FILE if two names mean the same tensor, or a part of one is missing; FLUX_UNSUPPORTED if
+ *   parts have different types, or matrices are packed
  */
 export function canonicalTensors(
   tensors: Map<string, TensorInfo>,
@@ -73,7 +76,7 @@ function isMark(name: string, table: NameTable): boolean {
   return table.marks.includes(rule ? name.replace(rule[0], rule[1]) : name)
 }
 
-/** The canonical tensors that a tensor makes, or is a part of. */
+/** The canonical tensors that a tensor is converted to, or is a part of. */
 function changed(tensor: PlacedTensor, name: string, table: NameTable): Named {
   const rule = ruleOf(name, table)
   if (!rule) return [[name, tensor]]
@@ -81,7 +84,7 @@ function changed(tensor: PlacedTensor, name: string, table: NameTable): Named {
   const canonical = name.replace(from, to)
   if (how === undefined) return [[canonical, tensor]]
   if (how === 'halves swapped') return [[canonical, joined([rowsOf(tensor, 1, 2), rowsOf(tensor, 0, 2)])]]
-  // of the weights, not of their biases
+  // applies to weights, not to their biases
   if (how === '1 x 1')
     return [[canonical, tensor.shape.length === 2 ? { ...tensor, shape: [...tensor.shape, 1, 1] } : tensor]]
   if ('split' in how)
@@ -89,7 +92,7 @@ function changed(tensor: PlacedTensor, name: string, table: NameTable): Named {
   return [[canonical, tensor, how]]
 }
 
-/** Names that stand beside matrices whose numbers other programs have packed, and what they packed them in. */
+/** Names of tensors next to matrices that other programs have packed, and the packed formats. */
 const PACKED: readonly (readonly [mark: RegExp, what: string])[] = [
   [/\.quant_state\.bitsandbytes__nf4$/, 'NF4 (bitsandbytes)'],
   [/\.quant_state\.bitsandbytes__fp4$/, 'FP4 (bitsandbytes)'],
@@ -111,14 +114,17 @@ function refusePacked(tensors: TensorInfo[]): void {
   }
 }
 
-/** Scales of float8 weights, and what else stands beside those (`scale_weight`, or in newer files `weight_scale`), join their tensors. */
+/**
+ * Combines the scales of float8 weights, and the other tensors that accompany them (`scale_weight`, or in newer files
+ * `weight_scale`), with their tensors.
+ */
 function foldScales(tensors: PlacedTensor[]): PlacedTensor[] {
   if (!tensors.some(({ type }) => type === 'F8_E4M3' || type === 'F8_E5M2')) return tensors
   const scales = new Map<string, PlacedTensor>()
   const rest = tensors.filter((tensor) => {
     const [, layer] = /^(.*)\.(?:scale_weight|weight_scale)$/.exec(tensor.name) ?? []
     if (layer !== undefined) scales.set(`${layer}.weight`, tensor)
-    // of activations, which are not rounded to float8 here; and the marks of such files
+    // scales of activations, which are not rounded to float8 here; and the marker tensors of such files
     return layer === undefined && !/(^|\.)(scale_input|input_scale|scaled_fp8|comfy_quant)$/.test(tensor.name)
   })
   return rest.map((tensor) => {

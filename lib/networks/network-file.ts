@@ -11,18 +11,18 @@ import type { PlacedTensor } from './tensor-slices.js'
 import { canonicalTensors, holdsNetwork } from './name-table.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../formats/tensor-types.js'
 
-/** A path, or a path with what the tensors' shapes cannot tell. */
+/** A path, optionally with configuration values that the tensors' shapes cannot show. */
 export type NetworkSource<C> = string | { path: string; config?: Partial<C> }
 
 /** A model file whose tensors are exactly those of one network. */
 export interface NetworkFile<C> {
-  /** in the registry */
+  /** its kind in the registry */
   kind: string
   file: ModelFile
   config: C
   /** in the order of the layout */
   tensors: NativeTensor[]
-  /** that its weights take in memory: of its own tensors alone, in the types that they are held in */
+  /** bytes that its weights take in memory: only its own tensors, in the types they have in memory */
   bytes: number
 }
 
@@ -56,7 +56,10 @@ const ROLE_TYPES: Record<TensorRole, readonly TensorType[]> = {
   norm: FLOATS,
 }
 
-/** The kinds of networks that a file holds, whole or in part; more than one in a checkpoint. None in a file of a known other kind. */
+/**
+ * The kinds of networks that a file contains, completely or in part. A checkpoint has more than one. A file of a known
+ * other kind has none.
+ */
 export function networksIn(file: ModelFile): string[] {
   return foreignMark(file) === undefined ? definitionsIn(file).map(({ kind }) => kind) : []
 }
@@ -70,7 +73,10 @@ function foreignMark(file: ModelFile): string | undefined {
   return FOREIGN_NAMES.find(([mark, , unless]) => has(mark) && !(unless && has(unless)))?.[1]
 }
 
-/** What a file's names tell: the network (the first one, where a file holds several) or a known kind of file that is not read. */
+/**
+ * Identifies a file by its tensor names: as a network (the first one, if the file contains several) or as a known kind
+ * of file that is not supported.
+ */
 export function identify(file: ModelFile): { kind?: string; label: string; foreign: boolean } | undefined {
   const foreign = foreignMark(file)
   if (foreign !== undefined) return { label: foreign, foreign: true }
@@ -79,11 +85,12 @@ export function identify(file: ModelFile): { kind?: string; label: string; forei
 }
 
 /**
- * Opens a model file as one network: names become canonical, the configuration is read from shapes, and every tensor of the layout is
- * checked for presence, shape and type.
+ * Opens a model file as one network. Names are converted to canonical names, the configuration is read from shapes, and
+ * every tensor of the layout is checked for presence, shape and type.
  *
- * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for a damaged or incomplete file or one of another network; FLUX_UNSUPPORTED for names,
- *   types or numbers that are not supported; FLUX_BAD_OPTION for a wrong source or override
+ * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_FILE for a damaged or incomplete file or one of another network;
+ *   FLUX_UNSUPPORTED for names, types or numbers that are not supported; FLUX_BAD_OPTION for an invalid source or
+ *   override
  */
 export async function openNetworkFile<K extends string>(
   kind: K,
@@ -99,7 +106,7 @@ export async function openNetworkFile<K extends string>(
   return networkOf(kind, await openModelFile(path), config)
 }
 
-/** {@link openNetworkFile} for a file that is open already. */
+/** {@link openNetworkFile} for a file that is already open. */
 export function networkOf<K extends string>(
   kind: K,
   file: ModelFile,
@@ -181,7 +188,10 @@ function listed(tensors: { name: string }[]): string {
   return tensors.length === 1 ? `tensor ${first} is` : `tensor ${first} and ${tensors.length - 1} more are`
 }
 
-/** Matrices and embeddings are used as they are in the file, or widened from float8; all else becomes F32. */
+/**
+ * Matrices and embeddings keep the type they have in the file, or are widened from float8. All other tensors become
+ * F32.
+ */
 function heldType({ role }: LayoutTensor, { type }: PlacedTensor): TensorType {
   if (role !== 'matrix' && role !== 'embedding') return 'F32'
   return FLOAT8[type] ? 'BF16' : type
@@ -200,7 +210,9 @@ function nativeTensor(name: string, { type, shape, pieces }: PlacedTensor): Nati
   }
 }
 
-/** Whether most of a network's weights are in types no finer than bfloat16, so that activations beside them may be rounded to it. */
+/**
+ * Whether most of a network's weights have types no finer than bfloat16, so that the activations may be rounded to it.
+ */
 export function isCoarse({ tensors }: Pick<NetworkFile<object>, 'tensors'>): boolean {
   const fine: number[] = [TENSOR_TYPES.F32.id, TENSOR_TYPES.F16.id]
   const bytes = (some: NativeTensor[]) =>

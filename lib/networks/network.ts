@@ -23,36 +23,45 @@ import type { ModelFile } from '../formats/model-file.js'
 
 export interface NetworkOptions {
   /**
-   * 'auto': the GPU with most free memory, else the CPU; 'cpu'; 'gpu'; a device's name as `devices()` tells it; or 'rpc://host:port' for the
-   * first device of a machine where `ggflux rpc-server` runs ('rpc://host:port/1' for its second). @default 'auto'
+   * 'auto': the GPU with the most free memory, else the CPU; 'cpu'; 'gpu'; a device's name as `devices()` returns it;
+   * or 'rpc://host:port' for the first device of a machine that runs `ggflux rpc-server` ('rpc://host:port/1' for its
+   * second).
+   *
+   * @default 'auto'
    */
   backend?: string
-  /** threads for the CPU's part, 1 to 512. @default the number of processors */
+  /** number of CPU threads, 1 to 512. @default the number of processors */
   threads?: number
   /**
-   * What is rounded while computing. 'auto': activations, to bfloat16 or 8 bits, beside weights of other types than F32 and F16. 'bf16': all
-   * that is multiplied, convolutions as well; faster on processors with BF16 products, not noticed on others. 'f32': nothing, whatever the
-   * type of the weights; many times slower, to judge what rounding does. @default 'auto'
+   * The rounding in computations. 'auto': activations are rounded to bfloat16 or 8 bits, except with F32 and F16
+   * weights. 'bf16': all operands of multiplications are rounded, including convolutions. This is faster on processors
+   * with BF16 products and has no effect on others. 'f32': no rounding, whatever the type of the weights. This is many
+   * times slower and is meant for judging the effect of rounding.
+   *
+   * @default 'auto'
    */
   precision?: Precision
   /**
-   * Bytes that the weights of each network may take on a GPU or an RPC server. What finds no room stays in this machine's memory; GPUs get it
-   * copied at each step, an RPC server leaves it to this CPU. 0 or more. @default what is free there less 1.5 GiB for activations
+   * Bytes that the weights of each network may take on a GPU or an RPC server. Weights that do not fit stay in this
+   * machine's memory. For a GPU, they are copied to it at each step. For an RPC server, this CPU computes with them. 0
+   * or more.
+   *
+   * @default the free memory there, minus 1.5 GiB for activations
    */
   deviceMemory?: number
   signal?: AbortSignal
-  /** share of the weights that is loaded, 0 to 1 */
+  /** fraction of the weights that is loaded, 0 to 1 */
   onProgress?: (progress: number) => void
 }
 
-/** What one kind of operation cost, see {@link LoadedNetwork.profile}. */
+/** The cost of one kind of operation, see {@link LoadedNetwork.profile}. */
 export type Operation = NativeOperation
 
 export const PRECISIONS = ['auto', 'f32', 'bf16'] as const satisfies Precision[]
 
 const PROGRESS_INTERVAL_MS = 100
 
-/** What all networks have in common: a file, its configuration, its native part, and the end of it. */
+/** The common parts of all networks: a file, its configuration, its native part, and closing it. */
 export abstract class LoadedNetwork<C extends object> {
   readonly config: C
   protected readonly kind: string
@@ -99,7 +108,7 @@ export abstract class LoadedNetwork<C extends object> {
     }
   }
 
-  /** Bytes of buffers for activations that an evaluation would take; no weights are read. */
+  /** Bytes of activation buffers that an evaluation would need. No weights are read. */
   static async measure(
     file: NetworkFile<object>,
     options: NetworkOptions,
@@ -133,10 +142,10 @@ export abstract class LoadedNetwork<C extends object> {
   }
 
   /**
-   * Where the time goes: what every kind of operation cost in the evaluations that `work` makes with this network. Timing them one by one
-   * makes the whole a little slower.
+   * Measures the time of each kind of operation in the evaluations that `work` makes with this network. Timing each
+   * operation separately makes the whole slightly slower.
    *
-   * @throws what `work` throws
+   * @throws any error that `work` throws
    */
   async profile(work: () => Promise<unknown>): Promise<Operation[]> {
     const operations: Operation[] = (this.#profile = [])
@@ -148,18 +157,21 @@ export abstract class LoadedNetwork<C extends object> {
     }
   }
 
-  /** Low-rank additions to linear layers from now on, in place of those before. */
+  /** Sets the low-rank additions to linear layers, replacing the previous ones. */
   protected async add(files: string[], tensors: NativeTensor[], additions: NativeAddition[]): Promise<void> {
     await this.#alone(() => this.#native.adapt(files, tensors, additions, freeMemory()))
   }
 
-  /** Frees the buffers for activations, which the next evaluation allocates again. Does nothing while one runs, and after `close()`. */
+  /**
+   * Frees the activation buffers, which the next evaluation allocates again. Does nothing during an evaluation or after
+   * `close()`.
+   */
   async trim(): Promise<void> {
     if (this.#running || this.#closing) return
     await this.#alone(() => this.#native.trim())
   }
 
-  /** One call at a time. */
+  /** Allows one call at a time. */
   async #alone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
     if (this.#running)
@@ -173,7 +185,7 @@ export abstract class LoadedNetwork<C extends object> {
     }
   }
 
-  /** Bytes in use; the figures are zero while a call runs and after `close()`. */
+  /** Bytes in use. The figures are zero during a call and after `close()`. */
   memory(): Pick<NativeStatus, 'weights' | 'mapped' | 'compute'> {
     const { weights, mapped, compute } = this.#native.status()
     return { weights, mapped, compute }
@@ -221,10 +233,10 @@ async function create(
   }
 }
 
-/** The places of tensors were read from the header: they are wrong where another file has come in its place. */
+/** The tensors' offsets were read from the header. They are wrong if another file has replaced it. */
 async function requireUnchanged({ read = [] }: ModelFile): Promise<void> {
   for (const { path, size, mtimeMs } of read) {
-    const now = await stat(path).catch(() => undefined) // the addon says what is wrong with it
+    const now = await stat(path).catch(() => undefined) // the addon reports what is wrong with it
     if (now && (now.size !== size || now.mtimeMs !== mtimeMs)) {
       throw new FluxError('FLUX_BAD_FILE', `${path} was changed after its header was read; load the model again`)
     }
@@ -237,17 +249,17 @@ function inFile({ file }: NetworkFile<unknown>, error: unknown): unknown {
     : error
 }
 
-/** What to call when a network that computes on a server is freed. */
+/** The functions to call when networks that compute on a server are freed. */
 const servers = new WeakMap<NativeNetwork, () => void>()
 
 async function free(network: NativeNetwork): Promise<void> {
-  // refused only after a shutdown, which has freed everything
+  // this fails only after a shutdown, which has freed everything
   await network.close().catch(() => {})
   servers.get(network)?.()
   servers.delete(network)
 }
 
-/** Passes an abort on to the network and settles when the network has stopped, with the signal's reason. */
+/** Passes an abort on to the network. Settles when the network has stopped, with the signal's reason. */
 async function cancellable<T>(
   network: NativeNetwork,
   signal: AbortSignal | undefined,

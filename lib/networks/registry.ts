@@ -6,7 +6,7 @@ import { FLUX } from './flux/definition.js'
 import { T5 } from './t5/definition.js'
 import { TINY_DECODER } from './taesd/definition.js'
 
-/** Of a checkpoint with several networks, the first of this list is what the file is said to be. */
+/** For a checkpoint with several networks, the first match in this list names the file. */
 const BUILT_IN = [FLUX, T5, CLIP, AUTOENCODER, TINY_DECODER] as const
 
 type BuiltIn = (typeof BUILT_IN)[number]
@@ -22,7 +22,7 @@ export interface NetworkConfigs extends BuiltInConfigs {
 
 const networks: NetworkDefinition[] = [...BUILT_IN]
 
-/** All kinds of networks, in the order in which they are looked for in a file. */
+/** All kinds of networks, in the order in which files are checked for them. */
 export function networkDefinitions(): readonly NetworkDefinition[] {
   return networks
 }
@@ -36,7 +36,8 @@ export function networkDefinition<K extends string>(kind: K): NetworkDefinition<
 }
 
 /**
- * Adds a kind of network: files of it can then be inspected, converted and synthesised. To compute with it, the native side has to know it too.
+ * Adds a kind of network. Files of this kind can then be inspected, converted and synthesised. To run it, the native
+ * side must support it too.
  *
  * @throws {FluxError} FLUX_BAD_OPTION for a kind or an example whose name is taken
  */

@@ -2,9 +2,9 @@ import { FluxError } from '../errors.js'
 import type { NativePiece } from '../native/addon.js'
 import type { TensorInfo } from '../formats/model-file.js'
 
-/** A tensor of a network, and where its rows lie: as one in the file, or put together from several of the file's tensors. */
+/** A tensor of a network and the location of its rows: one tensor of the file, or several tensors combined. */
 export interface PlacedTensor extends Pick<TensorInfo, 'type' | 'shape'> {
-  /** in the file; of several tensors the first one's, for messages */
+  /** its name in the file; for several tensors the name of the first, for messages */
   name: string
   pieces: NativePiece[]
 }
@@ -13,7 +13,11 @@ export function placed({ name, type, shape, file = 0, offset, byteLength }: Tens
   return { name, type, shape, pieces: [{ file, offset, bytes: byteLength }] }
 }
 
-/** Part `index` of `count` equal parts of a tensor's rows. @throws {FluxError} FLUX_BAD_FILE when the rows cannot be divided so */
+/**
+ * Part `index` of `count` equal parts of a tensor's rows.
+ *
+ * @throws {FluxError} FLUX_BAD_FILE if the rows cannot be divided equally
+ */
 export function rowsOf({ name, type, shape, pieces }: PlacedTensor, index: number, count: number): PlacedTensor {
   const [rows, ...row] = shape
   const [piece] = pieces
@@ -33,9 +37,9 @@ export function rowsOf({ name, type, shape, pieces }: PlacedTensor, index: numbe
 }
 
 /**
- * Tensors one below the other. Nothing is requantised: each row stays as it is in its file.
+ * Stacks tensors vertically. Nothing is requantised: each row stays as it is in its file.
  *
- * @throws {FluxError} FLUX_BAD_FILE when the rows have different lengths; FLUX_UNSUPPORTED when they have different types
+ * @throws {FluxError} FLUX_BAD_FILE if the rows have different lengths; FLUX_UNSUPPORTED if they have different types
  */
 export function joined(tensors: readonly PlacedTensor[]): PlacedTensor {
   const [first, ...others] = tensors as [PlacedTensor, ...PlacedTensor[]]

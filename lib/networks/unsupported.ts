@@ -2,8 +2,9 @@ const LORA =
   /\.lora_(A|B|up|down)\b|_lora[12]?\.(down|up)\.|\.(lokr|loha|hada)_|\.(diff|diff_b|set_weight|w_norm|b_norm)$|^(lora_(unet|transformer|te\d?)|lycoris)_/
 
 /**
- * Files that are known but not read: a name that only they have, and what they are. Asked before the networks' own tables, since some share
- * names with them. Where `unless` is found as well, the file is something else.
+ * Files that are recognised but not supported: a name that only they have, and a description. They are checked before
+ * the networks' own tables, because some share names with them. If `unless` is found as well, the file is something
+ * else.
  */
 export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unless?: RegExp])[] = [
   [LORA, 'a LoRA or a similar addition to a model, not a network of its own'],

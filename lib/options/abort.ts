@@ -3,13 +3,15 @@ interface Listener {
   handleEvent(): void
 }
 
-/** One listener per signal, however many calls share it: Node warns of a leak at the eleventh. */
+/**
+ * One listener per signal, no matter how many calls share it, because Node warns of a leak at the eleventh listener.
+ */
 const listeners = new WeakMap<AbortSignal, Listener>()
 
 /**
- * Calls `callback` when the signal is aborted; never where it already is.
+ * Calls `callback` when the signal is aborted, but not if it is already aborted.
  *
- * @returns takes the callback away
+ * @returns a function that removes the callback
  */
 export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   let listener = listeners.get(signal)
@@ -22,12 +24,15 @@ export function onAbort(signal: AbortSignal, callback: () => void): () => void {
   callbacks.add(callback)
   signal.addEventListener('abort', listener)
   return () => {
-    // a signal that has a listener is not collected
+    // a signal with a listener is not garbage-collected
     if (callbacks.delete(callback) && callbacks.size === 0) signal.removeEventListener('abort', listener)
   }
 }
 
-/** What `promise` gives, or the signal's reason as soon as it is aborted; the promise then goes on unwatched. */
+/**
+ * Settles like `promise`, or rejects with the signal's reason as soon as it is aborted. The promise itself continues,
+ * and its result is ignored.
+ */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise
   return new Promise((resolve, reject) => {

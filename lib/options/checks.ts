@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { FluxError } from '../errors.js'
 
-/** The error for an option with a wrong value; `wanted` tells what is possible. */
+/** The error for an option with an invalid value. `wanted` describes the valid values. */
 export function badOption(name: string, value: unknown, wanted: string): FluxError {
   const shown = inspect(value, {
     depth: 0,
@@ -13,7 +13,10 @@ export function badOption(name: string, value: unknown, wanted: string): FluxErr
   return new FluxError('FLUX_BAD_OPTION', `${name} is ${shown}: give ${wanted}`)
 }
 
-/** Refuses what is no object, and names that are none of `known`, so that a misspelt option is not silently ignored. */
+/**
+ * Rejects values that are not objects and names that are not in `known`, so that a misspelt option is not silently
+ * ignored.
+ */
 export function requireOptions(what: string, options: object, known: readonly string[]): void {
   const isObject = typeof options === 'object' && options !== null && !Array.isArray(options)
   if (!isObject) throw badOption(what, options, `an object with ${known.join(', ')}`)
@@ -35,7 +38,7 @@ export function requireWhole(name: string, value: number, least: number, most: n
   return value
 }
 
-/** in bytes */
+/** @param value in bytes */
 export function requireDeviceMemory(value: number): number {
   return requireWhole('deviceMemory', value, 0, Number.MAX_SAFE_INTEGER)
 }

@@ -1,4 +1,4 @@
-/** What a number may be. */
+/** The allowed values of a number. */
 export interface NumberRange {
   least: number
   most: number
@@ -8,7 +8,7 @@ export interface NumberRange {
 
 const side: NumberRange = { least: 64, most: 4096, unit: 16 }
 
-/** The numbers that a picture is made with: as an option of the caller, and as a default in a model's file. */
+/** The ranges of an image's settings, both as options of the caller and as defaults in a model's file. */
 export const RANGES = {
   width: side,
   height: side,

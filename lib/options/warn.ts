@@ -1,4 +1,4 @@
-/** Where a warning goes that nobody takes: Node prints it, and `process.on('warning')` hears of it. */
+/** Emits a warning that no caller handles: Node prints it, and `process.on('warning')` receives it. */
 export function warnProcess(message: string): void {
   process.emitWarning(message, 'FluxWarning')
 }

@@ -1,6 +1,7 @@
 /**
- * The 256 characters that stand for bytes in CLIP's vocabulary (bytes_to_unicode in github.com/openai/CLIP, clip/simple_tokenizer.py):
- * Latin-1 without white space, control characters and the soft hyphen for themselves, U+0100 and its followers for the 68 others.
+ * The 256 characters that represent bytes in CLIP's vocabulary (bytes_to_unicode in github.com/openai/CLIP,
+ * clip/simple_tokenizer.py). Latin-1 characters represent themselves, except white space, control characters and the
+ * soft hyphen. The characters from U+0100 on represent the 68 other bytes.
  */
 export const BYTE_SYMBOLS: readonly string[] = [
   ...characters(0x21, 0x7e),

@@ -12,36 +12,37 @@ const MAX_ENTRIES = 2 ** 20
 export interface ClipVocabulary {
   /** symbol to id; `</w>` marks the end of a word */
   vocab: Record<string, number>
-  /** pairs 'left right', the first one joined first */
+  /** pairs 'left right'; the first pair is joined first */
   merges: string[]
 }
 
 export interface ClipTokens {
   /** [maxLength]: begin, the text, end, then the end id up to the length */
   ids: Int32Array
-  /** index of the first end id: the row of the encoder's output that is pooled */
+  /** index of the first end id, which is the row of the encoder's output that is pooled */
   eos: number
   /** whether the text was longer than `maxLength` */
   truncated: boolean
 }
 
-/** Names of the files that make a tokenizer, the preferred ones first. */
+/** Names of the files of a tokenizer, the preferred ones first. */
 export const CLIP_TOKENIZER_FILES: readonly (readonly string[])[] = [['vocab.json', 'merges.txt'], ['tokenizer.json']]
 
 /**
- * CLIP's byte-pair tokenizer (github.com/openai/CLIP, clip/simple_tokenizer.py). The text is taken as the fast tokenizer of
- * github.com/huggingface/transformers takes it: composed (NFC), white space joined, lower case; without ftfy and without resolving HTML
- * entities, which the reference pipelines for FLUX do not do either. `<|endoftext|>` written in a text becomes the end token, as there.
+ * CLIP's byte-pair tokenizer (github.com/openai/CLIP, clip/simple_tokenizer.py). Text is prepared like in the fast
+ * tokenizer of github.com/huggingface/transformers: composed (NFC), white space joined, lower case. It does not use
+ * ftfy or resolve HTML entities, and neither do the reference pipelines for FLUX. `<|endoftext|>` in a text becomes the
+ * end token, as it does there.
  */
 export class ClipTokenizer {
-  /** rows that the encoder's table needs: ids are smaller */
+  /** the number of rows that the encoder's table needs; every id is smaller */
   readonly size: number
   readonly #tokenizer: Tokenizer
   readonly #begin: number
   readonly #end: number
 
   /**
-   * @param where what to call the vocabulary in messages
+   * @param where the vocabulary's name in messages
    * @throws FluxError FLUX_BAD_FILE
    */
   constructor(vocabulary: ClipVocabulary, where = 'the CLIP vocabulary') {
@@ -87,7 +88,8 @@ export class ClipTokenizer {
   }
 
   /**
-   * @param source a folder with `vocab.json` and `merges.txt`, or with `tokenizer.json`; or the path of a `tokenizer.json`
+   * @param source a folder with `vocab.json` and `merges.txt`, or with `tokenizer.json`; or the path of a
+   *   `tokenizer.json`
    * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE
    */
   static async load(source: string): Promise<ClipTokenizer> {
@@ -109,7 +111,7 @@ export class ClipTokenizer {
   }
 
   /**
-   * @param maxLength tokens, begin and end included; longer texts lose their end, never the end token. @default 77
+   * @param maxLength tokens, including begin and end; longer texts are cut off, but the end token is kept. @default 77
    * @throws FluxError FLUX_BAD_OPTION
    */
   encode(text: string, maxLength = 77): ClipTokens {
@@ -122,7 +124,7 @@ export class ClipTokenizer {
   }
 }
 
-/** Every text must come out in known symbols: all bytes, and whatever the merges make, have to be there. */
+/** Every text must be encoded to known symbols, so the vocabulary must contain all bytes and all results of merges. */
 function checkVocabulary({ vocab, merges }: ClipVocabulary, where: string): void {
   const bad = (what: string): never => {
     throw new FluxError('FLUX_BAD_FILE', `${where}: ${what}; fetch the tokenizer files of the CLIP text encoder again`)

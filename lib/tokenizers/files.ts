@@ -2,13 +2,14 @@ import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { FluxError } from '../errors.js'
 
-/** The largest tokenizer that people use with these encoders (UMT5's tokenizer.json) has 17 MB. */
+/** The largest tokenizer used with these encoders (UMT5's tokenizer.json) has 17 MB. */
 const MAX_FILE_BYTES = 32 * 2 ** 20
 
 /**
- * The files of a tokenizer: `source` itself when it is a file, or else those of the first alternative that its folder holds completely.
+ * Finds the files of a tokenizer: `source` itself if it is a file, otherwise the first alternative whose files are all
+ * in the folder.
  *
- * @param alternatives names of files that belong together, the preferred ones first
+ * @param alternatives sets of file names that belong together, the preferred ones first
  * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_OPTION
  */
 export async function findTokenizerFiles(
@@ -51,7 +52,7 @@ export async function readTokenizerFile(path: string): Promise<Buffer> {
   }
 }
 
-/** A JSON file whose top level is an object. @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE */
+/** Reads a JSON file whose top level is an object. @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE */
 export async function readTokenizerJson(path: string): Promise<Record<string, unknown>> {
   const text = (await readTokenizerFile(path)).toString('utf8')
   let value: unknown

@@ -2,14 +2,15 @@ import { FluxError } from '../errors.js'
 import { MAX_TEXT_LENGTH } from './text.js'
 
 const SPACE = '▁'
-/** The search for user-defined pieces tries each one at each character. */
+/** The search for user-defined pieces tries each piece at each character. */
 const MAX_USER_DEFINED = 1024
 
 /**
- * The character map of a sentencepiece model, `precompiled_charsmap`: u32 length of the trie, the trie, replacements that end with NUL; all
- * little-endian. The trie is a double array (Yata, Oono and others 2007) in the form of darts-clone (github.com/s-yata/darts-clone): a unit
- * holds its label in bits 0-7, whether a key ends there in bit 8, and its children's offset in bits 10-30, shifted by 8 if bit 9 is set;
- * a unit with bit 31 holds a value, here the position of the replacement.
+ * The character map of a sentencepiece model, `precompiled_charsmap`: the u32 length of the trie, the trie, and
+ * replacements that end with NUL, all little-endian. The trie is a double array (Yata, Oono and others 2007) in the
+ * format of darts-clone (github.com/s-yata/darts-clone). A unit holds its label in bits 0-7, whether a key ends there
+ * in bit 8, and its children's offset in bits 10-30, shifted by 8 if bit 9 is set. A unit with bit 31 holds a value,
+ * here the position of the replacement.
  */
 class CharacterMap {
   readonly #units: Uint32Array
@@ -22,7 +23,7 @@ class CharacterMap {
     const bytes = Buffer.from(map.buffer, map.byteOffset, map.byteLength)
     if (bytes.length < 4) bad(`has ${bytes.length} bytes`)
     const length = bytes.readUInt32LE(0)
-    // 256 units make a block: the children of one unit never leave it.
+    // 256 units make a block: the children of one unit are always in the same block.
     if (length === 0 || length % 1024 !== 0 || length + 4 >= bytes.length) {
       bad(`claims ${length} bytes of ${bytes.length - 4} for its trie`)
     }
@@ -39,7 +40,7 @@ class CharacterMap {
     })
   }
 
-  /** Length in bytes of the longest key at `begin`, or 0, and what stands for it. */
+  /** The length in bytes of the longest key at `begin`, or 0, and its replacement. */
   longest(bytes: Buffer, begin: number): { length: number; replacement: Buffer } {
     let node = offsetOf(this.#units[0]!)
     let length = 0
@@ -48,7 +49,7 @@ class CharacterMap {
       const byte = bytes[end]!
       node ^= byte
       const unit = this.#units[node]!
-      // Bit 31 belongs to the comparison: a unit with a value has no label.
+      // Bit 31 is part of the comparison, because a unit with a value has no label.
       if (byte === 0 || (unit & 0x800000ff) !== byte) break
       node ^= offsetOf(unit)
       if (unit & 0x100) {
@@ -68,17 +69,18 @@ function offsetOf(unit: number): number {
 }
 
 export interface NormalizerOptions {
-  /** `precompiled_charsmap`; without it characters stay as they are */
+  /** `precompiled_charsmap`; without it, characters do not change */
   characterMap?: Uint8Array | undefined
-  /** pieces that are left alone and always found */
+  /** pieces that are not normalised and are always found */
   userDefined: readonly string[]
   addSpacePrefix: boolean
   removeExtraWhitespaces: boolean
 }
 
 /**
- * sentencepiece's preparation of a text (github.com/google/sentencepiece, src/normalizer.cc). The one in @huggingface/tokenizers does not
- * read the map but takes NFKC of the JavaScript engine for it; that cuts emoji at their zero-width joiners and changes with Unicode.
+ * sentencepiece's text normalisation (github.com/google/sentencepiece, src/normalizer.cc). The package
+ * `@huggingface/tokenizers` does not read the map but uses the JavaScript engine's NFKC instead. That splits emoji at
+ * their zero-width joiners and changes with Unicode versions.
  */
 export class Normalizer {
   readonly #options: NormalizerOptions

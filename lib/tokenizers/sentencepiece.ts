@@ -8,13 +8,13 @@ const UNIGRAM = 1
 
 interface Field {
   number: number
-  /** a varint's value as far as 2^53, otherwise the field's bytes */
+  /** a varint's value up to 2^53, otherwise the field's bytes */
   value: number | Uint8Array
 }
 
 /**
- * What a T5 tokenizer needs of a sentencepiece model (sentencepiece_model.proto in github.com/google/sentencepiece): the pieces and how
- * texts are prepared.
+ * Reads the parts of a sentencepiece model that a T5 tokenizer needs (sentencepiece_model.proto in
+ * github.com/google/sentencepiece): the pieces and the text normalisation.
  *
  * @throws FluxError FLUX_BAD_FILE; FLUX_UNSUPPORTED for models of another kind
  */

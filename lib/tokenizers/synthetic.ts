@@ -4,7 +4,7 @@ import { BYTE_SYMBOLS } from './byte-symbols.js'
 import type { ClipVocabulary } from './clip.js'
 import { PIECE_TYPE } from './unigram.js'
 
-/** The words of prompts for small models, the likeliest first. */
+/** The words of prompts for small models, the most likely first. */
 const WORDS =
   `a the of on in with and at to red green blue yellow black white orange purple pink brown gray gold silver circle square
 triangle star line ring cross dot heart cube ball photo painting drawing picture image background cat dog bird fish horse fox bear lion
@@ -17,9 +17,10 @@ digital art style detailed simple view from by is that holding sign says hello w
   )
 
 /**
- * Pieces for a small T5 model: padding 0, end 1, unknown 2, the printable ASCII characters, then words, then pairs of letters.
+ * Pieces for a small T5 model: padding 0, end 1, unknown 2, the printable ASCII characters, then words, then pairs of
+ * letters.
  *
- * @param vocabSize how many pieces; at least 98
+ * @param vocabSize number of pieces; at least 98
  * @throws FluxError FLUX_BAD_OPTION
  */
 export function syntheticT5Vocabulary(
@@ -28,7 +29,7 @@ export function syntheticT5Vocabulary(
   const ascii = Array.from({ length: 0x7e - 0x20 }, (_, index) => String.fromCharCode(0x21 + index))
   const letters = ascii.filter((character) => character >= 'a' && character <= 'z')
   const pairs = letters.flatMap((first) => letters.map((second) => first + second))
-  // A word must cost less than its characters do together, or it would never be found.
+  // A word must cost less than its characters together, or it would never be chosen.
   const pieces: [string, number][] = [
     ['▁', -7],
     ...ascii.map((character): [string, number] => [character, -7]),
@@ -52,14 +53,14 @@ export function syntheticT5Vocabulary(
   }
 }
 
-/** every byte, every byte at a word's end, begin and end */
+/** every byte, every byte at the end of a word, begin and end */
 export const SMALLEST_CLIP_VOCABULARY = 2 * BYTE_SYMBOLS.length + 2
 
 /**
- * A vocabulary for a small CLIP text encoder, in the order of OpenAI's: bytes, bytes at a word's end, merges that build up words, begin,
- * end.
+ * A vocabulary for a small CLIP text encoder, in the order of OpenAI's: bytes, bytes at the end of a word, merges that
+ * build words, begin, end.
  *
- * @param vocabSize how many symbols; at least 514
+ * @param vocabSize number of symbols; at least 514
  * @throws FluxError FLUX_BAD_OPTION
  */
 export function syntheticClipVocabulary(vocabSize: number): ClipVocabulary {
@@ -88,7 +89,7 @@ export function syntheticClipVocabulary(vocabSize: number): ClipVocabulary {
   }
 }
 
-/** Every neighbouring pair of `left` and `right` in one piece. */
+/** Joins every adjacent pair of `left` and `right` into one piece. */
 function join(symbols: string[], [left, right]: [string, string]): string[] {
   const joined: string[] = []
   for (let index = 0; index < symbols.length; index++) {

@@ -3,9 +3,12 @@ import type { MetadataValue } from '../formats/model-file.js'
 import { isRecord } from './files.js'
 import { PIECE_TYPE, type Pieces } from './unigram.js'
 
-/** The content of a T5 tokenizer, whatever file it comes from. */
+/** The contents of a T5 tokenizer, independent of the file format. */
 export interface T5Vocabulary extends Pieces {
-  /** ids of the special pieces, where the file tells them; otherwise they are found by their names `<pad>`, `</s>`, `<unk>` */
+  /**
+   * ids of the special pieces, if the file contains them; otherwise they are found by their names `<pad>`, `</s>`,
+   * `<unk>`
+   */
   padId?: number | undefined
   endId?: number | undefined
   unknownId?: number | undefined
@@ -18,8 +21,8 @@ export interface T5Vocabulary extends Pieces {
 const SPECIAL = ['<pad>', '</s>', '<unk>']
 
 /**
- * From a Hugging Face `tokenizer.json` of the Unigram kind. Added tokens are taken for user-defined pieces, except the special ones: those
- * are never found in a text, as in sentencepiece.
+ * Reads a Hugging Face `tokenizer.json` of the Unigram kind. Added tokens are treated as user-defined pieces, except
+ * the special ones, which are never found in a text, as in sentencepiece.
  *
  * @throws FluxError FLUX_BAD_FILE, FLUX_UNSUPPORTED
  */
@@ -68,7 +71,7 @@ export function t5VocabularyFromJson(json: Record<string, unknown>, where: strin
 }
 
 /**
- * From the metadata of a GGUF text encoder, keys `tokenizer.ggml.*` (github.com/ggml-org/ggml, docs/gguf.md).
+ * Reads the metadata of a GGUF text encoder, keys `tokenizer.ggml.*` (github.com/ggml-org/ggml, docs/gguf.md).
  *
  * @throws FluxError FLUX_BAD_FILE, FLUX_UNSUPPORTED
  */
@@ -115,7 +118,7 @@ export function t5VocabularyFromGguf(metadata: ReadonlyMap<string, unknown>): T5
   }
 }
 
-/** The metadata that {@link t5VocabularyFromGguf} reads, and what other programs look for beside it. */
+/** The metadata that {@link t5VocabularyFromGguf} reads, and the additional keys that other programs look for. */
 export function t5VocabularyToGguf(vocabulary: T5Vocabulary): Record<string, MetadataValue> {
   const { tokens, scores, types, padId, endId, unknownId, characterMap, addSpacePrefix, removeExtraWhitespaces } =
     vocabulary

@@ -10,21 +10,21 @@ import { PIECE_TYPE, UnigramModel } from './unigram.js'
 export interface T5Tokens {
   /** [maxLength]: the pieces, the end id, then the padding id */
   ids: Int32Array
-  /** how many of them are not padding */
+  /** the number of ids that are not padding */
   length: number
   /** whether the text was longer than `maxLength` */
   truncated: boolean
 }
 
-/** Names of the files that make a tokenizer, the preferred ones first. */
+/** Names of the files of a tokenizer, the preferred ones first. */
 export const T5_TOKENIZER_FILES: readonly (readonly string[])[] = [['spiece.model'], ['tokenizer.json']]
 
 /**
- * T5's tokenizer: a sentencepiece unigram model (github.com/google/sentencepiece). Texts give the ids that sentencepiece gives: control
- * pieces written in a text, such as `</s>`, are ordinary characters, user-defined ones are found.
+ * T5's tokenizer: a sentencepiece unigram model (github.com/google/sentencepiece). It returns the same ids as
+ * sentencepiece. Control pieces in a text, such as `</s>`, are ordinary characters. User-defined pieces are found.
  */
 export class T5Tokenizer {
-  /** rows that the encoder's table needs: ids are smaller */
+  /** the number of rows that the encoder's table needs; every id is smaller */
   readonly size: number
   readonly #normalizer: Normalizer
   readonly #model: UnigramModel
@@ -32,7 +32,7 @@ export class T5Tokenizer {
   readonly #pad: number
 
   /**
-   * @param where what to call the vocabulary in messages
+   * @param where the vocabulary's name in messages
    * @throws FluxError FLUX_BAD_FILE
    */
   constructor(vocabulary: T5Vocabulary, where = 'the T5 vocabulary') {
@@ -54,8 +54,8 @@ export class T5Tokenizer {
   }
 
   /**
-   * @param source the path of a `spiece.model`, a `tokenizer.json` or a text encoder's GGUF file (told apart by the suffix), or a folder
-   *   with one of the first two
+   * @param source the path of a `spiece.model`, a `tokenizer.json` or a text encoder's GGUF file (recognised by the
+   *   suffix), or a folder with one of the first two
    * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
    */
   static async load(source: string): Promise<T5Tokenizer> {
@@ -64,7 +64,7 @@ export class T5Tokenizer {
   }
 
   /**
-   * @param metadata of a GGUF file with the keys `tokenizer.ggml.*`
+   * @param metadata metadata of a GGUF file with the keys `tokenizer.ggml.*`
    * @throws FluxError FLUX_BAD_FILE, FLUX_UNSUPPORTED
    */
   static fromGguf(metadata: ReadonlyMap<string, unknown>): T5Tokenizer {
@@ -72,8 +72,8 @@ export class T5Tokenizer {
   }
 
   /**
-   * @param maxLength tokens, the end token included: 256 for FLUX.1 schnell, 512 for FLUX.1 dev; longer texts lose their end, never the
-   * end token
+   * @param maxLength tokens, including the end token: 256 for FLUX.1 schnell, 512 for FLUX.1 dev; longer texts are cut
+   *   off, but the end token is kept
    * @throws FluxError FLUX_BAD_OPTION
    */
   encode(text: string, maxLength: number): T5Tokens {
@@ -88,9 +88,9 @@ export class T5Tokenizer {
 }
 
 /**
- * What a T5 tokenizer is made of.
+ * Reads the contents of a T5 tokenizer.
  *
- * @param source as of {@link T5Tokenizer.load}
+ * @param source as in {@link T5Tokenizer.load}
  * @throws FluxError FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED
  */
 export async function readT5Vocabulary(source: string): Promise<{ vocabulary: T5Vocabulary; where: string }> {

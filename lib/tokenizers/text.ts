@@ -1,12 +1,15 @@
 import { FluxError } from '../errors.js'
 
-/** UTF-16 units that a text may have: some ten times what T5's 512 tokens hold, and still encoded in under 100 ms. */
+/**
+ * The maximum length of a text in UTF-16 units: about ten times what T5's 512 tokens hold, and still encoded in under
+ * 100 ms.
+ */
 export const MAX_TEXT_LENGTH = 32_768
 
 /**
- * Refuses what a tokenizer cannot encode.
+ * Rejects a text or length that a tokenizer cannot encode.
  *
- * @param least the number of tokens that the begin and end tokens alone take
+ * @param least the number of tokens for begin and end alone
  * @throws FluxError FLUX_BAD_OPTION
  */
 export function checkText(text: unknown, maxLength: unknown, least: number): asserts text is string {

@@ -1,9 +1,15 @@
 import { FluxError } from '../errors.js'
 
-/** What a piece is for; the numbers are sentencepiece's (sentencepiece_model.proto) and GGUF's (`tokenizer.ggml.token_type`). */
+/**
+ * The purpose of a piece. The numbers are those of sentencepiece (sentencepiece_model.proto) and GGUF
+ * (`tokenizer.ggml.token_type`).
+ */
 export const PIECE_TYPE = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
 
-/** The difference between the worst piece's score and that of an unknown character (kUnkPenalty in unigram_model.cc). */
+/**
+ * The difference between the worst piece's score and the score of an unknown character (kUnkPenalty in
+ * unigram_model.cc).
+ */
 const UNKNOWN_PENALTY = 10
 const MAX_PIECES = 2 ** 19
 const MAX_PIECE_LENGTH = 128
@@ -18,22 +24,22 @@ export interface Pieces {
 }
 
 /**
- * The most probable way to cut a text into pieces (Kudo 2018, arXiv:1804.10959).
+ * Finds the most probable way to cut a text into pieces (Kudo 2018, arXiv:1804.10959).
  *
- * Not left to @huggingface/tokenizers, although that gives the same ids for ordinary prompts: it also finds control pieces, so that `</s>`
- * written by a user would end the text; and it adds scores in double precision, where sentencepiece uses float32. With "666" or ".....",
- * the ways to cut are equally probable, and only the rounding decides: of 20,000 random texts, a quarter of them such runs, 203 came out
- * differently.
+ * The package `@huggingface/tokenizers` returns the same ids for ordinary prompts, but it is not used here for two
+ * reasons. It also finds control pieces, so `</s>` in a user's text would end the text. And it adds scores in double
+ * precision, while sentencepiece uses float32. With "666" or ".....", the ways to cut are equally probable and only the
+ * rounding decides: 203 of 20,000 random texts, a quarter of them such runs, had different ids.
  */
 export class UnigramModel {
   readonly unknownId: number
-  /** every beginning of a piece; -1 where it is not a piece itself */
+  /** every prefix of a piece; -1 if the prefix is not a piece itself */
   readonly #prefixes = new Map<string, number>()
   readonly #scores: Float32Array
   readonly #unknownScore: number
 
   /**
-   * @param where what to call the model in messages
+   * @param where the model's name in messages
    * @throws FluxError FLUX_BAD_FILE
    */
   constructor({ tokens, scores, types }: Pieces, unknownId: number, where: string) {
@@ -80,7 +86,7 @@ export class UnigramModel {
     }
   }
 
-  /** Ids of the pieces of a normalised text; neighbouring unknown characters make one unknown piece. */
+  /** Returns the ids of the pieces of a normalised text. Adjacent unknown characters make one unknown piece. */
   encode(text: string): number[] {
     const best = new Float32Array(text.length + 1)
     const begins = new Int32Array(text.length + 1).fill(-1)

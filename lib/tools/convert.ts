@@ -20,48 +20,51 @@ import { fluxError, nativeAddon, type NativeMerged, type NativeTensor } from '..
 import { badOption, requireOneOf, requireOptions, requireSignal } from '../options/checks.js'
 
 export interface ConvertOptions {
-  /** of the matrices; what converters keep in higher precision stays so (docs/models.md). F32, F16, BF16, Q8_0 … Q2_K, IQ4_NL, IQ4_XS */
+  /**
+   * the type of the matrices; tensors that converters keep in higher precision are kept here as well (docs/models.md).
+   * F32, F16, BF16, Q8_0 … Q2_K, IQ4_NL, IQ4_XS
+   */
   type: FileType
   /**
-   * types of single matrices and embeddings: the first pattern that is found in the canonical name decides, before all rules. Biases, norms and
-   * convolutions keep their own types
+   * Types of individual matrices and embeddings. The first pattern that is found in the canonical name applies, before
+   * all rules. Biases, norms and convolutions keep their own types.
    */
   tensorTypes?: readonly (readonly [pattern: string | RegExp, type: FileType])[]
-  /** which network, of a checkpoint with several. @default the transformer */
+  /** the network to convert from a checkpoint with several. @default the transformer */
   network?: RequiredComponent
-  /** LoRAs that are merged into a transformer's weights, before those are rounded to their type */
+  /** LoRAs to merge into a transformer's weights before the weights are rounded to their type */
   loras?: readonly LoraOptions[]
-  /** T5's tokenizer for a GGUF file. @default the one inside the input, or beside it, or none */
+  /** T5's tokenizer for a GGUF file. @default the one inside the input, or next to it, or none */
   tokenizer?: string
   signal?: AbortSignal
-  /** bytes of the new file written, and in all */
+  /** bytes of the new file written, and the total */
   onProgress?: (done: number, total: number) => void
 }
 
 export interface ConvertResult {
   path: string
-  /** bytes of the new file */
+  /** the new file's size in bytes */
   size: number
-  /** tensors of each type */
+  /** the number of tensors of each type */
   types: Partial<Record<TensorType, number>>
   /** whether T5's tokenizer is inside */
   tokenizer: boolean
-  /** names in each of the LoRAs that belong to nothing, and are not merged */
+  /** the unmatched names in each of the LoRAs, which are not merged */
   left: string[][]
 }
 
-/** Numbers that are converted at a time, for each thread some 64 MB. */
+/** The number of elements that are converted at a time, about 64 MB per thread. */
 const CHUNK = 8 * 2 ** 20
-/** What a GGUF file's own metadata says of itself, and stays true when its types change. */
+/** The metadata of a GGUF file that stays true if its types change. */
 const KEPT_METADATA = /^(ggflux\.|general\.(name|author|license|license\.link|source\.|base_model\.|url|description))/
 
 /**
- * Writes a network in official names (T5 in a GGUF file: llama.cpp's) with other types, whatever layout it comes in. Memory stays below 2 GiB for any
- * size; the file appears under its name only when it is complete.
+ * Writes a network with official names (T5 in a GGUF file: llama.cpp's names) and other types, from any supported
+ * layout. Memory stays below 2 GiB for any size. The file appears under its name only when it is complete.
  *
  * @param output `.gguf`, or `.safetensors` (F32, F16 and BF16 only)
- * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED for the input; FLUX_NOT_FOUND and FLUX_BAD_FILE when the output cannot
- *   be written; FLUX_BAD_OPTION; the signal's reason when aborted
+ * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED for the input; FLUX_NOT_FOUND and FLUX_BAD_FILE
+ *   if the output cannot be written; FLUX_BAD_OPTION; the signal's reason when aborted
  */
 export async function convert(input: string, output: string, options: ConvertOptions): Promise<ConvertResult> {
   check(input, output, options)
@@ -69,7 +72,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
   signal?.throwIfAborted()
   const file = await openModelFile(input)
   const kind = options.network ? requiredKinds()[options.network] : networksIn(file)[0]
-  // of a file that holds none, the error says what it is
+  // if a file contains no network, the error says what it is
   const network = networkOf(kind ?? networkDefinitions()[0]!.kind, file)
   const definition = networkDefinition(network.kind)
   const gguf = extname(output).toLowerCase() === '.gguf'
@@ -136,10 +139,10 @@ function check(input: string, output: string, options: ConvertOptions): void {
   requireSignal(signal)
 }
 
-/** Whether a pattern decides on a tensor. Blocks are cut out of rows, which only matrices and embeddings have. */
+/** Whether a pattern determines a tensor's type. Blocks are parts of rows, which only matrices and embeddings have. */
 function decides(pattern: string | RegExp, { name, role }: LayoutTensor): boolean {
   if (role !== 'matrix' && role !== 'embedding') return false
-  // `search` has no memory of the last match, unlike `test` of a global pattern
+  // `search` does not remember the last match, unlike `test` of a global pattern
   return typeof pattern === 'string' ? name.includes(pattern) : name.search(pattern) >= 0
 }
 
@@ -169,7 +172,7 @@ function typeOf(
   )
 }
 
-/** What LoRAs add to each tensor of a transformer. */
+/** The additions of LoRAs to each tensor of a transformer. */
 async function openLoras(
   loras: readonly LoraOptions[],
   network: NetworkFile<object>,
@@ -197,7 +200,7 @@ async function openLoras(
   return { mergedInto, left: opened.map(({ lora }) => lora.left) }
 }
 
-/** A tensor's bytes in another type, some rows at a time, as many threads at work as there are processors. */
+/** Converts a tensor to bytes of another type, some rows at a time, with as many threads as there are processors. */
 async function* chunks(
   files: string[],
   tensor: NativeTensor,
@@ -221,7 +224,7 @@ async function* chunks(
     for (const { rows, first } of inChunks(tensor)) {
       signal?.throwIfAborted()
       const next = converted(rows, first)
-      next.catch(() => {}) // told when its turn comes
+      next.catch(() => {}) // reported in order, below
       waiting.push(next)
       if (waiting.length >= availableParallelism() + 1) yield await waiting.shift()!
     }
@@ -231,10 +234,10 @@ async function* chunks(
   }
 }
 
-/** Pieces cut so that each has at most CHUNK numbers; every one is a matrix of some of the rows. */
+/** Cuts a tensor into pieces of at most CHUNK elements. Each piece is a matrix of some of the rows. */
 function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first: number }> {
   const { shape, pieces } = tensor
-  // of vectors, which are never blocks, each number is a row: their pieces may be parts of one
+  // in vectors, which never have block types, each element is a row, because their pieces may be parts of one
   const [length, ...others] = (shape.length === 1 ? [1, ...shape] : shape) as [number, ...number[]]
   const rows = others.reduce((product, dimension) => product * dimension, 1)
   const rowBytes = pieces.reduce((sum, { bytes }) => sum + bytes, 0) / rows
@@ -251,7 +254,10 @@ function* inChunks(tensor: NativeTensor): Generator<{ rows: NativeTensor; first:
   }
 }
 
-/** Metadata; undefined where there is no tokenizer: the file can be used with one beside it. */
+/**
+ * The tokenizer's metadata, or undefined if there is no tokenizer. The file is still usable with a tokenizer next to
+ * it.
+ */
 async function findTokenizer(
   { kind, gguf: { tokenizer } }: NetworkDefinition,
   input: string,

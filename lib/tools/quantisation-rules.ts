@@ -3,8 +3,8 @@ import type { LayoutTensor } from '../networks/layout.js'
 import { elementCount, TENSOR_TYPES, type TensorType } from '../formats/tensor-types.js'
 
 /**
- * What converters keep out of quantisation, of every network. Biases, norms and small tensors cost nothing and matter much; kernels of
- * convolutions have rows of 1 or 3 elements.
+ * The tensors of any network that converters do not quantise. Biases, norms and small tensors take little space and
+ * matter a lot. Convolution kernels have rows of 1 or 3 elements.
  * Source: city96/ComfyUI-GGUF `tools/convert.py` (and the sizes of its FLUX.1 files).
  */
 const SMALL: PrecisionRule[] = [
@@ -13,10 +13,10 @@ const SMALL: PrecisionRule[] = [
 ]
 const CONVOLUTIONS: PrecisionRule = { roles: ['convolution'], type: 'F16' }
 
-/** Where a row is no whole number of blocks. */
+/** The type for a row that is not a whole number of blocks. */
 const FALLBACK: TensorType = 'F16'
 
-/** The type in which a converter to GGUF writes a tensor when `type` is wanted for the model. */
+/** The type that a GGUF converter uses for a tensor if `type` is requested for the model. */
 export function storedType(
   { keep }: Pick<NetworkDefinition, 'keep'>,
   tensor: LayoutTensor,

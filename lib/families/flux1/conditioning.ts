@@ -10,7 +10,7 @@ import { imageIds } from './tokens.js'
 /** `txt`: T5's states [maxSequenceLength, contextInDim]; `vec`: CLIP's pooled output [vecInDim] */
 type FluxConditioning = Conditioning<'txt' | 'vec'>
 
-/** The prompt is cut off or padded to `maxSequenceLength` for T5, and the padding takes part, as in the official program. */
+/** Cuts off or pads the prompt to `maxSequenceLength` for T5. Padding is not masked, as in the official program. */
 export async function encodePrompt(
   { prompt, maxSequenceLength }: ImageRequest,
   { tokenizers, run }: Encoders<Flux1Components>,

@@ -10,7 +10,7 @@ import { FLUX_PRESETS } from './presets.js'
 import { fluxSigmas } from './schedule.js'
 import { fluxVariant } from './variants.js'
 
-/** Where a model's components lie. */
+/** The paths of a model's components. */
 export interface Flux1Files {
   /** the transformer: `.gguf` or `.safetensors` */
   transformer: string
@@ -23,14 +23,16 @@ export interface Flux1Files {
   /** TAEF1's decoder, for previews @default none */
   previewDecoder?: string
   /**
-   * Files or folders of the tokenizers. @default T5: inside its GGUF file, else `spiece.model` or `tokenizer.json` beside it or in the
-   * folder `tokenizer_2`; CLIP: `vocab.json` and `merges.txt`, or `tokenizer.json`, beside it or in the folder `tokenizer`
+   * Files or folders of the tokenizers.
+   * @default T5: the tokenizer in its GGUF file, otherwise `spiece.model` or `tokenizer.json` next to it or in the
+   *   folder `tokenizer_2`; CLIP: `vocab.json` and `merges.txt`, or `tokenizer.json`, next to its file or in the folder
+   *   `tokenizer`
    */
   tokenizers?: { t5?: string; clip?: string }
 }
 
 const { channels, reduction, sizeMultiple } = FLUX_LATENT
-/** numbers of an image token */
+/** the number of values in an image token */
 const TOKEN = channels * (sizeMultiple / reduction) ** 2
 
 /** FLUX.1: black-forest-labs/flux. */

@@ -24,7 +24,10 @@ export const FLUX_RGB: LatentRgb = {
   bias: [-0.0329, -0.0718, -0.0851],
 }
 
-/** Source: black-forest-labs/flux `src/flux/util.py` (scale_factor, shift_factor), `src/flux/sampling.py` (`prepare`, `unpack`). */
+/**
+ * Source: black-forest-labs/flux `src/flux/util.py` (scale_factor, shift_factor), `src/flux/sampling.py` (`prepare`,
+ * `unpack`).
+ */
 export const FLUX_LATENT: LatentFormat = {
   channels: 16,
   reduction: 8,

@@ -1,6 +1,6 @@
 import type { FamilyPresets } from '../family.js'
 
-/** The repositories ask for no account; those of the models' makers do. */
+/** These repositories need no account. The repositories of the models' authors do. */
 export const FLUX_PRESETS: FamilyPresets = {
   models: {
     'flux.1-schnell': 'hf:city96/FLUX.1-schnell-gguf',
@@ -10,7 +10,7 @@ export const FLUX_PRESETS: FamilyPresets = {
     'flux.1-fill-dev': 'hf:YarvixPA/FLUX.1-Fill-dev-GGUF',
   },
   companions: {
-    /** carries its tokenizer */
+    /** this file contains its tokenizer */
     t5: 'hf:city96/t5-v1_1-xxl-encoder-gguf:Q8_0',
     clip: 'hf:comfyanonymous/flux_text_encoders:clip_l.safetensors',
     vae: 'hf:Comfy-Org/Lumina_Image_2.0_Repackaged:split_files/vae/ae.safetensors',

@@ -1,12 +1,12 @@
 import { FluxError } from '../../errors.js'
 
 /**
- * Latent [c, h, w] to image tokens [h/2 * w/2, 4c]: one token per 2 x 2 patch, row by row; its channel is c * 4 + row parity * 2 + column
- * parity. FLUX.1: 16 channels to 64.
+ * Converts a latent [c, h, w] to image tokens [h/2 * w/2, 4c]. Each 2 x 2 patch becomes one token, row by row. The
+ * token's channel is c * 4 + row parity * 2 + column parity. FLUX.1: 16 channels become 64.
  *
- * @param latent its length tells the number of channels
- * @param height h, even (the picture's height / 8)
- * @param width w, even (the picture's width / 8)
+ * @param latent its length determines the number of channels
+ * @param height h, even (the image's height / 8)
+ * @param width w, even (the image's width / 8)
  * @throws FluxError FLUX_BAD_SHAPE
  * Source: black-forest-labs/flux `src/flux/sampling.py` (`prepare`).
  */
@@ -18,7 +18,7 @@ export function packLatents(latent: Float32Array, height: number, width: number)
   return packed
 }
 
-/** Image tokens [h/2 * w/2, 4c] back to a latent [c, h, w]; the inverse of {@link packLatents}, with the same checks. */
+/** Converts image tokens [h/2 * w/2, 4c] back to a latent [c, h, w], with the same checks as {@link packLatents}. */
 export function unpackLatents(packed: Float32Array, height: number, width: number): Float32Array {
   const latent = new Float32Array(packed.length)
   forEachPatchValue(packed.length, height, width, (inLatent, inPacked) => {
@@ -39,7 +39,7 @@ export function imageIds(rows: number, columns: number): Float32Array {
   return ids
 }
 
-/** Position ids of text tokens, [count, 3]: all zero, text has no place in the picture. */
+/** Position ids of text tokens, [count, 3]: all zero, because text has no position in the image. */
 export function textIds(count: number): Float32Array {
   return new Float32Array(count * 3)
 }

@@ -8,11 +8,11 @@ import { FLUX_LATENT, FLUX_RGB } from './latent.js'
 
 type VariantSource = { file: ModelFile; config: Pick<FluxConfig, 'guidanceEmbed'> }
 
-/** Those of the official program, `src/flux/cli.py` and `src/flux/util.py` of black-forest-labs/flux. */
+/** The defaults of the official program, `src/flux/cli.py` and `src/flux/util.py` of black-forest-labs/flux. */
 const DEV: Defaults = { width: 1024, height: 1024, steps: 28, guidance: 3.5, shift: true, maxSequenceLength: 512 }
 const SCHNELL: Defaults = { ...DEV, steps: 4, guidance: undefined, shift: false, maxSequenceLength: 256 }
 
-/** Metadata of a transformer's GGUF file that takes the place of a default. */
+/** Metadata keys of a transformer's GGUF file that override the defaults. */
 const KEYS = {
   width: 'ggflux.width',
   height: 'ggflux.height',
@@ -23,8 +23,9 @@ const KEYS = {
 const LATENT_RGB = 'ggflux.latent_rgb'
 
 /**
- * What a model is made with and drawn in: as FLUX.1 dev or schnell, but for what the transformer's file says of itself in its metadata
- * (`ggflux.width`, `.height`, `.steps`, `.guidance`, `.max_sequence_length`, `.latent_rgb`), which a model of another size or training needs.
+ * The defaults and the latent's colours for a model. They are those of FLUX.1 dev or schnell, unless the transformer's
+ * metadata overrides them (`ggflux.width`, `.height`, `.steps`, `.guidance`, `.max_sequence_length`, `.latent_rgb`). A
+ * model of another size or training needs such metadata.
  *
  * @throws {FluxError} FLUX_BAD_FILE for a value out of range
  */
@@ -49,12 +50,13 @@ function deDistilled(path: string, title: string): string {
   return `${path}: the model has no guidance, and its metadata calls it '${title}', so it is no schnell, though the defaults are schnell's. ${remedy}`
 }
 
-/** What GGUF and safetensors files call the model that they hold. */
+/** The metadata keys with the model's title in GGUF and safetensors files. */
 const TITLES = ['general.name', 'general.basename', 'general.finetune', 'modelspec.title']
 
 /**
- * The title of a model that has schnell's structure but is none: one whose guidance was trained out again ("de-distilled"), which needs more
- * steps and a shifted schedule. Nothing but its title tells them apart; a file that sets its own steps needs no advice.
+ * The title of a de-distilled model: one with schnell's structure whose guidance distillation was trained out again.
+ * Such a model needs more steps and a shifted schedule. Only its title shows the difference. A file that sets its own
+ * steps needs no advice.
  */
 export function deDistilledTitle(
   { metadata }: ModelFile,
@@ -66,7 +68,7 @@ export function deDistilledTitle(
   return title?.slice(0, 80)
 }
 
-/** [17, 3]: red, green and blue for each channel, then for none. */
+/** [17, 3]: red, green and blue for each channel, then the bias. */
 function readLatentRgb(file: ModelFile): LatentRgb | undefined {
   const value = file.metadata.get(LATENT_RGB)
   if (value === undefined) return undefined

@@ -6,7 +6,7 @@ import { versionOf, withSource, type Source } from '../byte-source.js'
 import { checkPlaces, MAX_NAME, MAX_TENSORS, quoted } from '../tensor-table.js'
 import { TENSOR_TYPES, tensorBytes, type TensorType } from '../tensor-types.js'
 
-/** A header of a language model with a large vocabulary has some 10 MiB. */
+/** The header of a language model with a large vocabulary takes about 10 MiB. */
 const MAX_HEADER = 64 * 1024 * 1024
 const MAX_DIMENSIONS = 4
 const DEFAULT_ALIGNMENT = 32
@@ -18,7 +18,8 @@ const TYPE_BY_ID = new Map<number, TensorType>(
 TYPE_BY_ID.delete(-1)
 
 /**
- * Reads and checks a GGUF header, versions 2 and 3, little-endian; tensor data is not touched. A tensor without dimensions is a scalar.
+ * Reads and checks a GGUF header, versions 2 and 3, little-endian. It does not read tensor data. A tensor without
+ * dimensions is a scalar.
  * The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  *
  * @throws {FluxError} FLUX_BAD_FILE, naming the field; FLUX_UNSUPPORTED for another version or an unknown tensor type
@@ -54,7 +55,7 @@ async function readVersion(cursor: Cursor): Promise<void> {
   throw unsupported(`GGUF version ${version}; versions 2 and 3 are read. Use a newer conversion of the model`)
 }
 
-/** @param minimum bytes that one entry takes at least, so that no count can promise more than the file holds */
+/** @param minimum the least bytes that an entry takes, so that a count cannot exceed what the file can hold */
 function readCount(cursor: Cursor, what: string, minimum: number): number {
   const count = cursor.u64()
   if (count > BigInt(Math.floor(cursor.remaining / minimum))) {

@@ -1,10 +1,10 @@
 import type { Cursor } from '../cursor.js'
 import type { MetadataValue } from '../model-file.js'
 
-/** A value type of GGUF metadata; `array` makes a typed array of numbers that lie in `buffer`. */
+/** A value type of GGUF metadata. `array` makes a typed array from the numbers in `buffer`. */
 interface ValueType {
   name: string
-  /** bytes of one value; for a string those of its length field */
+  /** bytes of one value; for a string, the bytes of its length field */
   bytes: number
   scalar?: (cursor: Cursor) => MetadataValue
   array?: (buffer: ArrayBuffer) => MetadataValue
@@ -13,7 +13,7 @@ interface ValueType {
 const integer = (value: bigint): number | bigint =>
   value <= BigInt(Number.MAX_SAFE_INTEGER) && value >= BigInt(Number.MIN_SAFE_INTEGER) ? Number(value) : value
 
-/** The type number is the index. */
+/** The index is the type number. */
 export const VALUE_TYPES: readonly ValueType[] = [
   { name: 'UINT8', bytes: 1, scalar: (c) => c.u8(), array: (b) => new Uint8Array(b) },
   { name: 'INT8', bytes: 1, scalar: (c) => c.i8(), array: (b) => new Int8Array(b) },
@@ -33,7 +33,7 @@ export const VALUE_TYPES: readonly ValueType[] = [
 export const ARRAY = VALUE_TYPES.findIndex(({ name }) => name === 'ARRAY')
 
 const MAX_STRING = 1024 * 1024
-/** a vocabulary has 32 thousand to some hundred thousand entries */
+/** a vocabulary has 32 thousand to a few hundred thousand entries */
 const MAX_STRINGS = 2 ** 20
 
 export async function readString(cursor: Cursor, what: string): Promise<string> {
@@ -52,7 +52,7 @@ export async function readScalar(cursor: Cursor, type: ValueType, what: string):
   return type.scalar(cursor)
 }
 
-/** Arrays of arrays are refused, as ggml refuses them. */
+/** Arrays of arrays are rejected, as in ggml. */
 export async function readArray(cursor: Cursor, what: string): Promise<MetadataValue> {
   await cursor.need(12, what)
   const id = cursor.u32()

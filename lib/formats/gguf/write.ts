@@ -10,7 +10,7 @@ const DEFAULT_ALIGNMENT = 32
 
 const typeId = (name: string): number => VALUE_TYPES.findIndex((type) => type.name === name)
 
-/** Typed arrays by their constructor's name, as GGUF calls the element. */
+/** GGUF's element types by the name of the typed array's constructor. */
 const ARRAY_TYPES: Record<string, string> = {
   Uint8Array: 'UINT8',
   Buffer: 'UINT8',
@@ -35,7 +35,7 @@ const SCALARS: Record<string, (value: never) => Buffer> = {
   INT64: (value: number | bigint) => fixed(8, (b) => b.writeBigInt64LE(BigInt(value))),
 }
 
-/** The header of a GGUF file (version 3), padded to the alignment, `general.alignment` or 32 bytes. */
+/** The header of a GGUF file (version 3), padded to the alignment: `general.alignment` or 32 bytes. */
 export function ggufHeader(tensors: TensorSource[], metadata: Record<string, MetadataValue>): FileHeader {
   const alignment = metadata['general.alignment'] ?? DEFAULT_ALIGNMENT
   if (typeof alignment !== 'number' || alignment < 8 || alignment > 65536 || !Number.isInteger(Math.log2(alignment))) {
@@ -99,7 +99,7 @@ function arrayValue(key: string, value: Exclude<MetadataValue, string | number |
   ])
 }
 
-/** the one type that holds them all */
+/** a type that can hold all of the values */
 function numbersType(values: number[]): string {
   if (!values.every(Number.isSafeInteger)) return 'FLOAT32'
   const smallest = values.reduce((a, b) => Math.min(a, b), 0)

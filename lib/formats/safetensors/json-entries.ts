@@ -1,11 +1,11 @@
-/** A key of a JSON object and where its value lies in the text. */
+/** A key of a JSON object and the position of its value in the text. */
 export interface JsonEntry {
   key: string
   begin: number
   end: number
 }
 
-/** More than any real name, training log or padding; keeps single steps short. */
+/** Longer than any real name, training log or padding. It keeps each step short. */
 const MAX_KEY = 65536
 const MAX_VALUE = 8 * 1024 * 1024
 const MAX_SPACES = 1024 * 1024
@@ -22,8 +22,9 @@ const CLOSE_BRACKET = 0x5d
 const isSpace = (byte: number | undefined) => byte === 0x20 || byte === 0x0a || byte === 0x0d || byte === 0x09
 
 /**
- * The entries of the JSON object that fills `text` from `begin` to `end`, one at a time and with duplicates: `JSON.parse` would block for
- * long on a large header and would hide a second entry of the same name. Values are only delimited; parsing them finds their faults.
+ * Yields the entries of the JSON object that fills `text` from `begin` to `end`, one at a time and with duplicates.
+ * `JSON.parse` would block for long on a large header and would hide a second entry with the same name. Values are only
+ * delimited. Parsing them finds their errors.
  */
 export function* objectEntries(
   text: Buffer,

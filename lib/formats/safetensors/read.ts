@@ -12,7 +12,8 @@ const MAX_DIMENSIONS = 8
 const ENTRIES_PER_TURN = 128
 
 /**
- * Reads and checks a safetensors header; tensor data is not touched. Holes between tensors are allowed, overlaps are not.
+ * Reads and checks a safetensors header. It does not read tensor data. Gaps between tensors are allowed, overlaps are
+ * not.
  * The format: https://github.com/huggingface/safetensors#format
  *
  * @throws {FluxError} FLUX_BAD_FILE, naming the tensor or field; FLUX_UNSUPPORTED for an unknown dtype
@@ -125,7 +126,7 @@ function checkTensor(name: string, entry: Map<string, unknown>, dataOffset: numb
   }
   const type = dtype as TensorType
   const { blockSize, blockBytes } = TENSOR_TYPES[type]
-  // sub-byte types are packed over the whole tensor, so the row need not be a whole number of blocks
+  // sub-byte types are packed over the whole tensor, so the row does not have to be a whole number of blocks
   const byteLength = (elementCount(shape) / blockSize) * blockBytes
   const [begin, end] = offsets as [number, number]
   if (!Number.isSafeInteger(byteLength))

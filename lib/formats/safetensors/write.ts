@@ -4,10 +4,10 @@ import { quoted } from '../tensor-table.js'
 import { SAFETENSORS_TYPES, tensorBytes } from '../tensor-types.js'
 import type { FileHeader, TensorSource } from '../file-header.js'
 
-/** The reference reader asks for 8; at 64 a mapped tensor of whole cache lines stays aligned. */
+/** The reference reader requires 8. With 64, a memory-mapped tensor of whole cache lines stays aligned. */
 const HEADER_MULTIPLE = 64
 
-/** The length field and the JSON header of a safetensors file, filled up with spaces; the data follows without holes. */
+/** The length field and the JSON header of a safetensors file, padded with spaces. The data follows without gaps. */
 export function safetensorsHeader(tensors: TensorSource[], metadata: Record<string, MetadataValue>): FileHeader {
   const entries: [string, unknown][] = []
   const texts = Object.entries(metadata).map(([key, value]) => [key, metadataText(key, value)])

@@ -6,13 +6,16 @@ import type { AutoencoderConfig } from './layout.js'
 
 /** The autoencoder: black-forest-labs/flux, `src/flux/modules/autoencoder.py`. */
 export class Autoencoder extends LoadedNetwork<AutoencoderConfig> {
-  /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
+  /**
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY,
+   *   FLUX_DEVICE
+   */
   static async load(source: NetworkSource<AutoencoderConfig>, options: NetworkOptions = {}): Promise<Autoencoder> {
     const file = await openNetworkFile('autoencoder', source)
     return new Autoencoder(file, await LoadedNetwork.start(file, options))
   }
 
-  /** Bytes that decoding a latent takes beside the weights, from the file's header alone. */
+  /** Bytes that decoding a latent takes in addition to the weights. Only the file's header is read. */
   static async activationBytes(
     source: NetworkSource<AutoencoderConfig>,
     height: number,
@@ -23,15 +26,16 @@ export class Autoencoder extends LoadedNetwork<AutoencoderConfig> {
     return LoadedNetwork.measure(file, options, 'decode', [height, width])
   }
 
-  /** pixels per latent on a side: 8 in FLUX.1 */
+  /** pixels per latent along each side: 8 in FLUX.1 */
   get reduction(): number {
     return 2 ** (this.config.chMult.length - 1)
   }
 
   /**
-   * @param latent [zChannels, height, width] as the sampler leaves it
-   * @returns [3, 8 height, 8 width] in about -1 to 1
-   * @throws {FluxError} FLUX_UNSUPPORTED when the file has no decoder, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   * @param latent [zChannels, height, width] as the sampler returns it
+   * @returns [3, 8 height, 8 width], approximately in -1 to 1
+   * @throws {FluxError} FLUX_UNSUPPORTED if the file has no decoder, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the
+   *   signal's reason when aborted
    */
   async decode(
     latent: Float32Array,
@@ -49,8 +53,10 @@ export class Autoencoder extends LoadedNetwork<AutoencoderConfig> {
 
   /**
    * @param image [3, height, width] in -1 to 1; sides are multiples of 8
-   * @returns the raw moments, mean and logvar, each [zChannels, height / 8, width / 8]; nothing is sampled, scaled or shifted
-   * @throws {FluxError} FLUX_UNSUPPORTED when the file has no encoder, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   * @returns the raw moments, mean and logvar, each [zChannels, height / 8, width / 8]; they are not sampled, scaled or
+   *   shifted
+   * @throws {FluxError} FLUX_UNSUPPORTED if the file has no encoder, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the
+   *   signal's reason when aborted
    */
   async encode(
     image: Float32Array,

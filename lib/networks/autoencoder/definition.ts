@@ -30,7 +30,7 @@ export const AUTOENCODER: NetworkDefinition<AutoencoderConfig, 'autoencoder'> = 
     hasEncoder: Number(hasEncoder),
     hasDecoder: Number(hasDecoder),
   }),
-  /** of decoding a latent */
+  /** the cost of decoding a latent */
   flops(config, [height, width]: readonly [number, number]) {
     const pixels = height * width
     const levels = config.chMult.length
@@ -46,7 +46,8 @@ export const AUTOENCODER: NetworkDefinition<AutoencoderConfig, 'autoencoder'> = 
   gguf: { architecture: 'autoencoder' },
   keep: [],
   random: [
-    // independent kernel values make a picture of single-pixel noise: kernels that blur and weak residuals make soft patches of colour
+    // independent kernel values make an image of single-pixel noise; blurring kernels and weak residuals make soft
+    // patches of colour
     { name: /(upsample\.conv|decoder\.conv_out)\.weight$/, gain: 1, smooth: true },
     { name: /(conv2|proj_out)\.weight$/, gain: 0.4 },
   ],

@@ -2,9 +2,12 @@ import { FluxError } from '../../errors.js'
 import { completeConfig, type ConfigRules } from '../config-rules.js'
 import { affineNorm, countBlocks, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
-/** The autoencoder's numbers; names as in `AutoEncoderParams` of black-forest-labs/flux, `src/flux/modules/autoencoder.py`. */
+/**
+ * The autoencoder's configuration. The names are those of `AutoEncoderParams` in black-forest-labs/flux,
+ * `src/flux/modules/autoencoder.py`.
+ */
 export interface AutoencoderConfig {
-  /** channels at full resolution; every level has `ch` times its `chMult` */
+  /** channels at full resolution; each level has `ch` times its `chMult` */
   ch: number
   chMult: number[]
   numResBlocks: number
@@ -18,7 +21,7 @@ export interface AutoencoderConfig {
 }
 
 const IMAGE_CHANNELS = 3
-/** Groups of every GroupNorm, so all channel counts are multiples of it. */
+/** The number of groups of every GroupNorm. All channel counts are multiples of it. */
 const GROUPS = 32
 
 export const AUTOENCODER_RULES: ConfigRules<AutoencoderConfig> = {
@@ -32,7 +35,7 @@ export const AUTOENCODER_RULES: ConfigRules<AutoencoderConfig> = {
   hasDecoder: { kind: 'boolean' },
 }
 
-/** Every tensor of the encoder and the decoder, as far as the file has them, in the order of the official file. */
+/** All tensors of the encoder and the decoder that the file has, in the order of the official file. */
 export function autoencoderLayout(config: AutoencoderConfig): LayoutTensor[] {
   return [...(config.hasEncoder ? encoder(config) : []), ...(config.hasDecoder ? decoder(config) : [])]
 }
@@ -62,7 +65,7 @@ function encoder({ ch, chMult, numResBlocks, zChannels }: AutoencoderConfig): La
 function decoder({ ch, chMult, numResBlocks, zChannels }: AutoencoderConfig): LayoutTensor[] {
   const widths = chMult.map((mult) => ch * mult)
   const deepest = widths.at(-1)!
-  // the decoder runs from the last level to level 0, so a level's input is the next one's width
+  // the decoder runs from the last level to level 0, so a level's input has the width of the next level
   const levels = widths.flatMap((width, level) => {
     const name = `decoder.up.${level}`
     const input = widths[level + 1] ?? deepest
@@ -109,11 +112,12 @@ function convolution(name: string, out: number, input: number, kernel: number): 
 }
 
 /**
- * The configuration from canonical names and shapes. A file may hold the decoder alone, or the encoder alone; the width at full
- * resolution is then that of level 0.
+ * Reads the configuration from canonical names and shapes. A file may contain only the decoder or only the encoder. The
+ * width at full resolution is then that of level 0.
  *
- * @param overrides what shapes cannot tell: `scaleFactor` and `shiftFactor`
- * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
+ * @param overrides values that shapes cannot show: `scaleFactor` and `shiftFactor`
+ * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION
+ *   for an invalid override
  */
 export function autoencoderConfig(
   tensors: Map<string, TensorShape>,

@@ -1,6 +1,6 @@
 import type { NameTable, Rename } from '../name-table.js'
 
-/** `resnets` is how diffusers calls the blocks of a level, and in the middle those beside the attention. */
+/** diffusers uses `resnets` for the blocks of a level and, in the middle, for the blocks next to the attention. */
 const RESNET: readonly (readonly [diffusers: string, official: string])[] = [
   ['norm1', 'norm1'],
   ['conv1', 'conv1'],
@@ -8,10 +8,13 @@ const RESNET: readonly (readonly [diffusers: string, official: string])[] = [
   ['conv2', 'conv2'],
   ['conv_shortcut', 'nin_shortcut'],
 ]
-/** diffusers counts the decoder's levels from the smallest picture on, the official code from the largest */
+/**
+ * diffusers counts the decoder's levels from the smallest image to the largest, the official code from the largest to
+ * the smallest
+ */
 const UP = [0, 1, 2, 3]
 
-/** The names of diffusers' `AutoencoderKL` (`src/diffusers/models/autoencoders`) with four levels. */
+/** The names in diffusers' `AutoencoderKL` (`src/diffusers/models/autoencoders`) with four levels. */
 const DIFFUSERS: readonly Rename[] = [
   [/^(encoder|decoder)\.conv_norm_out\./, '$1.norm_out.'],
   ...RESNET.flatMap(([diffusers, official]): Rename[] => [
@@ -44,7 +47,10 @@ const DIFFUSERS: readonly Rename[] = [
   [/^(encoder|decoder)\.mid_block\.attentions\.0\.to_out\.0\./, '$1.mid.attn_1.proj_out.', '1 x 1'],
 ]
 
-/** Autoencoders in the official names of black-forest-labs/flux, which are those of CompVis/latent-diffusion, or in those of diffusers. */
+/**
+ * The official autoencoder names of black-forest-labs/flux, which are those of CompVis/latent-diffusion, and the names
+ * of diffusers.
+ */
 export const AUTOENCODER_NAMES: NameTable = {
   prefixes: ['first_stage_model.', 'vae.', ''],
   renames: DIFFUSERS,

@@ -7,17 +7,22 @@ import type { ClipConfig } from './layout.js'
 
 /** CLIP's text encoder: huggingface/transformers, `modeling_clip.py`. */
 export class ClipTextEncoder extends AdaptedNetwork<ClipConfig> {
-  /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
+  /**
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY,
+   *   FLUX_DEVICE
+   */
   static async load(source: NetworkSource<ClipConfig>, options: NetworkOptions = {}): Promise<ClipTextEncoder> {
     const file = await openNetworkFile('clip', source)
     return new ClipTextEncoder(file, await LoadedNetwork.start(file, options))
   }
 
   /**
-   * @param tokens [n], n up to `maxPositions`; filled up with the end token by the caller
-   * @param eos index whose state is the pooled output. @default the first occurrence of the last token id of the vocabulary
+   * @param tokens [n], n up to `maxPositions`; the caller pads them with the end token
+   * @param eos index of the token whose state is the pooled output.
+   *   @default the first occurrence of the vocabulary's last token id
    * @returns pooled [hiddenSize]; hidden [n, hiddenSize] after the final norm
-   * @throws {FluxError} FLUX_BAD_SHAPE for a token outside of the vocabulary, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   * @throws {FluxError} FLUX_BAD_SHAPE for a token outside the vocabulary, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED;
+   *   the signal's reason when aborted
    */
   async encode(
     tokens: Int32Array,

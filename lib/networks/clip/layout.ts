@@ -2,7 +2,7 @@ import { FluxError } from '../../errors.js'
 import { completeConfig, type ConfigRules } from '../config-rules.js'
 import { affineNorm, countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
-/** The CLIP text encoder's numbers; names as in `CLIPTextConfig` of huggingface/transformers. */
+/** The CLIP text encoder's configuration. The names are those of `CLIPTextConfig` in huggingface/transformers. */
 export interface ClipConfig {
   hiddenSize: number
   /** @default hiddenSize / 64 */
@@ -24,7 +24,7 @@ export const CLIP_RULES: ConfigRules<ClipConfig> = {
   maxPositions: { kind: 'integer', min: 2, max: 4096 },
 }
 
-/** Every tensor of the text encoder, in the order of the official files. */
+/** All tensors of the text encoder, in the order of the official files. */
 export function clipLayout(config: ClipConfig): LayoutTensor[] {
   const { hiddenSize: hidden } = config
   const embeddings = 'text_model.embeddings'
@@ -49,10 +49,11 @@ function layer(name: string, { hiddenSize: hidden, intermediateSize }: ClipConfi
 }
 
 /**
- * The configuration from canonical names and shapes.
+ * Reads the configuration from canonical names and shapes.
  *
- * @param overrides what shapes cannot tell: `numHeads`, a divisor of the hidden size
- * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
+ * @param overrides a value that shapes cannot show: `numHeads`, a divisor of the hidden size
+ * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION
+ *   for an invalid override
  */
 export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partial<ClipConfig>): ClipConfig {
   const [vocabSize, hiddenSize] = shapeOf(tensors, 'text_model.embeddings.token_embedding.weight', 2) as [

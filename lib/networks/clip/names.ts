@@ -2,7 +2,7 @@ import type { LoraNames } from '../definition.js'
 import type { NameTable, Rename } from '../name-table.js'
 import type { ClipConfig } from './layout.js'
 
-/** The names of openai/CLIP and OpenCLIP, where query, key and value are one matrix. */
+/** The names in openai/CLIP and OpenCLIP, where query, key and value are one matrix. */
 const OPEN_CLIP: readonly Rename[] = [
   [/^token_embedding\./, 'text_model.embeddings.token_embedding.'],
   [/^positional_embedding$/, 'text_model.embeddings.position_embedding.weight'],
@@ -18,7 +18,10 @@ const OPEN_CLIP: readonly Rename[] = [
   [/^ln_final\./, 'text_model.final_layer_norm.'],
 ]
 
-/** CLIP text encoders in the names of huggingface/transformers, with and without `text_model.`, or of OpenCLIP, alone or inside a full CLIP. */
+/**
+ * CLIP text encoders with the names of huggingface/transformers, with and without `text_model.`, or of OpenCLIP, alone
+ * or inside a full CLIP.
+ */
 export const CLIP_NAMES: NameTable = {
   prefixes: [
     'text_encoders.clip_l.transformer.',
@@ -39,7 +42,7 @@ export const CLIP_NAMES: NameTable = {
   marks: ['text_model.embeddings.token_embedding.weight', 'text_model.encoder.layers.0.layer_norm1.weight'],
 }
 
-/** Those of kohya and OneTrainer, diffusers, and ComfyUI. */
+/** The names used by kohya and OneTrainer, diffusers, and ComfyUI. */
 export const CLIP_LORA_NAMES: LoraNames<ClipConfig> = {
   prefix: /^(lora_te1?_|(lora_te1?|text_encoder|text_encoders\.clip_l(\.transformer)?)\.)/,
   component: 'text_encoder',

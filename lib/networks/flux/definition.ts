@@ -17,7 +17,10 @@ const dev: FluxConfig = {
   theta: 10000,
 }
 
-/** FLUX.1's published variants by the channels of an image token: 16 latent channels of 2 x 2, and what stands beside them. */
+/**
+ * FLUX.1's published variants by the number of channels of an image token: 16 latent channels of 2 x 2, plus those of
+ * control inputs.
+ */
 const VARIANTS: Record<number, string> = { 64: 'dev', 128: 'Canny or Depth', 384: 'Fill' }
 
 /** The transformer of FLUX.1. Examples: black-forest-labs/flux `src/flux/util.py`. */
@@ -56,12 +59,12 @@ export const FLUX: NetworkDefinition<FluxConfig, 'flux'> = {
   // 8-fold reduction and patches of 2 x 2
   stepShape: (width, height, textTokens) => [(width / 16) * (height / 16), textTokens],
   gguf: { architecture: 'flux' },
-  // the layers at the ends carry everything
+  // all data passes through the first and last layers
   keep: [{ name: /^(img_in|txt_in|time_in|vector_in|guidance_in|final_layer)\./, type: 'BF16' }],
   random: [
-    // scales, shifts and gates of every block: gates of order 1/2 let 57 blocks add up to a few times the input
+    // scales, shifts and gates of every block: with gates of order 1/2, 57 blocks add up to a few times the input
     { name: /(mod|modulation)\.lin\.weight$|adaLN_modulation\.1\.weight$/, gain: 0.5 },
-    // SiLU between the two layers takes away about half
+    // SiLU between the two layers removes about half
     { name: /^(time|vector|guidance)_in\..*\.weight$/, gain: 1.5 },
   ],
   lora: FLUX_LORA_NAMES,

@@ -2,29 +2,35 @@ import { FluxError } from '../../errors.js'
 import { completeConfig, type ConfigRules } from '../config-rules.js'
 import { countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
-/** The transformer's numbers; names as in `FluxParams` of black-forest-labs/flux, `src/flux/model.py`. */
+/**
+ * The transformer's configuration. The names are those of `FluxParams` in black-forest-labs/flux, `src/flux/model.py`.
+ */
 export interface FluxConfig {
   /** channels of an image token: 64, 128 (Canny, Depth), 384 (Fill) */
   inChannels: number
   outChannels: number
   hiddenSize: number
   numHeads: number
-  /** double blocks */
+  /** the number of double blocks */
   depth: number
   depthSingleBlocks: number
   /** width of T5's output */
   contextInDim: number
   /** width of CLIP's pooled output */
   vecInDim: number
-  /** guidance is an input (dev), not distilled away (schnell) */
+  /** true if guidance is an input (dev), false if it is distilled away (schnell) */
   guidanceEmbed: boolean
-  /** head elements that turn with index, row and column; their sum is the head dimension. @default [16, 56, 56] */
+  /**
+   * the number of head elements that are rotated by index, row and column; their sum is the head dimension.
+   *
+   * @default [16, 56, 56]
+   */
   axesDim: [number, number, number]
   /** base of the rotary frequencies. @default 10000 */
   theta: number
 }
 
-/** Length of the sinusoid that `time_in` and `guidance_in` take. */
+/** The length of the sinusoid that is the input of `time_in` and `guidance_in`. */
 const SINUSOID = 256
 const MLP_RATIO = 4
 const OFFICIAL_AXES: [number, number, number] = [16, 56, 56]
@@ -43,7 +49,7 @@ export const FLUX_RULES: ConfigRules<FluxConfig> = {
   theta: { kind: 'number', min: 1, max: 1e9, free: true },
 }
 
-/** Every tensor of the transformer, in the order of the official files. */
+/** All tensors of the transformer, in the order of the official files. */
 export function fluxLayout(config: FluxConfig): LayoutTensor[] {
   const { hiddenSize: hidden, depth, depthSingleBlocks } = config
   const embedder = (name: string, input: number) => [
@@ -94,10 +100,11 @@ function queryKeyNorm(name: string, { hiddenSize, numHeads }: FluxConfig): Layou
 }
 
 /**
- * The configuration from canonical names and shapes.
+ * Reads the configuration from canonical names and shapes.
  *
- * @param overrides what shapes cannot tell: `axesDim` (needed when the head dimension is not 128) and `theta`
- * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
+ * @param overrides values that shapes cannot show: `axesDim` (required if the head dimension is not 128) and `theta`
+ * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION
+ *   for an invalid override
  */
 export function fluxConfig(tensors: Map<string, TensorShape>, overrides?: Partial<FluxConfig>): FluxConfig {
   const [hiddenSize, inChannels] = shapeOf(tensors, 'img_in.weight', 2) as [number, number]

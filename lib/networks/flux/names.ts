@@ -2,7 +2,10 @@ import type { LoraNames } from '../definition.js'
 import type { NameTable, Rename } from '../name-table.js'
 import type { FluxConfig } from './layout.js'
 
-/** The names of diffusers (`src/diffusers/models/transformers/transformer_flux.py`); its converter to them is `scripts/convert_flux_to_diffusers.py`. */
+/**
+ * The names of diffusers (`src/diffusers/models/transformers/transformer_flux.py`). Its converter to them is
+ * `scripts/convert_flux_to_diffusers.py`.
+ */
 const DIFFUSERS: readonly Rename[] = [
   [/^x_embedder\./, 'img_in.'],
   [/^context_embedder\./, 'txt_in.'],
@@ -45,7 +48,7 @@ const DIFFUSERS: readonly Rename[] = [
   [/^single_transformer_blocks\.(\d+)\.attn\.norm_k\.weight$/, 'single_blocks.$1.norm.key_norm.scale'],
 
   [/^proj_out\./, 'final_layer.linear.'],
-  // diffusers takes the scale before the shift
+  // diffusers stores the scale before the shift
   [/^norm_out\.linear\./, 'final_layer.adaLN_modulation.1.', 'halves swapped'],
 ]
 
@@ -53,10 +56,13 @@ function block(name: string): RegExp {
   return new RegExp(`^transformer_blocks\\.(\\d+)\\.attn\\.${name}\\.`)
 }
 
-/** What transformers' files have called the norms' scales since 2026. */
+/** The names of the norms' scales in transformers files since 2026. */
 const NORM_WEIGHTS: Rename = [/^((?:double|single)_blocks\.\d+\..*\b(?:query|key)_norm)\.weight$/, '$1.scale']
 
-/** FLUX transformers in the official names of black-forest-labs/flux or those of diffusers, alone or inside a checkpoint of ComfyUI's kind. */
+/**
+ * FLUX transformers with the official names of black-forest-labs/flux or the names of diffusers, alone or inside a
+ * ComfyUI checkpoint.
+ */
 export const FLUX_NAMES: NameTable = {
   prefixes: ['model.diffusion_model.', 'diffusion_model.', 'transformer.', ''],
   renames: [...DIFFUSERS, NORM_WEIGHTS],
@@ -66,21 +72,22 @@ export const FLUX_NAMES: NameTable = {
 }
 
 export const FLUX_LORA_NAMES: LoraNames<FluxConfig> = {
-  // kohya; OneTrainer; SimpleTuner; PEFT, ComfyUI and diffusers, also one inside the other; the official names have none
+  // kohya; OneTrainer; SimpleTuner; PEFT, ComfyUI and diffusers, also nested; the official names have no prefix
   prefix:
     /^(lora_unet_|lora_transformer_|lycoris_|((base_model\.model|model\.diffusion_model|diffusion_model|transformer|unet)\.)*)/,
   component: 'transformer',
   renames: [
-    // XLabs' processors (x-flux, UNO, USO): 1 for the image, 2 for the text; those of single blocks add to query, key and value alone
+    // XLabs' processors (x-flux, UNO, USO): 1 for the image, 2 for the text; in single blocks they only change query,
+    // key and value
     [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora1\./, 'double_blocks.$1.img_attn.$2.'],
     [/^double_blocks\.(\d+)\.processor\.(qkv|proj)_lora2\./, 'double_blocks.$1.txt_attn.$2.'],
     [/^single_blocks\.(\d+)\.processor\.qkv_lora\./, 'single_blocks.$1.linear1.', { leading: 3 }],
     [/^single_blocks\.(\d+)\.processor\.proj_lora\./, 'single_blocks.$1.linear2.'],
-    // what ComfyUI makes of them
+    // ComfyUI's names for them
     [/^single_blocks\.(\d+)\.linear1_qkv\./, 'single_blocks.$1.linear1.', { leading: 3 }],
   ],
-  // query, key and value have as many rows as the model is wide; the MLP takes what is left
+  // query, key and value have as many rows as the model is wide; the MLP has the remaining rows
   partRows: ({ hiddenSize }) => hiddenSize,
-  // the official LoRAs for Canny and Depth read the latents of a control picture behind those of the picture itself
+  // the official LoRAs for Canny and Depth read the latents of a control image after those of the image itself
   widens: 'img_in.weight',
 }

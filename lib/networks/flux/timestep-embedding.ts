@@ -1,10 +1,11 @@
 import { FluxError } from '../../errors.js'
 
 /**
- * Sinusoidal embedding of a time step or guidance value: dim/2 cosines, then dim/2 sines, of timeFactor * t * maxPeriod^(-i / (dim/2)).
- * Computed in float64, so it stands up to 1.2e-3 from references that round the frequencies to float32.
+ * Sinusoidal embedding of a time step or guidance value: dim/2 cosines, then dim/2 sines, of
+ * timeFactor * t * maxPeriod^(-i / (dim/2)). It is computed in float64, so it differs by up to 1.2e-3 from references
+ * that round the frequencies to float32.
  *
- * @param t 0 to 1 for time, about 1 to 30 for guidance; the factor 1000 is inside
+ * @param t 0 to 1 for time, about 1 to 30 for guidance; the factor 1000 is applied inside
  * @param dim even
  * @throws FluxError FLUX_BAD_SHAPE for an odd `dim`
  * Source: black-forest-labs/flux `src/flux/modules/layers.py` (`timestep_embedding`).

@@ -20,20 +20,23 @@ export interface PredictInput {
   vec: Float32Array
   /** 0 to 1; the factor 1000 is applied inside */
   timestep: number
-  /** needed by models with the guidance embedding (dev), refused by those without (schnell) */
+  /** required by models with the guidance embedding (dev), rejected by models without it (schnell) */
   guidance?: number
   signal?: AbortSignal
 }
 
 /** The FLUX.1 transformer: black-forest-labs/flux, `src/flux/model.py`. */
 export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
-  /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
+  /**
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY,
+   *   FLUX_DEVICE
+   */
   static async load(source: NetworkSource<FluxConfig>, options: NetworkOptions = {}): Promise<FluxTransformer> {
     const file = await openNetworkFile('flux', source)
     return new FluxTransformer(file, await LoadedNetwork.start(file, options))
   }
 
-  /** Bytes that one evaluation takes beside the weights, from the file's header alone. */
+  /** Bytes that one evaluation takes in addition to the weights. Only the file's header is read. */
   static async activationBytes(
     source: NetworkSource<FluxConfig>,
     imageTokens: number,
@@ -45,7 +48,10 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
     return LoadedNetwork.measure(file, options, 'predict', [imageTokens, textTokens, rowsAndColumns])
   }
 
-  /** of an image token: `inChannels`, or more beside a LoRA for control pictures (Canny, Depth), which reads their latents behind the picture's own */
+  /**
+   * channels of an image token: `inChannels`, or more with a LoRA for control images (Canny, Depth), which reads their
+   * latents after the image's own
+   */
   get channels(): number {
     return Math.max(this.config.inChannels, this.widened)
   }
@@ -54,7 +60,8 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
    * One evaluation: the velocity at `timestep`.
    *
    * @returns [L, outChannels]
-   * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's
+   *   reason when aborted
    */
   async predict({ img, imgIds, txt, txtIds, vec, timestep, guidance, signal }: PredictInput): Promise<Float32Array> {
     const { contextInDim, vecInDim, guidanceEmbed } = this.config
@@ -77,7 +84,7 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
       throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}; a number from 0 to 1000 is needed`)
     }
 
-    // Positions of all tokens, text first, for every axis that has any.
+    // Positions of all tokens, text first, for every axis that is used.
     const axes = [0, 1, 2].map((axis) => positions(txtIds, textTokens, imgIds, imageTokens, axis))
     const used = axes.reduce((set, axis, i) => (axis.some((position) => position !== 0) ? set | (1 << i) : set), 0)
     const inputs = [

@@ -3,17 +3,18 @@ import { networkDefinition } from '../registry.js'
 import { checkLoras, loraTables, nothingBelongs, type LoraOptions } from './assignment.js'
 import { openLora } from './lora-file.js'
 
-/** A network that LoRAs can add to. */
+/** A network that LoRAs can change. */
 export abstract class AdaptedNetwork<C extends object> extends LoadedNetwork<C> {
-  /** channels of image tokens that LoRAs read; 0 where they need no more than the model */
+  /** the number of image token channels that LoRAs read; 0 if the model's own channels are enough */
   protected widened = 0
 
   /**
-   * Adds LoRAs to the weights from now on, in place of those before; an empty list takes them away. They are computed beside the weights, which
-   * stay as they are, so it takes milliseconds.
+   * Sets the LoRAs that are added to the weights, replacing the previous ones. An empty list removes them. They are
+   * computed separately and the weights do not change, so the call takes milliseconds.
    *
-   * @returns for each LoRA the names in its file that belong to no layer of this network, such as those of another one
-   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED when nothing in a file belongs here; FLUX_BAD_OPTION, FLUX_BUSY, FLUX_CLOSED
+   * @returns for each LoRA, the names in its file that match no layer of this network, such as those of another network
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED if nothing in a file matches this network;
+   *   FLUX_BAD_OPTION, FLUX_BUSY, FLUX_CLOSED
    */
   async adapt(loras: readonly LoraOptions[]): Promise<string[][]> {
     checkLoras(loras)

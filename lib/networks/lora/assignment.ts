@@ -8,11 +8,11 @@ import type { TensorInfo } from '../../formats/model-file.js'
 import { placed } from '../tensor-slices.js'
 import { TENSOR_TYPES } from '../../formats/tensor-types.js'
 
-/** A LoRA and how strongly it acts. */
+/** A LoRA and its strength. */
 export interface LoraOptions {
   /** `.safetensors` */
   path: string
-  /** -100 to 100, beside the file's own alpha / rank; 0 is as if it were not there. @default 1 */
+  /** -100 to 100, multiplied by the file's own alpha / rank; 0 has no effect. @default 1 */
   scale?: number
 }
 
@@ -32,7 +32,7 @@ export function checkLoras(loras: readonly LoraOptions[]): void {
   }
 }
 
-/** @param label with an article: what nothing of the LoRA belongs to */
+/** @param label the network or model that the LoRA does not match, with an article */
 export function nothingBelongs({ path, left }: Lora, label: string): FluxError {
   return new FluxError(
     'FLUX_UNSUPPORTED',
@@ -40,22 +40,22 @@ export function nothingBelongs({ path, left }: Lora, label: string): FluxError {
   )
 }
 
-/** The names in a LoRA's file that belong to none of the networks that it was read for. */
+/** The names in a LoRA's file that are unmatched in all networks that it was read for. */
 export function leftByAll([first, ...others]: readonly Lora[]): string[] {
   return first?.left.filter((name) => others.every(({ left }) => left.includes(name))) ?? []
 }
 
-/** Which networks of a model each LoRA has something for. */
+/** The networks of a model that each LoRA changes. */
 export interface LoraPlan {
   /** by the name of the network */
   assigned: Record<string, LoraOptions[]>
-  /** of each LoRA the names that belong nowhere */
+  /** the unmatched names of each LoRA */
   left: string[][]
 }
 
 /**
- * @param networks of the model, by name; the first is the one that messages tell of
- * @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA of which nothing belongs to the model
+ * @param networks the networks of the model, by name; messages mention the first one
+ * @throws {FluxError} as {@link openLora}; FLUX_UNSUPPORTED for a LoRA that matches nothing in the model
  */
 export async function planLoras(
   loras: readonly LoraOptions[],
@@ -79,7 +79,7 @@ export async function planLoras(
   return plan
 }
 
-/** What the native side is told: all LoRAs' files, tensors and additions, each multiplied with its own strength. */
+/** The tables for the native side: all LoRAs' files, tensors and additions, each multiplied by its own strength. */
 export function loraTables(
   loras: readonly { lora: Lora; scale: number }[],
 ): [files: string[], tensors: NativeTensor[], additions: NativeAddition[]] {

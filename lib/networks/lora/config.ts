@@ -4,19 +4,22 @@ import type { LoraNames } from '../definition.js'
 import { quoted } from '../../formats/tensor-table.js'
 
 /**
- * The fields of PEFT's `LoraConfig` that decide how a LoRA acts, alone or behind what diffusers calls the network. Ranks are those of the tensors,
- * so `r` and `rank_pattern` tell nothing more.
+ * The fields of PEFT's `LoraConfig` that determine a LoRA's effect, optionally with diffusers' name of the network as a
+ * prefix. Ranks come from the tensors, so `r` and `rank_pattern` add no information.
  */
 const FIELD = /^(\w+\.)?(lora_alpha|alpha_pattern|use_rslora|use_dora)$/
 const MAX_PATTERNS = 4096
 const MAX_EXPRESSIONS = 32
-/** Expressions that take no long time: at most two repetitions, none of a group. */
+/** Expressions that match quickly: at most two repetitions, and no repeated group. */
 const EXPRESSION = /^\^?(?:[\w.-]|\\[.d]|\[0-9\]|\([\w.|-]+\)(?![*+])|[*+](?![*+]))*\$?$/
 
-/** What the metadata of a LoRA's file says of how it was trained: PEFT's configuration, as JSON under one key (diffusers), or a key for each field. */
+/**
+ * The training configuration in the metadata of a LoRA's file: PEFT's configuration, as JSON under one key (diffusers),
+ * or with one key per field.
+ */
 export type LoraConfig = ReadonlyMap<string, unknown>
 
-/** @throws {FluxError} FLUX_BAD_FILE when it cannot be parsed */
+/** @throws {FluxError} FLUX_BAD_FILE if it cannot be parsed */
 export function loraConfig({ path, metadata }: ModelFile): LoraConfig {
   const fields = new Map<string, unknown>()
   for (const [key, text] of metadata)
@@ -29,15 +32,16 @@ export function loraConfig({ path, metadata }: ModelFile): LoraConfig {
   return fields
 }
 
-/** The field by which a file says that it is a DoRA. */
+/** The field that shows that a file is a DoRA. */
 export function doraField(config: LoraConfig): string | undefined {
   return [...config].find(([key, value]) => key.endsWith('use_dora') && value === true)?.[0]
 }
 
 /**
- * The scales of layers without an alpha of their own.
+ * Finds the scales of layers without their own alpha.
  *
- * @throws {FluxError} FLUX_BAD_FILE for what is no number; FLUX_UNSUPPORTED for a pattern that is not read
+ * @throws {FluxError} FLUX_BAD_FILE for a value that is not a number; FLUX_UNSUPPORTED for a pattern that is not
+ *   supported
  */
 export function scaleFinder(
   path: string,
@@ -60,7 +64,10 @@ export function scaleFinder(
   }
 }
 
-/** As PEFT takes them: each key is a layer's name, or the end of it behind a dot, or a regular expression for that; the first that fits counts. */
+/**
+ * Reads patterns as PEFT does. Each key is a layer's name, the end of the name after a dot, or a regular expression for
+ * either. The first match is used.
+ */
 function patternsOf(
   path: string,
   key: string,
@@ -89,13 +96,13 @@ function matcher(path: string, key: string, pattern: string): (layer: string) =>
       return (layer) => expression.test(layer)
     }
   } catch {
-    // no regular expression
+    // not a regular expression
   }
   const message = `${path}: metadata ${key} has the pattern ${quoted(pattern)}, which is not read`
   throw new FluxError('FLUX_UNSUPPORTED', `${message}. Save the LoRA with the names of layers in its place`)
 }
 
-/** JSON, or what Python prints in its place. */
+/** Parses JSON, or Python's printed form of it. */
 function parsed(path: string, key: string, text: string): unknown {
   const json = [
     text,
@@ -105,7 +112,7 @@ function parsed(path: string, key: string, text: string): unknown {
     try {
       return JSON.parse(one)
     } catch {
-      // the other, or neither
+      // the other form, or neither
     }
   }
   throw bad(path, key, `is ${quoted(text.slice(0, 64))}, which is no JSON`)

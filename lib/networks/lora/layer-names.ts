@@ -4,29 +4,29 @@ import type { LoraNames, LoraRename } from '../definition.js'
 import type { LayoutTensor } from '../layout.js'
 import type { NetworkFile } from '../network-file.js'
 
-/** A network that LoRAs may add to. */
+/** A network that LoRAs may change. */
 export type AdaptableNetwork = Pick<NetworkFile<object>, 'kind' | 'config'>
 
-/** A linear layer or a norm that a LoRA may change, or some of its rows. */
+/** A linear layer or a norm, or some of its rows, that a LoRA may change. */
 export interface LoraTarget {
   /** canonical names */
   weight: string
   bias?: string
-  /** the rows that the LoRA's belong to */
+  /** the rows that the LoRA's rows are added to */
   first: number
   rows: number
-  /** columns of the matrix; norms have none */
+  /** the number of columns of the matrix; undefined for norms */
   input?: number
-  /** the LoRA's upper and lower half stand the other way round */
+  /** the LoRA's upper and lower halves are in reverse order */
   halvesSwapped?: true
 }
 
-/** Whether LoRAs can add to a network. */
+/** Whether LoRAs can change a network. */
 export function isAdaptable({ kind }: { kind: string }): boolean {
   return networkDefinition(kind).lora !== undefined
 }
 
-/** Finds the layers that the names in LoRAs' files mean. */
+/** Finds the layers by their names in LoRA files. */
 export function layerFinder({ kind, config }: AdaptableNetwork): (layer: string) => LoraTarget | undefined {
   const { layout, names } = networkDefinition(kind)
   const { prefix, renames = [], partRows } = loraNames(kind)
@@ -47,7 +47,7 @@ export function layerFinder({ kind, config }: AdaptableNetwork): (layer: string)
   }
 }
 
-/** @throws {FluxError} FLUX_UNSUPPORTED for a network that LoRAs cannot add to */
+/** @throws {FluxError} FLUX_UNSUPPORTED for a network that LoRAs cannot change */
 export function loraNames(kind: string): LoraNames<object> {
   const { lora, label } = networkDefinition(kind)
   if (lora) return lora
@@ -66,12 +66,12 @@ function layersOf(layout: readonly LayoutTensor[]): Map<string, LoraTarget> {
   return layers
 }
 
-/** A name as kohya writes it, with underscores for dots; all norms' scales are called weights. */
+/** A name in kohya's form, with underscores instead of dots. The scales of all norms are called weights. */
 function flat(name: string): string {
   return name.replace(/\.scale$/, '.weight').replaceAll('.', '_')
 }
 
-/** A rename that takes underscores for dots as well. */
+/** A rename that accepts underscores instead of dots as well. */
 function anySeparator([from, to, how]: LoraRename): LoraRename {
   return [new RegExp(from.source.replaceAll('\\.', '[._]')), to, how]
 }

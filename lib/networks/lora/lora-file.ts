@@ -7,28 +7,28 @@ import type { ModelFile, TensorInfo } from '../../formats/model-file.js'
 import { DORA_MARKS, LORA_REMARKS, LORA_SUFFIXES, WHOLE_NORM, type LoraRole } from './names.js'
 import { readScalars } from '../../formats/scalar-tensor.js'
 
-/** What a LoRA does to one network. */
+/** The changes that a LoRA makes to one network. */
 export interface Lora {
   path: string
   layers: LoraLayer[]
   /**
-   * channels of an image token that it needs, where that are more than the model has: the official LoRAs for Canny and Depth read the latents of a
-   * control picture behind those of the picture itself
+   * The number of channels of an image token that it needs, if the model has fewer. The official LoRAs for Canny and
+   * Depth read the latents of a control image after those of the image itself.
    */
   channels?: number
-  /** names that belong to no layer of this network, or to nothing that is read */
+  /** names that match no layer of this network, or a role that is not supported */
   left: string[]
 }
 
-/** What a LoRA does to one matrix or vector, as {@link NativeAddition}. */
+/** The change that a LoRA makes to one matrix or vector, as {@link NativeAddition}. */
 export interface LoraLayer {
-  /** canonical name, and the first of its rows that change */
+  /** canonical name, and the first of the rows that change */
   weight: string
   first: number
   kind: NativeAddition['kind']
   one: Factor
   two?: Factor
-  /** alpha / rank, or 1 where the file has no alpha */
+  /** alpha / rank, or 1 if the file has no alpha */
   scale: number
   halvesSwapped?: true
 }
@@ -52,7 +52,7 @@ interface FoundLayer {
 }
 
 /**
- * Reads what a LoRA's file has for a network, in any of the names of `names/lora.ts`.
+ * Reads the part of a LoRA's file that belongs to a network, with any of the names in `names.ts`.
  *
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE; FLUX_UNSUPPORTED for DoRA
  */
@@ -66,12 +66,12 @@ export async function openLoraFile(path: string): Promise<ModelFile> {
   return file
 }
 
-/** Whether a file has what is added to layers. */
+/** Whether a file contains additions to layers. */
 export function looksLikeLora(file: ModelFile): boolean {
   return !file.parts && [...file.tensors.keys()].some((name) => ![undefined, 'alpha'].includes(partOf(name)?.[1]))
 }
 
-/** What an open file has for a network. */
+/** Reads the part of an open file that belongs to a network. */
 export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
   const { path } = file
   const names = loraNames(network.kind)
@@ -116,7 +116,7 @@ function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundL
     }
     const place = `${target.weight} ${target.first} ${target.rows}`
     const known = found.get(place) ?? { layer, target, parts: {} }
-    // what is there twice, in the names of two programs, acts once
+    // a tensor that appears twice, with the names of two programs, is used once
     if (known.layer !== layer || known.parts[role]) left.push(name)
     else known.parts[role] = tensor
     found.set(place, known)
@@ -129,7 +129,9 @@ function partOf(name: string): [layer: string, role: LoraRole] | undefined {
   return form && [name.replace(form[0], ''), form[1]]
 }
 
-/** Whether a layer has what a tensor changes: linear layers have a matrix, some layers have a bias. */
+/**
+ * Whether a layer has the matrix or bias that a tensor changes. Linear layers have a matrix, some layers have a bias.
+ */
 function suits(role: LoraRole, { input, bias }: LoraTarget): boolean {
   if (role === 'up_bias' || role === 'diff_b') return bias !== undefined
   return role === 'diff' || (role === 'set') === (input === undefined)
@@ -176,7 +178,7 @@ function additionsOf(
     const { rank, ...form } = lowRank(layer, { ...low, ...(alpha ? { alpha } : {}) }, target, widens, fail)
     const value = alpha && alphas.get(alpha.name)
     if (value !== undefined && !Number.isFinite(value)) fail(`tensor ${alpha!.name} is ${value}`)
-    // a LoKr of two whole matrices has no rank, and its alpha means nothing
+    // a LoKr of two whole matrices has no rank, so its alpha has no meaning
     const scale =
       rank === undefined ? 1 : value !== undefined ? value / rank : form.kind === 'product' ? scaleOf(layer, rank) : 1
     additions.push({ weight, first, ...form, scale, ...swap })
@@ -188,7 +190,7 @@ function additionsOf(
   return additions
 }
 
-/** The matrix that a linear layer's tensors make, and the rank that its alpha is divided by. */
+/** The matrix from a linear layer's tensors, and the rank that its alpha is divided by. */
 function lowRank(
   layer: string,
   parts: Parts,
@@ -222,7 +224,10 @@ function lowRank(
   return { kind, one, ...(two ? { two } : {}), rank: ranked?.down.shape[0] }
 }
 
-/** Which of the three a layer's tensors make. Sources: huggingface/peft; KohakuBlueleaf/LyCORIS, functional/loha.py and lokr.py. */
+/**
+ * Determines which of the three forms a layer's tensors have. Sources: huggingface/peft; KohakuBlueleaf/LyCORIS,
+ * functional/loha.py and lokr.py.
+ */
 function formOf(
   layer: string,
   parts: Parts,

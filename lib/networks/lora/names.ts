@@ -1,6 +1,7 @@
 /**
- * What a tensor is to its layer. The product of `up` and `down`, with `up_bias` added to it, is scaled by alpha / rank; LoHa's and LoKr's `a` comes
- * second, as `up` does. `diff` and `diff_b` are differences of the layer's weight and bias, `set` takes the place of a norm's scale.
+ * The role of a tensor in its layer. The product of `up` and `down`, with `up_bias` added to it, is scaled by
+ * alpha / rank. In LoHa and LoKr, `a` is the second factor, like `up`. `diff` and `diff_b` are differences of the
+ * layer's weight and bias. `set` replaces a norm's scale.
  */
 export const LORA_ROLES = [
   'down',
@@ -23,31 +24,36 @@ export const LORA_ROLES = [
 ] as const
 export type LoraRole = (typeof LORA_ROLES)[number]
 
-/** How a tensor's name ends in each role; what is before that is the layer's name. The first that fits is taken. */
+/**
+ * The suffixes of tensor names for each role. The part before the suffix is the layer's name. The first match is used.
+ */
 export const LORA_SUFFIXES: readonly (readonly [suffix: RegExp, role: LoraRole])[] = [
   // PEFT, with and without an adapter's name
   [/\.lora_A(\.\w+)?\.weight$/, 'down'],
   [/\.lora_B(\.\w+)?\.weight$/, 'up'],
   [/\.lora_B(\.\w+)?\.bias$/, 'up_bias'],
-  // XLabs, where `_lora` belongs to the layer's name
+  // XLabs, where `_lora` is part of the layer's name
   [/(?<=\.processor\.\w+_lora[12]?)\.down\.weight$/, 'down'],
   [/(?<=\.processor\.\w+_lora[12]?)\.up\.weight$/, 'up'],
   // kohya, OneTrainer and ComfyUI; older versions of diffusers
   [/([._]lora[._]|\.lora_linear_layer\.)down\.weight$/, 'down'],
   [/([._]lora[._]|\.lora_linear_layer\.)up\.weight$/, 'up'],
   [/\.alpha$/, 'alpha'],
-  // ComfyUI; LyCORIS calls those of norms w_norm and b_norm
+  // ComfyUI; LyCORIS uses w_norm and b_norm for norms
   [/(\.scale|\.weight)?\.(diff|w_norm)$/, 'diff'],
   [/\.(diff_b|b_norm)$/, 'diff_b'],
   [/(\.scale|\.weight)?\.set_weight$/, 'set'],
   ...LORA_ROLES.filter((role) => /^(hada|lokr)/.test(role)).map((role) => [new RegExp(`\\.${role}$`), role] as const),
 ]
 
-/** How the scale of a norm ends that takes the place of the model's, in the official LoRAs for Canny and Depth and in those of PEFT. */
+/** The suffix of a norm's scale that replaces the model's, in the official LoRAs for Canny and Depth and in PEFT's. */
 export const WHOLE_NORM = /\.(scale|weight)$/
 
-/** Tensors that say what their neighbours' shapes say as well: of ComfyUI's, the size of a layer that a LoRA widens. */
+/**
+ * Tensors whose information is also in the shapes of other tensors: in ComfyUI's files, the size of a layer that a LoRA
+ * widens.
+ */
 export const LORA_REMARKS = /\.reshape_weight$/
 
-/** Only DoRA has these: LyCORIS, kohya and OneTrainer; PEFT and diffusers; ai-toolkit. */
+/** Only DoRA files have these: LyCORIS, kohya and OneTrainer; PEFT and diffusers; ai-toolkit. */
 export const DORA_MARKS = /\.(dora_scale|lora_magnitude_vector|magnitude)(\.|$)/

@@ -1,15 +1,17 @@
 import { FluxError } from '../../errors.js'
 
 /**
- * The bucket of T5's relative position bias for every pair of positions, [length * length], query-major: entry q * length + k is that of
- * key k seen from query q. Bidirectional: half of the buckets for keys that follow. Within each half the first half of the buckets is
- * one per distance, the others widen logarithmically up to `maxDistance`, beyond which all share the last.
+ * The bucket of T5's relative position bias for every pair of positions, [length * length], query-major. Entry
+ * q * length + k is the bucket of key k for query q. The buckets are bidirectional: half of them are for keys that
+ * follow. In each half, the first half of the buckets has one bucket per distance. The others widen logarithmically up
+ * to `maxDistance`, beyond which all distances share the last one.
  *
  * @param length tokens
  * @param numBuckets a multiple of 4. T5 v1.1: 32
  * @param maxDistance greater than numBuckets / 4. T5 v1.1: 128
  * @throws FluxError FLUX_BAD_SHAPE
- * Source: huggingface/transformers `models/t5/modeling_t5.py` (`_relative_position_bucket`); Raffel et al., arXiv:1910.10683.
+ * Source: huggingface/transformers `models/t5/modeling_t5.py` (`_relative_position_bucket`); Raffel et al.,
+ * arXiv:1910.10683.
  */
 export function relativePositionBuckets(length: number, numBuckets: number, maxDistance: number): Int32Array {
   if (!Number.isSafeInteger(length) || length < 1)
@@ -36,8 +38,8 @@ export function relativePositionBuckets(length: number, numBuckets: number, maxD
 }
 
 /**
- * Where the quotient is a whole number (distances maxExact * 2^n, when maxDistance is such, too) float64 reaches it exactly, and so falls
- * on the same side as the float32 of the reference.
+ * If the quotient is a whole number (distances maxExact * 2^n, if maxDistance is one, too), float64 computes it
+ * exactly. The result is therefore on the same side as the float32 result of the reference.
  */
 function bucketOfDistance(distance: number, buckets: number, maxDistance: number): number {
   const maxExact = buckets / 2

@@ -56,7 +56,7 @@ export const T5: NetworkDefinition<T5Config, 't5'> = {
   },
   // ggml-org/llama.cpp `src/llama-quant.cpp`
   keep: [{ name: /relative_attention_bias/, type: 'F32' }],
-  // T5 does not divide scores by sqrt(d_kv): its query weights are that much smaller
+  // T5 does not divide scores by sqrt(d_kv), so its query weights are smaller by that factor
   random: [{ name: /SelfAttention\.q\.weight$/, gain: 1 / 8 }],
   randomTokenizer: ({ vocabSize }) => ({ metadata: t5VocabularyToGguf(syntheticT5Vocabulary(vocabSize)) }),
   lora: T5_LORA_NAMES,

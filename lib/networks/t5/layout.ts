@@ -1,18 +1,21 @@
 import { completeConfig, type ConfigRules } from '../config-rules.js'
 import { countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
-/** The T5 encoder's numbers; names as in `T5Config` of huggingface/transformers. The feed-forward part is the gated one (v1.1). */
+/**
+ * The T5 encoder's configuration. The names are those of `T5Config` in huggingface/transformers. The feed-forward part
+ * is the gated one (v1.1).
+ */
 export interface T5Config {
   dModel: number
-  /** width of a head; heads times it need not be `dModel` */
+  /** width of a head; the number of heads times this width may differ from `dModel` */
   dKv: number
   numHeads: number
   dFf: number
   numLayers: number
   vocabSize: number
-  /** buckets of relative positions */
+  /** the number of buckets of relative positions */
   numBuckets: number
-  /** distance from which on all positions share the last bucket. @default 128 */
+  /** distance from which all positions share the last bucket. @default 128 */
   maxDistance: number
 }
 
@@ -29,7 +32,7 @@ export const T5_RULES: ConfigRules<T5Config> = {
 
 const BIAS_TABLE = 'encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
 
-/** Every tensor of the encoder, in the order of the official files; the table of position biases is in block 0 only. */
+/** All tensors of the encoder, in the order of the official files. Only block 0 has the table of position biases. */
 export function t5Layout(config: T5Config): LayoutTensor[] {
   const { dModel } = config
   return [
@@ -58,10 +61,11 @@ function block(i: number, config: T5Config): LayoutTensor[] {
 }
 
 /**
- * The configuration from canonical names and shapes; heads come from the table of position biases.
+ * Reads the configuration from canonical names and shapes. The number of heads comes from the table of position biases.
  *
- * @param overrides what shapes cannot tell: `maxDistance`
- * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
+ * @param overrides a value that shapes cannot show: `maxDistance`
+ * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION
+ *   for an invalid override
  */
 export function t5Config(tensors: Map<string, TensorShape>, overrides?: Partial<T5Config>): T5Config {
   const [vocabSize, dModel] = shapeOf(tensors, 'shared.weight', 2) as [number, number]

@@ -5,7 +5,7 @@ import type { T5Config } from './layout.js'
 const ATTENTION = 'encoder.block.$1.layer.0'
 const FEED_FORWARD = 'encoder.block.$1.layer.1'
 
-/** The names of llama.cpp's GGUF files, which other tools expect there; the opposite of the renames below. */
+/** The names in llama.cpp's GGUF files, which other tools expect there. This is the inverse of the renames below. */
 export function llamaT5Name(name: string): string {
   const [, block, rest] = /^encoder\.block\.(\d+)\.layer\.(.*)$/.exec(name) ?? []
   return rest === undefined ? LLAMA_OUTSIDE[name]! : `enc.blk.${block}.${LLAMA_INSIDE[rest]!}`
@@ -25,7 +25,9 @@ const LLAMA_INSIDE: Record<string, string> = {
   '1.layer_norm.weight': 'ffn_norm.weight',
 }
 
-/** T5 encoders in the names of huggingface/transformers and in those of llama.cpp's GGUF files (`gguf-py/gguf/constants.py`). */
+/**
+ * T5 encoders with the names of huggingface/transformers or of llama.cpp's GGUF files (`gguf-py/gguf/constants.py`).
+ */
 export const T5_NAMES: NameTable = {
   prefixes: ['text_encoders.t5xxl.transformer.', 'text_encoders.t5xxl.', ''],
   renames: [
@@ -44,7 +46,7 @@ export const T5_NAMES: NameTable = {
   marks: ['encoder.block.0.layer.0.SelfAttention.q.weight', 'encoder.final_layer_norm.weight'],
 }
 
-/** Those of kohya and OneTrainer, diffusers, and ComfyUI. */
+/** The names used by kohya and OneTrainer, diffusers, and ComfyUI. */
 export const T5_LORA_NAMES: LoraNames<T5Config> = {
   prefix: /^(lora_te[23]_|(lora_te[23]|text_encoder_[23]|text_encoders(\.t5xxl)?\.transformer|text_encoders\.t5xxl)\.)/,
   component: 'text_encoder_2',

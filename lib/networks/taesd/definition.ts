@@ -14,14 +14,14 @@ export const TINY_DECODER: NetworkDefinition<TinyDecoderConfig, 'tiny-decoder'> 
   layout: tinyDecoderLayout,
   nativeConfig: (config) => ({ ...config }),
   flops(config, [height, width]: readonly [number, number]) {
-    // layers 2 to 6 are the first stage, whose last doubles the sides, and so on
+    // layers 2 to 6 are the first stage, whose last layer has doubled sides, and so on
     const doublings = (name: string) => Math.max(0, Math.floor((Number(/\d+/.exec(name)![0]) - 1) / 5))
     const columns = (name: string) => height * width * 4 ** doublings(name)
     return { products: productFlops(tinyDecoderLayout(config), columns), attention: 0 }
   },
   gguf: { architecture: 'taef1' },
   keep: [],
-  // half of what a ReLU gets is taken away; blocks add up
+  // a ReLU removes half of its input; blocks add up
   random: [
     { name: /\.conv\.4\.weight$/, gain: 0.4 },
     { name: /\.conv\.[02]\.weight$/, gain: 1.4 },

@@ -1,7 +1,7 @@
 import { completeConfig, type ConfigRules } from '../config-rules.js'
 import { range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
-/** The numbers of TAEF1's decoder. */
+/** The configuration of TAEF1's decoder. */
 export interface TinyDecoderConfig {
   zChannels: number
   /** channels of all layers between the first and the last */
@@ -15,10 +15,13 @@ export const TINY_DECODER_RULES: ConfigRules<TinyDecoderConfig> = {
 
 const STAGES = 3
 const BLOCKS = 3
-/** of a stage: its blocks, the upsampling, a convolution */
+/** layers of a stage: its blocks, the upsampling, a convolution */
 const STAGE_LAYERS = BLOCKS + 2
 
-/** Every tensor of the decoder, in the names of diffusers' `AutoencoderTiny`, where activations and upsamplings count as layers. */
+/**
+ * All tensors of the decoder, with the names of diffusers' `AutoencoderTiny`, where activations and upsamplings count
+ * as layers.
+ */
 export function tinyDecoderLayout({ zChannels, width }: TinyDecoderConfig): LayoutTensor[] {
   const stages = range(STAGES).flatMap((stage) => {
     const first = 2 + stage * STAGE_LAYERS
@@ -49,9 +52,10 @@ function weight(name: string, out: number, input: number): LayoutTensor {
 }
 
 /**
- * The configuration from canonical names and shapes.
+ * Reads the configuration from canonical names and shapes.
  *
- * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION for a wrong override
+ * @throws {FluxError} FLUX_BAD_FILE for a missing tensor, FLUX_UNSUPPORTED for numbers out of range, FLUX_BAD_OPTION
+ *   for an invalid override
  */
 export function tinyDecoderConfig(
   tensors: Map<string, TensorShape>,

@@ -3,18 +3,25 @@ import { openNetworkFile, type NetworkSource } from '../network-file.js'
 import { LoadedNetwork, type NetworkOptions } from '../network.js'
 import type { TinyDecoderConfig } from './layout.js'
 
-/** TAEF1's decoder: previews in full size in a hundredth of the autoencoder's time. github.com/madebyollin/taesd, `taesd.py`. */
+/**
+ * TAEF1's decoder. It makes full-size previews in a hundredth of the autoencoder's time. github.com/madebyollin/taesd,
+ * `taesd.py`.
+ */
 export class TinyDecoder extends LoadedNetwork<TinyDecoderConfig> {
-  /** @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_DEVICE */
+  /**
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY,
+   *   FLUX_DEVICE
+   */
   static async load(source: NetworkSource<TinyDecoderConfig>, options: NetworkOptions = {}): Promise<TinyDecoder> {
     const file = await openNetworkFile('tiny-decoder', source)
     return new TinyDecoder(file, await LoadedNetwork.start(file, options))
   }
 
   /**
-   * @param latent [zChannels, height, width] as the sampler leaves it
-   * @returns [3, 8 height, 8 width] in about -1 to 1
-   * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's reason when aborted
+   * @param latent [zChannels, height, width] as the sampler returns it
+   * @returns [3, 8 height, 8 width], approximately in -1 to 1
+   * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's
+   *   reason when aborted
    */
   async decode(
     latent: Float32Array,

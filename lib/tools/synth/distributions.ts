@@ -5,7 +5,10 @@ import type { LayoutTensor } from '../../networks/layout.js'
 export interface Distribution {
   mean: number
   standardDeviation: number
-  /** a 3x3 kernel that blurs: one normal number per output and input channel, times the binomial kernel (1 2 1) / 4 in both directions */
+  /**
+   * a 3x3 kernel that blurs: one normal number per output and input channel, times the binomial kernel (1 2 1) / 4 in
+   * both directions
+   */
   smooth: boolean
 }
 
@@ -16,7 +19,7 @@ const COMMON: DistributionRule[] = [
   { gain: 1 },
 ]
 
-/** How the values of a tensor are distributed in a network with healthy random weights. */
+/** The distribution of a tensor's values in a network with healthy random weights. */
 export function distribution(
   { random }: Pick<NetworkDefinition, 'random'>,
   { name, role, shape }: LayoutTensor,

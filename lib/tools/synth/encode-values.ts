@@ -7,7 +7,7 @@ import { TENSOR_TYPES, type TensorType } from '../../formats/tensor-types.js'
 export type Quantize = NativeAddon['quantize']
 
 /**
- * Bytes of `values` in a tensor type: F32, F16 and BF16 are made here, block types by `quantize`.
+ * Encodes `values` in a tensor type. F32, F16 and BF16 are encoded here, block types by `quantize`.
  *
  * @param rowLength elements; a whole number of the type's blocks
  * @throws {FluxError} FLUX_BAD_OPTION for a block type without `quantize`

@@ -2,7 +2,10 @@ import type { MetadataValue } from '../../formats/model-file.js'
 import type { TensorType } from '../../formats/tensor-types.js'
 import type { NetworkDefinition } from '../../networks/definition.js'
 
-/** The types that a whole model can have, with the numbers of `general.file_type` (ggml-org/llama.cpp `include/llama.h`, `llama_ftype`). */
+/**
+ * The types that a whole model can have, with the numbers of `general.file_type` (ggml-org/llama.cpp `include/llama.h`,
+ * `llama_ftype`).
+ */
 export const FILE_TYPES = {
   F32: 0,
   F16: 1,
@@ -29,7 +32,7 @@ const QUANTIZATION_VERSION = 2
 /**
  * Metadata of a GGUF file. Keys: ggml-org/ggml `docs/gguf.md`.
  *
- * @param name what `general.name` says
+ * @param name the value of `general.name`
  */
 export function ggufMetadata<C extends object>(
   { gguf }: NetworkDefinition<C>,

@@ -1,4 +1,4 @@
-/** One file of a whole model; without a type it has the one that is asked for. */
+/** One file of a whole model. Without a type, it has the requested type. */
 export interface ModelFileRecipe {
   architecture: string
   file: string
@@ -11,7 +11,7 @@ const encoders = (t5: string, clip: string, vae: string): ModelFileRecipe[] => [
   { architecture: vae, file: 'vae.safetensors', type: 'F32' },
 ]
 
-/** Networks that make a picture together, in the types that people mostly have. */
+/** Networks that make an image together, in the most common types. */
 export const MODELS: Record<'flux-dev' | 'flux-schnell' | 'flux-tiny', ModelFileRecipe[]> = {
   'flux-dev': [{ architecture: 'flux-dev', file: 'transformer.gguf' }, ...encoders('t5-xxl', 'clip-l', 'autoencoder')],
   'flux-schnell': [

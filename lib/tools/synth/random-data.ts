@@ -3,15 +3,16 @@ import type { Distribution } from './distributions.js'
 import { encodeValues, type Quantize } from './encode-values.js'
 import { elementCount, TENSOR_TYPES, tensorBytes, type TensorType } from '../../formats/tensor-types.js'
 
-/** Elements copied at a time from a pool: a multiple of every type's block size. */
+/** The number of elements copied at a time from a pool: a multiple of every type's block size. */
 const PIECE = 4096
 const PIECES_PER_CHUNK = 2048
-/** Elements of a pool: 4 million for large models, which is in the caches when it is quantised. */
+/** The number of elements in a pool: 4 million for large models, which is still in the caches when it is quantised. */
 const POOL_ELEMENTS = { min: 2 ** 16, max: 2 ** 22 }
 
 /**
- * Random tensor data at the speed of a disk: normal numbers are drawn and quantised once for every type and distribution, and tensors are
- * filled with pieces from pseudo-random places of those pools. The same seed gives the same bytes.
+ * Generates random tensor data as fast as a disk can write it. Normal numbers are drawn and quantised once for every
+ * type and distribution. Tensors are filled with pieces from pseudo-random positions in those pools. The same seed
+ * produces the same bytes.
  */
 export class RandomData {
   readonly #seed: number
@@ -20,7 +21,7 @@ export class RandomData {
   readonly #pools = new Map<string, Promise<Uint8Array>>()
   #chunk = new Uint8Array(0)
 
-  /** @param parameters of the whole model, from which the size of the pools follows */
+  /** @param parameters the number of parameters of the whole model, which determines the size of the pools */
   constructor(seed: number, parameters: number, quantize?: Quantize) {
     this.#seed = seed
     this.#quantize = quantize
@@ -28,7 +29,7 @@ export class RandomData {
     this.#normals = gaussianNoise(seed, Math.min(Math.max(wanted, POOL_ELEMENTS.min), POOL_ELEMENTS.max))
   }
 
-  /** The bytes of tensor number `index`. A piece is valid until the next one is asked for. */
+  /** The bytes of tensor number `index`. A piece is valid until the next one is requested. */
   async *tensor(
     index: number,
     shape: number[],
@@ -91,7 +92,10 @@ function smoothKernels(seed: number, shape: number[], standardDeviation: number)
   return values
 }
 
-/** Unsigned 32-bit numbers. Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014, with a 32-bit finaliser. */
+/**
+ * Generates unsigned 32-bit numbers. Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014,
+ * with a 32-bit finaliser.
+ */
 function splitmix32(seed: number): () => number {
   let state = seed
   return () => {

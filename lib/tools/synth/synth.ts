@@ -20,24 +20,24 @@ import type { TensorSource } from '../../formats/file-header.js'
 export interface SynthOptions {
   /** the name of an example in the registry of networks */
   architecture: string
-  /** where to write: `.gguf`, or `.safetensors` (F32, F16 and BF16 only) */
+  /** the output path: `.gguf`, or `.safetensors` (F32, F16 and BF16 only) */
   path: string
-  /** fields that differ from the architecture's, depth and width for instance */
+  /** fields that differ from the architecture's, for instance depth and width */
   config?: Record<string, unknown>
-  /** of the matrices; converters' rules say what stays in higher precision @default 'F16' */
+  /** the type of the matrices; the converters' rules determine what stays in higher precision @default 'F16' */
   type?: FileType
   /** 0 to 2^32 - 1 @default 0 */
   seed?: number
   /** ggml's quantiser; needed for block types only */
   quantize?: Quantize
   signal?: AbortSignal
-  /** bytes of tensor data written, and in all */
+  /** bytes of tensor data written, and the total */
   onProgress?: (done: number, total: number) => void
 }
 
 export interface SynthResult {
   path: string
-  /** bytes of the file */
+  /** the file's size in bytes */
   size: number
   parameters: number
   tensors: number
@@ -45,13 +45,13 @@ export interface SynthResult {
 }
 
 /**
- * Writes a model with random but healthy weights: the structure, size and speed of a network without its training, for measurements and
- * tests. Deterministic from `seed`; memory stays below 500 MB at any size. A text encoder gets a small tokenizer, inside its GGUF file (T5) or beside
- * it (CLIP: `vocab.json`, `merges.txt`) where there is none.
+ * Writes a model with random but healthy weights. It has the structure, size and speed of a network without its
+ * training, for measurements and tests. The same `seed` produces the same file. Memory stays below 500 MB at any size.
+ * A text encoder gets a small tokenizer, inside its GGUF file (T5) or next to it (CLIP: `vocab.json`, `merges.txt`) if
+ * there is none.
  *
- * @throws {FluxError} FLUX_BAD_OPTION for an unknown architecture, type, suffix or field; FLUX_NOT_FOUND and FLUX_BAD_FILE when the path cannot
- *   be written. An abort rejects with `signal.reason`; a partial
- *   file is removed
+ * @throws {FluxError} FLUX_BAD_OPTION for an unknown architecture, type, suffix or field; FLUX_NOT_FOUND and
+ *   FLUX_BAD_FILE if the path cannot be written. An abort rejects with `signal.reason`; a partial file is removed
  */
 export async function synthesize(options: SynthOptions): Promise<SynthResult> {
   const { path, type = 'F16', seed = 0, quantize, signal, onProgress } = options
@@ -81,7 +81,7 @@ export async function synthesize(options: SynthOptions): Promise<SynthResult> {
   return { path, size, parameters, tensors: tensors.length, config }
 }
 
-/** Files that are there already are left alone. */
+/** Existing files are not changed. */
 async function writeTokenizer(directory: string, files: Record<string, string>): Promise<void> {
   const paths = Object.entries(files).map(([name, content]) => [join(directory, name), content] as const)
   if (paths.some(([path]) => existsSync(path))) return
@@ -102,7 +102,10 @@ function resolve({ architecture: name, config: overrides = {} }: SynthOptions): 
   return { definition, config: { ...config, ...overrides } }
 }
 
-/** Refuses what could not be loaded again: heads that do not divide the width, axes that do not add up and the like. */
+/**
+ * Rejects configurations that could not be loaded again, such as heads that do not divide the width or axes that do not
+ * add up.
+ */
 function checkLoadable(kind: string, config: object, layout: LayoutTensor[]): void {
   const fractional = layout.find(({ shape }) => !shape.every(Number.isInteger))
   if (fractional) {
