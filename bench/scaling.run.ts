@@ -9,14 +9,14 @@ import { synthesize } from '../lib/tools/synth/synth.js'
 import { nativeQuantize as quantize } from '../lib/native/addon.js'
 import { FluxTransformer } from '../lib/nn.js'
 import { FLUX } from '../lib/networks/flux/definition.js'
-import { deviceRoof, Speed } from '../lib/cost/cost-model.js'
+import { deviceRoof, CostModel } from '../lib/cost/cost-model.js'
 import { anyInput } from '../test/support/any-input.mjs'
 
 interface Point {
   against: 'side' | 'text' | 'threads' | 'blocks'
   value: number
   seconds: number
-  foretold: number
+  predicted: number
   /** of the buffers for activations */
   bytes: number
 }
@@ -52,9 +52,9 @@ async function measure(against: Point['against'], value: number): Promise<Point>
     spent += (performance.now() - began) / 1000
     seconds = Math.min(seconds, (performance.now() - began) / 1000)
   }
-  const speed = new Speed(() => deviceRoof('cpu', threads))
-  const foretold = await speed.foretell('step', FLUX.flops(flux.config, [(side / 16) ** 2, text]), true)
-  return { against, value, seconds, foretold: foretold!, bytes: flux.memory().compute }
+  const speed = new CostModel(() => deviceRoof('cpu', threads))
+  const predicted = await speed.predict('step', FLUX.flops(flux.config, [(side / 16) ** 2, text]), true)
+  return { against, value, seconds, predicted: predicted!, bytes: flux.memory().compute }
 }
 
 const points: Point[] = []
@@ -65,13 +65,13 @@ test.each([
   ['threads', Array.from({ length: Math.ceil(Math.log2(processors)) + 1 }, (_, i) => Math.min(2 ** i, processors))],
   ['blocks', [3, 6, 12]],
 ] as const)('%s', async (against, values) => {
-  console.log(`\n| ${against} | seconds | foretold | off by | activations |\n|---|---|---|---|---|`)
+  console.log(`\n| ${against} | seconds | predicted | off by | activations |\n|---|---|---|---|---|`)
   for (const value of values) {
     const point = await measure(against, value)
-    const { seconds, foretold, bytes } = point
+    const { seconds, predicted, bytes } = point
     points.push(point)
     console.log(
-      `| ${value} | ${seconds.toFixed(2)} | ${foretold.toFixed(2)} | ${Math.round(100 * (foretold / seconds - 1))} % | ${(bytes / 2 ** 20).toFixed(0)} MiB |`,
+      `| ${value} | ${seconds.toFixed(2)} | ${predicted.toFixed(2)} | ${Math.round(100 * (predicted / seconds - 1))} % | ${(bytes / 2 ** 20).toFixed(0)} MiB |`,
     )
     expect(bytes).toBeGreaterThan(0)
   }
@@ -140,7 +140,7 @@ function draw(cpu: string): string {
         ? [line(plot, 'activations', '#cc79a7', 'solid', ({ bytes }) => bytes / 2 ** 30)]
         : [
             line(plot, 'measured', '#0072b2', 'solid', ({ seconds }) => seconds),
-            line(plot, 'foretold', '#d55e00', 'dashed', ({ foretold }) => foretold),
+            line(plot, 'predicted', '#d55e00', 'dashed', ({ predicted }) => predicted),
           ],
     ),
   })

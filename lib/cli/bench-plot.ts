@@ -54,11 +54,11 @@ export async function drawBench({ rows, machine, model }: BenchResult): Promise<
     series: [
       line('text', 0, TEXT, false, ({ took }) => took.text),
       line('one step', 0, STEP, false, ({ took }) => took.step),
-      line('one step, foretold', 0, STEP, true, ({ foretold }) => foretold.seconds?.step),
+      line('one step, predicted', 0, STEP, true, ({ predicted }) => predicted.seconds?.step),
       line('decoding', 0, DECODING, false, ({ took }) => took.decode),
-      line('decoding, foretold', 0, DECODING, true, ({ foretold }) => foretold.seconds?.decode),
+      line('decoding, predicted', 0, DECODING, true, ({ predicted }) => predicted.seconds?.decode),
       line('memory', 1, MEMORY, false, ({ peak }) => peak / 1e9),
-      line('memory, foretold', 1, MEMORY, true, ({ foretold, before }) => (before + foretold.memory.total) / 1e9),
+      line('memory, predicted', 1, MEMORY, true, ({ predicted, before }) => (before + predicted.memory.total) / 1e9),
     ],
   })
   const svg = chart.renderToSVGString()

@@ -7,7 +7,7 @@ export interface Size {
 }
 
 export interface BenchRow extends Size {
-  foretold: Estimate
+  predicted: Estimate
   /** seconds; `step` is the fastest step */
   took: { text: number; load: number; step: number; decode: number; total: number }
   /** bytes of resident memory: `peak` is the maximum during generation, `before` is from before the model was loaded */

@@ -13,14 +13,14 @@ export function printTitle({ version, machine, roof, model }: BenchResult): void
   if (roof) {
     const cache = roof.cache ? `, ${giga(roof.cache)} out of the second cache` : ''
     console.log(
-      `roof: ${giga(roof.registers)} GFLOP/s (${PRODUCTS[roof.products]}, out of registers)${cache}; ${giga(roof.memory)} GB/s out of memory`,
+      `peak: ${giga(roof.registers)} GFLOP/s (${PRODUCTS[roof.products]}, out of registers)${cache}; ${giga(roof.memory)} GB/s out of memory`,
     )
   }
   console.log(`${model.transformer}, ${formatBytes(model.bytes)}`)
 }
 
 export function printRow(
-  { width, height, foretold, took, peak, before }: BenchRow,
+  { width, height, predicted, took, peak, before }: BenchRow,
   { steps, roof }: BenchResult,
 ): void {
   const time = (name: string, seconds: number, guess: number | undefined, operations?: number) => [
@@ -31,14 +31,14 @@ export function printRow(
     operations === undefined ? '' : giga(operations / seconds),
     operations === undefined || !roof ? '' : percent(operations / seconds / roof.registers),
   ]
-  const { seconds: guess, operations, memory } = foretold
+  const { seconds: guess, operations, memory } = predicted
   const rows = [
-    [`${width} x ${height}`, 'FORETOLD', 'TOOK', 'OFF BY', 'GFLOP/S', 'OF THE ROOF'],
+    [`${width} x ${height}`, 'PREDICTED', 'TOOK', 'OFF BY', 'GFLOP/S', 'OF PEAK'],
     time('text, with loading', took.text, guess?.text, operations.text),
     ...(took.load > 0.01 ? [time('loading', took.load, undefined)] : []),
     time('one step', took.step, guess?.step, operations.step),
     time('decoding', took.decode, guess?.decode, operations.decode),
-    time(`picture of ${steps} ${steps === 1 ? 'step' : 'steps'}`, took.total, guess?.total),
+    time(`image of ${steps} ${steps === 1 ? 'step' : 'steps'}`, took.total, guess?.total),
     [
       'memory at most',
       formatBytes(before + memory.total),
@@ -67,7 +67,7 @@ export function printProfile(
     return [`${name.toLowerCase()} ${type}`, String(count), `${ms.toFixed(1)} ms`, percent(ms / total), speed, share]
   })
   console.log(`\nwhere a step at ${width} x ${height} goes, ${formatSeconds(total / 1000)}`)
-  console.log(table([['OPERATION', 'COUNT', 'TIME', 'SHARE', 'SPEED', 'OF THE ROOF'], ...rows], [1, 2, 3, 4, 5]))
+  console.log(table([['OPERATION', 'COUNT', 'TIME', 'SHARE', 'SPEED', 'OF PEAK'], ...rows], [1, 2, 3, 4, 5]))
 }
 
 function giga(value: number): string {

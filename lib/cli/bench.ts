@@ -129,7 +129,7 @@ async function measureSize(
   signal: AbortSignal,
 ): Promise<Omit<BenchRow, 'before'>> {
   const settings = { ...size, ...given(options, ['steps', 'maxSequenceLength']) }
-  const foretold = await pipe.estimate(settings)
+  const predicted = await pipe.estimate(settings)
   let [doing, peak] = ['text', 0]
   const sample = setInterval(() => (peak = Math.max(peak, process.memoryUsage.rss())), 20)
   const line = await liveLine(() => `${size ? `${size.width} x ${size.height}: ` : ''}${doing}`)
@@ -147,7 +147,7 @@ async function measureSize(
       if (event.type === 'step') steps.push(event.ms)
       if (event.type === 'image') image = event
     }
-    if (!image) throw new FluxError('FLUX_CLOSED', 'the pipeline ended without a picture: try again')
+    if (!image) throw new FluxError('FLUX_CLOSED', 'the pipeline ended without an image: try again')
     const { width, height, timings } = image
     const total = (performance.now() - began) / 1000
     const took = {
@@ -157,7 +157,7 @@ async function measureSize(
       decode: timings.decode / 1000,
       total,
     }
-    return { width, height, foretold, took, peak }
+    return { width, height, predicted, took, peak }
   } finally {
     clearInterval(sample)
     line.stop()

@@ -73,7 +73,7 @@ async function convertFile(
       ...(tokenizer === undefined ? {} : { tokenizer }),
     }),
   )
-  for (const [i, [name, ...more]] of result.left.entries()) {
+  for (const [i, [name, ...more]] of result.unmatched.entries()) {
     if (name !== undefined)
       process.stderr.write(
         `${lora![i]!.path}: ${name}${more.length > 0 ? ` and ${more.length} more names belong` : ' belongs'} to no layer of the transformer\n`,

@@ -195,7 +195,7 @@ async function makePicture(
       }
       await report.event(event)
     }
-    throw new FluxError('FLUX_CLOSED', 'the pipeline ended without a picture: try again')
+    throw new FluxError('FLUX_CLOSED', 'the pipeline ended without an image: try again')
   } finally {
     await pipe.close()
   }
@@ -217,7 +217,7 @@ async function checkOutput(
   if (output === '-') {
     if (json) refuse('--json and -o - both write to stdout: give a file with -o')
     if (process.stdout.isTTY)
-      refuse('-o - would write the bytes of the picture to the terminal: send them to a file or a program')
+      refuse('-o - would write the bytes of the image to the terminal: send them to a file or a program')
   } else await checkTarget(output ?? 'ggflux.png')
   if (format !== undefined) return PICTURE_SUFFIXES[format]
   return output === undefined || output === '-' ? 'png' : pictureFormat(output)
@@ -230,7 +230,7 @@ function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefi
   const terminal = process.stdout.isTTY && process.stderr.isTTY
   if (show === 'auto') return !reader && terminal ? detectDrawing(process.env) : undefined
   if (!reader && terminal) return show
-  const why = reader ? `${reader} leaves no place for the picture` : 'stdout and stderr are not both a terminal'
+  const why = reader ? `${reader} leaves no place for the image` : 'stdout and stderr are not both a terminal'
   throw new FluxError('FLUX_BAD_OPTION', `--show is ${show}, but ${why}: leave one of them out`)
 }
 
@@ -248,7 +248,7 @@ async function writePicture({ image, seed, format }: ImageEvent, { output }: Opt
     return output
   } catch (error) {
     const kept = await keepPicture(stem, suffix, image)
-    const where = kept ? `the picture is in ${kept}` : 'there was no other place for the picture'
+    const where = kept ? `the image is in ${kept}` : 'there was no other place for the image'
     throw new FluxError(
       'FLUX_BAD_FILE',
       `${output === '-' ? 'stdout' : (output ?? `${stem}.${suffix}`)} cannot be written: ${(error as Error).message}; ${where}`,

@@ -8,11 +8,11 @@ const METADATA_LINES = 12
 
 /** What is needed in addition to a file with one network. */
 const NEEDS: Partial<Record<Inspection['role'], string>> = {
-  transformer: 'T5-XXL, CLIP-L and an autoencoder beside it (--t5, --clip, --vae, or all in one folder)',
-  t5: 'a transformer, CLIP-L and an autoencoder beside it',
-  clip: 'a transformer, T5-XXL and an autoencoder beside it',
-  autoencoder: 'a transformer, T5-XXL and CLIP-L beside it',
-  lora: 'a model beside it: give it with --lora, or merge it with ggflux convert --lora',
+  transformer: 'T5-XXL, CLIP-L and an autoencoder next to it (--t5, --clip, --vae, or all in one folder)',
+  t5: 'a transformer, CLIP-L and an autoencoder next to it',
+  clip: 'a transformer, T5-XXL and an autoencoder next to it',
+  autoencoder: 'a transformer, T5-XXL and CLIP-L next to it',
+  lora: 'a model next to it: give it with --lora, or merge it with ggflux convert --lora',
 }
 
 export function inspectCommand(program: Command): void {
@@ -82,12 +82,12 @@ function describeModel({ files, problems, picture, memory }: ModelInspection): s
     lines.push('this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`))
   if (!picture) return lines.join('\n').trimEnd()
   const { width, height, steps, seconds, memory: needed } = picture
-  const fits = needed.total <= memory ? 'fits' : 'does not fit: take a smaller quantisation, or a smaller picture'
+  const fits = needed.total <= memory ? 'fits' : 'does not fit: take a smaller quantisation, or a smaller image'
   const time = seconds ? `, about ${formatSeconds(seconds.total)} here` : ''
   const room = `${formatBytes(needed.total)} (${formatBytes(memory)} in this machine: ${fits})`
   return [
     ...lines,
-    `this model can be loaded. A picture of ${width} x ${height} in ${steps} steps takes ${room}${time}`,
+    `this model can be loaded. An image of ${width} x ${height} in ${steps} steps takes ${room}${time}`,
   ].join('\n')
 }
 
@@ -95,7 +95,7 @@ function needsOf({ role, config }: Inspection): string[] {
   const channels = config && 'inChannels' in config ? config.inChannels : 64
   if (channels > 64)
     return [
-      `pictures that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`,
+      `images that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`,
     ]
   return NEEDS[role] ? [NEEDS[role]] : []
 }

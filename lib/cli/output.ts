@@ -26,7 +26,7 @@ export function pictureFormat(path: string): ImageFormat {
   const known = Object.keys(PICTURE_SUFFIXES).map((name) => `.${name}`)
   throw new FluxError(
     'FLUX_BAD_OPTION',
-    `${path}: .${suffix} is no picture format: give a name that ends in ${known.join(', ')}`,
+    `${path}: .${suffix} is not an image format: give a name that ends in ${known.join(', ')}`,
   )
 }
 

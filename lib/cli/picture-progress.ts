@@ -6,7 +6,7 @@ const STAGES: Record<Stage, string> = {
   text: 'encoding the text',
   load: 'loading the model',
   denoise: 'denoising',
-  decode: 'decoding the picture',
+  decode: 'decoding the image',
 }
 
 /** The shortest time between two lines for steps in a log. */

@@ -58,7 +58,7 @@ async function synth(options: Options): Promise<void> {
   const { arch, model, type, output, list } = options
   if (list) return listArchitectures()
   if (!arch && !model)
-    throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list tells which networks there are')
+    throw new FluxError('FLUX_BAD_OPTION', '--arch is missing: ggflux synth --list shows which networks there are')
   if (!output) throw new FluxError('FLUX_BAD_OPTION', '-o is missing: give the name of the file to write')
   if (!model) return synthFile({ ...options, arch: arch!, output })
   await mkdir(output, { recursive: true })

@@ -37,7 +37,7 @@ export function deviceRoof(backend: string | undefined, threads: number): Promis
  * Predicts how long work takes: operations divided by the share of the peak that such work reaches. After work was
  * timed, its time per operation is stored, so that the next prediction uses the real speed of this machine.
  */
-export class Speed {
+export class CostModel {
   readonly #roof: () => Promise<Roof> | undefined
   readonly #factors = new Map<Work, number>()
 
@@ -50,7 +50,7 @@ export class Speed {
    * @param rounded whether factors may be rounded to bfloat16, which some processors multiply faster than F32
    * @returns seconds; undefined if nothing is known yet
    */
-  async foretell(work: Work, operations: Flops, rounded: boolean): Promise<number | undefined> {
+  async predict(work: Work, operations: Flops, rounded: boolean): Promise<number | undefined> {
     const factor = this.#factors.get(work)
     if (factor !== undefined) return factor * total(operations)
     const roof = await this.#roof()
@@ -60,7 +60,7 @@ export class Speed {
     return (operations.products / products + operations.attention / attention) / (bf16 ? roof.registers : roof.floats)
   }
 
-  learn(work: Work, operations: Flops, seconds: number): void {
+  observe(work: Work, operations: Flops, seconds: number): void {
     this.#factors.set(work, seconds / total(operations))
   }
 }

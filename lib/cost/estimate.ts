@@ -10,7 +10,7 @@ import {
   type Components,
 } from '../families/family.js'
 import type { Flops, Work } from '../networks/flops.js'
-import { deviceRoof, Speed } from './cost-model.js'
+import { deviceRoof, CostModel } from './cost-model.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {
@@ -39,7 +39,7 @@ export class Estimator {
   readonly #model: Model
   readonly #device: NetworkOptions
   readonly #keep: boolean
-  readonly #speed: Speed
+  readonly #costModel: CostModel
   #drawn = false
 
   /** @param keep whether the text encoders stay in memory */
@@ -48,19 +48,21 @@ export class Estimator {
     this.#device = device
     this.#keep = keep
     const { backend, threads = availableParallelism() } = device
-    this.#speed = new Speed(() => deviceRoof(backend, threads))
+    this.#costModel = new CostModel(() => deviceRoof(backend, threads))
   }
 
-  learn(work: Work, picture: Picture, milliseconds: number): void {
+  observe(work: Work, picture: Picture, milliseconds: number): void {
     this.#drawn ||= work === 'step'
-    this.#speed.learn(work, this.#operations(picture)[work], milliseconds / 1000)
+    this.#costModel.observe(work, this.#operations(picture)[work], milliseconds / 1000)
   }
 
   async estimate(picture: Picture): Promise<Estimate> {
     const operations = this.#operations(picture)
     const rounded = this.#rounded()
     const [text, step, decode] = await Promise.all(
-      (['text', 'step', 'decode'] as const).map((work) => this.#speed.foretell(work, operations[work], rounded[work])),
+      (['text', 'step', 'decode'] as const).map((work) =>
+        this.#costModel.predict(work, operations[work], rounded[work]),
+      ),
     )
     const known = text !== undefined && step !== undefined && decode !== undefined
     const seconds = known

@@ -29,8 +29,8 @@ const OPEN_ERRORS: Record<string, [code: 'FLUX_NOT_FOUND' | 'FLUX_BAD_FILE', mes
   ENOENT: ['FLUX_NOT_FOUND', 'there is no such file. Check the path (it is relative to the working directory)'],
   ENOTDIR: ['FLUX_NOT_FOUND', 'there is no such file: a part of the path is not a folder'],
   EISDIR: ['FLUX_BAD_FILE', 'this is a folder. Give the model file inside it'],
-  EACCES: ['FLUX_BAD_FILE', 'the file may not be read. Check its permissions'],
-  EPERM: ['FLUX_BAD_FILE', 'the file may not be read. Check its permissions'],
+  EACCES: ['FLUX_BAD_FILE', 'the file is not readable. Check its permissions'],
+  EPERM: ['FLUX_BAD_FILE', 'the file is not readable. Check its permissions'],
 }
 
 /** Opens a file, or uses a source as it is, while `use` runs. */

@@ -27,7 +27,10 @@ export async function partsOf(path: string): Promise<string[] | undefined> {
   if (suffix === undefined) return undefined
   const count = Number(digits)
   if (count < 1 || count > MAX_PARTS)
-    throw new FluxError('FLUX_BAD_FILE', `${path}: its name tells of ${count} parts; 1 to ${MAX_PARTS} are read`)
+    throw new FluxError(
+      'FLUX_BAD_FILE',
+      `${path}: its name says that it has ${count} parts; 1 to ${MAX_PARTS} are read`,
+    )
   const stem = path.slice(0, -suffix.length)
   return Array.from({ length: count }, (_, i) => `${stem}-${String(i + 1).padStart(5, '0')}-of-${digits}${extension}`)
 }
@@ -46,7 +49,7 @@ async function indexed(path: string): Promise<string[]> {
   return [...names].map((name) => {
     // the parts must be in the same folder as the index
     if (typeof name !== 'string' || !/^[^/\\:]+\.safetensors$/i.test(name))
-      return fail('the index names something that is no .safetensors file beside it')
+      return fail('the index names something that is no .safetensors file next to it')
     return join(dirname(path), name)
   })
 }

@@ -54,7 +54,7 @@ export async function removeFromCache(
       )
     : found.length > 0
   if (!isThere) {
-    throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. \`ggflux list\` tells what is`)
+    throw new FluxError('FLUX_NOT_FOUND', `${text} is not in the cache ${cacheDir}. \`ggflux list\` shows what is`)
   }
   for (const name of partial) {
     const busy = await isLocked(lockPath(folder, basename(name, '.incomplete')))

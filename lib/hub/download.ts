@@ -126,7 +126,7 @@ async function fill(
         if (error instanceof FluxError || thrown) throw error
         cuts = there > before ? 1 : cuts + 1
         if (cuts > MOST_CUTS)
-          fail(`the connection was cut ${cuts} times (${String(error)}). Try again: it goes on where it stopped`, error)
+          fail(`the connection was cut ${cuts} times (${String(error)}). Try again: it resumes where it stopped`, error)
         await pause(requests, cuts - 1)
       }
     }

@@ -29,7 +29,7 @@ export function remoteFile(
         if (piece.length !== end - offset) {
           throw new FluxError(
             'FLUX_DOWNLOAD',
-            `${name}: ${piece.length} bytes came where ${end - offset} were asked for. Try again`,
+            `${name}: ${piece.length} bytes came where ${end - offset} were requested. Try again`,
           )
         }
       }

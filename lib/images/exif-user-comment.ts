@@ -40,7 +40,7 @@ export function checkUserComment(text: string, format: string): void {
   const most = `expected at most ${MOST_BYTES} in ASCII, ${MOST_BYTES / 2} otherwise, in the format ${format}`
   throw new FluxError(
     'FLUX_BAD_OPTION',
-    `parameters (the prompt and how the picture is made) has ${text.length} characters; ${most}: shorten the prompt, or choose the format png`,
+    `parameters (the prompt and how the image is made) has ${text.length} characters; ${most}: shorten the prompt, or choose the format png`,
   )
 }
 

@@ -32,12 +32,12 @@ export function toBytes(image: Float32Array, width: number, height: number): Uin
 export function requireLength(length: number, width: number, height: number): void {
   const sized = [width, height].every((side) => Number.isSafeInteger(side) && side > 0)
   if (!sized)
-    throw new FluxError('FLUX_BAD_SHAPE', `the picture is ${width} wide and ${height} high: give whole numbers from 1`)
+    throw new FluxError('FLUX_BAD_SHAPE', `the image is ${width} wide and ${height} high: give whole numbers from 1`)
   if (length !== width * height * 3) {
     const needed = width * height * 3
     throw new FluxError(
       'FLUX_BAD_SHAPE',
-      `the picture has ${length} values: ${width} x ${height} with 3 channels needs ${needed}`,
+      `the image has ${length} values: ${width} x ${height} with 3 channels needs ${needed}`,
     )
   }
 }

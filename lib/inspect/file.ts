@@ -10,7 +10,7 @@ import { flopsOf, identify, isCoarse, networkOf, type NetworkFile } from '../net
 import { elementCount } from '../formats/tensor-types.js'
 import { networkDefinition, withoutArticle } from '../networks/registry.js'
 import { badOption } from '../options/checks.js'
-import { deviceRoof, Speed } from '../cost/cost-model.js'
+import { deviceRoof, CostModel } from '../cost/cost-model.js'
 
 const MAX_VALUE = 200
 
@@ -88,10 +88,10 @@ async function stepSeconds(network: NetworkFile<object>): Promise<number | undef
   const { stepShape } = networkDefinition(network.kind)
   if (!stepShape) return undefined
   const { maxSequenceLength } = fluxVariant(network as Parameters<typeof fluxVariant>[0]).defaults
-  const speed = new Speed(() => deviceRoof(undefined, availableParallelism()))
+  const costModel = new CostModel(() => deviceRoof(undefined, availableParallelism()))
   const flops = flopsOf(network, stepShape(1024, 1024, maxSequenceLength))
   try {
-    return await speed.foretell('step', flops, isCoarse(network))
+    return await costModel.predict('step', flops, isCoarse(network))
   } catch (error) {
     if (error instanceof FluxError) return undefined
     throw error

@@ -1,6 +1,6 @@
 import { FluxError } from '../errors.js'
 import type { Inspection } from './inspection.js'
-import { leftByAll } from '../networks/lora/assignment.js'
+import { unmatchedByAll } from '../networks/lora/assignment.js'
 import { networkDefinitions, withoutArticle } from '../networks/registry.js'
 import { loraOf, openLoraFile, type LoraLayer } from '../networks/lora/lora-file.js'
 
@@ -39,12 +39,14 @@ export async function describeLora(
     const where = found
       .filter(({ layers }) => layers.length > 0)
       .map(({ label, layers }) => `${countLayers(layers)} in the ${withoutArticle(label)}`)
-    const left = leftByAll(found)
+    const unmatched = unmatchedByAll(found)
     const problems =
-      left.length > 0
-        ? [`${path}: ${left.length} of its tensors belong to nothing here, such as ${left[0]}, and do nothing`]
+      unmatched.length > 0
+        ? [
+            `${path}: ${unmatched.length} of its tensors belong to nothing here, such as ${unmatched[0]}, and do nothing`,
+          ]
         : []
-    const wider = found.every(({ channels }) => channels === undefined) ? '' : ', for control pictures (Canny, Depth)'
+    const wider = found.every(({ channels }) => channels === undefined) ? '' : ', for control images (Canny, Depth)'
     return { role: 'lora', architecture: `${kinds}${rank}${wider}: layers ${where.join(', ')}`, problems }
   } catch (error) {
     if (!(error instanceof FluxError)) throw error

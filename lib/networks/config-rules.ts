@@ -46,7 +46,7 @@ export function completeConfig<C extends object>(
     if (value === undefined) {
       throw new FluxError(
         'FLUX_BAD_OPTION',
-        `config.${field} cannot be told from the file. Give it: ${describe(rules[field])}`,
+        `config.${field} cannot be read from the file. Give it: ${describe(rules[field])}`,
       )
     }
     const fault = faultOf(value, rules[field])

@@ -109,7 +109,7 @@ function refusePacked(tensors: TensorInfo[]): void {
       'Use a GGUF version (Q4_K_S is as small, Q8_0 closer to the original) or a float8 version with one scale for each tensor'
     throw new FluxError(
       'FLUX_UNSUPPORTED',
-      `its matrices are packed in ${what}, as tensor ${tensor.name} tells, and cannot be read. ${remedy}`,
+      `its matrices are packed in ${what}, as tensor ${tensor.name} shows, and cannot be read. ${remedy}`,
     )
   }
 }
@@ -140,7 +140,7 @@ function foldScales(tensors: PlacedTensor[]): PlacedTensor[] {
     if (scale.pieces[0]!.file !== piece!.file) {
       throw new FluxError(
         'FLUX_UNSUPPORTED',
-        `tensor ${scale.name} lies in another file than ${tensor.name}. Use a version in one file`,
+        `tensor ${scale.name} is in another file than ${tensor.name}. Use a version in one file`,
       )
     }
     return { ...tensor, pieces: [{ ...piece!, scale: scale.pieces[0]!.offset }] }

@@ -230,7 +230,7 @@ export class ImagePipeline {
     const known = this.#prompts.has(key)
     const conditioning = await this.#prompts.get(key, () => family.encode(settings, this.#encoders(loras, signal)))
     timings.text = lap()
-    if (!known) estimator.learn('text', settings, timings.text)
+    if (!known) estimator.observe('text', settings, timings.text)
 
     if (!this.#parts.networks[this.#denoiser]!.loaded) yield { type: 'stage', stage: 'load' }
     const denoiser = await this.#network(this.#denoiser, loras, signal)
@@ -245,7 +245,7 @@ export class ImagePipeline {
       asked = true
       const began = performance.now()
       const output = await bound(x, sigma)
-      estimator.learn('step', settings, performance.now() - began)
+      estimator.observe('step', settings, performance.now() - began)
       const what = `the ${this.#denoiser}'s prediction at noise level ${sigma}`
       requireFinite(output, what, denoiser.path, loras.assigned[this.#denoiser])
       return output
@@ -282,7 +282,7 @@ export class ImagePipeline {
     await decoder.trim()
     const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
     timings.decode = lap()
-    if (tile === undefined) estimator.learn('decode', settings, timings.decode)
+    if (tile === undefined) estimator.observe('decode', settings, timings.decode)
     return {
       type: 'image',
       image,
@@ -364,8 +364,8 @@ export class ImagePipeline {
 export { ImagePipeline as FluxPipeline }
 
 /** Reports, for each LoRA, the tensors that belong to no layer and have no effect. */
-function unmatched(loras: readonly LoraOptions[], { left }: VersionedPlan): string[] {
-  return left.flatMap(([name, ...others], i) => {
+function unmatched(loras: readonly LoraOptions[], { unmatched: names }: VersionedPlan): string[] {
+  return names.flatMap(([name, ...others], i) => {
     if (name === undefined) return []
     const names = others.length === 0 ? `tensor ${name} belongs` : `${others.length + 1} tensors, ${name} first, belong`
     return [`${loras[i]!.path}: ${names} to no layer of the model, and will do nothing`]

@@ -50,7 +50,7 @@ export interface ConvertResult {
   /** whether T5's tokenizer is inside */
   tokenizer: boolean
   /** the unmatched names in each of the LoRAs, which are not merged */
-  left: string[][]
+  unmatched: string[][]
 }
 
 /** The number of elements that are converted at a time, about 64 MB per thread. */
@@ -78,7 +78,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
   const gguf = extname(output).toLowerCase() === '.gguf'
   const own = new Map(network.tensors.map((tensor) => [tensor.name, tensor]))
   const parts = file.parts ?? [file.path]
-  const { mergedInto, left } = await openLoras(options.loras ?? [], network)
+  const { mergedInto, unmatched } = await openLoras(options.loras ?? [], network)
   const types: ConvertResult['types'] = {}
   const layout = definition.layout(network.config)
   checkPatterns(options.tensorTypes ?? [], layout)
@@ -102,7 +102,7 @@ export async function convert(input: string, output: string, options: ConvertOpt
     ? { ...ggufMetadata(definition, network.config, name, type), ...tokenizer, ...kept }
     : { format: 'pt' }
   const size = await writeModelFile(output, tensors, metadata, onProgress)
-  return { path: output, size, types, tokenizer: tokenizer !== undefined, left }
+  return { path: output, size, types, tokenizer: tokenizer !== undefined, unmatched }
 }
 
 function check(input: string, output: string, options: ConvertOptions): void {
@@ -176,8 +176,8 @@ function typeOf(
 async function openLoras(
   loras: readonly LoraOptions[],
   network: NetworkFile<object>,
-): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; left: string[][] }> {
-  if (loras.length === 0) return { mergedInto: () => undefined, left: [] }
+): Promise<{ mergedInto(name: string): Omit<NativeMerged, 'first'> | undefined; unmatched: string[][] }> {
+  if (loras.length === 0) return { mergedInto: () => undefined, unmatched: [] }
   const { role, label } = networkDefinition(network.kind)
   if (role !== 'transformer')
     throw new FluxError('FLUX_UNSUPPORTED', 'LoRAs can be merged into a transformer only: leave them out')
@@ -197,7 +197,7 @@ async function openLoras(
     const own = additions.filter(({ weight }) => weight === name)
     return own.length > 0 ? { files, tensors, additions: own } : undefined
   }
-  return { mergedInto, left: opened.map(({ lora }) => lora.left) }
+  return { mergedInto, unmatched: opened.map(({ lora }) => lora.unmatched) }
 }
 
 /** Converts a tensor to bytes of another type, some rows at a time, with as many threads as there are processors. */

@@ -237,7 +237,7 @@ describe('streams that fail', () => {
     const full = openSync('/dev/full', 'w')
     const { status, stderr } = run(['-o', '-'], ['ignore', full, 'pipe'])
     expect(status).toBe(1)
-    expect(stderr).toMatch(/stdout cannot be written: ENOSPC.*; the picture is in ggflux-1\.png\n$/)
+    expect(stderr).toMatch(/stdout cannot be written: ENOSPC.*; the image is in ggflux-1\.png\n$/)
     expect(read('ggflux-1.png').subarray(0, 8)).toEqual(PNG)
     const events = run(['-o', 'events.png', '--json'], ['ignore', full, 'pipe'])
     closeSync(full)
@@ -263,7 +263,7 @@ describe('streams that fail', () => {
     ['stderr', 0, '-o a.png 2>&1 >/dev/null'],
     ['stdout', 1, '-o a.png --json --quiet'],
     ['stdout that takes the picture', 1, '-o - --quiet'],
-  ])('whoever reads %s goes away: the picture is in a file', (_, status, more) => {
+  ])('whoever reads %s goes away: the image is in a file', (_, status, more) => {
     const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(' ')
     const shell = spawnSync('bash', ['-c', `${quoted} ${more} | true; echo \${PIPESTATUS[0]}`], {
       cwd: folder,
@@ -314,7 +314,7 @@ describe('a terminal', () => {
     // the tiny model's text stage is shorter than the line's interval
     expect(screen).toMatch(/loading the model|encoding the text/)
     expect(screen).toMatch(/step 2\/4  █{12}░{12}  [\d.]+ s\/step, [\d.]+ s left/)
-    expect(screen).toMatch(/decoding the picture/)
+    expect(screen).toMatch(/decoding the image/)
     expect(screen).toMatch(/\u001b\[2Kt\.png  512x512 /)
     expect(existsSync(join(folder, 't.png'))).toBe(true)
   })
@@ -386,7 +386,7 @@ describe('wrong inputs', () => {
     ['a model given twice', ['--model', 'tiny', '--vae', 'x'], /--model <name>.*cannot be used with.*--vae/],
     ['half a model', ['--vae', 'x', '--clip', 'y'], /--transformer, --t5 missing/],
     ['a quality for PNG', ['--model', 'tiny', '--quality', '90'], /quality is 90.*png has no quality/],
-    ['a suffix of no picture', ['-o', 'a.gif'], /a\.gif: \.gif is no picture format.*\.webp/],
+    ['a suffix of no picture', ['-o', 'a.gif'], /a\.gif: \.gif is not an image format.*\.webp/],
     ['options of a preview that is not there', ['--preview-every', '2'], /--preview is missing/],
     ['two things for stdout', ['-o', '-', '--json'], /--json and -o -/],
     ['a picture without a name', ['-o', ''], /file to write is ''/],
@@ -576,21 +576,21 @@ describe('bench', () => {
       [64, 64],
       [64, 96],
     ])
-    for (const { took, foretold, peak, before } of rows) {
+    for (const { took, predicted, peak, before } of rows) {
       expect(Math.min(took.text, took.step, took.decode)).toBeGreaterThan(0)
       expect(took.total).toBeGreaterThan(took.step + took.decode)
-      expect(foretold.seconds!.total).toBeGreaterThan(0)
+      expect(predicted.seconds!.total).toBeGreaterThan(0)
       expect(peak).toBeGreaterThan(before)
     }
     // a step's products by the formula, and as the graph counted them
     const counted = profile!.operations.reduce((sum, { operations }) => sum + operations, 0)
-    expect(rows[1]!.foretold.operations.step).toBe(counted)
+    expect(rows[1]!.predicted.operations.step).toBe(counted)
     expect(Math.min(roof!.registers, roof!.memory)).toBeGreaterThan(1e8)
     expect(machine.device).toBe('CPU')
     expect(stdout.toString()).toMatch(
-      /64 x 96 +FORETOLD +TOOK +OFF BY[^]*one step[^]*where a step at 64 x 96 goes[^]*linear/,
+      /64 x 96 +PREDICTED +TOOK +OFF BY[^]*one step[^]*where a step at 64 x 96 goes[^]*linear/,
     )
-    expect(read('bench.svg').toString()).toMatch(/^<svg [^]*one step, foretold/)
+    expect(read('bench.svg').toString()).toMatch(/^<svg [^]*one step, predicted/)
   })
 
   test.each([

@@ -135,7 +135,7 @@ describe.skipIf(reason)('a terminal', () => {
 
   test('--show where there is no place for a picture: exit code 2', () => {
     for (const [args, redirect, message] of [
-      [['--json'], '', /--show is kitty, but --json leaves no place for the picture/],
+      [['--json'], '', /--show is kitty, but --json leaves no place for the image/],
       [['--quiet'], '', /--show is kitty, but --quiet leaves/],
       [[], '> log', /--show is kitty, but stdout and stderr are not both a terminal/],
     ] as const) {

@@ -80,7 +80,7 @@ test('a checkpoint of all networks is counted once', async () => {
 })
 
 // What the native side holds when it has loaded them; a kernel's own layout takes a little more.
-test('the bytes that are foretold of a network are those that it then takes', async () => {
+test('the bytes that are predicted of a network are those that it then takes', async () => {
   const { transformer, t5, clip, vae } = tinyModelFiles()
   const [half, f8, whole] = [
     join(folder, 'vae-f16.safetensors'),
@@ -128,7 +128,7 @@ test('the bytes that are foretold of a network are those that it then takes', as
   }
 })
 
-test('after a picture its time is what is foretold', async () => {
+test('after a picture its time is what is predicted', async () => {
   await using pipe = await loadTiny()
   const settings = { width: SMALL.width, height: SMALL.height, steps: 2, maxSequenceLength: 32 }
   const { timings } = await streamed(pipe, { ...settings, prompt: 'a red circle', seed: 1 })

@@ -140,8 +140,8 @@ describe('several files', () => {
     })
     await expect(predicted(index)).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
     for (const [text, message] of [
-      [JSON.stringify({ weight_map: { x: '../../secret.safetensors' } }), /no .safetensors file beside it/],
-      [JSON.stringify({ weight_map: { x: 5 } }), /no .safetensors file beside it/],
+      [JSON.stringify({ weight_map: { x: '../../secret.safetensors' } }), /no .safetensors file next to it/],
+      [JSON.stringify({ weight_map: { x: 5 } }), /no .safetensors file next to it/],
       [JSON.stringify({ weight_map: {} }), /names 0 files/],
       [JSON.stringify({ weights: {} }), /no "weight_map"/],
       ['{', /no JSON/],

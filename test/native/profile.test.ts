@@ -73,12 +73,12 @@ test('the full-size transformer: 12.9 GFLOP a token, 6.6 TFLOP at 256 x 256', ()
   expect((some.products + some.attention) / 1e12).toBeCloseTo(6.8, 0)
 })
 
-test('the memory that is foretold is what is then taken', async () => {
-  const foretold = await FluxTransformer.activationBytes(files.transformer, 144, 40, onTestBackend)
+test('the memory that is predicted is what is then taken', async () => {
+  const predicted = await FluxTransformer.activationBytes(files.transformer, 144, 40, onTestBackend)
   await using flux = await FluxTransformer.load(files.transformer, onTestBackend)
   await flux.predict(anyInput(flux, 12, 40))
-  expect(flux.memory().compute).toBe(foretold)
-  expect(await FluxTransformer.activationBytes(files.transformer, 576, 40, onTestBackend)).toBeGreaterThan(foretold)
+  expect(flux.memory().compute).toBe(predicted)
+  expect(await FluxTransformer.activationBytes(files.transformer, 576, 40, onTestBackend)).toBeGreaterThan(predicted)
 
   const decoding = await Autoencoder.activationBytes(files.vae, 6, 10, onTestBackend)
   await using vae = await Autoencoder.load(files.vae, onTestBackend)

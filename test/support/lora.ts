@@ -120,8 +120,11 @@ export async function loraFile(
 
 /** `convert` has to write the weights of `expected` where it merges the LoRA, of which nothing may be left over. */
 export async function expectToMerge(lora: LoraOptions, expected: string, folder: string): Promise<void> {
-  const { path, left } = await convert(official, join(folder, 'converted.safetensors'), { type: 'F32', loras: [lora] })
-  expect(left).toEqual([[]])
+  const { path, unmatched } = await convert(official, join(folder, 'converted.safetensors'), {
+    type: 'F32',
+    loras: [lora],
+  })
+  expect(unmatched).toEqual([[]])
   const written = readTensors(path)
   for (const [name, { data }] of readTensors(expected))
     expect(relL2(written.get(name)!.data as Float32Array, data as Float32Array), name).toBeLessThan(1e-6)

@@ -21,7 +21,7 @@ export const FLUX_COMPONENTS = {
     label: 'T5 encoder',
     hubFolder: 'text_encoder_2',
     tokenizer: {
-      title: "T5's tokenizer (default: inside its GGUF file, or beside it)",
+      title: "T5's tokenizer (default: inside its GGUF file, or next to it)",
       folder: 'tokenizer_2',
       files: T5_TOKENIZER_FILES,
       inside: 'tokenizer.ggml.tokens',
@@ -37,7 +37,7 @@ export const FLUX_COMPONENTS = {
     label: 'CLIP encoder',
     hubFolder: 'text_encoder',
     tokenizer: {
-      title: "CLIP's tokenizer (default: beside its file)",
+      title: "CLIP's tokenizer (default: next to its file)",
       folder: 'tokenizer',
       files: CLIP_TOKENIZER_FILES,
       load: ClipTokenizer.load,

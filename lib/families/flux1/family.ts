@@ -81,7 +81,7 @@ function incompatibilities({
     found.push(new FluxError(code, `${path} ${message}`))
   }
   if (inChannels !== TOKEN) {
-    const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs pictures as input`
+    const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs images as input`
     refuse(
       transformer,
       `${what}; text to image needs a model with ${TOKEN}, such as FLUX.1 dev or schnell`,

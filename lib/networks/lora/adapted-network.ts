@@ -27,6 +27,6 @@ export abstract class AdaptedNetwork<C extends object> extends LoadedNetwork<C> 
     const acting = opened.filter(({ scale }) => scale !== 0)
     await this.add(...loraTables(acting))
     this.widened = Math.max(0, ...acting.map(({ lora }) => lora.channels ?? 0))
-    return opened.map(({ lora }) => lora.left)
+    return opened.map(({ lora }) => lora.unmatched)
   }
 }

@@ -33,16 +33,16 @@ export function checkLoras(loras: readonly LoraOptions[]): void {
 }
 
 /** @param label the network or model that the LoRA does not match, with an article */
-export function nothingBelongs({ path, left }: Lora, label: string): FluxError {
+export function nothingBelongs({ path, unmatched }: Lora, label: string): FluxError {
   return new FluxError(
     'FLUX_UNSUPPORTED',
-    `${path}: none of its ${left.length} tensors belongs to a layer of this ${withoutArticle(label)} (${left.slice(0, 3).join(', ')}). Give a LoRA that was made for it`,
+    `${path}: none of its ${unmatched.length} tensors belongs to a layer of this ${withoutArticle(label)} (${unmatched.slice(0, 3).join(', ')}). Give a LoRA that was made for it`,
   )
 }
 
 /** The names in a LoRA's file that are unmatched in all networks that it was read for. */
-export function leftByAll([first, ...others]: readonly Lora[]): string[] {
-  return first?.left.filter((name) => others.every(({ left }) => left.includes(name))) ?? []
+export function unmatchedByAll([first, ...others]: readonly Lora[]): string[] {
+  return first?.unmatched.filter((name) => others.every(({ unmatched }) => unmatched.includes(name))) ?? []
 }
 
 /** The networks of a model that each LoRA changes. */
@@ -50,7 +50,7 @@ export interface LoraPlan {
   /** by the name of the network */
   assigned: Record<string, LoraOptions[]>
   /** the unmatched names of each LoRA */
-  left: string[][]
+  unmatched: string[][]
 }
 
 /**
@@ -61,7 +61,10 @@ export async function planLoras(
   loras: readonly LoraOptions[],
   networks: Record<string, AdaptableNetwork>,
 ): Promise<LoraPlan> {
-  const plan: LoraPlan = { assigned: Object.fromEntries(Object.keys(networks).map((name) => [name, []])), left: [] }
+  const plan: LoraPlan = {
+    assigned: Object.fromEntries(Object.keys(networks).map((name) => [name, []])),
+    unmatched: [],
+  }
   for (const lora of loras) {
     const file = await openLoraFile(lora.path)
     const found: { name: string; part: Lora }[] = []
@@ -69,12 +72,12 @@ export async function planLoras(
     if (!found.some(({ part }) => part.layers.length > 0)) throw nothingBelongs(found[0]!.part, 'a model')
     for (const { name, part } of found) {
       if (part.channels !== undefined) {
-        const message = `${lora.path}: this LoRA needs a control picture (Canny, Depth): it reads ${part.channels} channels of each token, more than the model has. `
+        const message = `${lora.path}: this LoRA needs a control image (Canny, Depth): it reads ${part.channels} channels of each token, more than the model has. `
         throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
       }
       if (part.layers.length > 0) plan.assigned[name]!.push(lora)
     }
-    plan.left.push(leftByAll(found.map(({ part }) => part)))
+    plan.unmatched.push(unmatchedByAll(found.map(({ part }) => part)))
   }
   return plan
 }

@@ -17,7 +17,7 @@ export interface Lora {
    */
   channels?: number
   /** names that match no layer of this network, or a role that is not supported */
-  left: string[]
+  unmatched: string[]
 }
 
 /** The change that a LoRA makes to one matrix or vector, as {@link NativeAddition}. */
@@ -75,7 +75,7 @@ export function looksLikeLora(file: ModelFile): boolean {
 export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promise<Lora> {
   const { path } = file
   const names = loraNames(network.kind)
-  const { found, left } = findLayers(file, network)
+  const { found, unmatched } = findLayers(file, network)
   const alphas = await readScalars(
     path,
     found.flatMap(({ parts: { alpha } }) => alpha ?? []),
@@ -84,7 +84,7 @@ export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promis
   const layers = found.flatMap((one) => additionsOf(path, one, alphas, scaleOf, names.widens))
   const input = found.find(({ target }) => target.weight === names.widens)?.target.input ?? Infinity
   const channels = layers.find(({ weight, kind }) => weight === names.widens && kind === 'product')?.one.down.shape[1]
-  return { path, layers, ...(channels !== undefined && channels > input ? { channels } : {}), left }
+  return { path, layers, ...(channels !== undefined && channels > input ? { channels } : {}), unmatched }
 }
 
 function refuseOthers(file: ModelFile, config: LoraConfig): void {
@@ -99,10 +99,10 @@ function refuseOthers(file: ModelFile, config: LoraConfig): void {
 }
 
 /** Sorts the file's tensors by layers of the network. */
-function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundLayer[]; left: string[] } {
+function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundLayer[]; unmatched: string[] } {
   const find = layerFinder(network)
   const found = new Map<string, FoundLayer>()
-  const left: string[] = []
+  const unmatched: string[] = []
   // a whole model has norms as well
   const withNorms = looksLikeLora(file)
   for (const [name, tensor] of file.tensors) {
@@ -111,17 +111,17 @@ function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundL
       partOf(name) ?? (withNorms && WHOLE_NORM.test(name) ? [name.replace(WHOLE_NORM, ''), 'set' as const] : [])
     const target = layer === undefined ? undefined : find(layer)
     if (layer === undefined || role === undefined || !target || !suits(role, target)) {
-      left.push(name)
+      unmatched.push(name)
       continue
     }
     const place = `${target.weight} ${target.first} ${target.rows}`
     const known = found.get(place) ?? { layer, target, parts: {} }
     // a tensor that appears twice, with the names of two programs, is used once
-    if (known.layer !== layer || known.parts[role]) left.push(name)
+    if (known.layer !== layer || known.parts[role]) unmatched.push(name)
     else known.parts[role] = tensor
     found.set(place, known)
   }
-  return { found: [...found.values()], left }
+  return { found: [...found.values()], unmatched }
 }
 
 function partOf(name: string): [layer: string, role: LoraRole] | undefined {

@@ -23,7 +23,7 @@ test('the stages of a picture, the share of the weights, the speed and the time 
   // a step that takes longer than those before does not count below zero
   expect(progress.text(60_000)).toMatch(/0\.00 s left$/)
   progress.update({ type: 'stage', stage: 'decode' }, 60_000)
-  expect(progress.text(61_000)).toBe('decoding the picture  1.0 s')
+  expect(progress.text(61_000)).toBe('decoding the image  1.0 s')
 })
 
 test('a log gets the stages, and a step only when ten seconds have passed', () => {
@@ -37,7 +37,7 @@ test('a log gets the stages, and a step only when ten seconds have passed', () =
   ] as const
   const log = lines.map(([event, now]) => (progress.update(event, now), progress.logLine(event, now)))
   const second = expect.stringMatching(/^step 2\/4 .* 6\.0 s\/step, 12\.0 s left$/)
-  expect(log).toEqual(['denoising', undefined, second, undefined, 'decoding the picture'])
+  expect(log).toEqual(['denoising', undefined, second, undefined, 'decoding the image'])
 })
 
 test('the last line', () => {

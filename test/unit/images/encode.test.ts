@@ -180,7 +180,7 @@ const bad: [string, EncodeOptions][] = [
   ['compression is 10: give a whole number from 0 to 9', { compression: 10 as 9 }],
   ['the format avif has no compression', { format: 'avif', compression: 3 }],
   [
-    'parameters (the prompt and how the picture is made) has 65001 characters',
+    'parameters (the prompt and how the image is made) has 65001 characters',
     { format: 'jpeg', parameters: 'x'.repeat(65_001) },
   ],
   [

@@ -161,7 +161,7 @@ describe('configurations', () => {
   it('asks for the axes of another head dimension', () => {
     const small = { ...FLUX_TINY, hiddenSize: 128, axesDim: [16, 24, 24] as [number, number, number] }
     const { tensors } = modelFileOf(fluxLayout(small))
-    fails(() => fluxConfig(tensors), 'FLUX_BAD_OPTION', /config.axesDim cannot be told from the file/)
+    fails(() => fluxConfig(tensors), 'FLUX_BAD_OPTION', /config.axesDim cannot be read from the file/)
     expect(fluxConfig(tensors, { axesDim: [16, 24, 24] })).toEqual(small)
   })
 
