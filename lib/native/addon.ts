@@ -246,7 +246,7 @@ function loadAddon(): NativeAddon {
     throw new FluxError(
       'FLUX_NOT_FOUND',
       `the native part of ggflux cannot be loaded on ${process.platform}-${process.arch}: ${(cause as Error).message.trim()}\n` +
-        `What to do: npm may have been told not to run install scripts. Run\n  npm rebuild ggflux --ignore-scripts=false\n` +
+        `What to do: npm may be configured not to run install scripts. Run\n  npm rebuild ggflux --ignore-scripts=false\n` +
         `(with npm 12 first: npm install-scripts approve ggflux), or, past npm,\n  node ${path.join(root, 'scripts', 'install.mjs')}\n` +
         `CMake, git and a C++ compiler are needed (Debian, Ubuntu: apt install cmake git g++). ` +
         `In an Electron app, keep node_modules/ggflux out of the archive (asarUnpack).`,
