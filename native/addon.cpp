@@ -1,4 +1,4 @@
-// The addon's exports. lib/native/addon.ts describes what each takes and returns.
+// The addon's exports. lib/native/addon.ts describes the arguments and results of each function.
 #include "node/file-lock.hpp"
 #include "node/marshalling.hpp"
 #include "node/network-handle.hpp"
@@ -39,7 +39,7 @@ Napi::Value serve_rpc(const Napi::CallbackInfo & info) {
     return info.Env().Undefined();
 }
 
-// A type that numbers can be written in.
+// A type that numbers can be stored as.
 ggml_type written_type(const Napi::Value & value) {
     const int32_t number = value.ToNumber().Int32Value();
     const auto type = static_cast<ggml_type>(number >= 0 && number < GGML_TYPE_COUNT ? number : GGML_TYPE_COUNT);
@@ -128,7 +128,7 @@ Napi::Value shutdown(const Napi::CallbackInfo & info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
     const auto environment = std::make_shared<Environment>(env, Task::finish);
     env.SetInstanceData(new std::shared_ptr<Environment>(environment));  // deleted by Node
-    // Runs when a worker thread or the process ends normally; before process.exit() JavaScript calls shutdown().
+    // Runs when a worker thread or the process ends normally. Before process.exit(), JavaScript calls shutdown().
     env.AddCleanupHook([environment] { environment->end(); });
 
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));

@@ -5,7 +5,7 @@ namespace ggflux {
 
 namespace {
 
-// Image tokens may be wider than the model reads: adapters read the rest.
+// The image tokens can be wider than what the model itself reads. Adapters read the rest.
 bool may_widen(const AdapterSpec & a) { return a.kind == AdapterKind::product && a.weight == "img_in.weight"; }
 
 Factor declare_factor(Weights & weights, const FactorSpec & factor) {

@@ -18,8 +18,8 @@ ggml_tensor * adapter_product(Graph & g, ggml_tensor * weight, ggml_tensor * x) 
     return annotated(g, weight, x, ggml_mul_mat(g.ctx(), g.unrounded(weight), x));
 }
 
-// up (down x). With the layers' kernel if it suits, for which the rank is padded with zeros: ggml is so slow at products with few rows that they would
-// take a third of a step.
+// up (down x). It uses our linear kernel if possible, and pads the rank with zeros for it. ggml is very slow at
+// products with few rows: they would take a third of a step.
 ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool round) {
     if (!factor.up) return adapter_product(g, factor.down, x);
     const int64_t rank = factor.down->ne[1], full = (rank + 31) / 32 * 32;
@@ -36,8 +36,9 @@ ggml_tensor * apply(Graph & g, const Factor & factor, ggml_tensor * x, bool roun
     return product(factor.up, full - rank, 0, product(factor.down, 0, full - rank, x));
 }
 
-// (A B) * (C D), elementwise, is a product E F of the rank r s, if r is that of A B and s that of C D. Each row of F is the elementwise product of a
-// row of B and a row of D, one for each pair. The columns of E are those of A and C in the same pairs.
+// (A B) * (C D), elementwise, equals a product E F. If A B has rank r and C D has rank s, E F has rank r s. Each row of
+// F is the elementwise product of a row of B and a row of D, one for each pair. The columns of E are made from A and C
+// with the same pairs.
 ggml_tensor * apply_hadamard(Graph & g, const Factor & left, const Factor & right, ggml_tensor * x, bool round) {
     ggml_context * ctx = g.ctx();
     const int64_t in = left.down->ne[0], out = left.up->ne[1], r = left.down->ne[1], s = right.down->ne[1];
@@ -50,7 +51,8 @@ ggml_tensor * apply_hadamard(Graph & g, const Factor & left, const Factor & righ
     return apply(g, {ggml_reshape_2d(ctx, down, in, r * s), ggml_reshape_2d(ctx, up, r * s, out)}, x, round);
 }
 
-// The Kronecker product of A and B times x: each column of x is cut into rows as wide as B. B is applied to each row, then A across the rows.
+// The Kronecker product of A and B, times x. Each column of x is split into rows as wide as B. B is applied to each
+// row, then A is applied across the rows.
 ggml_tensor * apply_kronecker(Graph & g, const Factor & left, const Factor & right, ggml_tensor * x, bool round) {
     ggml_context * ctx = g.ctx();
     const int64_t rows = left.down->ne[0], columns = ggml_nrows(x);
@@ -74,7 +76,7 @@ ggml_tensor * halves_swapped(Graph & g, ggml_tensor * x) {
     return ggml_concat(g.ctx(), rows(half), rows(0), 0);
 }
 
-// y + scale * more, in place if `more` is for some rows of y only
+// y + scale * more. It is done in place if `more` covers only some rows of y.
 ggml_tensor * add_scaled(Graph & g, const Adapter & adapter, ggml_tensor * more, ggml_tensor * y) {
     if (adapter.halves_swapped) more = halves_swapped(g, more);
     more = ggml_scale(g.ctx(), more, adapter.scale);
@@ -111,7 +113,7 @@ ggml_tensor * adapted(Graph & g, const ggml_tensor * weight, ggml_tensor * x, gg
 ggml_tensor * adapted(Graph & g, ggml_tensor * vector) {
     const std::vector<Adapter> & adapters = adapters_of(g, vector);
     if (adapters.empty()) return vector;
-    vector = ggml_dup(g.ctx(), vector);  // leaves the weights unchanged
+    vector = ggml_dup(g.ctx(), vector);  // so that the weights do not change
     for (const Adapter & a : adapters) {
         ggml_tensor * more = ggml_reshape_1d(g.ctx(), a.left.down, a.left.down->ne[1]);
         if (a.kind == AdapterKind::replacement) more = ggml_sub(g.ctx(), more, vector);

@@ -7,10 +7,10 @@ namespace ggflux {
 
 namespace {
 
-// The row of M that belongs to row `first_row + i` of the matrix.
+// The row of M that is added to row `first_row + i` of the matrix.
 int64_t source_row(const AdapterSpec & a, int64_t i) { return a.halves_swapped ? (i + a.rows / 2) % a.rows : i; }
 
-// The rows of a factor, one at a time.
+// Returns the rows of a factor, one at a time.
 class FactorRows {
   public:
     FactorRows(const FactorSpec & factor, const std::vector<std::string> & files,

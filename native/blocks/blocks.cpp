@@ -15,11 +15,11 @@ namespace ggflux {
 
 namespace {
 
-// A CPU can only be stopped between operations, so long ones are done in parts of about a tenth of a second. Putting the parts' results into one
-// tensor costs a hundredth of their time.
+// A CPU can only be stopped between operations, so long operations are split into parts of about a tenth of a second.
+// Copying the results of the parts into one tensor adds about one percent to their time.
 constexpr double flops_per_part = 16e9;  // for each thread
 
-// The number of columns in a part, if all columns take `flops`. Multiples of 64 suit the kernels.
+// The number of columns in a part, if all columns together take `flops`. The kernels work best with multiples of 64.
 int64_t part_columns(const Graph & g, int64_t columns, double flops) {
     const double parts = g.cpu_threads() > 0 ? std::ceil(flops / (flops_per_part * g.cpu_threads())) : 1;
     if (parts <= 1) return columns;
@@ -31,7 +31,7 @@ constexpr int groups = 32;  // in every group norm
 
 void leave_as_it_is(ggml_tensor *, int, int, void *) {}
 
-// [width, n] from `part(first, count)`, which computes columns first .. first + count
+// Returns [width, n]. `part(first, count)` computes columns first .. first + count.
 template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n, int64_t step, ggml_tensor * after,
                                              Part part) {
     if (step >= n) return part(0, n);
@@ -45,7 +45,7 @@ template <class Part> ggml_tensor * in_parts(Graph & g, int64_t width, int64_t n
 // for one column
 double operations_of(const Linear & layer) { return 2.0 * static_cast<double>(ggml_nelements(layer.weight)); }
 
-// With few columns the time goes into reading the weights, which ggml does as well as the kernel.
+// With few columns, reading the weights takes most of the time. ggml does that as well as our kernel.
 bool kernel_suits(const Graph & g, const Linear & layer, const ggml_tensor * x) {
     const bool readable =
         layer.weight->buffer && ggml_backend_buffer_is_host(layer.weight->buffer) && x->nb[0] == sizeof(float);
@@ -60,7 +60,8 @@ ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, ggml_tensor * bi
 
 }  // namespace
 
-// On CUDA. It makes ggml multiply quantised weights in bfloat16 too, instead of 8 bits: on data-centre GPUs that is faster.
+// On CUDA. This also makes ggml multiply quantised weights in bfloat16 instead of 8 bits, which is faster on
+// data-centre GPUs.
 ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
     return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer)
                ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16)
@@ -86,7 +87,7 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
 }
 
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * prefix_rows) {
-    const bool plain = adapters_of(g, layer.weight).empty();  // adapters read all of the input
+    const bool plain = adapters_of(g, layer.weight).empty();  // adapters read the whole input
     if (plain && kernel_suits(g, layer, x) && (!prefix_rows || prefix_rows->ne[0] % 32 == 0))
         return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, prefix_rows});
     x = ggml_gelu(g.ctx(), g.cpu_threads() > 0 || ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x));
@@ -130,7 +131,7 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
     return ggml_reshape_2d(g.ctx(), ggml_cont(g.ctx(), heads_last(g, out)), width, n);
 }
 
-// CUDA's fused attention does not support heads of 512 numbers, such as the autoencoder's.
+// CUDA's fused attention does not support heads with 512 numbers, which the autoencoder uses.
 bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
     return g.cpu_threads() > 0 || g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k),
                                                                   heads_last(g, v), nullptr, 1.0f, 0.0f, 0.0f));
@@ -161,7 +162,7 @@ bool may_round(const Graph & g, const Linear & layer) {
 
 ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round) {
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
-    const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query in all heads
+    const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query, in all heads
     if (g.cpu_threads() > 0 && round && kernels::attention_suits(q->ne[0])) {
         return g.annotate(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention",
                           operations * static_cast<double>(n));
@@ -176,13 +177,13 @@ ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor
                                                 nullptr, scale, 0.0f, 0.0f);
         ggml_prec_set_acc(out, GGML_PREC_F32);
         g.annotate(out, "attention", operations * static_cast<double>(count));
-        return ggml_reshape_2d(g.ctx(), out, width, count);  // it comes as [d, heads, count]
+        return ggml_reshape_2d(g.ctx(), out, width, count);  // the result has the shape [d, heads, count]
     });
 }
 
 ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale,
                                   ggml_tensor * bias) {
-    // Not with the fused operation: its mask has half precision, too coarse for T5's bias.
+    // The fused operation is not used: its mask has half precision, which is too coarse for T5's bias.
     return weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, q, k), bias, scale, 0.0f), v);
 }
 
@@ -194,7 +195,7 @@ ggml_tensor * causal_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml
 ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offset, int dims, float theta) {
     const auto rope_ext = g.cpu_threads() > 0
                               ? ggml_rope_ext_inplace
-                              : ggml_rope_ext;  // not in place, so that a GPU can fuse it with the norm before it
+                              : ggml_rope_ext;  // not in place, so that a GPU can fuse it with the preceding norm
     ggml_tensor * rotated =
         rope_ext(g.ctx(), x, positions, nullptr, dims, GGML_ROPE_TYPE_NORMAL, 0, theta, 1.0f, 0.0f, 1.0f, 0.0f, 0.0f);
     return ggml_rope_set_offset(rotated, offset);
@@ -202,7 +203,7 @@ ggml_tensor * rope(Graph & g, ggml_tensor * x, ggml_tensor * positions, int offs
 
 namespace {
 
-// With one of our kernels; null if none suits. See kernels/conv2d.hpp.
+// Uses one of our kernels. Returns null if none fits. See kernels/conv2d.hpp.
 ggml_tensor * own_conv2d(Graph & g, const Conv & conv, ggml_tensor * x, ggml_tensor * scales, bool upsample, int stride,
                          int pad) {
     if (g.cpu_threads() > 0 && g.precision() == Precision::bf16 &&
@@ -224,7 +225,7 @@ ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
 
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
     if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, false, stride, pad)) return counted(g, conv, y);
-    // CUDA multiplies half precision on tensor cores, with sums in F32. F32 takes many times as long.
+    // CUDA multiplies half precision on tensor cores and sums in F32. Products in F32 take many times longer.
     const bool round = g.on_cuda() && g.precision() != Precision::f32;
     ggml_tensor * weight = round ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
     ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));

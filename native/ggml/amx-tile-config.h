@@ -1,7 +1,8 @@
-// Forced into ggml-cpu/amx/mmq.cpp by native/ggml.cmake, for g++ only.
+// Forced into ggml-cpu/amx/mmq.cpp by native/ggml/ggml.cmake, for g++ only.
 //
-// g++ 12's <amxtileintrin.h> writes _tile_loadconfig as an asm statement whose input operand is the first 8 bytes of the configuration.
-// The instruction reads 64, so the optimiser may drop the stores to the other 56, and does. This one declares all 64.
+// In g++ 12, <amxtileintrin.h> implements _tile_loadconfig as an asm statement whose input operand is the first 8 bytes
+// of the configuration. The instruction reads 64 bytes, so the optimiser is allowed to drop the stores to the other 56,
+// and does so. This version declares all 64.
 #pragma once
 
 #if defined(__AMX_TILE__) && defined(__GNUC__) && !defined(__clang__)

@@ -1,8 +1,8 @@
-// Forced into ggml-cpu/ggml-cpu.c by native/ggml.cmake, for x86-64.
+// Forced into ggml-cpu/ggml-cpu.c by native/ggml/ggml.cmake, for x86-64.
 //
-// ggml's threads wait for each other by spinning on _mm_pause(), a thousand times and more in one evaluation. On a machine that is busy
-// with something else, a thread that spins keeps the one it waits for off the processor until its time slice ends. After some spinning,
-// this one gives the processor away; where nobody wants it, that costs a microsecond now and then.
+// ggml's threads wait for each other by spinning on _mm_pause(), thousands of times in one evaluation. On a busy
+// machine, a spinning thread can keep the thread that it waits for off the processor until its time slice ends. After
+// some spinning, this version yields. If no other thread is waiting, that occasionally costs a microsecond.
 #pragma once
 
 #if defined(__x86_64__) && !defined(_WIN32)

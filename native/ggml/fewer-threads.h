@@ -1,8 +1,9 @@
-// Forced into ggml-cpu/ggml-cpu.c by native/ggml.cmake, but for Windows.
+// Forced into ggml-cpu/ggml-cpu.c by native/ggml/ggml.cmake, except on Windows.
 //
-// ggml makes the threads of each evaluation anew, and aborts the process where the system refuses one (ulimit -u, a container's limit of
-// processes). The only call of pthread_create in that file is in a loop over `j` from 1 to `tpp->n_threads`: a refusal ends it, and the pool
-// has the threads that were made. All else in ggml asks the pool how many those are.
+// ggml creates the threads of each evaluation anew. It aborts the process if the system refuses to create one
+// (ulimit -u, a container's process limit). The only call of pthread_create in that file is in a loop over `j` from 1
+// to `tpp->n_threads`. A refusal ends this loop, and the pool then has the threads that were created. The rest of ggml
+// reads the number of threads from the pool.
 #pragma once
 
 #include <pthread.h>

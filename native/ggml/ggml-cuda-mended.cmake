@@ -1,6 +1,7 @@
-# ggml's CUDA module with two changes. cuBLAS multiplies in bfloat16 with F32 sums; F16 sums overflow in T5. And with GGFLUX_CUDA_FUSIONS set, runs
-# of elementwise operations become one kernel (native/ggml/cuda/fusions.cuh). That is off by default because no GPU has run it yet:
-# scripts/gpu-check.mjs compares both.
+# ggml's CUDA module with two changes. First, cuBLAS multiplies in bfloat16 with F32 sums, because F16 sums overflow in
+# T5. Second, with GGFLUX_CUDA_FUSIONS set, sequences of elementwise operations become one kernel
+# (native/ggml/cuda/fusions.cuh). That is off by default because it has not run on a GPU yet. scripts/gpu-check.mjs
+# compares both.
 include(native/ggml/mend.cmake)
 mend_begin(ggml-cuda ggml-cuda.cu)
 mend("// try and fuse nodes and return the number of nodes to skip

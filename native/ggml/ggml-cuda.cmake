@@ -1,5 +1,6 @@
-# Before ggml's own CMake files: stand-ins for the libraries of NVIDIA that are missing on the machine that compiles. The module is linked
-# against their names and finds the real ones where it runs. Header: native/ggml/cuda/cublas_v2.h.
+# This runs before ggml's own CMake files. It provides stubs for the NVIDIA libraries that are missing on the build
+# machine. The module links against their names and finds the real libraries at run time. Header:
+# native/ggml/cuda/cublas_v2.h.
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 

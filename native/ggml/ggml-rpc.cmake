@@ -1,9 +1,10 @@
-# ggml's RPC module ends the process when a server goes away. It is compiled from a mended copy: a request that gets no answer throws, from
-# the thread that made it, and freeing a buffer whose server is gone does nothing. GGML_ABORT throws there too (native/ggml/rpc-abort.h).
+# ggml's RPC module ends the process when a server goes away. We compile a fixed copy: a request that gets no answer
+# throws on the thread that made it, and freeing a buffer whose server is gone does nothing. GGML_ABORT also throws
+# there (native/ggml/rpc-abort.h).
 include(native/ggml/mend.cmake)
 mend_begin(ggml-rpc ggml-rpc.cpp)
 
-# the queue of requests: what waits can be taken out when the connection ends
+# the request queue: waiting requests can be removed when the connection ends
 mend("    void interrupt() {" "    std::queue<T> drain() {
         std::unique_lock<std::mutex> lock(mutex);
         interrupted = true;
@@ -22,7 +23,7 @@ mend("    void work();" "    void work();
     }
 ")
 mend("                RPC_STATUS_ASSERT(status);" "                if (!status) return lost(msg_ptr);")
-# waiting for an answer passes the exception on
+# waiting for an answer rethrows the exception
 mend("    future.wait();" "    future.get();")
 mend("get_future().wait();" "get_future().get();")
 mend("    ctx->dispatcher->send(RPC_CMD_FREE_BUFFER, request, sizeof(*request));"

@@ -1,15 +1,15 @@
-# ggml as loadable modules: the base library under a name of our own, so that another ggml in the same process can never be bound by
-# mistake, and the CPU module in one variant or in all.
+# Builds ggml as loadable modules. The base library has its own name, so that another ggml in the same process is never
+# used by mistake. The CPU module is built in one variant or in all.
 set(GGML_BACKEND_DL ON)
 set(BUILD_SHARED_LIBS ON)
 set(GGML_NATIVE OFF)
 set(GGML_CCACHE OFF)      # set for the whole project instead
 set(GGML_OPENMP OFF)      # ggml's own threads: no library to ship, no threads that spin between calls
-set(GGML_LLAMAFILE ON)    # tinyBLAS, for the types that have no repacked format
-set(GIT_EXE "" CACHE INTERNAL "")   # or ggml would name the commit of ggflux as its own, and compile again after each one
+set(GGML_LLAMAFILE ON)    # tinyBLAS, for the types without a repacked format
+set(GIT_EXE "" CACHE INTERNAL "")   # otherwise ggml reports ggflux's commit and recompiles after each one
 set(GGML_BUILD_TESTS OFF)
 set(GGML_BUILD_EXAMPLES OFF)
-set(GGML_RPC ON)          # another machine's devices
+set(GGML_RPC ON)          # to use the devices of another machine
 set(GGML_RPC_RDMA OFF CACHE BOOL "" FORCE)
 if (NOT APPLE)
     set(GGML_BLAS OFF)
@@ -18,7 +18,8 @@ endif()
 if (GGFLUX_CPU_VARIANTS STREQUAL "all")
     set(GGML_CPU_ALL_VARIANTS ON)
 elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
-    # GGML_NATIVE and GGML_BACKEND_DL exclude each other, so ask the compiler what this machine has and switch on just that.
+    # GGML_NATIVE and GGML_BACKEND_DL exclude each other. So we ask the compiler what this machine supports and enable
+    # only that.
     execute_process(COMMAND ${CMAKE_C_COMPILER} -march=native -dM -E -x c /dev/null OUTPUT_VARIABLE machine)
     foreach (pair SSE42=SSE4_2 AVX=AVX AVX2=AVX2 BMI2=BMI2 FMA=FMA F16C=F16C AVX_VNNI=AVXVNNI AVX512=AVX512BW AVX512_VBMI=AVX512VBMI
                   AVX512_VNNI=AVX512VNNI AVX512_BF16=AVX512BF16 AMX_TILE=AMX_TILE AMX_INT8=AMX_INT8)
@@ -41,29 +42,29 @@ endif()
 
 get_directory_property(options COMPILE_OPTIONS)
 if (NOT MSVC)
-    add_compile_options(-w)   # ggml's warnings are not ours to mend
+    add_compile_options(-w)   # we do not fix ggml's warnings
 endif()
 add_subdirectory(ggml ${CMAKE_BINARY_DIR}/ggml EXCLUDE_FROM_ALL)
 set_directory_properties(PROPERTIES COMPILE_OPTIONS "${options}")
 
 foreach (library ggml ggml-base)
     set_target_properties(${library} PROPERTIES OUTPUT_NAME ggflux-${library})
-    set_property(TARGET ${library} PROPERTY VERSION)   # no version in the file name: npm packages cannot hold the symbolic links
+    set_property(TARGET ${library} PROPERTY VERSION)   # no version in the name: npm packages cannot contain symlinks
     set_property(TARGET ${library} PROPERTY SOVERSION)
 endforeach()
 
-# Some of ggml's files are compiled with a header in front of them, because what they do wrong cannot be mended from outside.
+# Some files of ggml are compiled with a header in front, because their problems cannot be fixed from outside.
 function(put_in_front header source)
     set_property(SOURCE ${CMAKE_CURRENT_SOURCE_DIR}/ggml/src/ggml-cpu/${source}
         DIRECTORY ggml/src APPEND PROPERTY COMPILE_OPTIONS "-include;${CMAKE_CURRENT_SOURCE_DIR}/native/ggml/${header}")
 endfunction()
 
 if (NOT WIN32)
-    put_in_front(fewer-threads.h ggml-cpu.c)          # where the system refuses threads
+    put_in_front(fewer-threads.h ggml-cpu.c)          # if the system refuses to create threads
 endif()
 
 if (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
-    put_in_front(cpu-relax.h ggml-cpu.c)              # threads that wait give the processor away
+    put_in_front(cpu-relax.h ggml-cpu.c)              # waiting threads yield
     if (CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
         put_in_front(amx-tile-config.h amx/mmq.cpp)   # g++ 12 drops most of the tile configuration
     endif()

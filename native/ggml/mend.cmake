@@ -1,4 +1,4 @@
-# Compiles a file of ggml from a mended copy: mend_begin(TARGET FILE), mend(OLD NEW) …, mend_end(). Every OLD must be found.
+# Compiles a fixed copy of a ggml file: mend_begin(TARGET FILE), mend(OLD NEW) …, mend_end(). Every OLD must be found.
 macro(mend_begin target file)
     set(mend_target ${target})
     set(mend_file ${file})

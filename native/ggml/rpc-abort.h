@@ -1,4 +1,4 @@
-// In front of ggml's RPC module: what would end the process (no server, an answer that is none) throws instead.
+// Forced into ggml's RPC module: errors that would end the process (no server, an invalid answer) throw instead.
 #pragma once
 
 #include "ggml.h"

@@ -1,4 +1,5 @@
-// Activation functions that the kernels apply to what they read. They are inlined into kernels that name their instruction set.
+// Activation functions that the kernels apply to their input. They are inlined into kernels that declare their
+// instruction set.
 #pragma once
 
 #include <cstdint>
@@ -11,12 +12,12 @@ template <int lanes> struct Vector {
     typedef float type __attribute__((vector_size(4 * lanes), aligned(4)));
 };
 
-// Cephes' expf: within 2e-7, for all x that matter to the sigmoid
+// Cephes' expf, accurate to 2e-7 for all x that matter to the sigmoid
 template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes>::type
 exponential(typename Vector<lanes>::type x) {
     using Vec = typename Vector<lanes>::type;
     typedef int32_t Ints __attribute__((vector_size(4 * lanes), aligned(4)));
-    constexpr float round = 12582912.0f;  // 1.5 * 2^23: what is added to it loses its fraction
+    constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding this rounds to a whole number
     x = x > 87.0f ? Vec{} + 87.0f : x;
     x = x < -87.0f ? Vec{} - 87.0f : x;
     const Vec n = (x * 1.44269504f + round) - round;
@@ -35,7 +36,7 @@ scaled_silu(typename Vector<lanes>::type x, float factor, float offset) {
     return x / (1.0f + exponential<lanes>(-x));
 }
 
-// the tanh form: 0.5 x (1 + tanh y), which is x times the sigmoid of 2 y
+// the tanh form: 0.5 x (1 + tanh y), which equals x times the sigmoid of 2 y
 template <int lanes> __attribute__((always_inline)) inline typename Vector<lanes>::type
 gelu(typename Vector<lanes>::type x) {
     return x / (1.0f + exponential<lanes>(-1.5957691216f * (x + 0.044715f * x * x * x)));

@@ -15,20 +15,21 @@ namespace {
 
 using namespace bf16;
 
-// Queries and keys of a block. Its scores, 48 KiB, and the keys and values that it meets, 64 KiB each for heads of 128, share L2.
+// The number of queries and keys in a block. The scores of a block (48 KiB) and its keys and values (64 KiB each, for
+// heads of 128) fit in L2 together.
 constexpr int64_t block_queries = 48, block_keys = 256;
-constexpr int64_t counter_bytes = 64;  // the next block that nobody has taken
+constexpr int64_t counter_bytes = 64;  // the index of the next free block
 
 int64_t padded(int64_t keys) { return (keys + 31) / 32 * 32; }
 
-// Of each thread, for one block. Everything is a multiple of 64 bytes.
+// The scratch memory of a thread, for one block. All sizes are multiples of 64 bytes.
 struct Scratch {
     uint16_t * q;     // [queries, d]
     float * scores;   // [queries, keys]
     uint16_t * p;     // [queries, keys], probabilities up to a factor
-    float * sums;     // [queries, d], of values
-    float * highest;  // [queries], of the scores so far
-    float * total;    // [queries], of the probabilities so far
+    float * sums;     // [queries, d], sums of values
+    float * highest;  // [queries], highest score so far
+    float * total;    // [queries], sum of the probabilities so far
 
     static int64_t bytes(int64_t d) { return block_queries * (d * (2 + 4) + block_keys * (4 + 2) + 2 * 4); }
 
@@ -48,7 +49,7 @@ const float * column(const ggml_tensor * x, int64_t head, int64_t i) {
                                            i * static_cast<int64_t>(x->nb[2]));
 }
 
-// k [d, heads, m] -> of each head [m / 16 panels][d / 2][16 keys][2]; `soften` hides missing keys
+// k [d, heads, m] -> [m / 16 panels][d / 2][16 keys][2] for each head. `soften` masks the missing keys.
 AVX512BF16 void pack_keys(const ggml_tensor * k, int64_t head, uint16_t * panels) {
     const int64_t d = k->ne[0], m = k->ne[2];
     for (int64_t key = 0; key < padded(m); key += panel_rows, panels += panel_rows * d) {
@@ -67,7 +68,7 @@ AVX512BF16 inline __m512i rounded(const float * x) {
     return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(x))));
 }
 
-// v [d, heads, m] -> of each head [d / 16 panels][m / 2][16 channels][2 keys]; missing keys are 0
+// v [d, heads, m] -> [d / 16 panels][m / 2][16 channels][2 keys] for each head; missing keys are 0
 AVX512BF16 void pack_values(const ggml_tensor * v, int64_t head, uint16_t * panels) {
     const int64_t d = v->ne[0], m = v->ne[2], stride = panel_rows * padded(m);
     for (int64_t key = 0; key < padded(m); key += 2, panels += 2 * panel_rows) {
@@ -79,9 +80,10 @@ AVX512BF16 void pack_values(const ggml_tensor * v, int64_t head, uint16_t * pane
     }
 }
 
-// 2^x for x up to 0. A whole and a fractional part of -0.5 to 0.5, where this polynomial (Taylor's, of ln 2 times the fraction) is right to 2e-7.
+// 2^x for x up to 0. x is split into a whole part and a fraction from -0.5 to 0.5. This polynomial (the Taylor series
+// of ln 2 times the fraction) is accurate to 2e-7 there.
 AVX512BF16 inline __m512 exp2_of(__m512 x) {
-    x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);  // in this order a NaN stays
+    x = _mm512_max_ps(_mm512_set1_ps(-200.0f), x);  // this order of arguments preserves NaN
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC),
                  f = _mm512_sub_ps(x, whole);
     __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(1.5403530e-4f), f, _mm512_set1_ps(1.3333558e-3f));
@@ -93,8 +95,8 @@ AVX512BF16 inline __m512 exp2_of(__m512 x) {
     return _mm512_scalef_ps(y, whole);
 }
 
-// The online softmax (Milakov and Gimelshein 2018, as in FlashAttention): scores of one query, in powers of two, become probabilities relative to
-// the highest score so far; what was summed relative to a lower one shrinks.
+// The online softmax (Milakov and Gimelshein 2018, as in FlashAttention). It turns the scores of one query, as powers
+// of two, into probabilities relative to the highest score so far. Sums relative to a lower score are scaled down.
 AVX512BF16 void soften(const Scratch & s, int64_t query, int64_t keys, int64_t d) {
     float * scores = s.scores + query * block_keys;
     for (int64_t i = keys; i < padded(keys); i++) scores[i] = -INFINITY;
@@ -118,13 +120,13 @@ AVX512BF16 void soften(const Scratch & s, int64_t query, int64_t keys, int64_t d
         _mm512_storeu_ps(sums + c, _mm512_mul_ps(_mm512_loadu_ps(sums + c), _mm512_set1_ps(shrink)));
 }
 
-// One head, queries first .. first + n; keys and values packed
+// Computes one head, for queries first .. first + n. Keys and values are packed.
 AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t * v, int64_t keys, int64_t head,
                        int64_t first, int64_t n, const Scratch & s, const Multiplier & multiply, float * y,
                        int64_t y_stride) {
     const int64_t d = q->ne[0], stride = panel_rows * padded(keys);
-    const __m512 factor =
-        _mm512_set1_ps(1.44269504f / std::sqrt(static_cast<float>(d)));  // the softmax is one of powers of two
+    // The softmax uses powers of two.
+    const __m512 factor = _mm512_set1_ps(1.44269504f / std::sqrt(static_cast<float>(d)));
     for (int64_t i = 0; i < n; i++) {
         const float * from = column(q, head, first + i);
         for (int64_t c = 0; c < d; c += 32) {
@@ -149,7 +151,8 @@ AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t
     }
 }
 
-// Where things lie in the packed tensor: of each head its keys and values, then the counter, then each thread's scratch memory.
+// The layout of the packed tensor: keys and values of each head, then the counter, then the scratch memory of each
+// thread.
 struct Memory {
     int64_t head_bytes, counter, scratch, scratch_bytes;
     Memory(int64_t d, int64_t heads, int64_t m)

@@ -1,4 +1,4 @@
-// What the bfloat16 kernels share: rounding, and panels.
+// Code that the bfloat16 kernels share: rounding and panels.
 #pragma once
 
 #include "choice.hpp"
@@ -9,7 +9,7 @@
 namespace ggflux::kernels { constexpr int64_t panel_rows = 16; }
 
 #if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 10)
-#define GGFLUX_X86  // what is said of instruction sets is understood
+#define GGFLUX_X86  // the compiler supports the instruction sets of our kernels
 
 #include <immintrin.h>
 
@@ -24,7 +24,8 @@ inline bool machine_has_it() {
     return has;
 }
 
-// A panel: 16 output rows, [k / 2][16 rows][2], as the product instruction takes them: lane r gets two neighbours of row r.
+// A panel has 16 output rows: [k / 2][16 rows][2]. This is the layout that the product instruction uses: lane r gets
+// two neighbours of row r.
 // 32 numbers of a row as bfloat16, in order
 using Pairs = __m512i;
 
@@ -32,7 +33,7 @@ AVX512BF16 inline Pairs round_pairs(__m512 first, __m512 second) {
     return reinterpret_cast<Pairs>(_mm512_cvtne2ps_pbh(second, first));
 }
 
-// The 32 numbers of a row from number k on
+// The 32 numbers of a row, starting at number k
 struct RowF32 {
     const float * data;
     AVX512BF16 Pairs operator()(int64_t k) const {
@@ -40,7 +41,7 @@ struct RowF32 {
     }
 };
 
-// 16 vectors of 16 pairs: rows become columns
+// Transposes 16 vectors of 16 pairs
 AVX512BF16 inline void transpose(Pairs r[16]) {
     Pairs t[16];
     for (int i = 0; i < 16; i += 2) {
@@ -65,7 +66,7 @@ AVX512BF16 inline void transpose(Pairs r[16]) {
     }
 }
 
-// 16 rows, numbers 0 to count - 1 of each -> a panel; count is a multiple of 32
+// Converts numbers 0 to count - 1 of 16 rows to a panel; count is a multiple of 32
 template <class Row> AVX512BF16 inline void pack(const Row rows[16], int64_t count, uint16_t * panel) {
     for (int64_t k = 0; k < count; k += 32, panel += 32 * panel_rows) {
         Pairs r[16];

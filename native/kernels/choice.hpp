@@ -1,5 +1,6 @@
-// The environment variable GGFLUX_KERNELS, to compare and to test: `ggml` switches our kernels off, `avx2` those that need more than AVX2 (and
-// ggml's repacked formats, so that ours multiplies every type), `avx512` the one on AMX tiles, and `tile-model` takes a model of the tiles in plain C++.
+// The environment variable GGFLUX_KERNELS, for comparisons and tests. `ggml` disables our kernels. `avx2` disables
+// kernels that need more than AVX2, and ggml's repacked formats, so that our kernel multiplies every type. `avx512`
+// disables the kernel on AMX tiles. `tile-model` uses a model of the tiles in plain C++.
 #pragma once
 
 #include <cstdlib>

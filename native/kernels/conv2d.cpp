@@ -9,9 +9,10 @@
 #include <cstring>
 #include <new>
 
-// The picture is cut into tiles of 4 rows of 64 pixels. A thread copies a tile with its border, all input channels, into its scratch memory
-// (in L2), then makes the tile's output 8 channels at a time: 8 x (1 or 2 vectors) of sums stay in registers while the loop runs over input
-// channels and taps; each tap is one unaligned load per vector of pixels and one broadcast per output channel.
+// The image is split into tiles of 4 rows of 64 pixels. A thread copies a tile with its border, for all input channels,
+// into its scratch memory (in L2). Then it computes the output of the tile, 8 channels at a time. 8 x (1 or 2 vectors)
+// of sums stay in registers while the loop runs over input channels and taps. Each tap takes one unaligned load per
+// vector of pixels and one broadcast per output channel.
 
 namespace ggflux::kernels {
 
@@ -26,14 +27,15 @@ struct Conv {
     const float *x, *weight, *bias, *scales;
     float * y;
     int64_t w, h, in, out, k;  // w and h of the result
-    int shift;                 // 1: x is half as wide and high
+    int shift;                 // 1: x has half the width and height
     std::atomic<int64_t> * next_tile;
     const std::atomic<bool> * cancel;
 };
 
 #if defined(__GNUC__)
 
-// One block of output: 8 channels of `vectors * lanes` pixels of one row. tile points to the row's first tap; taps [in * k * k, 8]
+// One block of output: 8 channels of `vectors * lanes` pixels of one row. tile points to the first tap of the row;
+// taps [in * k * k, 8]
 template <int lanes, int vectors, int k>
 __attribute__((always_inline)) inline void block(const float * tile, int64_t tile_stride, int64_t channel_stride,
                                                  const float * taps, int64_t in, const float * bias, float * y,
@@ -78,7 +80,7 @@ template <int lanes> __attribute__((always_inline)) inline void scale_and_silu(f
     }
 }
 
-// The tile at (x0, y0) with its border, zeros outside of the picture: [in, tile_h + k - 1, tile_w + k - 1]
+// Copies the tile at (x0, y0) with its border, with zeros outside the image: [in, tile_h + k - 1, tile_w + k - 1]
 template <int lanes> __attribute__((always_inline)) inline void copy_tile(const Conv & conv, int64_t x0, int64_t y0,
                                                                           float * tile) {
     const int64_t border = conv.k / 2, width = tile_w + conv.k - 1;
@@ -152,8 +154,9 @@ using Run = void (*)(const Conv &, float *);
 Run best() { return nullptr; }
 #endif
 
-// weight [k, k, in, out] -> [8, k * k * in, out / 8]: what a tap of one block needs lies together. Behind it is memory for
-// `compute`, which lives as long as this node does: the next tile that nobody has taken, and a tile for each thread.
+// weight [k, k, in, out] -> [8, k * k * in, out / 8], so that the weights of a block are next to each other for each
+// tap. After them is memory for `compute`, which is valid as long as this node: the index of the next free tile, and a
+// tile for each thread.
 void pack(ggml_tensor * packed, int ith, int nth, void *) {
     const ggml_tensor * weight = packed->src[0];
     const int64_t taps = weight->ne[0] * weight->ne[1] * weight->ne[2], blocks = weight->ne[3] / channel_block;
@@ -167,7 +170,7 @@ void pack(ggml_tensor * packed, int ith, int nth, void *) {
     }
 }
 
-// sources: x, packed weight, bias, and the scales where there are any
+// sources: x, packed weight, bias, and the scales if there are any
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const ggml_tensor *x = y->src[0], *packed = y->src[1], *weight = packed->src[0], *bias = y->src[2];
     float * taps = static_cast<float *>(packed->data);

@@ -6,9 +6,10 @@
 #include <algorithm>
 #include <new>
 
-// The picture is stored once with its channels last, rounded, with a border of zeros. What a row of taps sees of a pixel is then k * channels numbers
-// in one piece, and of the next pixel the same a pixel further: the columns of a product, without gathering anything. A 3 x 3 convolution is three
-// products, one for each row of taps, summed.
+// The image is stored once with the channels last, rounded, with a border of zeros. The input of one row of taps at a
+// pixel is then k * channels contiguous numbers. The input at the next pixel starts one pixel later. These are the
+// columns of a product, and nothing has to be gathered. A 3 x 3 convolution is the sum of three products, one for each
+// row of taps.
 
 namespace ggflux::kernels {
 
@@ -18,18 +19,19 @@ namespace {
 
 using namespace bf16;
 
-constexpr int64_t tile_w = 48, tile_h = 4;      // pixels that a thread does at a time
+constexpr int64_t tile_w = 48, tile_h = 4;      // pixels that a thread computes at a time
 constexpr int64_t block_rows = 4 * panel_rows;  // output channels at a time: their panels stay in L2 for the tile
-constexpr int64_t counter_bytes = 64;           // the next tile that nobody has taken
+constexpr int64_t counter_bytes = 64;           // the index of the next free tile
 constexpr int64_t scratch_bytes = tile_w * block_rows * 4;
 
 int64_t padded(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-// What the convolution looks like in memory; channels are filled up with zeros to whole chunks of a panel, and output channels to whole panels.
+// The memory layout of the convolution. Channels are padded with zeros to whole chunks of a panel, and output channels
+// to whole panels.
 struct Shape {
     int64_t w, h, in, out, k, channels, panels, count;  // w and h of the result; count: numbers of one row of taps
 
-    // shift: 1 where x is half as wide and high
+    // shift: 1 if x has half the width and height
     Shape(const ggml_tensor * weight, const ggml_tensor * x, int shift)
         : w(x->ne[0] << shift), h(x->ne[1] << shift), in(weight->ne[2]), out(weight->ne[3]), k(weight->ne[0]),
           channels(padded(in, 32)), panels(padded(out, panel_rows) / panel_rows), count(k * channels) {}
@@ -37,13 +39,12 @@ struct Shape {
     int64_t border() const { return k / 2; }
     int64_t line() const { return (w + 2 * border()) * channels; }
     int64_t image_bytes() const { return padded(line() * (h + 2 * border()) * 2, 64); }
-    int64_t panel() const {
-        return panel_rows * count;
-    }  // of one row of taps; those of a panel's k rows follow each other
+    // The panel of one row of taps. The panels of the k rows are next to each other.
+    int64_t panel() const { return panel_rows * count; }
     int64_t weight_bytes() const { return panels * k * panel() * 2; }
 };
 
-// Numbers of 16 neighbours of two channels -> 16 pairs
+// Interleaves 16 neighbours of two channels -> 16 pairs
 AVX512BF16 Pairs interleave(__m512 first, __m512 second) {
     static const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
                                                   22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
@@ -93,7 +94,7 @@ AVX512BF16 void store_image(ggml_tensor * image, int ith, int nth, void * upsamp
     }
 }
 
-// weight [k, k, in, out] F32 -> for each panel of 16 output channels and each row of taps: [count / 2][16][2] bfloat16
+// weight [k, k, in, out] F32 -> [count / 2][16][2] bfloat16 for each panel of 16 output channels and each row of taps
 AVX512BF16 void store_weights(ggml_tensor * packed, int ith, int nth, void *) {
     const ggml_tensor *weight = packed->src[0], *x = packed->src[1];
     const Shape s(weight, x, 0);
@@ -118,7 +119,7 @@ AVX512BF16 void store_weights(ggml_tensor * packed, int ith, int nth, void *) {
     }
 }
 
-// sums [count, block_rows] -> y [w, h, out], output channels from `first` on, pixels from `x0` on in row `line`
+// sums [count, block_rows] -> y [w, h, out]: output channels from `first` on, pixels of row `line` from `x0` on
 AVX512BF16 void store_rows(const Shape & s, const float * sums, float * y, int64_t first, int64_t x0, int64_t line,
                            int64_t count) {
     for (int64_t o = first; o < std::min(first + block_rows, s.out); o += 16) {

@@ -8,7 +8,7 @@ namespace ggflux::kernels {
 
 namespace {
 
-// travels in the pointer that a custom operation has
+// passed in the user pointer of the custom operation
 struct Options {
     int32_t groups;
     float eps;

@@ -1,5 +1,5 @@
-// Group norm as one factor and one offset for each channel: what a convolution applies while it reads the picture, so that the normalised
-// picture never exists.
+// Group norm as one factor and one offset for each channel. A convolution applies them while it reads the image, so the
+// normalised image is never stored.
 #pragma once
 
 #include <ggml.h>

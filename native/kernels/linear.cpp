@@ -11,10 +11,10 @@ namespace ggflux::kernels {
 
 namespace {
 
-constexpr int64_t block_rows = 4 * panel_rows;  // what a thread unpacks at a time
-constexpr int64_t counter_bytes = 64;           // of all threads together: the next block that nobody has taken
+constexpr int64_t block_rows = 4 * panel_rows;  // rows that a thread unpacks at a time
+constexpr int64_t counter_bytes = 64;           // shared by all threads: the index of the next free block
 
-// 16 rows of a weight from `row` on, numbers k0 .. k0 + count of each
+// Numbers k0 .. k0 + count of 16 rows of a weight, from `row` on
 struct Rows {
     const ggml_tensor * weight;
     int64_t row, k0, count;
@@ -27,7 +27,7 @@ struct Rows {
 
     template <class Row> Row reader(int i) const { return {data(i)}; }
 
-    // Row i in F32: as it lies there, or decoded by ggml, which knows every type, into `room`.
+    // Row i in F32. F32 weights are used in place. ggml, which supports every type, decodes other types into `room`.
     const float * floats(int i, float * room) const {
         if (weight->type == GGML_TYPE_F32) return reinterpret_cast<const float *>(data(i));
         ggml_get_type_traits(weight->type)->to_float(data(i), room, count);
@@ -35,7 +35,8 @@ struct Rows {
     }
 };
 
-// What a layer is computed in: the numbers, the length of a block (four panels are a part of L2), and how rows and columns become such numbers.
+// How a layer is computed: the type of the numbers, the length of a block (four panels take a part of L2), and how rows
+// and columns are converted to these numbers.
 
 struct InF32 {
     using Number = float;
@@ -120,11 +121,11 @@ bool rounds(bool) { return false; }
 
 #endif
 
-// What each thread has for itself: the panels, and rows on the way to one.
+// The memory of one thread: the panels, and the rows of the panel that is being unpacked.
 template <class In> constexpr int64_t scratch_bytes =
     block_rows * In::block_k * sizeof(typename In::Number) + panel_rows * In::block_k * sizeof(float);
 
-// What lies behind the activations: memory for `compute`, which lives as long as this node does.
+// The memory after the activations. `compute` uses it. It is valid as long as this node.
 template <class In> char * behind(const ggml_tensor * read, int64_t in, int64_t n) {
     return static_cast<char *>(read->data) + in * n * sizeof(typename In::Number);
 }
@@ -133,7 +134,7 @@ const float * column(const ggml_tensor * x, int64_t c) {
     return reinterpret_cast<const float *>(static_cast<const char *>(x->data) + c * static_cast<int64_t>(x->nb[1]));
 }
 
-// sources: x [in, n] F32, and what stands above it in every column as it is, where there is such -> numbers
+// sources: x [in, n] F32, and optionally the prefix rows, which are stored unchanged above x in each column -> numbers
 template <class In, bool gelu> void read_activations(ggml_tensor * read, int ith, int nth, void *) {
     const ggml_tensor *x = read->src[0], *prefix_rows = read->src[1];
     const int64_t first = prefix_rows ? prefix_rows->ne[0] : 0, in = first + x->ne[0], n = x->ne[1];
@@ -145,7 +146,7 @@ template <class In, bool gelu> void read_activations(ggml_tensor * read, int ith
     }
 }
 
-// sources: weight, activations that were read, and the bias where there is one
+// sources: weight, the converted activations, and the bias if there is one
 template <class In> void compute(ggml_tensor * y, int ith, int, void * cancel) {
     using Number = typename In::Number;
     const ggml_tensor *weight = y->src[0], *read = y->src[1];

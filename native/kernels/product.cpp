@@ -12,7 +12,8 @@ namespace ggflux::kernels::bf16 {
 
 namespace {
 
-// ---- AVX-512: 24 sums stay in registers, of 6 columns for four panels at a time, which takes fewer loads than 12 for two
+// ---- AVX-512: 24 sums stay in registers, for 6 columns and four panels. This takes fewer loads than 12 columns and
+// two panels.
 
 constexpr int64_t vector_columns = 6, vector_panels = 4;
 
@@ -61,24 +62,26 @@ void multiply_vectors(Product p, int64_t rows) { multiply_vectors_from(p, rows, 
 
 AVX512BF16 double spin_vectors(int64_t rounds) {
     const __m512bh a = reinterpret_cast<__m512bh>(_mm512_setzero_si512());
-    __m512 sums[24];  // in registers, if all loops over them are unrolled
+    __m512 sums[24];  // in registers if all loops over them are unrolled
 #pragma GCC unroll 24
     for (int s = 0; s < 24; s++) sums[s] = _mm512_setzero_ps();
     for (int64_t i = 0; i < rounds; i++) {
 #pragma GCC unroll 24
         for (int s = 0; s < 24; s++) {
             sums[s] = _mm512_dpbf16_ps(sums[s], a, a);
-            __asm__ volatile("" : "+v"(sums[s]));  // or the loop, whose result nobody needs, is left out
+            __asm__ volatile("" : "+v"(sums[s]));  // without this, the compiler removes the loop
         }
     }
     return 24.0 * 64 * static_cast<double>(rounds);
 }
 
-// ---- AMX: 2 x 2 tiles of sums, 16 columns by 16 rows each. A chunk of 32 numbers of a panel is a tile as it lies there.
+// ---- AMX: 2 x 2 tiles of sums, with 16 columns by 16 rows each. A chunk of 32 numbers of a panel is used as a tile in
+// place.
 
 #if defined(__linux__)
 
-// Not the compilers' own functions, which do not tell that memory is read and written, and, in g++ 12, of which only 8 of the configuration's 64 bytes.
+// The compilers' own functions are not used: they do not declare that memory is read and written. In g++ 12, they
+// declare only 8 of the 64 bytes of the configuration.
 struct HardwareTiles {
     template <int t> static void zero() { __asm__ volatile("tilezero %%tmm%c0" : : "i"(t)); }
     template <int t> static void load(const void * from, int64_t stride) {
@@ -92,7 +95,8 @@ struct HardwareTiles {
     }
 };
 
-// The same in plain C++, after the instruction's definition: with it the loops below are tested on processors without tiles.
+// The same operations in plain C++, as the instruction is defined. They are used to test the loops below on processors
+// without tiles.
 struct ModelTiles {
     using Tile = unsigned char[16][64];
     static Tile * tiles() {
@@ -129,7 +133,7 @@ struct ModelTiles {
     }
 };
 
-// Tiles 0 to 3 are the sums [columns][panels], 4 and 5 the columns, 6 and 7 the panels.
+// Tiles 0 to 3 hold the sums [columns][panels], tiles 4 and 5 the columns, tiles 6 and 7 the panels.
 template <class Tiles, int panels, int columns> void multiply_block(const Product & p, int64_t column) {
     float * y = p.y + column * p.y_stride;
     const int64_t y_bytes = p.y_stride * 4, x_bytes = p.x_stride * 2;
@@ -175,7 +179,7 @@ template <class Tiles, int columns> void multiply_panels(const Product & p, int6
     for (; panel < rows / panel_rows; panel++) multiply_block<Tiles, 1, columns>(p.from_panel(panel), column);
 }
 
-// The panels stay in L2 while the columns pass by.
+// The panels stay in L2 while the loop runs over the columns.
 template <class Tiles> void multiply_tiles(Product p, int64_t rows) {
     int64_t column = 0;
     for (; column + 32 <= p.n; column += 32) multiply_panels<Tiles, 2>(p, rows, column);
@@ -193,11 +197,11 @@ template <class Tiles> double spin_tiles(int64_t rounds) {
     return 4.0 * 2 * 16 * 16 * 32 * static_cast<double>(rounds);
 }
 
-// Whether the processor has tiles of bfloat16, the system saves them, and lets this process use them.
+// Whether the processor has bfloat16 tiles, and the system saves them and lets this process use them.
 bool may_use_tiles() {
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & 1) || !(d >> 24 & 1)) return false;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;  // xgetbv may be used
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return false;  // whether xgetbv is available
     unsigned low, high;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if ((low >> 17 & 3) != 3) return false;
@@ -219,7 +223,7 @@ void load_configuration(const TileConfiguration & configuration) {
 }
 void store_configuration(TileConfiguration & configuration) { __asm__ volatile("sttilecfg %0" : "=m"(configuration)); }
 
-// all 8 tiles 16 rows of 64 bytes
+// sets all 8 tiles to 16 rows of 64 bytes
 TileConfiguration full_tiles() {
     TileConfiguration configuration{};
     configuration.bytes[0] = 1;  // palette
@@ -248,7 +252,7 @@ Multiplier::Multiplier()
     load_configuration(full_tiles());
 }
 
-// a configuration of zeros, which a thread begins with, releases the tiles
+// A configuration of zeros, which is the initial state of a thread, releases the tiles.
 Multiplier::~Multiplier() {
     if (use_tiles()) load_configuration(reinterpret_cast<const TileConfiguration &>(before_));
 }

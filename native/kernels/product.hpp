@@ -1,22 +1,23 @@
-// Products of panels with columns, summed in F32: the loops that linear layers and attention spend their time in. Of bfloat16 on AMX tiles where the
-// processor has them and the system lets us, else on AVX-512's BF16 products; of F32 on AVX-512, AVX2 or NEON.
+// Products of panels with columns, summed in F32. Linear layers and attention spend most of their time in these loops.
+// bfloat16 uses AMX tiles if the processor has them and the system allows them, otherwise AVX-512's BF16 products. F32
+// uses AVX-512, AVX2 or NEON.
 #pragma once
 
 #include "bf16.hpp"
 
 namespace ggflux::kernels {
 
-// y[column][16 p + r] = begin + the sum over k of panel p, row r times x[column]
+// y[column][16 p + r] = initial value + the sum over k of panel p, row r times x[column]
 template <class Number> struct Product {
-    const Number * panel;  // the first; the next lies `panel_stride` numbers on
+    const Number * panel;  // the first panel; the next one starts `panel_stride` numbers later
     int64_t panel_stride;
     const Number * x;  // [n, x_stride]
     int64_t x_stride;
     float * y;  // [n, y_stride]
     int64_t y_stride;
     int64_t n, count;    // columns; numbers of k, a multiple of 32
-    const float * bias;  // what y begins with: as many numbers as panels have rows, or nothing
-    bool add;            // or what is in y already
+    const float * bias;  // initial values of y, one for each row of the panels, or null
+    bool add;            // or adds to the values of y
 
     Product from_panel(int64_t p) const {
         Product product = *this;
@@ -32,15 +33,15 @@ namespace f32 {
 // A panel: 16 output rows, [k][16 rows].
 using Product = kernels::Product<float>;
 
-// Whether this machine and build have the kernel.
+// Whether this machine and this build have the kernel.
 bool machine_has_it();
 
-// What one thread multiplies with.
+// Multiplies on one thread.
 struct Multiplier {
     // `rows` output rows, a multiple of 16
     void operator()(const Product & p, int64_t rows) const;
 
-    // Multiplies what is in registers, `rounds` times; how many operations that were.
+    // Multiplies registers `rounds` times. Returns the number of operations.
     double spin(int64_t rounds) const;
 };
 
@@ -55,10 +56,10 @@ namespace bf16 {
 
 using Product = kernels::Product<uint16_t>;
 
-// Whether it is tiles that multiply.
+// Whether the products use AMX tiles.
 bool multiplies_tiles();
 
-// What one thread multiplies with. It owns the thread's tile configuration while it lives, and puts back what was there before.
+// Multiplies on one thread. It sets the tile configuration of the thread, and its destructor restores the previous one.
 class Multiplier {
   public:
     Multiplier();
@@ -69,13 +70,13 @@ class Multiplier {
     // `rows` output rows, a multiple of 16
     void operator()(const Product & p, int64_t rows) const { multiply_(p, rows); }
 
-    // Multiplies what is in registers, `rounds` times; how many operations that were.
+    // Multiplies registers `rounds` times. Returns the number of operations.
     double spin(int64_t rounds) const { return spin_(rounds); }
 
   private:
     void (*multiply_)(Product, int64_t rows);
     double (*spin_)(int64_t rounds);
-    alignas(64) unsigned char before_[64];  // the tile configuration
+    alignas(64) unsigned char before_[64];  // the previous tile configuration
 };
 
 }  // namespace bf16

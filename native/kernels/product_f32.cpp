@@ -9,7 +9,7 @@ namespace ggflux::kernels::f32 {
 
 namespace {
 
-// Or a loop whose result nobody needs is left out, and sums may leave their registers.
+// Without this, the compiler removes loops whose result is unused, or moves sums out of registers.
 template <class Vec> __attribute__((always_inline)) inline void keep(Vec & sum) {
 #if defined(__aarch64__)
     __asm__ volatile("" : "+w"(sum));
@@ -20,11 +20,12 @@ template <class Vec> __attribute__((always_inline)) inline void keep(Vec & sum) 
 #endif
 }
 
-// Sums of `columns` columns for `panels` panels stay in registers. What is added up here is added to y once, so that long sums lose less.
+// The sums of `columns` columns for `panels` panels stay in registers. They are added to y once, which makes long sums
+// more accurate.
 template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply(const Product & p,
                                                                                                   int64_t column) {
     using Vec = typename Vector<lanes>::type;
-    constexpr int vectors = panel_rows / lanes;  // of a panel
+    constexpr int vectors = panel_rows / lanes;  // in a panel
     Vec sum[columns][panels][vectors] = {};
     const float *x = p.x + column * p.x_stride, *panel = p.panel;
     for (int64_t k = 0; k < p.count; k++, panel += panel_rows) {
@@ -59,7 +60,7 @@ multiply_panels(const Product & p, int64_t rows, int64_t column) {
     for (; panel < rows / panel_rows; panel++) multiply<lanes, 1, columns>(p.from_panel(panel), column);
 }
 
-// A few columns stay in L1 while the panels pass by, which are in L2.
+// A few columns stay in L1 while the loop runs over the panels, which are in L2.
 template <int lanes, int panels, int columns> __attribute__((always_inline)) inline void multiply_all(const Product & p,
                                                                                                       int64_t rows) {
     int64_t column = 0;
@@ -75,7 +76,7 @@ template <int lanes> __attribute__((always_inline)) inline void gelu_all(const f
         *reinterpret_cast<Vec *>(y + i) = kernels::gelu<lanes>(*reinterpret_cast<const Vec *>(x + i));
 }
 
-// `sums` as many vectors as a product keeps in registers
+// `sums`: as many vectors as a product keeps in registers
 template <int lanes, int sums> __attribute__((always_inline)) inline double spin_all(int64_t rounds) {
     using Vec = typename Vector<lanes>::type;
     volatile float half = 0.5f;

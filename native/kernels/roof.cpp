@@ -19,14 +19,15 @@ namespace {
 
 constexpr double seconds_each = 0.1;
 
-// make(thread) gives work; `work()` does its loop once and gives what it did. The sum over threads of what each did in a second.
+// make(thread) returns the work of a thread. `work()` runs its loop once and returns how much it did. The result is the
+// sum of what all threads do per second.
 double rate(int threads, const std::atomic<bool> & cancel, const std::function<std::function<double()>(int)> & make) {
     using Clock = std::chrono::steady_clock;
     std::vector<double> rates(threads, 0.0);
     in_parallel(threads, [&](int thread) {
         try {
             const auto work = make(thread);
-            work();  // warm
+            work();  // warm-up
             double done = 0, seconds = 0;
             const auto began = Clock::now();
             while (seconds < seconds_each && !cancel.load(std::memory_order_relaxed)) {
@@ -35,18 +36,18 @@ double rate(int threads, const std::atomic<bool> & cancel, const std::function<s
             }
             rates[thread] = seconds > 0 ? done / seconds : 0;
         } catch (const std::bad_alloc &) {
-            // it does nothing, then
+            // this thread adds nothing to the sum
         }
     });
     return std::accumulate(rates.begin(), rates.end(), 0.0);
 }
 
-// Bytes a second. All threads read the same quarter of a gibibyte, each going round all of it in pieces. They begin far from one another, by
-// the golden ratio, so that what one has read has left the caches before another comes there.
+// Bytes per second. All threads read the same 256 MiB, each in pieces and in a cycle. They start far from each other,
+// by the golden ratio. So a piece that one thread has read is out of the caches before another thread reaches it.
 double memory_rate(int threads, const std::atomic<bool> & cancel) {
-    static constexpr size_t pieces = 256, piece = size_t{1} << 17;  // of a mebibyte
+    static constexpr size_t pieces = 256, piece = size_t{1} << 17;  // 1 MiB each
     const std::unique_ptr<uint64_t[]> numbers(new uint64_t[pieces * piece]);
-    // Each thread writes some pieces: the first who writes decides which processor's memory they are in.
+    // Each thread writes some pieces. The first thread that writes a page decides which processor's memory holds it.
     std::atomic<size_t> next{0};
     in_parallel(threads, [&](int) {
         for (size_t i; (i = next++) < pieces;) std::fill_n(numbers.get() + i * piece, piece, uint64_t{1});
@@ -90,7 +91,7 @@ template <class Multiplier, class Number> std::function<double()> multiply_cache
     return [cached] { return cached->run(); };
 }
 
-// Where no kernel of ours multiplies.
+// For machines without a kernel of ours.
 std::function<double()> multiply_plainly(int) {
     return [] {
         constexpr int64_t rounds = 1 << 15;

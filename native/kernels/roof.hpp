@@ -1,4 +1,4 @@
-// What this machine can do at best, measured: what the speed of everything else is a share of.
+// Measures the peak performance of this machine. All other speeds are shown as a share of it.
 #pragma once
 
 #include <atomic>
@@ -6,16 +6,16 @@
 namespace ggflux::kernels {
 
 struct Roof {
-    const char * products;  // bf16-tiles, bf16, or f32: what the linear layers multiply with here
-    double
-        registers;  // operations a second (multiplications and additions) of products whose operands are in registers
-    double
-        cache;  // of products whose operands come from the second cache, as in a linear layer; 0 where no kernel of ours multiplies
-    double floats;  // of products of F32, out of registers
-    double memory;  // bytes a second read from memory
+    const char * products;  // bf16-tiles, bf16, or f32: what the linear layers use here
+    // Operations (multiplications and additions) per second, for products with operands in registers.
+    double registers;
+    // The same with operands from the L2 cache, as in a linear layer. 0 if no kernel of ours runs here.
+    double cache;
+    double floats;  // operations per second, for F32 products with operands in registers
+    double memory;  // bytes per second read from memory
 };
 
-// Takes about half a second on all `threads`. Stops early, with figures that mean nothing, once `cancel` is set.
+// Takes about half a second on all `threads`. Stops early once `cancel` is set; the numbers are then meaningless.
 Roof measure_roof(int threads, const std::atomic<bool> & cancel);
 
 }  // namespace ggflux::kernels

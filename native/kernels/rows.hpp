@@ -1,5 +1,5 @@
-// How a row of weights is read, type by type: the 32 numbers from number k on. The formats are those of ggml-common.h; what a block of 32 or 256
-// numbers holds is said beside each.
+// How a row of weights is read, for each type: the 32 numbers starting at number k. ggml-common.h defines the formats.
+// The comment at each type lists what a block of 32 or 256 numbers contains.
 #pragma once
 
 #include "bf16.hpp"
@@ -23,12 +23,13 @@ AVX2 inline __m256i bytes32(const uint8_t * from) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(from));
 }
 
-// Scale and offset of 16 numbers.
+// Scale and offset for 16 numbers.
 struct Step {
     float scale, offset = 0;
 };
 
-// 32 numbers: scale * byte + offset of signed bytes; the first and the last 16 may differ.
+// 32 numbers, each scale * byte + offset, with signed bytes. The first and the last 16 can have different scales and
+// offsets.
 struct Part {
     __m256i bytes;
     Step first, last;
@@ -36,20 +37,20 @@ struct Part {
 AVX2 inline Part stretch(__m256i bytes, Step first, Step last) { return {bytes, first, last}; }
 AVX2 inline Part stretch(__m256i bytes, Step step) { return {bytes, step, step}; }
 
-// `count` bits of every byte, from bit `shift` on
+// `count` bits of each byte, starting at bit `shift`
 AVX2 inline __m256i bits(__m256i bytes, int shift, int count) {
     return _mm256_and_si256(_mm256_srl_epi16(bytes, _mm_cvtsi32_si128(shift)),
                             _mm256_set1_epi8(static_cast<char>((1 << count) - 1)));
 }
-// 16 bytes: the low halves, then the high halves
+// 16 bytes as nibbles: the low nibbles, then the high nibbles
 AVX2 inline __m256i nibbles(const uint8_t * from) {
     const __m128i bytes = bytes16(from);
     return bits(_mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes), 0, 4);
 }
-// all ones in the bytes that have the bit
+// all ones in each byte that has the bit
 AVX2 inline __m256i has(__m256i bytes, __m256i bit) { return _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit); }
 AVX2 inline __m256i has(__m256i bytes, int bit) { return has(bytes, _mm256_set1_epi8(static_cast<char>(1 << bit))); }
-// all ones in byte i where bit i of 32 is set
+// all ones in byte i if bit i of 32 is set
 AVX2 inline __m256i mask32(const uint8_t * from) {
     int32_t mask;
     std::memcpy(&mask, from, 4);
@@ -57,7 +58,7 @@ AVX2 inline __m256i mask32(const uint8_t * from) {
     return has(_mm256_shuffle_epi8(_mm256_set1_epi32(mask), byte_of),
                _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201)));
 }
-// plus 16 where that is so
+// adds 16 to each byte whose mask is set
 AVX2 inline __m256i fifth(__m256i low, __m256i set) {
     return _mm256_or_si256(low, _mm256_and_si256(set, _mm256_set1_epi8(16)));
 }
@@ -68,7 +69,7 @@ AVX2 inline __m256i levels(__m256i nibbles) {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);
 }
 
-// ---- no blocks
+// ---- types without blocks
 
 struct Halves {
     const uint8_t * data;
@@ -94,35 +95,35 @@ struct RowQ8_0 {  // scale, 32 signed bytes
         return stretch(bytes32(block + 2), {half(block)});
     }
 };
-struct RowQ4_0 {  // scale, 32 halves of bytes less 8
+struct RowQ4_0 {  // scale, 32 nibbles minus 8
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 32 * 18;
         return stretch(less(nibbles(block + 2), 8), {half(block)});
     }
 };
-struct RowQ4_1 {  // scale, offset, 32 halves of bytes
+struct RowQ4_1 {  // scale, offset, 32 nibbles
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 32 * 20;
         return stretch(nibbles(block + 4), {half(block), half(block + 2)});
     }
 };
-struct RowQ5_0 {  // scale, 32 fifth bits, 32 halves of bytes; less 16
+struct RowQ5_0 {  // scale, 32 fifth bits, 32 nibbles; minus 16
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 32 * 22;
         return stretch(less(fifth(nibbles(block + 6), mask32(block + 2)), 16), {half(block)});
     }
 };
-struct RowQ5_1 {  // scale, offset, 32 fifth bits, 32 halves of bytes
+struct RowQ5_1 {  // scale, offset, 32 fifth bits, 32 nibbles
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 32 * 24;
         return stretch(fifth(nibbles(block + 8), mask32(block + 4)), {half(block), half(block + 2)});
     }
 };
-struct RowIQ4_NL {  // scale, 32 halves of bytes
+struct RowIQ4_NL {  // scale, 32 nibbles
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 32 * 18;
@@ -130,9 +131,9 @@ struct RowIQ4_NL {  // scale, 32 halves of bytes
     }
 };
 
-// ---- blocks of 256: `part` is one of its 8 parts of 32
+// ---- blocks of 256: `part` is one of 8 parts of 32 numbers
 
-// Q4_K and Q5_K: 8 scales and 8 offsets of 6 bits in 12 bytes, with a scale and an offset for all
+// Q4_K and Q5_K: 8 scales and 8 offsets of 6 bits in 12 bytes, and a common scale and a common offset
 AVX2 inline Step step_k4(const uint8_t * block, int part) {
     const uint8_t * s = block + 4;
     const int scale = part < 4 ? s[part] & 63 : (s[part + 4] & 15) | (s[part - 4] >> 6 << 4);
@@ -140,7 +141,8 @@ AVX2 inline Step step_k4(const uint8_t * block, int part) {
     return {half(block) * static_cast<float>(scale), -half(block + 2) * static_cast<float>(offset)};
 }
 
-struct RowQ4_K {  // steps; of every 64 numbers 32 bytes, low halves first
+// Steps; 32 bytes for every 64 numbers, low nibbles first.
+struct RowQ4_K {
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 144;
@@ -148,7 +150,8 @@ struct RowQ4_K {  // steps; of every 64 numbers 32 bytes, low halves first
         return stretch(bits(bytes32(block + 16 + part / 2 * 32), part % 2 * 4, 4), step_k4(block, part));
     }
 };
-struct RowQ5_K {  // steps; 32 bytes of fifth bits, one bit for each part; then as Q4_K
+// Steps; 32 bytes of fifth bits, one bit for each part; the rest as in Q4_K.
+struct RowQ5_K {
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 176;
@@ -157,8 +160,9 @@ struct RowQ5_K {  // steps; 32 bytes of fifth bits, one bit for each part; then 
         return stretch(fifth(bits(bytes32(block + 48 + part / 2 * 32), part % 2 * 4, 4), set), step_k4(block, part));
     }
 };
-struct
-    RowQ6_K {  // of every 128 numbers 64 bytes of low halves; 32 of two high bits; 16 signed scales; a scale for all; less 32
+// For every 128 numbers 64 bytes of low nibbles; for every 128 numbers 32 bytes of two high bits; 16 signed scales; a
+// common scale; minus 32.
+struct RowQ6_K {
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 210;
@@ -171,8 +175,9 @@ struct
         return stretch(less(both, 32), {all * static_cast<float>(scales[0])}, {all * static_cast<float>(scales[1])});
     }
 };
-struct
-    RowQ3_K {  // 32 bytes of third bits, one bit for each part; of every 128 numbers 32 bytes of two bits; 16 scales of 6 bits in 12 bytes; a scale for all
+// 32 bytes of third bits, one bit for each part; for every 128 numbers 32 bytes of two bits; 16 scales of 6 bits in 12
+// bytes; a common scale.
+struct RowQ3_K {
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 110;
@@ -189,8 +194,9 @@ struct
                        step(2 * part + 1));
     }
 };
-struct
-    RowQ2_K {  // 16 bytes of scale and offset, 4 bits each; of every 128 numbers 32 bytes of two bits; a scale and an offset for all
+// 16 bytes of scale and offset, 4 bits each; for every 128 numbers 32 bytes of two bits; a common scale and a common
+// offset.
+struct RowQ2_K {
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 84;
@@ -202,8 +208,8 @@ struct
         return stretch(bits(bytes32(block + 16 + part / 4 * 32), part % 4 * 2, 2), step(2 * part), step(2 * part + 1));
     }
 };
-struct
-    RowIQ4_XS {  // a scale for all; 8 scales of 6 bits, less 32, the high bits first; halves of bytes as in the blocks of 32
+// A common scale; 8 scales of 6 bits, minus 32, with the high bits first; nibbles as in the blocks of 32.
+struct RowIQ4_XS {
     const uint8_t * data;
     AVX2 Part operator()(int64_t k) const {
         const uint8_t * block = data + k / 256 * 136;
@@ -214,7 +220,7 @@ struct
     }
 };
 
-// ---- what becomes of them
+// ---- conversion to F32 and bfloat16
 
 AVX2 inline void store(Halves halves, float * to) {
     for (int i = 0; i < 32; i += 8) _mm256_storeu_ps(to + i, _mm256_cvtph_ps(bytes16(halves.data + 2 * i)));
@@ -237,7 +243,7 @@ AVX2 inline void store(const Part & part, float * to) {
     store(_mm256_extracti128_si256(part.bytes, 1), part.last, to + 16);
 }
 
-// 8 rows of 8 numbers become columns
+// transposes 8 rows of 8 numbers
 AVX2 inline void transpose(const float * from, int64_t stride, float * to, int64_t to_stride) {
     __m256 r[8], t[8];
     for (int i = 0; i < 8; i++) r[i] = _mm256_loadu_ps(from + i * stride);
@@ -271,7 +277,7 @@ AVX512BF16 inline bf16::Pairs round_pairs(const Part & part) {
                              numbers(_mm256_extracti128_si256(part.bytes, 1), part.last));
 }
 
-// The reader of a type's rows, given to `found`; or `otherwise`.
+// Calls `found` with the reader for rows of this type, or calls `otherwise`.
 template <class Found, class Otherwise> auto with_reader(ggml_type type, Found found, Otherwise otherwise) {
     switch (type) {
         case GGML_TYPE_F16: return found(RowF16{});

@@ -83,8 +83,9 @@ void Autoencoder::build(Graph & g, const std::string & mode, const Shape & shape
     }
 }
 
-// [w, h, in] -> [w, h, out]. ggml stores a sum in place of its first operand, which is x or the second convolution. The choice decides how well the
-// allocator packs the buffers. Measured at 1024 x 1024: with the convolution first in the last block before each upsampling 2.00 GiB, otherwise 2.25.
+// [w, h, in] -> [w, h, out]. ggml stores a sum in place of its first operand, which is x or the second convolution.
+// This choice affects how well the allocator packs the buffers. Measured at 1024 x 1024: 2.00 GiB with the convolution
+// first in the last block before each upsampling, otherwise 2.25.
 ggml_tensor * Autoencoder::resnet(Graph & g, const ResnetBlock & block, ggml_tensor * x, bool into_x) const {
     ggml_context * ctx = g.ctx();
     ggml_tensor * h = norm_silu_conv2d(g, block.norm1, block.conv1, x, eps);
@@ -119,7 +120,7 @@ ggml_tensor * Autoencoder::encode(Graph & g, ggml_tensor * x) const {
     x = conv2d(g, encoder_.conv_in, x, 1, 1);
     for (const Level & level : encoder_.levels) {
         for (const ResnetBlock & block : level.block) x = resnet(g, block, x);
-        // padded to the right and at the bottom only
+        // padded only on the right and at the bottom
         if (level.resample.weight) x = conv2d(g, level.resample, ggml_pad(g.ctx(), x, 1, 1, 0, 0), 2, 0);
     }
     x = run_middle(g, encoder_.mid, x);

@@ -1,7 +1,9 @@
 // The autoencoder, after black-forest-labs/flux src/flux/modules/autoencoder.py.
 //
-// mode "decode", shape [height, width] of the latent; input: the latent as the sampler leaves it [z, h, w]; output: [3, 8 h, 8 w] in about -1 to 1
-// mode "encode", shape [height, width] of the image;  input: [3, H, W] in -1 to 1; output: the moments, mean then logvar [2 z, H/8, W/8]
+// mode "decode", shape [height, width] of the latent; input: the latent as the sampler returns it [z, h, w];
+// output: [3, 8 h, 8 w] in about -1 to 1
+// mode "encode", shape [height, width] of the image; input: [3, H, W] in -1 to 1;
+// output: the moments, mean then logvar [2 z, H/8, W/8]
 #pragma once
 
 #include "blocks/blocks.hpp"
@@ -33,7 +35,7 @@ class Autoencoder : public Network {
     struct Level {
         std::vector<ResnetBlock> block;
         Conv resample;
-    };  // the resample of the last level in its direction is empty
+    };  // empty in the level that is computed last
     struct Half {
         Conv conv_in, conv_out;
         Norm norm_out;
@@ -50,7 +52,7 @@ class Autoencoder : public Network {
     ggml_tensor * encode(Graph & g, ggml_tensor * x) const;
     ggml_tensor * decode(Graph & g, ggml_tensor * z) const;
 
-    std::vector<int64_t> levels_;  // channels of every level, finest first
+    std::vector<int64_t> levels_;  // channels of each level, finest first
     int64_t blocks_, z_;
     float scale_factor_, shift_factor_;
     bool has_encoder_, has_decoder_;

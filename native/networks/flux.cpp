@@ -68,7 +68,7 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     const int64_t T = dimension(shape, 1, 1, 1 << 14, "the number of text tokens");
     const int64_t axes = dimension(shape, 2, 0, 7, "the set of axes");
 
-    int64_t channels = in_channels_;  // more if a LoRA reads a control image after them
+    int64_t channels = in_channels_;  // more if a LoRA reads a control image after these channels
     for (const Adapter & adapter : adapters_of(g, img_in_.weight))
         channels = std::max(channels, adapter.left.down->ne[0]);
     ggml_tensor * img = g.input({channels, L});
@@ -90,7 +90,7 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     if (guidance) vec = ggml_add(g.ctx(), vec, embed(g, guidance_in_, guidance));
     vec = ggml_add(g.ctx(), vec, embed(g, vector_in_, y));
     txt = linear(g, txt_in_, txt);
-    vec = ggml_silu(g.ctx(), vec);  // every modulation begins with it
+    vec = ggml_silu(g.ctx(), vec);  // each modulation starts with it
 
     for (const DoubleBlock & block : double_blocks_) {
         double_block(g, block, img, txt, vec, img_pe, txt_pe);
@@ -119,7 +119,7 @@ std::vector<Flux::Modulation> Flux::modulation(Graph & g, const Linear & lin, gg
     return result;
 }
 
-// projected [>= 3 * hidden, n]: q, k, v one after the other in every column
+// projected [>= 3 * hidden, n]: each column holds q, k and v, one after the other
 Flux::QKV Flux::qkv(Graph & g, ggml_tensor * projected, ggml_tensor * query_norm, ggml_tensor * key_norm) const {
     ggml_tensor * q = split_heads(g, projected, 0, head_dim_, heads_);
     ggml_tensor * k = split_heads(g, projected, hidden_, head_dim_, heads_);
@@ -145,17 +145,17 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     const auto txt_mod = modulation(g, block.txt.mod, vec, 2);
     g.before({img_mod[0].gate, img_mod[1].gate, txt_mod[0].gate, txt_mod[1].gate});
 
-    // prepare image for attention
+    // prepare the image for attention
     ggml_tensor * img_modulated = modulate(g, layer_norm(g, img, eps), img_mod[0].shift, img_mod[0].scale);
     const QKV i =
         qkv(g, linear(g, block.img.attn.qkv, img_modulated), block.img.attn.query_norm, block.img.attn.key_norm);
 
-    // prepare text for attention
+    // prepare the text for attention
     ggml_tensor * txt_modulated = modulate(g, layer_norm(g, txt, eps), txt_mod[0].shift, txt_mod[0].scale);
     const QKV t =
         qkv(g, linear(g, block.txt.attn.qkv, txt_modulated), block.txt.attn.query_norm, block.txt.attn.key_norm);
 
-    // run actual attention, text first
+    // run the attention, text first
     ggml_tensor * q = ggml_concat(ctx, rotate(g, t.q, txt_pe), rotate(g, i.q, img_pe), 2);
     ggml_tensor * k = ggml_concat(ctx, rotate(g, t.k, txt_pe), rotate(g, i.k, img_pe), 2);
     ggml_tensor * v = ggml_concat(ctx, t.v, i.v, 2);
@@ -178,7 +178,8 @@ ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tens
     const Modulation mod = modulation(g, block.mod, vec, 1)[0];
     g.before({mod.gate});
     ggml_tensor * modulated = rounded(g, block.linear1, modulate(g, layer_norm(g, x, eps), mod.shift, mod.scale));
-    // q, k, v, mlp in every column. On GPUs GELU cannot be applied to a part of each column, so the layer is computed as two.
+    // Each column holds q, k, v and mlp. GPUs cannot apply GELU to a part of each column, so the layer is computed as
+    // two layers.
     const bool two = g.cpu_threads() == 0 && adapters_of(g, block.linear1.weight).empty() &&
                      adapters_of(g, block.linear1.bias).empty();
     ggml_tensor * projected = linear(g, two ? rows(g, block.linear1, 0, 3 * hidden_) : block.linear1, modulated);

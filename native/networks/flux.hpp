@@ -1,8 +1,10 @@
 // The FLUX.1 transformer, after black-forest-labs/flux src/flux/model.py and modules/layers.py.
 //
-// mode "predict", shape [L, T, axes]: L image tokens, T text tokens, axes: bit i is set where positions of axis i are not all zero.
-// inputs: img [L, in_channels], txt [T, context_in_dim], vec [vec_in_dim], sinusoid of the timestep [256], with guidance_embed the
-//         sinusoid of the guidance [256], then for every set axis the positions of all tokens, text first [T + L] (I32)
+// mode "predict", shape [L, T, axes]: L image tokens, T text tokens. axes: bit i is set if the positions on axis i are
+// not all zero.
+// inputs: img [L, in_channels], txt [T, context_in_dim], vec [vec_in_dim], sinusoid of the timestep [256],
+//         with guidance_embed the sinusoid of the guidance [256],
+//         then for each axis that is set the positions of all tokens, text first [T + L] (I32)
 // output: [L, out_channels]
 #pragma once
 

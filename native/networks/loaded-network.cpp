@@ -21,7 +21,7 @@ Evaluation LoadedNetwork::run(const std::string & mode, const Shape & shape, con
     weights_.check_unchanged();
     result.outputs =
         evaluator_.run(key, max_nodes(), build, inputs, memory_limit, profiled ? &result.profile : nullptr);
-    weights_.check_unchanged();  // while it ran
+    weights_.check_unchanged();  // whether they changed while the network ran
     return result;
 }
 

@@ -7,7 +7,7 @@
 
 namespace ggflux {
 
-// What a network is made of.
+// What a network is created from.
 struct NetworkSpec {
     std::string kind;
     Machine machine;
@@ -23,14 +23,15 @@ struct Evaluation {
 
 class LoadedNetwork {
   public:
-    // Loads the weights. `cancel` must outlive the network, and stops each call. memory_limit: bytes of this machine's memory, in all of them
+    // Loads the weights. Setting `cancel` stops any call. `cancel` must outlive the network. memory_limit (here and
+    // below): bytes of this machine's memory.
     LoadedNetwork(const NetworkSpec & spec, size_t memory_limit, const std::atomic<bool> & cancel,
                   std::atomic<double> & progress);
 
     Evaluation run(const std::string & mode, const Shape & shape, const std::vector<Array> & inputs,
                    size_t memory_limit, bool profiled);
 
-    // Replaces all adapters. `table` lists their tensors.
+    // Replaces all adapters. `table` lists the adapters' tensors.
     void adapt(const std::vector<std::string> & files, std::vector<TensorEntry> table,
                const std::vector<AdapterSpec> & specs, size_t memory_limit);
 
@@ -45,7 +46,7 @@ class LoadedNetwork {
   private:
     Machine machine_;
     const std::atomic<bool> & cancel_;
-    // Freed from the last to the first: graphs before the weights that they point to.
+    // Members are destroyed from the last to the first: graphs before the weights that they point to.
     Weights weights_;
     std::unique_ptr<Weights> adapter_weights_;
     Adapters adapters_;
@@ -53,7 +54,7 @@ class LoadedNetwork {
     Evaluator evaluator_;
 };
 
-// The bytes of buffers for activations that the network would need. Reads no weights.
+// The bytes of activation buffers that the network would need. Reads no weights.
 size_t measure(const NetworkSpec & spec, const std::string & mode, const Shape & shape,
                const std::atomic<bool> & cancel);
 

@@ -1,4 +1,4 @@
-// What all networks have in common: a configuration, weights, and a graph for every mode and shape.
+// The common parts of all networks: a configuration, weights, and a graph for each mode and shape.
 #pragma once
 
 #include "runtime/graph.hpp"
@@ -12,7 +12,8 @@ namespace ggflux {
 
 using Shape = std::vector<int64_t>;
 
-// The numbers of a configuration by name. Reading one checks that it is there, whole, and in a range that cannot overflow later.
+// The numbers of a configuration, by name. Reading one checks that it exists, that it is a whole number, and that it is
+// in a range that cannot overflow later.
 class Config {
   public:
     explicit Config(std::map<std::string, double> values) : values_(std::move(values)) {}
@@ -28,13 +29,13 @@ class Network {
   public:
     virtual ~Network() = default;
 
-    // Declares the inputs, computes, declares the outputs. Throws Error for a mode or shape that is impossible.
+    // Declares the inputs, computes, and declares the outputs. Throws Error if the mode or shape is not possible.
     virtual void build(Graph & g, const std::string & mode, const Shape & shape) const = 0;
-    // an upper bound for the nodes of any graph that `build` makes
+    // an upper bound for the number of nodes in a graph that `build` creates
     virtual size_t max_nodes() const = 0;
 };
 
-// See registry.cpp for the kinds. Declares all tensors to `weights`, which the caller then loads.
+// See registry.cpp for the kinds. Declares all tensors to `weights`. The caller then loads `weights`.
 std::unique_ptr<Network> make_network(const std::string & kind, const Config & config, Weights & weights);
 
 // dimension `i` of a shape, checked against a range

@@ -1,7 +1,8 @@
-// The encoder of T5 v1.1, after huggingface/transformers modeling_t5.py: no attention mask, no scaling of the scores, one table of relative
-// position biases for all blocks.
+// The encoder of T5 v1.1, after huggingface/transformers modeling_t5.py. It has no attention mask, does not scale the
+// scores, and uses one table of relative position biases for all blocks.
 //
-// mode "encode", shape [n]; inputs: tokens [n], buckets of relative positions [n * n], query by query; output [n, d_model]
+// mode "encode", shape [n]; inputs: tokens [n], buckets of relative positions [n * n], query by query;
+// output [n, d_model]
 #pragma once
 
 #include "blocks/blocks.hpp"

@@ -10,7 +10,7 @@ std::string layer_name(int64_t layer) { return "decoder.layers." + std::to_strin
 
 }  // namespace
 
-// Layers are numbered as in diffusers, which counts activations and upsamplings too.
+// Layers are numbered as in diffusers, which also counts activations and upsamplings.
 TinyDecoder::TinyDecoder(const Config & config, Weights & w)
     : z_(config.get("zChannels", 1, 1024)), width_(config.get("width", 1, 4096)) {
     int64_t layer = 0;

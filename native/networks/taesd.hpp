@@ -1,7 +1,8 @@
-// The decoder of TAEF1, a small autoencoder that replaces the large one in previews, after madebyollin/taesd taesd.py and diffusers'
-// AutoencoderTiny.
+// The decoder of TAEF1, a small autoencoder that replaces the large one for previews, after madebyollin/taesd taesd.py
+// and diffusers' AutoencoderTiny.
 //
-// mode "decode", shape [height, width] of the latent; input: the latent as the sampler leaves it [z, h, w]; output: [3, 8 h, 8 w] in about -1 to 1
+// mode "decode", shape [height, width] of the latent; input: the latent as the sampler returns it [z, h, w];
+// output: [3, 8 h, 8 w] in about -1 to 1
 #pragma once
 
 #include "blocks/blocks.hpp"

@@ -10,7 +10,7 @@ namespace ggflux {
 
 namespace {
 
-// An evaluation stops within tenths of a second. A server that stopped answering never does.
+// An evaluation stops within tenths of a second. A call to a server that no longer answers never stops.
 constexpr std::chrono::seconds patience{2};
 
 }  // namespace
@@ -72,7 +72,8 @@ void Environment::shutdown() {
     }
     const bool stopped = wait_until_idle();
     if (instances->empty()) return;
-    // On a thread: what is freed on an RPC server waits for the calls before it, which the server may never answer.
+    // On a thread of its own: freeing memory on an RPC server waits for earlier calls, and the server may never answer
+    // them.
     const auto flag = std::make_shared<std::atomic<bool>>(true);
     const auto free_all = [self = shared_from_this(), flag, instances] {
         for (const auto & instance : *instances) instance->free_if_idle();

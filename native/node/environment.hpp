@@ -1,4 +1,4 @@
-// What belongs to one JavaScript environment: the main thread, or a worker thread.
+// The state of one JavaScript environment, which is the main thread or a worker thread.
 #pragma once
 
 #include "instance.hpp"
@@ -10,26 +10,28 @@
 
 namespace ggflux {
 
-// Outlives its JavaScript environment while a task runs.
+// It outlives its JavaScript environment while a task runs.
 class Environment : public std::enable_shared_from_this<Environment> {
   public:
-    // `settle` receives on the JavaScript thread what `leave` was given.
+    // `settle` runs on the JavaScript thread and receives the task that was passed to `leave`.
     Environment(napi_env env, napi_threadsafe_function_call_js settle);
 
-    // On the JavaScript thread, before and after each task: the process stays alive in between. `enter` throws FLUX_CLOSED once the environment ends.
+    // Called on the JavaScript thread, before and after each task. The process stays alive in between. `enter` throws
+    // FLUX_CLOSED once the environment has ended.
     void enter(napi_env env, std::atomic<bool> * cancel);
     void settled(napi_env env);
 
-    // On the task's thread, at its end. Passes `task`, unless it is null, to the JavaScript thread; false if that is gone.
+    // Called at the end of a task, on its thread. Passes `task`, unless it is null, to the JavaScript thread. Returns
+    // false if that thread is gone.
     bool leave(std::atomic<bool> * cancel, void * task);
 
     void add(std::weak_ptr<Instance> instance);
 
-    // Cancels what runs, waits for it, and frees all networks. What has not stopped after two seconds is left behind: an RPC server may never answer.
-    // May be called again.
+    // Cancels and waits for all running calls, and frees all networks. After two seconds it no longer waits for calls
+    // that have not stopped, because an RPC server may never answer. It can be called again.
     void shutdown();
 
-    // The same, when the environment ends: no task reaches its JavaScript thread afterwards.
+    // Like shutdown, for the end of the environment. No task reaches its JavaScript thread afterwards.
     void end();
 
   private:

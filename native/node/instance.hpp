@@ -6,9 +6,10 @@
 
 namespace ggflux {
 
-// One network with everything that it owns. Shared by its JavaScript object and the task that uses it: either may go first.
+// One network with everything that it owns. Its JavaScript object and the task that uses it share it. Either can be
+// destroyed first.
 struct Instance {
-    std::mutex mutex;  // held to evaluate or to free
+    std::mutex mutex;  // held while evaluating or freeing
     std::atomic<bool> cancel{false};
     std::atomic<bool> closed{false};
     std::atomic<bool> busy{false};

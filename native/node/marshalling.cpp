@@ -8,7 +8,7 @@ namespace ggflux {
 
 namespace {
 
-// A vector of what `read` makes of each item of a list.
+// A vector with the result of `read` for each item of a list.
 template <class Read> auto read_list(const Napi::Value & list, Read read) {
     const auto items = list.As<Napi::Array>();
     std::vector<decltype(read(Napi::Value()))> result;
@@ -40,7 +40,7 @@ Array read_array(const Napi::Value & value) {
     throw Error("FLUX_BAD_OPTION", "inputs must be Float32Array or Int32Array");
 }
 
-// A whole number from `least` to `most`. label: what it belongs to, for the message
+// An integer from `least` to `most`. label: what the number is, for the error message
 int64_t read_whole(const Napi::Object & row, const char * key, double least, double most, const std::string & label) {
     const double value = row.Get(key).ToNumber().DoubleValue();
     if (!(value >= least && value <= most)) throw Error("FLUX_BAD_FILE", label + ": " + key + " is out of range");

@@ -1,4 +1,4 @@
-// Between JavaScript's values and ours. What is read is copied.
+// Conversion between JavaScript values and C++ values. Values that are read are copied.
 #pragma once
 
 #include "networks/loaded-network.hpp"
@@ -24,8 +24,8 @@ int read_threads(const Napi::Value & value);
 
 Napi::Value evaluation_of(Napi::Env env, const Evaluation & evaluation);
 
-// A copy as a Float32Array or Uint8Array. Made by the class's constructor, which throws a RangeError if memory runs out: Node-API's own function ends
-// the process.
+// A copy as a Float32Array or Uint8Array. It is created by the JavaScript class's constructor, which throws a
+// RangeError if there is not enough memory. Node-API's own function would end the process.
 template <class Number> Napi::Value new_array(Napi::Env env, const std::vector<Number> & values) {
     const auto type = env.Global().Get(sizeof(Number) == 1 ? "Uint8Array" : "Float32Array").As<Napi::Function>();
     const Napi::Object array = type.New({Napi::Number::New(env, static_cast<double>(values.size()))});
@@ -36,10 +36,10 @@ template <class Number> Napi::Value new_array(Napi::Env env, const std::vector<N
     return array;
 }
 
-// The message of an Error, or one that begins with a code for other exceptions.
+// The message of an Error. For other exceptions, a message that starts with a code.
 std::string message_of(const std::exception_ptr & failure);
 
-// Turns C++ exceptions of synchronous calls into JavaScript errors with the same message.
+// Turns C++ exceptions in synchronous calls into JavaScript errors with the same message.
 template <class Function> auto guard(Napi::Env env, Function function) {
     try {
         return function();

@@ -115,9 +115,9 @@ void NetworkHandle::cancel(const Napi::CallbackInfo &) {
 
 Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
-        // A flag of its own: a shutdown that cancels this task needs one that outlives the task.
+        // This task has its own flag: a shutdown that cancels this task needs a flag that outlives the task.
         const auto flag = std::make_shared<std::atomic<bool>>(false);
-        // If the system gives no thread, the JavaScript thread frees.
+        // If the system cannot create a thread, the JavaScript thread frees the network.
         const std::shared_ptr<void> otherwise(nullptr, [instance = instance_](void *) {
             if (!instance->closed) instance->free_if_idle();
         });
@@ -131,7 +131,8 @@ Napi::Value NetworkHandle::close(const Napi::CallbackInfo & info) {
 Napi::Value NetworkHandle::status(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&]() -> Napi::Value {
         const auto result = Napi::Object::New(info.Env());
-        const std::unique_lock lock(instance_->mutex, std::try_to_lock);  // a running call changes all but the progress
+        // A running call changes everything except the progress.
+        const std::unique_lock lock(instance_->mutex, std::try_to_lock);
         const LoadedNetwork * l = lock.owns_lock() ? instance_->loaded.get() : nullptr;
         const auto set = [&](const char * key, double value) { result.Set(key, value); };
         set("progress", instance_->progress);

@@ -1,4 +1,4 @@
-// The JavaScript object around one network.
+// The JavaScript object for one network.
 #pragma once
 
 #include "task.hpp"
@@ -20,11 +20,11 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
     Napi::Value status(const Napi::CallbackInfo & info);
     void cancel(const Napi::CallbackInfo & info);
 
-    // A task that has the network to itself; throws if the network is closed or at work.
+    // Starts a task with exclusive use of the network. Throws if the network is closed or busy.
     Napi::Value alone(const Napi::CallbackInfo & info, std::function<Task::Finish(Instance &)> work);
 
     std::shared_ptr<Instance> instance_;       // may outlive the JavaScript object, in a task
-    std::shared_ptr<const NetworkSpec> spec_;  // null once `load` was called
+    std::shared_ptr<const NetworkSpec> spec_;  // null after `load` was called
 };
 
 }  // namespace ggflux

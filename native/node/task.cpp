@@ -7,7 +7,8 @@ namespace ggflux {
 
 namespace {
 
-// With a stack as large as that of libuv's threads: ggml walks graphs by recursion, and macOS's default of half a mebibyte is too small for that.
+// The stack is as large as that of libuv's threads: ggml walks graphs recursively, and macOS's default of 512 KiB is
+// too small for that.
 pthread_t start_thread(void * (*run)(void *), void * argument) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
@@ -80,7 +81,7 @@ void Task::finish(napi_env env, napi_value, void *, void * data) {
     task->environment_->settled(env);
     napi_value global = nullptr;
     bool found = false;
-    // Once JavaScript can no longer run, every access to an object is refused.
+    // Once JavaScript can no longer run, every access to an object fails.
     if (napi_get_global(env, &global) == napi_ok && napi_has_named_property(env, global, "process", &found) == napi_ok)
         task->settle(env);
 }

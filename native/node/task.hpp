@@ -1,4 +1,4 @@
-// The only asynchronous mechanism.
+// The only way to run asynchronous work.
 #pragma once
 
 #include "environment.hpp"
@@ -9,17 +9,18 @@
 
 namespace ggflux {
 
-// Work on a thread of its own, whose promise is settled on the JavaScript thread. Not on libuv's pool: its four threads serve the host's files and DNS.
-// `work` may throw, and must not touch JavaScript. What it returns makes the value on the JavaScript thread. `turn` is released when the promise is
-// settled.
+// Work that has its own thread, and a promise that is settled on the JavaScript thread. It does not use libuv's pool:
+// the pool's four threads serve the host's files and DNS. `work` may throw, and must not access JavaScript. It returns
+// a function that creates the result on the JavaScript thread. `turn` is released when the promise is settled.
 class Task {
   public:
     using Finish = std::function<Napi::Value(Napi::Env)>;
-    // Every failure rejects the promise. `cancel` is set when the environment ends.
+    // Each failure rejects the promise. `cancel` is set when the environment ends.
     static Napi::Promise start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work,
                                std::shared_ptr<void> turn = nullptr);
 
-    // For an Environment: settles the promise of a task that ended, and deletes the task. `env` is null if the environment ended before.
+    // For Environment: settles the promise of a finished task, and deletes the task. `env` is null if the environment
+    // ended before.
     static void finish(napi_env env, napi_value, void *, void * task);
 
   private:

@@ -12,7 +12,7 @@ namespace ggflux {
 
 namespace {
 
-thread_local std::string last_complaint;  // each task has a thread of its own
+thread_local std::string last_complaint;  // each task has its own thread
 
 void on_log(ggml_log_level level, const char * text, void *) {
     if (level != GGML_LOG_LEVEL_ERROR) return;

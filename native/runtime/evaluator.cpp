@@ -36,7 +36,8 @@ std::unique_ptr<Graph> Evaluator::make_graph(size_t max_nodes, const Build & bui
     return graph;
 }
 
-// What each backend's buffer will take. Measured on a separate graph, because splitting a graph between devices rewires it.
+// The size of the buffer that each backend will need. It is measured on a separate graph, because splitting a graph
+// between devices changes its connections.
 std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const Build & build) {
     forget_graph();
     if (sched_nodes_ < max_nodes) {
@@ -79,7 +80,7 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const Build &
                                               " for activations and " + std::to_string(limit >> 20) +
                                               " MiB are free; choose a smaller image, or free memory");
     };
-    // Buffers from an earlier shape are reused.
+    // Buffers from a previous shape are reused.
     if (sizes.back() > memory_limit + compute_bytes_) refuse(sizes.back(), memory_limit + compute_bytes_, "memory");
     if (!on_cpu()) {
         size_t free = 0, total = 0;
@@ -91,7 +92,7 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const Build &
     const bool reserved = ggml_backend_sched_reserve(sched_.get(), make_graph(max_nodes, build)->nodes());
     auto graph = make_graph(max_nodes, build);
     if (!reserved || !ggml_backend_sched_alloc_graph(sched_.get(), graph->nodes())) {
-        trim();  // the buffers are in an unknown state
+        trim();  // the state of the buffers is unknown
         throw Error("FLUX_OUT_OF_MEMORY", "the buffers for activations (" + std::to_string(sizes.front() >> 20) +
                                               " MiB) could not be allocated; choose a smaller image, or free memory" +
                                               complaint());
@@ -137,13 +138,13 @@ void Evaluator::set_inputs(const std::vector<Array> & inputs) {
     }
 }
 
-// The CPU checks `cancel` between operations, a GPU at stop points.
+// The CPU checks `cancel` between operations. A GPU checks it at stop points.
 void Evaluator::compute(Recorder * recorder) {
     ggml_backend_t cpu = backends_.back().get();
     const auto set_abort = procedure<ggml_backend_set_abort_callback_t>(ggml_backend_dev_backend_reg(cpu_device()),
                                                                         "ggml_backend_set_abort_callback");
     EvalCallback callback = {graph_->stop_points(), cancel_, remote_, recorder};
-    // A lost RPC server throws: nothing may point to the local callback afterwards.
+    // If the RPC server is lost, this throws. Nothing may point to the local callback afterwards.
     struct Reset {
         const std::function<void()> reset;
         ~Reset() { reset(); }

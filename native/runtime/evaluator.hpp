@@ -12,32 +12,35 @@ namespace ggflux {
 using Array = std::variant<std::vector<float>, std::vector<int32_t>>;
 using Build = std::function<void(Graph &)>;
 
-// One device, with the CPU for what it cannot do. The last graph and its buffers for activations are kept from call to call.
+// Evaluates on one device, and uses the CPU for operations that the device does not support. It keeps the last graph
+// and its activation buffers between calls.
 class Evaluator {
   public:
-    // Setting `cancel` soon makes a running call throw Aborted; the flag must outlive the evaluator.
+    // If `cancel` is set, a running call soon throws Aborted. The flag must outlive the evaluator.
     Evaluator(const Machine & machine, const std::atomic<bool> & cancel);
 
     ggml_backend_dev_t device() const { return device_; }
 
-    // Evaluates the graph that `build` makes and returns its outputs. `key` names the graph and its shape: while it stays the same, graph and buffers
-    // are reused. Throws Error FLUX_OUT_OF_MEMORY if the buffers would take more than `memory_limit` bytes. With `profile` (or null), one operation
-    // is done after the other and each is timed.
+    // Evaluates the graph that `build` creates and returns its outputs. `key` identifies the graph and its shape. While
+    // the key stays the same, graph and buffers are reused. Throws Error FLUX_OUT_OF_MEMORY if the buffers need more
+    // than `memory_limit` bytes. With `profile` (can be null), operations run one after the other, and each one is
+    // timed.
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const Build & build,
                                         const std::vector<Array> & inputs, size_t memory_limit,
                                         std::vector<Operation> * profile);
 
-    // The bytes of buffers that the graph needs; allocates none.
+    // The bytes of buffers that the graph needs. Allocates nothing.
     size_t measure(size_t max_nodes, const Build & build);
 
     // The next evaluation builds its graph again.
     void forget_graph();
 
-    // Frees the buffers for activations; the next evaluation allocates them again.
+    // Frees the activation buffers. The next evaluation allocates them again.
     void trim();
 
     size_t compute_bytes() const { return compute_bytes_; }
-    int nodes() const { return graph_ ? ggml_graph_n_nodes(graph_->nodes()) : 0; }  // of the graph that is kept
+    // In the graph that is kept.
+    int nodes() const { return graph_ ? ggml_graph_n_nodes(graph_->nodes()) : 0; }
 
   private:
     bool on_cpu() const { return is_cpu(device_); }

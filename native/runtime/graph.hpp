@@ -1,4 +1,4 @@
-// A graph under construction: what the networks build with.
+// A graph under construction, which the networks add operations to.
 #pragma once
 
 #include "devices.hpp"
@@ -17,14 +17,14 @@ class Graph {
   public:
     struct Input {
         ggml_tensor * tensor;
-        int64_t limit;  // of indices
+        int64_t limit;  // upper bound for indices
     };
     struct Annotation {
         const char * name;
         double operations;
     };
 
-    // cpu_threads: 0 if the graph runs on another device, which cannot run our own kernels
+    // cpu_threads: 0 if the graph runs on another device, where our own kernels cannot run
     Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision,
           const std::atomic<bool> * cancel);
 
@@ -32,13 +32,14 @@ class Graph {
     ggml_tensor * indices(int64_t n, int64_t limit);         // I32 in [0, limit): checked before each evaluation
     void output(ggml_tensor * tensor);                       // copied out, in the order of the calls
 
-    // On a GPU these are computed before what is built later, which leaves operations next to each other that it runs as one.
+    // On a GPU these tensors are computed before anything that is built later. Operations that the GPU can fuse are
+    // then next to each other.
     void before(std::initializer_list<ggml_tensor *> tensors);
-    // Where a call on a GPU may be cancelled; CPUs stop anywhere.
+    // Where a call on a GPU can be cancelled. CPUs can stop anywhere.
     void stop_point(ggml_tensor * tensor);
-    // The name and the cost of `tensor` in a profile. Returns `tensor`.
+    // Sets the name and the cost of `tensor` in a profile. Returns `tensor`.
     ggml_tensor * annotate(ggml_tensor * tensor, const char * name, double operations);
-    // The weight as F32 if the precision is f32: ggml rounds activations to suit the type of the weight.
+    // The weight, as F32 if the precision is f32. ggml rounds activations to match the type of the weight.
     ggml_tensor * unrounded(ggml_tensor * weight);
 
     void adapt(const Adapters & adapters) { adapters_ = &adapters; }

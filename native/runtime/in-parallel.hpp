@@ -8,8 +8,8 @@
 
 namespace ggflux {
 
-// Calls `work` with 0 on this thread and with 1 to `threads - 1` on others, and waits for all. The calls must share the work among them, because the
-// system may give fewer threads. `work` must not throw.
+// Calls `work` with 0 on this thread and with 1 to `threads - 1` on other threads, and waits for all of them. The calls
+// must share the work dynamically, because the system may provide fewer threads. `work` must not throw.
 template <class Work> void in_parallel(int threads, const Work & work) {
     struct Joined : std::vector<std::thread> {
         ~Joined() {

@@ -64,7 +64,8 @@ bool EvalCallback::call(ggml_tensor * operation, bool ask, void * callback) {
         if (recorder) return recorder->wants(operation);
         return std::find(stop_points.begin(), stop_points.end(), operation) != stop_points.end();
     }
-    // An RPC server acknowledges work when it arrives, not when it is done. Reading a number waits for it.
+    // An RPC server acknowledges work when it arrives, not when it is finished. Reading a number waits until it is
+    // finished.
     float first;
     if (remote) ggml_backend_tensor_get(operation, &first, 0, sizeof(first));
     if (recorder) recorder->end(operation);

@@ -1,4 +1,4 @@
-// What the operations of an evaluation cost.
+// The cost of the operations in an evaluation.
 #pragma once
 
 #include "graph.hpp"
@@ -10,7 +10,7 @@ namespace ggflux {
 
 // All operations of one kind in an evaluation.
 struct Operation {
-    std::string name, type;  // the graph's or ggml's name; the type of the first source
+    std::string name, type;  // name from the graph or from ggml; type of the first source
     int64_t count = 0;
     double seconds = 0, operations = 0, bytes = 0;  // multiplications and additions; bytes of sources and result
 };
@@ -18,10 +18,12 @@ struct Operation {
 // Times the operations of one evaluation, one after the other.
 class Recorder {
   public:
-    // device: elementwise operations run together with the operation before them, and are timed with it
+    // device: the graph runs on a device, where elementwise operations run together with the operation before them and
+    // are timed with it
     Recorder(const Graph & graph, bool device);
 
-    // Called before each operation. True if everything since the last `end` is to be computed up to this operation.
+    // Called before each operation. Returns true if everything since the last `end`, including this operation, should
+    // be computed now.
     bool wants(const ggml_tensor * operation);
     void end(const ggml_tensor * operation);
 
@@ -29,14 +31,15 @@ class Recorder {
 
   private:
     const std::unordered_map<const ggml_tensor *, Graph::Annotation> & annotations_;
-    std::unordered_set<const ggml_tensor *> continued_;  // run together with the operation after them
+    std::unordered_set<const ggml_tensor *> continued_;  // run together with the next operation
     std::chrono::steady_clock::time_point began_;
     std::string run_;  // names of the operations since the last `end`
     double bytes_ = 0;
     std::vector<Operation> operations_;
 };
 
-// ggml's scheduler asks about every operation whether to stop after it, and calls again when it has stopped. May be cancelled there.
+// ggml's scheduler asks for each operation whether to stop after it, and calls again after it has stopped. The
+// evaluation can be cancelled at these stops.
 struct EvalCallback {
     const std::vector<ggml_tensor *> & stop_points;
     const std::atomic<bool> & cancel;

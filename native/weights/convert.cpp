@@ -8,7 +8,7 @@ namespace ggflux {
 
 std::vector<uint8_t> Weights::convert(const std::vector<std::string> & files, const TensorEntry & entry, ggml_type type,
                                       const std::atomic<bool> & cancel, const std::function<void(float *)> & change) {
-    const Weights weights(files, {entry});  // checks the places
+    const Weights weights(files, {entry});  // checks that the pieces are inside the files
     const size_t bytes = checked_bytes(entry);
     if (entry.type == type && entry.float8 == Float8::none && !change) {
         std::vector<uint8_t> same(bytes);

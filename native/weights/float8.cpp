@@ -9,8 +9,8 @@ namespace ggflux {
 
 namespace {
 
-// A sign, 4 or 5 bits of exponent, and the mantissa. e4m3fn has no infinities and one NaN, so its largest exponent holds numbers too. e5m2 is the
-// upper half of an F16.
+// A sign, 4 or 5 bits of exponent, and the mantissa. e4m3fn has no infinities and only one NaN, so the largest exponent
+// also encodes numbers. e5m2 is the upper half of an F16.
 float decode(Float8 type, uint8_t bits) {
     if (type == Float8::e5m2) return ggml_fp16_to_fp32(static_cast<ggml_fp16_t>(bits << 8));
     const int exponent = bits >> 3 & 15, mantissa = bits & 7;

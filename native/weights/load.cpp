@@ -10,10 +10,11 @@ namespace ggflux {
 
 namespace { constexpr size_t max_scratch = size_t{1} << 24; }
 
-// Reads `count` bytes of a tensor from its byte `first` on, whole blocks, into `raw`, and their numbers into `values`, unless that is null.
+// Reads `count` bytes of a tensor, starting at byte `first`, into `raw`. They must be whole blocks. If `values` is not
+// null, writes their numbers into it.
 void Weights::read(const TensorEntry & entry, size_t first, size_t count, char * raw, float * values) const {
     const bool float8 = entry.float8 != Float8::none;
-    size_t begin = 0;  // of a piece, in the tensor
+    size_t begin = 0;  // of the piece, in the tensor
     for (const Piece & piece : entry.pieces) {
         const size_t from = std::max(first, begin), to = std::min(first + count, begin + piece.bytes);
         if (from < to) {
@@ -34,12 +35,13 @@ void Weights::read(const TensorEntry & entry, size_t first, size_t count, char *
     else ggml_get_type_traits(entry.type)->to_float(raw, values, static_cast<int64_t>(elements));
 }
 
-// Some megabytes at a time. Only tensors that are repacked are needed whole.
+// Works on some megabytes at a time. Only repacked tensors need all their data at once.
 void Weights::fill(const Declared & declared, const std::atomic<bool> & cancel, std::vector<char> & scratch) const {
     const TensorEntry & entry = *declared.entry;
     const bool float8 = entry.float8 != Float8::none, widen = float8 || declared.tensor->type != entry.type;
     const bool round = float8 && declared.tensor->type == GGML_TYPE_BF16;
-    // A block has `numbers` numbers, which take `raw` bytes in the file, `wide` as F32, `narrow` as BF16, and `stored` in the tensor.
+    // A block has `numbers` numbers. It takes `raw` bytes in the file, `wide` as F32, `narrow` as BF16, and `stored` in
+    // the tensor.
     const size_t numbers = float8 ? 1 : static_cast<size_t>(ggml_blck_size(entry.type)),
                  raw = float8 ? 1 : ggml_type_size(entry.type);
     const size_t wide = widen ? numbers * sizeof(float) : 0, narrow = round ? numbers * sizeof(ggml_bf16_t) : 0;
@@ -123,7 +125,7 @@ void Weights::allocate(const Copies & copies) {
     }
 }
 
-// Several tensors at a time, in the order of the file, which is the fastest to read.
+// Fills several tensors at a time, in the order of the file, because that is the fastest way to read it.
 void Weights::fill_copies(Group tensors, int threads, const std::atomic<bool> & cancel,
                           std::atomic<double> & progress) const {
     std::sort(tensors.begin(), tensors.end(), [](const Declared * a, const Declared * b) {

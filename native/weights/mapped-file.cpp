@@ -25,7 +25,7 @@ int64_t nanoseconds(const struct stat & status) {
 
 }  // namespace
 
-// Delegates, so that the destructor closes the file if the rest of the constructor throws.
+// Delegates to another constructor, so that the destructor closes the file if the rest of this constructor throws.
 MappedFile::MappedFile(const std::string & path) : MappedFile() {
     path_ = path;
     descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

@@ -1,4 +1,4 @@
-// The system's calls for files and pages of memory.
+// Wraps the system's calls for files and memory pages.
 #pragma once
 
 #include <cstddef>
@@ -7,7 +7,7 @@
 
 namespace ggflux {
 
-// An open file, to be read in pieces or mapped into memory.
+// An open file that is read in pieces or mapped into memory.
 class MappedFile {
   public:
     explicit MappedFile(const std::string & path);
@@ -22,7 +22,7 @@ class MappedFile {
     void read(size_t offset, char * into, size_t count) const;
     void close();
 
-    // whether size and modification time are those that it had when it was opened
+    // whether size and modification time are the same as when the file was opened
     bool unchanged() const;
 
   private:
@@ -35,8 +35,8 @@ class MappedFile {
     void * mapping_ = nullptr;
 };
 
-// For gigabytes that are about to be written: with pages of 4 KiB the page faults alone take longer than repacking. Without effect where the system
-// has no huge pages.
+// For gigabytes of memory that will be written soon. With 4 KiB pages, page faults alone take longer than repacking. It
+// has no effect on systems without huge pages.
 void use_huge_pages(char * address, size_t size);
 
 }  // namespace ggflux

@@ -8,7 +8,8 @@ namespace ggflux {
 
 namespace {
 
-// Whether the device multiplies weights of this type and shape. `buffer`: where they seem to be, if that matters.
+// Whether the device can multiply weights of this type and shape. `buffer`: the buffer of the trial weight, if that
+// matters.
 bool multiplies(ggml_backend_dev_t device, const ggml_tensor * like, ggml_backend_buffer_t buffer = nullptr) {
     const ggml_context_ptr ctx(ggml_init({ggml_tensor_overhead() * 4, nullptr, true}));
     if (!ctx) return false;
@@ -18,7 +19,7 @@ bool multiplies(ggml_backend_dev_t device, const ggml_tensor * like, ggml_backen
         device, ggml_mul_mat(ctx.get(), weight, ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, weight->ne[0], 64)));
 }
 
-// What is kept free for activations on a device with its own memory.
+// The memory that is kept free for activations on a device with its own memory.
 constexpr size_t activations_reserve = size_t{3} << 29;
 
 size_t room_on(ggml_backend_dev_t device) {
@@ -34,9 +35,10 @@ size_t Weights::padded_bytes(ggml_backend_buffer_type_t type, const ggml_tensor 
     return GGML_PAD(ggml_backend_buft_get_alloc_size(type, tensor), ggml_backend_buft_get_alignment(type));
 }
 
-// Which tensors go to the device. F32 tensors do. Matrices do in the network's order, as long as there is room. Tables for lookups do not: looking up
-// is little work, and not every device can do it for every type. What stays on the CPU stays in the mapped file. ggml's scheduler copies such a
-// matrix to a GPU each time that it is multiplied by many columns, or lets the CPU multiply.
+// Decides which tensors go to the device. F32 tensors do. Matrices do in the network's order, as long as there is
+// space. Lookup tables do not: a lookup is little work, and some devices cannot do it for some types. Tensors that stay
+// on the CPU stay in the mapped file. ggml's scheduler copies such a matrix to a GPU each time it is multiplied by many
+// columns, or the CPU multiplies it.
 void Weights::assign_devices(ggml_backend_dev_t device, const Machine & machine) {
     ggml_backend_dev_t cpu = cpu_device();
     ggml_backend_buffer_type_t memory = ggml_backend_dev_buffer_type(device);
@@ -55,8 +57,8 @@ void Weights::assign_devices(ggml_backend_dev_t device, const Machine & machine)
     }
 }
 
-// Null if the tensor can be used in the mapped file. A quantised matrix goes into the first of the CPU's extra buffer types (AMX, repacking) that has
-// a kernel for its type and shape, unless our own kernel suits it and is as fast.
+// Null if the tensor can be used from the mapped file. A quantised matrix goes into the first of the CPU's extra buffer
+// types (AMX, repacking) that has a kernel for its type and shape, unless our own kernel supports it and is as fast.
 ggml_backend_buffer_type_t Weights::buffer_for(const Declared & declared, Precision precision) const {
     const ggml_tensor * tensor = declared.tensor;
     const TensorEntry & entry = *declared.entry;
@@ -73,7 +75,8 @@ ggml_backend_buffer_type_t Weights::buffer_for(const Declared & declared, Precis
             if (probe && multiplies(declared.device, tensor, probe.get())) return *type;
         }
     }
-    // Copied: several pieces, float8, which becomes bfloat16, and tensors at offsets in the file that are no multiple of their scalars' size.
+    // These tensors are copied: tensors with several pieces, float8 (which becomes bfloat16), and tensors whose offset
+    // in the file is not a multiple of the size of their scalars.
     const size_t scalar = ggml_is_quantized(tensor->type) ? 2 : ggml_type_size(tensor->type);
     const bool whole = entry.pieces.size() == 1 && entry.float8 == Float8::none && entry.pieces[0].offset % scalar == 0;
     return whole ? nullptr : plain;
@@ -92,7 +95,7 @@ void Weights::dry_load(ggml_backend_dev_t device, const Machine & machine) {
             empty[type] = buffers_.back().get();
         }
         declared.tensor->buffer = empty[type];
-        // Never read. ggml's allocator takes a tensor without an address for one that it has to allocate.
+        // This address is never read. ggml's allocator would allocate a tensor that has no address.
         declared.tensor->data = reinterpret_cast<void *>(uintptr_t{4096});
     }
 }

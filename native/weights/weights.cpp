@@ -70,7 +70,8 @@ ggml_tensor * Weights::declare(const std::string & name, std::vector<int64_t> sh
     const auto found = table_.find(name);
     if (found == table_.end()) throw Error("FLUX_BAD_FILE", "tensor " + name + " is missing");
     if (declared_.size() == table_.size())
-        throw Error("FLUX_BAD_FILE", "tensor " + name + " is declared twice");  // the context has room for each once
+        // The context has space for each tensor once.
+        throw Error("FLUX_BAD_FILE", "tensor " + name + " is declared twice");
     const TensorEntry & entry = found->second;
     if (entry.shape != shape)
         throw Error("FLUX_BAD_FILE",

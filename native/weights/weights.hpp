@@ -1,4 +1,4 @@
-// The weights of a network: from a table of tensors in files to tensors in the buffers of devices.
+// The weights of a network. They are read from a table of tensors in files into tensors in device buffers.
 #pragma once
 
 #include "float8.hpp"
@@ -15,7 +15,7 @@
 
 namespace ggflux {
 
-// Rows of a tensor that are next to each other in a file.
+// Rows of a tensor that are contiguous in a file.
 struct Piece {
     size_t file, offset, bytes;
     size_t scale = SIZE_MAX;  // offset of the F32 that float8 numbers are multiplied by, if any
@@ -26,11 +26,12 @@ struct TensorEntry {
     std::string name;
     ggml_type type;
     std::vector<int64_t> shape;  // in ggml's order: fastest dimension first
-    Float8 float8;               // if not none, the bytes in the file are of this type, and become `type`
+    Float8 float8;               // if not none, the type of the bytes in the file, which are converted to `type`
     std::vector<Piece> pieces;   // in the order of the rows
 };
 
-// The bytes that a tensor takes in its files. Throws Error for what would make ggml abort: TypeScript has checked it all, with better messages.
+// The bytes that a tensor takes in its files. Throws Error for input that would make ggml abort. TypeScript has already
+// checked it, with better messages.
 size_t checked_bytes(const TensorEntry & entry);
 
 struct Linear {
@@ -43,8 +44,8 @@ struct Conv {
     ggml_tensor *weight = nullptr, *bias = nullptr;
 };  // weight [kw, kh, in, out]
 
-// Used in two steps. A network's constructor declares its tensors, each with its role and the shape that it must have. Then `load` decides where each
-// of them goes on this device, and fills it.
+// Used in two steps. A network's constructor declares its tensors, each with its role and the shape that it must have.
+// Then `load` decides where each tensor goes on this device, and fills it.
 class Weights {
   public:
     Weights(const std::vector<std::string> & files, std::vector<TensorEntry> table);
@@ -54,25 +55,28 @@ class Weights {
     Conv conv(const std::string & name, int64_t kernel, int64_t in, int64_t out);
     ggml_tensor * scale(const std::string & name, int64_t n);                    // of an RMS norm
     ggml_tensor * matrix(const std::string & name, int64_t in, int64_t out);     // for products, any type
-    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);  // for lookups of rows, any type
+    ggml_tensor * table(const std::string & name, int64_t width, int64_t rows);  // for row lookups, any type
     ggml_tensor * f32_tensor(const std::string & name,
-                             std::vector<int64_t> shape);  // widened if the file has another type
+                             std::vector<int64_t> shape);  // converted to F32 if the file has another type
     ggml_tensor * find(const std::string & name) const;    // a declared tensor, or null
 
-    // allowed: tensors that can be used as they are in the file are mapped. never: all are copied, and the files may change afterwards.
+    // allowed: tensors that can be used directly from the file are mapped. never: all tensors are copied, and the files
+    // may change afterwards.
     enum class Mapping { allowed, never };
 
-    // `memory_limit`: bytes that copies in this machine's memory (repacked, widened to F32) may take.
+    // `memory_limit`: bytes that copies in this machine's memory (repacked, or converted to F32) may take.
     void load(ggml_backend_dev_t device, const Machine & machine, Mapping mapping, size_t memory_limit,
               const std::atomic<bool> & cancel, std::atomic<double> & progress);
 
-    // Instead of loading: places the tensors as `load` would, without memory. Graphs of them can be measured, but not evaluated.
+    // Replaces loading: places the tensors as `load` would, but without memory. Their graphs can be measured but not
+    // evaluated.
     void dry_load(ggml_backend_dev_t device, const Machine & machine);
 
-    // Throws Error FLUX_BAD_FILE if a mapped file was changed since it was loaded: reading past its new end would kill the process.
+    // Throws Error FLUX_BAD_FILE if a mapped file was changed since it was loaded. Reading after the end of a file that
+    // became shorter would kill the process.
     void check_unchanged() const;
 
-    // The bytes of a tensor in another type, without loading it. `change` may alter its numbers first.
+    // The bytes of a tensor in another type, without loading it. `change` can modify the numbers first.
     static std::vector<uint8_t> convert(const std::vector<std::string> & files, const TensorEntry & entry,
                                         ggml_type type, const std::atomic<bool> & cancel,
                                         const std::function<void(float *)> & change = {});

@@ -1,5 +1,6 @@
-// The part of cuBLAS 13 that ggml's CUDA module calls, declared by hand: enough to compile the module on a machine without NVIDIA's library.
-// Names, values and signatures are those of NVIDIA's documentation of cuBLAS. A real header, where there is one, is used instead.
+// The part of cuBLAS 13 that ggml's CUDA module calls, declared by hand, so that the module compiles on a machine
+// without NVIDIA's library. Names, values and signatures come from NVIDIA's cuBLAS documentation. If the real header is
+// installed, it is used instead.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,6 +1,7 @@
-// Runs of elementwise operations of a transformer block, each run in one pass over memory. ggml's CUDA module makes a pass for every
-// operation, which costs FLUX.1 as much time as its attention. Included into ggml-cuda.cu before ggml_cuda_try_fuse, see ggml-cuda.cmake.
-// Tensors are [width, rows] in F32, contiguous, with vectors of `width` numbers; results in F32 or bfloat16.
+// Sequences of elementwise operations of a transformer block, each computed in one pass over memory. ggml's CUDA module
+// makes a pass for every operation, which takes as much time in FLUX.1 as its attention. This file is included into
+// ggml-cuda.cu before ggml_cuda_try_fuse, see ggml-cuda-mended.cmake. Tensors are [width, rows] in F32, contiguous.
+// Vectors have `width` numbers. Results are in F32 or bfloat16.
 #pragma once
 
 namespace ggflux {
@@ -15,11 +16,11 @@ static __device__ __forceinline__ void store(nv_bfloat16 * y, float4 v) {
 
 static __device__ __forceinline__ float4 load4(const float * x) { return *reinterpret_cast<const float4 *>(x); }
 
-// of all threads of a block of at most 1024
+// sum over all threads of a block of at most 1024
 static __device__ __forceinline__ float block_sum(float value) {
     __shared__ float warps[32];
     for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(0xffffffff, value, offset);
-    __syncthreads();  // the sum before this one was read
+    __syncthreads();  // wait until the previous sum has been read
     if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
     __syncthreads();
     value = threadIdx.x % 32 < blockDim.x / 32 ? warps[threadIdx.x % 32] : 0.0f;
@@ -27,7 +28,7 @@ static __device__ __forceinline__ float block_sum(float value) {
     return value;
 }
 
-// y = (x - mean) / sqrt(variance + eps) * factor + shift; a block for each row
+// y = (x - mean) / sqrt(variance + eps) * factor + shift; one block per row
 template <class T> static __global__ void norm_modulate(const float * x, const float * factor, const float * shift,
                                                         T * y, int width, float eps) {
     x += int64_t(blockIdx.x) * width;
@@ -76,9 +77,9 @@ static __global__ void bias_gate_add(const float * x, const float * bias, const 
 }
 
 struct Axis {
-    const int32_t * positions;  // of every token
-    int offset, dims;           // elements of a head that it turns, in adjacent pairs
-    float log2_step;            // log2 of the ratio between the frequencies of two pairs
+    const int32_t * positions;  // one for each token
+    int offset, dims;           // elements of a head that are rotated, in adjacent pairs
+    float log2_step;            // log2 of the ratio between the frequencies of two adjacent pairs
 };
 
 struct Axes {
@@ -86,7 +87,8 @@ struct Axes {
     int count;
 };
 
-// RMS norm of every head, times `scale`, then the rotary embedding. x [d, heads, n] with strides; y contiguous; a warp for each head of a token
+// RMS norm of every head, times `scale`, then the rotary embedding. x [d, heads, n] with strides; y contiguous; one
+// warp for each head of a token
 static __global__ void norm_rope(const float * x, const float * scale, float * y, int d, int heads, int rows,
                                  int64_t head_stride, int64_t token_stride, float eps, Axes axes) {
     const int row = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -115,9 +117,9 @@ static __global__ void norm_rope(const float * x, const float * scale, float * y
     }
 }
 
-// ---- which nodes of the graph these are ----
+// ---- finding these operations in the graph ----
 
-// Nodes i and after it are the operations `ops`, each the only user of the one before.
+// Whether the nodes from i on are the operations `ops`, and each node is the only user of the node before it.
 static bool is_run(const ggml_cgraph * graph, int i, std::initializer_list<ggml_op> ops) {
     if (i + int(ops.size()) > graph->n_nodes) return false;
     int k = 0;
@@ -147,7 +149,7 @@ static bool is_result(const ggml_tensor * t) {
            reinterpret_cast<uintptr_t>(t->data) % 16 == 0;
 }
 
-// Whether y may be written while `sources` are read: where they share memory, only in the same places.
+// Whether y may be written while `sources` are read: if they share memory, each element must be at the same address.
 static bool may_write(const ggml_tensor * y, std::initializer_list<const ggml_tensor *> sources) {
     const char *begin = static_cast<const char *>(y->data), *end = begin + ggml_nbytes(y);
     for (const ggml_tensor * source : sources) {
@@ -164,7 +166,8 @@ static dim3 columns_by_rows(int64_t width, int64_t rows) {
     return dim3(unsigned((width / 4 + threads - 1) / threads), unsigned(rows));
 }
 
-// Does the run that begins at node i, where it is one of those above; gives the number of nodes done besides it.
+// Computes the sequence that starts at node i, if it is one of those above. Returns how many nodes after node i were
+// computed.
 static int fuse(ggml_backend_cuda_context & ctx, const ggml_cgraph * graph, int i) {
     ggml_tensor * const * nodes = graph->nodes + i;
     const ggml_tensor * first = nodes[0];

@@ -1,4 +1,5 @@
-// What the linker needs to see of libcublas.so.13 and libcuda.so.1. Never loaded: at run time both come from NVIDIA's driver and runtime.
+// The symbols of libcublas.so.13 and libcuda.so.1 that the linker needs. These stubs are never loaded: at run time both
+// libraries come from NVIDIA's driver and runtime.
 #define STUB(name)                                                                                                     \
     int name(void) { return 15; }
 
