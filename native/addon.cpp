@@ -96,7 +96,7 @@ Napi::Value quantize(const Napi::CallbackInfo & info) {
     });
 }
 
-// roof(threads)
+// What this CPU can do at best, with the given number of threads.
 Napi::Value roof(const Napi::CallbackInfo & info) {
     const int threads = read_threads(info[0]);
     const auto cancel = std::make_shared<std::atomic<bool>>(false);

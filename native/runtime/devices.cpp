@@ -22,7 +22,7 @@ void on_log(ggml_log_level level, const char * text, void *) {
 
 template <class Function> Function rpc_procedure(const char * name) {
     ggml_backend_reg_t rpc = ggml_backend_reg_by_name("RPC");
-    if (!rpc) throw Error("FLUX_DEVICE", "the file libggml-rpc* is missing beside the addon; reinstall ggflux");
+    if (!rpc) throw Error("FLUX_DEVICE", "the file libggml-rpc* is missing next to the addon; reinstall ggflux");
     return procedure<Function>(rpc, name);
 }
 
@@ -30,7 +30,7 @@ constexpr const char * rpc_scheme = "rpc://";
 
 ggml_backend_dev_t local_device(const std::string & name) {
     ggml_backend_dev_t device = ggml_backend_dev_by_name(name.c_str());
-    if (!device) throw Error("FLUX_DEVICE", "there is no device named " + name + "; devices() tells which there are");
+    if (!device) throw Error("FLUX_DEVICE", "there is no device named " + name + "; devices() lists them");
     return device;
 }
 
@@ -50,7 +50,7 @@ ggml_backend_dev_t cpu_device() {
     ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     if (!device)
         throw Error("FLUX_DEVICE",
-                    "no CPU backend was loaded: the file libggml-cpu* is missing beside the addon; reinstall ggflux");
+                    "no CPU backend was loaded: the file libggml-cpu* is missing next to the addon; reinstall ggflux");
     return device;
 }
 
