@@ -15,7 +15,7 @@ const words = new RegExp(
 // Strings are matched along with comments, so that the slashes of an address in one begin no comment; paths of imports are left out.
 const PROSE = /\/\*[^]*?\*\/|\/\/.*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`/g
 const isImport = (text) => /^['"]\.{1,2}\//.test(text)
-/** Names in prose: what a template inserts, a parameter, a key, code between backticks. Spaces take their place, so that lines can be counted. */
+/** Names in prose: what a template inserts, a parameter, a key. Spaces take their place, so that lines can be counted. */
 const NAMES = /\$\{[^{}]*\}|@param \w+|^['"]\w+['"]$/g
 
 const paths = [
