@@ -83,7 +83,7 @@ test('another picture, the same again without, and a warning for what does nothi
     tensorSource('img_in.lora_A.weight', numbers([RANK, 2 * pipe.config.inChannels], 1)),
     tensorSource('img_in.lora_B.weight', numbers([hiddenSize, RANK], 2)),
   ])
-  const needs = expect.stringMatching(/needs a control picture.*reads 128 channels/) as string
+  const needs = expect.stringMatching(/needs a control image.*reads 128 channels/) as string
   await expect(pipe.generate({ ...SMALL, loras: [{ path: control }] })).rejects.toMatchObject({
     code: 'FLUX_UNSUPPORTED',
     message: needs,

@@ -148,7 +148,7 @@ describe('networkOf', () => {
     ['INT8 (bitsandbytes)', 't5', '', 'I8', { '.SCB': [4] }],
   ])('names %s of %s, and what to use instead', (what, kind, prefix, type, beside) => {
     const message = new RegExp(
-      `packed in ${what.replace(/[()]/g, '\\$&')}, as tensor .* tells, and cannot be read\\. Use a GGUF version`,
+      `packed in ${what.replace(/[()]/g, '\\$&')}, as tensor .* shows, and cannot be read\\. Use a GGUF version`,
     )
     fails(() => networkOf(kind, packed(kind, prefix, type, beside)), 'FLUX_UNSUPPORTED', message)
   })
