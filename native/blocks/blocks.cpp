@@ -60,8 +60,8 @@ ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, ggml_tensor * bi
 
 }  // namespace
 
-// On CUDA. This also makes ggml multiply quantised weights in bfloat16 instead of 8 bits, which is faster on
-// data-centre GPUs.
+// On CUDA. This also makes ggml multiply quantised weights in bfloat16 instead of 8 bits. Which of the two is faster
+// has not been measured: scripts/gpu-check.mjs compares them.
 ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
     return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer)
                ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16)
