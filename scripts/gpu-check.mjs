@@ -85,9 +85,7 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
   },
 
   golden: () => golden('auto'),
-  'golden-fused': () => golden('auto'),
-  'golden-f32': () => golden('f32'),
-  'golden-no-tf32': () => golden('f32'),
+  'golden f32': () => golden('f32'),
 
   async pictures() {
     const { FluxPipeline } = await import('../dist/index.js')
@@ -186,21 +184,18 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
 
 const types = options.types.split(',')
 for (const type of types) {
-  sections[`step ${type}`] = () => step(type, true)
-  sections[`step ${type}, ggml's products`] = () => step(type, false)
+  sections[`step ${type}`] = () => step(type)
 }
-sections[`step ${types[0]}, fused`] = () => step(types[0], true)
-sections['pictures-fused'] = sections.pictures
+for (const name of ['golden', `step ${types[0]}`, 'pictures', 'decode', 'encoders'])
+  sections[`${name}, ggml's kernels`] = sections[name]
 
 /** The most wanted first: the time may end in between. */
 const order = [
   'machine',
   'golden',
-  'golden-fused',
+  'golden f32',
   ...types.map((type) => `step ${type}`),
-  `step ${types[0]}, fused`,
   'pictures',
-  'pictures-fused',
   'decode',
   'encoders',
   'pipeline',
@@ -208,20 +203,16 @@ const order = [
 ]
 
 /** What the sections' processes have in their environment besides the usual. */
-const environments = [
-  [/ggml's products/, { GGFLUX_KERNELS: 'ggml' }],
-  [/fused/, { GGFLUX_CUDA_FUSIONS: '1' }],
-  [/no-tf32/, { NVIDIA_TF32_OVERRIDE: '0' }],
-]
+const environments = [[/ggml's kernels/, { GGFLUX_KERNELS: 'ggml' }]]
 
-async function step(type, full) {
+async function step(type) {
   const { FluxTransformer } = await import('../dist/nn.js')
   const file = await synthesized('flux', type)
   const began = performance.now()
   const flux = await FluxTransformer.load(file, { backend: device })
   const load = (performance.now() - began) / 1000
   const result = { load, weights: flux.memory().weights, sizes: {} }
-  for (const size of full ? sizes : sizes.slice(0, 1)) {
+  for (const size of sizes) {
     const input = anyInput(flux, size / 16, tiny ? 32 : 512)
     const gpu = watchMemory()
     const times = await timed(() => flux.predict(input), 5)
@@ -232,14 +223,12 @@ async function step(type, full) {
       activations: flux.memory().compute,
       peak: await gpu(),
     }
-    if (full) {
-      row.profile = await flux.profile(() => flux.predict(input))
-      const controller = new AbortController()
-      let aborted = 0
-      setTimeout(() => ((aborted = performance.now()), controller.abort()), row.best * 500)
-      await flux.predict({ ...input, signal: controller.signal }).catch(() => {})
-      row.cancelMs = aborted ? performance.now() - aborted : null
-    }
+    row.profile = await flux.profile(() => flux.predict(input))
+    const controller = new AbortController()
+    let aborted = 0
+    setTimeout(() => ((aborted = performance.now()), controller.abort()), row.best * 500)
+    await flux.predict({ ...input, signal: controller.signal }).catch(() => {})
+    row.cancelMs = aborted ? performance.now() - aborted : null
     result.sizes[size] = row
   }
   return result
@@ -471,12 +460,12 @@ function print(results) {
         name,
         `PSNR ${result.psnr.map((p) => p?.toFixed(1) ?? 'same').join(', ')} dB; ${result.ms.toFixed(0)} ms, on the CPU ${result.cpuMs.toFixed(0)} ms`,
       ])
-    else if (name === 'encoders')
+    else if (name.startsWith('encoders'))
       for (const [which, { load, first, best }] of Object.entries(result))
-        rows.push([which, `load ${s(load)}, first ${s(first)}, then ${s(best)}`])
-    else if (name === 'decode')
+        rows.push([name.replace('encoders', which), `load ${s(load)}, first ${s(first)}, then ${s(best)}`])
+    else if (name.startsWith('decode'))
       for (const [size, { first, best, peak }] of Object.entries(result))
-        rows.push([`decode ${size}`, `first ${s(first)}, then ${s(best)}; peak ${peak} MiB`])
+        rows.push([`${name} ${size}`, `first ${s(first)}, then ${s(best)}; peak ${peak} MiB`])
     else if (name === 'pipeline')
       rows.push([
         `pipeline ${result.width}, ${result.steps} steps`,
@@ -493,13 +482,11 @@ function print(results) {
   for (const [what, text] of rows) console.log(`${what.padEnd(width)}  ${text}`)
   for (const [name, result] of Object.entries(results)) {
     const profiles =
-      name === 'decode'
+      name.startsWith('decode') || name.startsWith('encoders')
         ? Object.entries(result)
-        : name === 'encoders'
-          ? Object.entries(result)
-          : result.sizes
-            ? Object.entries(result.sizes)
-            : []
+        : result.sizes
+          ? Object.entries(result.sizes)
+          : []
     for (const [size, { profile }] of profiles) {
       if (!profile) continue
       console.log(`\n${name} ${size}`)

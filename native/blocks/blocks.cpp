@@ -1,6 +1,7 @@
 #include "blocks.hpp"
 
 #include "adapters/adapter.hpp"
+#include "exact.hpp"
 #include "kernels/attention.hpp"
 #include "kernels/choice.hpp"
 #include "kernels/conv2d.hpp"
@@ -60,13 +61,22 @@ ggml_tensor * linear_by_kernel(Graph & g, const Linear & layer, ggml_tensor * bi
 
 }  // namespace
 
-// On CUDA. This also makes ggml multiply quantised weights in bfloat16 instead of 8 bits. Which of the two is faster
-// has not been measured: scripts/gpu-check.mjs compares them.
+// On CUDA. This also makes ggml multiply quantised weights in bfloat16 and not in 8 bits. bfloat16 is 2.5 to 3.4 times
+// faster on an H200, see docs/performance.md.
 ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
     return g.on_cuda() && !kernels::chosen("ggml") && x->type == GGML_TYPE_F32 && x->ne[1] >= 32 && may_round(g, layer)
                ? ggml_cast(g.ctx(), x, GGML_TYPE_BF16)
                : x;
 }
+
+namespace {
+
+ggml_tensor * product(Graph & g, ggml_tensor * a, ggml_tensor * b) {
+    ggml_tensor * y = ggml_mul_mat(g.ctx(), a, b);
+    return g.precision() == Precision::f32 ? exact(y) : y;
+}
+
+}  // namespace
 
 ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     const int64_t out = layer.weight->ne[1], n = x->ne[1];
@@ -80,7 +90,7 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
     x = rounded(g, layer, x);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
-        ggml_tensor * part = ggml_mul_mat(g.ctx(), weight, count == n ? x : columns(g, x, first, count));
+        ggml_tensor * part = product(g, weight, count == n ? x : columns(g, x, first, count));
         return g.annotate(part, "linear", operations * static_cast<double>(count));
     });
     return adapted(g, layer.weight, all, bias ? ggml_add(g.ctx(), y, bias) : y, may_round(g, layer));
@@ -118,23 +128,26 @@ namespace {
 ggml_tensor * heads_last(Graph & g, ggml_tensor * x) { return ggml_permute(g.ctx(), x, 0, 2, 1, 3); }
 
 ggml_tensor * scores(Graph & g, ggml_tensor * q, ggml_tensor * k) {
-    ggml_tensor * kq = ggml_mul_mat(g.ctx(), heads_last(g, k), heads_last(g, q));  // [m, n, heads]
+    ggml_tensor * kq = product(g, heads_last(g, k), heads_last(g, q));  // [m, n, heads]
     ggml_prec_set_acc(kq, GGML_PREC_F32);
     return g.annotate(kq, "attention", 2.0 * static_cast<double>(ggml_nelements(kq) * q->ne[0]));
 }
 
 ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor * v) {
     ggml_tensor * vt = ggml_cont(g.ctx(), ggml_permute(g.ctx(), v, 1, 2, 0, 3));  // [m, d, heads]
-    ggml_tensor * out = ggml_mul_mat(g.ctx(), vt, probabilities);                 // [d, n, heads]
+    ggml_tensor * out = product(g, vt, probabilities);                            // [d, n, heads]
     g.annotate(out, "attention", 2.0 * static_cast<double>(ggml_nelements(out) * vt->ne[0]));
     const int64_t width = out->ne[0] * out->ne[2], n = out->ne[1];
     return ggml_reshape_2d(g.ctx(), ggml_cont(g.ctx(), heads_last(g, out)), width, n);
 }
 
-// CUDA's fused attention does not support heads with 512 numbers, which the autoencoder uses.
+// The fused attention of GPUs rounds to half precision. CUDA's does not support heads with 512 numbers, which the
+// autoencoder uses.
 bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
-    return g.cpu_threads() > 0 || g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k),
-                                                                  heads_last(g, v), nullptr, 1.0f, 0.0f, 0.0f));
+    if (g.cpu_threads() > 0) return true;
+    return g.precision() != Precision::f32 &&
+           g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, 1.0f,
+                                           0.0f, 0.0f));
 }
 
 constexpr int64_t scores_per_part = 64 << 20;  // 256 MiB
@@ -223,13 +236,24 @@ ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
 
 }  // namespace
 
+namespace {
+
+// On a GPU. CUDA rounds F32 to TF32, unless the precision is f32; the exponent is that of F32. It multiplies half
+// precision twice as fast, with the same number of bits. Normalised images fit its range, others might not: the
+// configurations of FLUX's autoencoder ask for F32 in place of F16.
+ggml_tensor * convolution(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad, bool normalised) {
+    const bool halve = normalised && g.on_cuda() && g.precision() != Precision::f32;
+    ggml_tensor * weight = halve ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
+    ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
+    if (g.precision() == Precision::f32) exact(y);
+    return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
+}
+
+}  // namespace
+
 ggml_tensor * conv2d(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad) {
     if (ggml_tensor * y = own_conv2d(g, conv, x, nullptr, false, stride, pad)) return counted(g, conv, y);
-    // CUDA multiplies half precision on tensor cores and sums in F32. Products in F32 take many times longer.
-    const bool round = g.on_cuda() && g.precision() != Precision::f32;
-    ggml_tensor * weight = round ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
-    ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
-    return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
+    return convolution(g, conv, x, stride, pad, false);
 }
 
 ggml_tensor * upsample_conv2d(Graph & g, const Conv & conv, ggml_tensor * x) {
@@ -245,14 +269,14 @@ ggml_tensor * norm_silu_conv2d(Graph & g, const Norm & norm, const Conv & conv, 
             return counted(g, conv, y);
         }
     }
-    return conv2d(g, conv, ggml_silu(g.ctx(), group_norm(g, norm, x, eps)), 1, 1);
+    return convolution(g, conv, ggml_silu(g.ctx(), group_norm(g, norm, x, eps)), 1, 1, true);
 }
 
 ggml_tensor * group_norm(Graph & g, const Norm & norm, ggml_tensor * x, float eps) {
-    const int64_t channels = x->ne[2];
-    ggml_tensor * y = ggml_group_norm(g.ctx(), x, groups, eps);
-    y = ggml_mul(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.weight, 1, 1, channels));
-    return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), norm.bias, 1, 1, channels));
+    ggml_tensor * factor = ggml_reshape_3d(g.ctx(), norm.weight, 1, 1, x->ne[2]);
+    ggml_tensor * shift = ggml_reshape_3d(g.ctx(), norm.bias, 1, 1, x->ne[2]);
+    g.before({factor, shift});
+    return ggml_add(g.ctx(), ggml_mul(g.ctx(), ggml_group_norm(g.ctx(), x, groups, eps), factor), shift);
 }
 
 Linear rows(Graph & g, const Linear & layer, int64_t first, int64_t count) {

@@ -4,29 +4,9 @@
 // Vectors have `width` numbers. Results are in F32 or bfloat16.
 #pragma once
 
+#include "convolution.cuh"
+
 namespace ggflux {
-
-static __device__ __forceinline__ void store(float * y, float4 v) { *reinterpret_cast<float4 *>(y) = v; }
-
-static __device__ __forceinline__ void store(nv_bfloat16 * y, float4 v) {
-    const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);
-    *reinterpret_cast<uint2 *>(y) = {*reinterpret_cast<const unsigned *>(&low),
-                                     *reinterpret_cast<const unsigned *>(&high)};
-}
-
-static __device__ __forceinline__ float4 load4(const float * x) { return *reinterpret_cast<const float4 *>(x); }
-
-// sum over all threads of a block of at most 1024
-static __device__ __forceinline__ float block_sum(float value) {
-    __shared__ float warps[32];
-    for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(0xffffffff, value, offset);
-    __syncthreads();  // wait until the previous sum has been read
-    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = value;
-    __syncthreads();
-    value = threadIdx.x % 32 < blockDim.x / 32 ? warps[threadIdx.x % 32] : 0.0f;
-    for (int offset = 16; offset > 0; offset >>= 1) value += __shfl_xor_sync(0xffffffff, value, offset);
-    return value;
-}
 
 // y = (x - mean) / sqrt(variance + eps) * factor + shift; one block per row
 template <class T> static __global__ void norm_modulate(const float * x, const float * factor, const float * shift,
@@ -137,12 +117,17 @@ static const ggml_tensor * other_source(const ggml_tensor * node, const ggml_ten
     return node->src[0] == source ? node->src[1] : node->src[0];
 }
 
-static bool is_rows(const ggml_tensor * t, int64_t width) {
-    return t->type == GGML_TYPE_F32 && ggml_is_contiguous(t) && t->ne[0] == width && width % 4 == 0 &&
+static bool is_rows(const ggml_tensor * t, int64_t width, int multiple = 4) {
+    return t->type == GGML_TYPE_F32 && ggml_is_contiguous(t) && t->ne[0] == width && width % multiple == 0 &&
            reinterpret_cast<uintptr_t>(t->data) % 16 == 0;
 }
 
 static bool is_vector(const ggml_tensor * t, int64_t width) { return is_rows(t, width) && ggml_nrows(t) == 1; }
+
+// whatever its shape
+static bool is_vector_of(const ggml_tensor * t, int64_t count) {
+    return t->type == GGML_TYPE_F32 && ggml_is_contiguous(t) && ggml_nelements(t) == count;
+}
 
 static bool is_result(const ggml_tensor * t) {
     return (t->type == GGML_TYPE_F32 || t->type == GGML_TYPE_BF16) && ggml_is_contiguous(t) &&
@@ -172,6 +157,30 @@ static int fuse(ggml_backend_cuda_context & ctx, const ggml_cgraph * graph, int 
     ggml_tensor * const * nodes = graph->nodes + i;
     const ggml_tensor * first = nodes[0];
     cudaStream_t stream = ctx.stream();
+
+    if (first->op == GGML_OP_GROUP_NORM && is_run(graph, i, {GGML_OP_GROUP_NORM, GGML_OP_MUL, GGML_OP_ADD})) {
+        const bool silu = is_run(graph, i, {GGML_OP_GROUP_NORM, GGML_OP_MUL, GGML_OP_ADD, GGML_OP_UNARY}) &&
+                          ggml_get_unary_op(nodes[3]) == GGML_UNARY_OP_SILU;
+        const ggml_tensor *x = first->src[0], *factor = other_source(nodes[1], first),
+                          *shift = other_source(nodes[2], nodes[1]), *y = nodes[silu ? 3 : 2];
+        const int64_t pixels = x->ne[0] * x->ne[1], channels = x->ne[2];
+        const int groups = first->op_params[0];
+        if (x->ne[3] != 1 || pixels % 4 || channels % groups || channels > 65535 || !is_rows(x, x->ne[0], 1) ||
+            !is_vector_of(factor, channels) || !is_vector_of(shift, channels) || !is_rows(y, x->ne[0], 1) ||
+            !may_write(y, {x, factor, shift}) || y->data == x->data)
+            return 0;
+        const int64_t group_size = pixels * (channels / groups);
+        const int parts = int(std::min<int64_t>(64, (group_size / 4 + threads - 1) / threads));
+        ggml_cuda_pool_alloc<float2> sums(ctx.pool(), int64_t(parts) * groups);
+        group_sums<<<dim3(parts, groups), threads, 0, stream>>>(static_cast<const float *>(x->data), sums.get(),
+                                                                group_size);
+        const auto kernel = silu ? group_norm<true> : group_norm<false>;
+        kernel<<<dim3(columns_by_rows(pixels, channels)), threads, 0, stream>>>(
+            static_cast<const float *>(x->data), sums.get(), parts, static_cast<const float *>(factor->data),
+            static_cast<const float *>(shift->data), static_cast<float *>(y->data), pixels, int(channels / groups),
+            ggml_get_op_params_f32(first, 1));
+        return silu ? 3 : 2;
+    }
 
     if (first->op == GGML_OP_NORM && is_run(graph, i, {GGML_OP_NORM, GGML_OP_MUL, GGML_OP_ADD})) {
         const bool cast = is_run(graph, i, {GGML_OP_NORM, GGML_OP_MUL, GGML_OP_ADD, GGML_OP_CPY});
