@@ -5,7 +5,7 @@
 // Every section runs in a process of its own and its result is written at once, so a run that was stopped goes on where it stopped. Sections that do
 // not fit into --minutes are left out and said so. `node scripts/gpu-kit.mjs` packs what a machine without npm needs.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -107,6 +107,49 @@ print(json.dumps({'torch': torch.__version__, 'product': 2 * n ** 3 / product, '
     return { ms: there.ms, cpuMs: here.ms, psnr: there.images.map((image, i) => psnr(image, here.images[i])) }
   },
 
+  // Another program takes all memory but a part. Each call then succeeds or fails with a FluxError; a process that
+  // ends is a fault.
+  async memory() {
+    const rows = []
+    for (const free of tiny ? [0.25] : [2, 4, 6, 6.5, 7, 7.5, 8, 9]) {
+      const holder = spawn(
+        'python3',
+        [
+          '-c',
+          `import sys, torch; free, total = torch.cuda.mem_get_info(); x = torch.empty(max(1, free - int(${free} * 2**30)), dtype=torch.uint8, device='cuda'); print('ready', flush=True); sys.stdin.read()`,
+        ],
+        {
+          stdio: ['pipe', 'pipe', 'ignore'],
+          env: { ...process.env, LD_LIBRARY_PATH: process.env.GGFLUX_OUTER_LIBRARIES },
+        },
+      )
+      const ready = await new Promise((resolve) => {
+        holder.on('error', () => resolve(false))
+        holder.on('exit', () => resolve(false))
+        holder.stdout.on('data', () => resolve(true))
+      })
+      const args = [fileURLToPath(import.meta.url), ...process.argv.slice(2, -2), '--section', 'one step']
+      const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'] })
+      let text = ''
+      child.stdout.on('data', (data) => (text += data))
+      const [code, signal] = await new Promise((resolve) => child.on('close', (...result) => resolve(result)))
+      rows.push({ free: ready ? free : null, code, signal, result: code === 0 ? JSON.parse(text) : null })
+      holder.kill()
+    }
+    return rows
+  },
+
+  async 'one step'() {
+    const { FluxTransformer } = await import('../dist/nn.js')
+    try {
+      const flux = await FluxTransformer.load(await synthesized('flux', 'Q4_K'), { backend: device })
+      const times = await timed(() => flux.predict(anyInput(flux, sizes[0] / 16, tiny ? 32 : 512)), 2)
+      return { best: Math.min(...times), ...flux.memory() }
+    } catch (error) {
+      return { code: error.code ?? null, message: error.message }
+    }
+  },
+
   encoders: async () => {
     const { ClipTextEncoder, T5Encoder } = await import('../dist/nn.js')
     const result = {}
@@ -197,6 +240,7 @@ const order = [
   ...types.map((type) => `step ${type}`),
   'pictures',
   'decode',
+  'memory',
   'encoders',
   'pipeline',
   'roof',
@@ -373,10 +417,16 @@ if (options.section) {
 const started = performance.now()
 const done = existsSync(options.out)
   ? JSON.parse(readFileSync(options.out, 'utf8'))
-  : { date: new Date().toISOString(), options: { ...options, section: undefined }, sections: {} }
+  : {
+      date: new Date().toISOString(),
+      options: { device, model: options.model, types: options.types, sizes: options.sizes },
+      sections: {},
+    }
+compileGoldenReader()
 const libraries = cudaLibraries()
 let failed = 0
 for (const name of [...new Set([...order, ...Object.keys(sections)])]) {
+  if (name === 'one step') continue // a part of `memory`
   if (options.only && !options.only.split(',').some((wanted) => name.startsWith(wanted))) continue
   if (done.sections[name] && !done.sections[name].error) continue
   const spent = (performance.now() - started) / 1000
@@ -419,6 +469,20 @@ function run(name, seconds) {
       }
     })
   })
+}
+
+/** The golden data's reader as JavaScript, in a checkout; a kit holds it already. */
+function compileGoldenReader() {
+  const root = fileURLToPath(new URL('..', import.meta.url))
+  const compiler = path.join(root, 'node_modules/typescript/bin/tsc')
+  if (existsSync(path.join(root, 'build/check/golden.js')) || !existsSync(compiler)) return
+  const flags = ['--ignoreConfig', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
+  const files = ['test/support/golden.ts', 'test/support/safetensors.ts']
+  spawnSync(process.execPath, [compiler, ...flags, '--outDir', 'build/check', ...files], {
+    cwd: root,
+    stdio: 'inherit',
+  })
+  if (!existsSync(path.join(root, 'build/golden'))) symlinkSync('../test/golden', path.join(root, 'build/golden'))
 }
 
 /** Folders of cuBLAS 13 and the CUDA runtime where the system's loader does not know them: those of Python packages. */
@@ -466,6 +530,12 @@ function print(results) {
     else if (name.startsWith('decode'))
       for (const [size, { first, best, peak }] of Object.entries(result))
         rows.push([`${name} ${size}`, `first ${s(first)}, then ${s(best)}; peak ${peak} MiB`])
+    else if (name === 'memory')
+      for (const { free, code, signal, result: step } of result)
+        rows.push([
+          `memory, ${free} GiB free`,
+          step ? (step.message ?? `${s(step.best)}, ${gib(step.weights)} of weights`) : `ENDED: ${code ?? signal}`,
+        ])
     else if (name === 'pipeline')
       rows.push([
         `pipeline ${result.width}, ${result.steps} steps`,

@@ -15,6 +15,27 @@ ggml_backend_ptr start(ggml_backend_dev_t device) {
     return backend;
 }
 
+// CUDA allocates more memory during an evaluation, and ends the process if there is none: for matrices that are
+// converted before a product, and for our kernels (native/ggml/cuda/operations.cuh). Returns the most that one operation
+// takes, with the workspace of cuBLAS.
+size_t cuda_working_memory(ggml_cgraph * graph) {
+    constexpr size_t workspace = size_t{128} << 20, unfolded_image = size_t{128} << 20;
+    size_t most = 0;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); i++) {
+        const ggml_tensor * node = ggml_graph_node(graph, i);
+        size_t bytes = 0;
+        if (node->op == GGML_OP_MUL_MAT)
+            for (const ggml_tensor * source : {node->src[0], node->src[1]})
+                if (source->type != GGML_TYPE_F32 || node->src[0]->type != GGML_TYPE_F32)
+                    bytes += ggml_nelements(source) * sizeof(ggml_bf16_t);
+        if (node->op == GGML_OP_FLASH_ATTN_EXT)
+            for (int k = 0; k < 3; k++) bytes += ggml_nelements(node->src[k]) * sizeof(ggml_fp16_t);
+        if (node->op == GGML_OP_CONV_2D) bytes = unfolded_image;
+        most = std::max(most, bytes);
+    }
+    return most + workspace;
+}
+
 bool poll_cancel(void * flag) { return static_cast<const std::atomic<bool> *>(flag)->load(std::memory_order_relaxed); }
 
 }  // namespace
@@ -50,7 +71,9 @@ std::vector<size_t> Evaluator::trial_sizes(size_t max_nodes, const Build & build
         sched_nodes_ = max_nodes;
     }
     std::vector<size_t> sizes(backends_.size(), 0);
-    ggml_backend_sched_reserve_size(sched_.get(), make_graph(max_nodes, build)->nodes(), sizes.data());
+    const std::unique_ptr<Graph> graph = make_graph(max_nodes, build);
+    working_bytes_ = graph->on_cuda() ? cuda_working_memory(graph->nodes()) : 0;  // of the graph as it was built
+    ggml_backend_sched_reserve_size(sched_.get(), graph->nodes(), sizes.data());
     return sizes;
 }
 
@@ -69,7 +92,7 @@ void Evaluator::trim() {
 size_t Evaluator::measure(size_t max_nodes, const Build & build) {
     size_t bytes = 0;
     for (const size_t size : trial_sizes(max_nodes, build)) bytes += size;
-    return bytes;
+    return bytes + working_bytes_;
 }
 
 void Evaluator::prepare(const std::string & key, size_t max_nodes, const Build & build, size_t memory_limit) {
@@ -86,7 +109,8 @@ void Evaluator::prepare(const std::string & key, size_t max_nodes, const Build &
         size_t free = 0, total = 0;
         ggml_backend_dev_memory(device_, &free, &total);
         const size_t held = ggml_backend_sched_get_buffer_size(sched_.get(), backends_.front().get());
-        if (total && sizes.front() > free + held) refuse(sizes.front(), free + held, "the device's memory");
+        const size_t need = sizes.front() + working_bytes_, limit = free + held + working_bytes_held_;
+        if (total && need > limit) refuse(need, limit, "the device's memory");
     }
 
     const bool reserved = ggml_backend_sched_reserve(sched_.get(), make_graph(max_nodes, build)->nodes());
@@ -156,6 +180,7 @@ void Evaluator::compute(Recorder * recorder) {
     if (recorder || !on_cpu()) ggml_backend_sched_set_eval_callback(sched_.get(), EvalCallback::call, &callback);
     const ggml_status status = ggml_backend_sched_graph_compute(sched_.get(), graph_->nodes());
 
+    working_bytes_held_ = std::max(working_bytes_held_, working_bytes_);
     if (cancel_) throw Aborted();
     if (status == GGML_STATUS_ALLOC_FAILED)
         throw Error("FLUX_OUT_OF_MEMORY", "memory ran out during the evaluation" + complaint());

@@ -61,6 +61,8 @@ class Evaluator {
     std::string key_;
     std::unique_ptr<Graph> graph_;
     std::atomic<size_t> compute_bytes_{0};
+    size_t working_bytes_ = 0;       // which CUDA will allocate during an evaluation of the graph built last
+    size_t working_bytes_held_ = 0;  // which it keeps from previous evaluations
 };
 
 }  // namespace ggflux
