@@ -1,5 +1,5 @@
 // How time and memory of one evaluation grow with the picture, the text, the threads and the blocks, beside the formula: operations over a share of the
-// machine's roof (lib/speed.ts). Full width, few blocks: all blocks of a kind cost the same. RESULTS=folder writes scaling.json and scaling.svg.
+// machine's peak (lib/speed.ts). Full width, few blocks: all blocks of a kind cost the same. RESULTS=folder writes scaling.json and scaling.svg.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import { synthesize } from '../lib/tools/synth/synth.js'
 import { nativeQuantize as quantize } from '../lib/native/addon.js'
 import { FluxTransformer } from '../lib/nn.js'
 import { FLUX } from '../lib/networks/flux/definition.js'
-import { deviceRoof, CostModel } from '../lib/cost/cost-model.js'
+import { devicePeak, CostModel } from '../lib/cost/cost-model.js'
 import { anyInput } from '../test/support/any-input.mjs'
 
 interface Point {
@@ -52,7 +52,7 @@ async function measure(against: Point['against'], value: number): Promise<Point>
     spent += (performance.now() - began) / 1000
     seconds = Math.min(seconds, (performance.now() - began) / 1000)
   }
-  const speed = new CostModel(() => deviceRoof('cpu', threads))
+  const speed = new CostModel(() => devicePeak('cpu', threads))
   const predicted = await speed.predict('step', FLUX.flops(flux.config, [(side / 16) ** 2, text]), true)
   return { against, value, seconds, predicted: predicted!, bytes: flux.memory().compute }
 }
@@ -82,7 +82,7 @@ test('the result is written', async () => {
   const machine = {
     cpu: os.cpus()[0]?.model.trim() ?? 'unknown',
     processors,
-    roof: await deviceRoof('cpu', processors),
+    peak: await devicePeak('cpu', processors),
   }
   const json = `${JSON.stringify({ date: new Date().toISOString().slice(0, 10), machine, standard: STANDARD, points }, null, 2)}\n`
   if (results === undefined) return console.log('RESULTS names no folder: nothing is written')

@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { measureRoof, type Roof } from '../lib/index.js'
+import { measurePeak, type Peak } from '../lib/index.js'
 import { FLUX } from '../lib/networks/flux/definition.js'
 import { synthesize, type SynthOptions } from '../lib/tools/synth/synth.js'
 import { nativeQuantize as quantize } from '../lib/native/addon.js'
@@ -32,11 +32,11 @@ const TYPES = [
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-types-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
-let roof: Roof
+let peak: Peak
 beforeAll(async () => {
-  roof = await measureRoof(availableParallelism())
+  peak = await measurePeak(availableParallelism())
   console.log(
-    `roof: ${(roof.registers / 1e9).toFixed(0)} GFLOP/s\n\n| type | seconds | GFLOP/s | of the roof | ggml's kernels | faster by |\n|---|---|---|---|---|---|`,
+    `peak: ${(peak.registers / 1e9).toFixed(0)} GFLOP/s\n\n| type | seconds | GFLOP/s | of the peak | ggml's kernels | faster by |\n|---|---|---|---|---|---|`,
   )
 })
 
@@ -67,7 +67,7 @@ test.each(TYPES)('%s', async (type) => {
     const speed = (products + attention) / own
     const name = precision === 'auto' ? type : `${type}, precision ${precision}`
     console.log(
-      `| ${name} | ${own.toFixed(2)} | ${(speed / 1e9).toFixed(0)} | ${Math.round((100 * speed) / roof.registers)} % | ${ggml.toFixed(2)} | ${(ggml / own).toFixed(2)} x |`,
+      `| ${name} | ${own.toFixed(2)} | ${(speed / 1e9).toFixed(0)} | ${Math.round((100 * speed) / peak.registers)} % | ${ggml.toFixed(2)} | ${(ggml / own).toFixed(2)} x |`,
     )
     expect(own).toBeGreaterThan(0)
   }

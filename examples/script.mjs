@@ -1,8 +1,8 @@
-// A prompt becomes a file: node script.mjs "a small red circle left of a large blue square on a white background" picture.png
+// A prompt becomes a file: node script.mjs "a small red circle left of a large blue square on a white background" image.png
 import { writeFile } from 'node:fs/promises'
 import { FluxPipeline } from 'ggflux'
 
-const [prompt = 'a large green triangle on a black background', path = 'picture.png'] = process.argv.slice(2)
+const [prompt = 'a large green triangle on a black background', path = 'image.png'] = process.argv.slice(2)
 const interrupt = new AbortController()
 process.once('SIGINT', () => interrupt.abort())
 const { signal } = interrupt

@@ -8,18 +8,18 @@ await mkdir(folder, { recursive: true })
 
 const pipe = await FluxPipeline.load('tiny')
 try {
-  // the picture goes on while the loop's body runs; `break` ends the work
+  // the image goes on while the loop's body runs; `break` ends the work
   for await (const event of pipe.stream({ prompt, preview: { every: 2 } })) {
     if (event.type === 'step') {
       const { step, steps, ms, preview } = event
       console.log(`step ${step} of ${steps}, ${ms.toFixed()} ms`)
       if (!preview) continue
-      // small: one pixel for 8 x 8 of the picture
+      // small: one pixel for 8 x 8 of the image
       const { data, width, height } = preview
       await writeFile(join(folder, `step-${String(step).padStart(4, '0')}.png`), await encodeImage(data, width, height))
     }
     if (event.type === 'image') {
-      await writeFile(join(folder, 'picture.png'), event.image)
+      await writeFile(join(folder, 'image.png'), event.image)
       console.log(event.parameters)
     }
   }

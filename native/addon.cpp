@@ -2,7 +2,7 @@
 #include "node/file-lock.hpp"
 #include "node/marshalling.hpp"
 #include "node/network-handle.hpp"
-#include "kernels/roof.hpp"
+#include "kernels/peak.hpp"
 
 #include <cmath>
 
@@ -50,7 +50,7 @@ ggml_type written_type(const Napi::Value & value) {
     return type;
 }
 
-// convert(files, tensor, type, { files, tensors, additions, first }?)
+// convert(files, tensor, type, { files, tensors, adapters, first }?)
 Napi::Value convert(const Napi::CallbackInfo & info) {
     const auto files = read_texts(info[0]);
     const TensorEntry entry = read_tensor(info[1]);
@@ -64,7 +64,7 @@ Napi::Value convert(const Napi::CallbackInfo & info) {
             throw Error("FLUX_BAD_SHAPE", "only rows of matrices can have something merged into them");
         change = [cancel, first, entry, from = read_texts(merged.Get("files")),
                   tensors = read_table(merged.Get("tensors")),
-                  adapters = read_adapters(merged.Get("additions"))](float * values) {
+                  adapters = read_adapters(merged.Get("adapters"))](float * values) {
             for (const AdapterSpec & adapter : adapters)
                 merge(adapter, from, tensors, first, entry.shape[1], entry.shape[0], values, *cancel);
         };
@@ -97,11 +97,11 @@ Napi::Value quantize(const Napi::CallbackInfo & info) {
 }
 
 // What this CPU can do at best, with the given number of threads.
-Napi::Value roof(const Napi::CallbackInfo & info) {
+Napi::Value peak(const Napi::CallbackInfo & info) {
     const int threads = read_threads(info[0]);
     const auto cancel = std::make_shared<std::atomic<bool>>(false);
     return Task::start(info.Env(), cancel, [=]() -> Task::Finish {
-        const kernels::Roof found = kernels::measure_roof(threads, *cancel);
+        const kernels::Peak found = kernels::measure_peak(threads, *cancel);
         if (*cancel) throw Aborted();
         return [found](Napi::Env env) -> Napi::Value {
             const auto item = Napi::Object::New(env);
@@ -137,7 +137,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("serveRpc", Napi::Function::New<guarded<serve_rpc>>(env, "serveRpc"));
     exports.Set("convert", Napi::Function::New<guarded<convert>>(env, "convert"));
     exports.Set("quantize", Napi::Function::New<guarded<quantize>>(env, "quantize"));
-    exports.Set("roof", Napi::Function::New<guarded<roof>>(env, "roof"));
+    exports.Set("peak", Napi::Function::New<guarded<peak>>(env, "peak"));
     exports.Set("lockFile", Napi::Function::New<guarded<lock_file>>(env, "lockFile"));
     exports.Set("shutdown", Napi::Function::New<guarded<shutdown>>(env, "shutdown"));
     return exports;

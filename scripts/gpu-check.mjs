@@ -1,5 +1,5 @@
 // Checks and measures ggflux on a GPU, in one command: golden parity, pictures of the tiny model beside the CPU's, full-size FLUX.1 with random
-// weights against a roof measured in the same run, a profile, cancelling.
+// weights against a peak measured in the same run, a profile, cancelling.
 //   node scripts/gpu-check.mjs [--device CUDA0] [--out gpu-check.json] [--model flux-dev|tiny] [--types BF16,Q8_0,Q4_K] [--sizes 512,1024]
 //                              [--folder /dev/shm/ggflux-check] [--only golden,pictures] [--minutes 8]
 // Every section runs in a process of its own and its result is written at once, so a run that was stopped goes on where it stopped. Sections that do
@@ -56,7 +56,7 @@ const sections = {
   },
 
   // by PyTorch, where it is installed: nothing of ours is in these figures
-  roof() {
+  peak() {
     const program = `
 import json, time, torch
 def best(work, count):
@@ -243,7 +243,7 @@ const order = [
   'memory',
   'encoders',
   'pipeline',
-  'roof',
+  'peak',
 ]
 
 /** What the sections' processes have in their environment besides the usual. */
@@ -508,7 +508,7 @@ function print(results) {
     if (result.error) rows.push([name, `failed: ${result.error}`])
     else if (name === 'machine')
       rows.push([name, `${result.nvidia || result.cpu}; ${result.devices.map((d) => d.description).join(', ')}`])
-    else if (name === 'roof')
+    else if (name === 'peak')
       rows.push([
         name,
         `product ${(result.product / 1e12).toFixed(0)} TFLOP/s, attention ${(result.attention / 1e12).toFixed(0)} TFLOP/s, copy ${(result.copy / 1e12).toFixed(2)} TB/s`,

@@ -20,7 +20,7 @@ function startPainter() {
   return child
 }
 
-// The page's end of the port stays with the page: steps and pictures do not pass through here.
+// The page's end of the port stays with the page: steps and images do not pass through here.
 ipcMain.on('generate', ({ ports }, options) => {
   painter ??= startPainter()
   painter.postMessage(options, ports)

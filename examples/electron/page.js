@@ -1,20 +1,20 @@
 // The page. `ggflux` is what preload.cjs gives it.
 const page = Object.fromEntries(
-  ['form', 'prompt', 'draw', 'cancel', 'status', 'preview', 'picture'].map((id) => [id, document.getElementById(id)]),
+  ['form', 'prompt', 'draw', 'cancel', 'status', 'preview', 'image'].map((id) => [id, document.getElementById(id)]),
 )
-let cancelPicture = () => {}
+let cancelImage = () => {}
 
 page.form.addEventListener('submit', (submit) => {
   submit.preventDefault()
   begin()
-  cancelPicture = ggflux.generate({ prompt: page.prompt.value }, (event) => {
+  cancelImage = ggflux.generate({ prompt: page.prompt.value }, (event) => {
     if (event.type === 'stage') page.status.textContent = event.stage
     if (event.type === 'step') {
       page.status.textContent = `step ${event.step} of ${event.steps}`
       showPreview(event.preview)
     }
     if (event.type === 'image') {
-      showPicture(event.image)
+      showImage(event.image)
       end(`seed ${event.seed}`)
     }
     if (event.type === 'error') end(event.message)
@@ -22,7 +22,7 @@ page.form.addEventListener('submit', (submit) => {
 })
 
 page.cancel.addEventListener('click', () => {
-  cancelPicture()
+  cancelImage()
   end('cancelled')
 })
 
@@ -38,18 +38,18 @@ function end(text) {
   page.status.textContent = text
 }
 
-/** RGB bytes, one pixel for 8 x 8 of the picture; CSS enlarges them. */
+/** RGB bytes, one pixel for 8 x 8 of the image; CSS enlarges them. */
 function showPreview({ data, width, height }) {
   const rgba = new Uint8ClampedArray(4 * width * height).fill(255)
   for (let i = 0; i < width * height; i++) rgba.set(data.subarray(3 * i, 3 * i + 3), 4 * i)
   Object.assign(page.preview, { width, height, hidden: false })
-  page.picture.hidden = true
+  page.image.hidden = true
   page.preview.getContext('2d').putImageData(new ImageData(rgba, width, height), 0, 0)
 }
 
-function showPicture(png) {
-  URL.revokeObjectURL(page.picture.src)
-  page.picture.src = URL.createObjectURL(new Blob([png], { type: 'image/png' }))
-  Object.assign(page.picture, { alt: page.prompt.value, hidden: false })
+function showImage(png) {
+  URL.revokeObjectURL(page.image.src)
+  page.image.src = URL.createObjectURL(new Blob([png], { type: 'image/png' }))
+  Object.assign(page.image, { alt: page.prompt.value, hidden: false })
   page.preview.hidden = true
 }

@@ -1,4 +1,4 @@
-// The utility process that makes the pictures. Each request brings a port: events go out on it, and closing it cancels.
+// The utility process that makes the images. Each request brings a port: events go out on it, and closing it cancels.
 import { FluxPipeline } from 'ggflux'
 
 /** @type {Promise<FluxPipeline> | undefined} */
@@ -15,7 +15,7 @@ process.parentPort.on('message', async ({ data: options, ports: [port] }) => {
     const pipe = await (loading ??= FluxPipeline.load('tiny'))
     for await (const event of pipe.stream({ ...options, preview: { every: 1 }, signal })) port.postMessage(event)
   } catch (error) {
-    // the page closes the port when it has this, or the picture
+    // the page closes the port when it has this, or the image
     const { code, message } = /** @type {Error & { code?: string }} */ (error)
     if (!signal.aborted) port.postMessage({ type: 'error', code, message })
   }

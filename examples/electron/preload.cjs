@@ -3,7 +3,7 @@ const { contextBridge, ipcRenderer } = require('electron')
 
 contextBridge.exposeInMainWorld('ggflux', {
   /**
-   * Asks for a picture.
+   * Asks for a image.
    *
    * @param {object} options of `pipe.stream()`, without `preview` and `signal`
    * @param {(event: object) => void} onEvent gets its events; at last `image`, or `{ type: 'error', code, message }`
@@ -28,7 +28,7 @@ contextBridge.exposeInMainWorld('ggflux', {
       onEvent({
         type: 'error',
         code: 'GONE',
-        message: 'The process that makes the pictures has ended, perhaps for lack of memory.',
+        message: 'The process that makes the images has ended, perhaps for lack of memory.',
       })
     })
     ipcRenderer.postMessage('generate', options, [port2])

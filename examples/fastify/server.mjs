@@ -1,6 +1,6 @@
-// Pictures over HTTP:
+// Images over HTTP:
 //   node server.mjs
-//   curl localhost:3000/images --json '{ "prompt": "a small red circle" }' -o picture.png
+//   curl localhost:3000/images --json '{ "prompt": "a small red circle" }' -o image.png
 //   curl --no-buffer --get localhost:3000/images/stream --data-urlencode 'prompt=a small red circle'
 import { Readable } from 'node:stream'
 import Fastify from 'fastify'
@@ -36,16 +36,16 @@ app.setErrorHandler((/** @type {import('fastify').FastifyError} */ error, _reque
 })
 
 /** @type {import('fastify').RouteHandlerMethod} */
-const picture = async (request, reply) => {
+const draw = async (request, reply) => {
   const options = /** @type {import('ggflux').GenerateOptions} */ (request.body)
   const image = await pipe.generate({ ...options, signal: untilClosed(reply) })
   return reply.type('image/png').send(image)
 }
-app.post('/images', { schema: { body: schema } }, picture)
+app.post('/images', { schema: { body: schema } }, draw)
 
 app.get('/images/stream', { schema: { querystring: schema } }, async (request, reply) => {
   const options = /** @type {import('ggflux').GenerateOptions} */ (request.query)
-  // a client that reads slowly, or not at all, delays nobody: its events wait, and the picture is made meanwhile
+  // a client that reads slowly, or not at all, delays nobody: its events wait, and the image is made meanwhile
   const events = pipe.stream({ ...options, preview: { every: 1 }, signal: untilClosed(reply) })
   return reply.type('text/event-stream').send(Readable.from(serverSent(events)))
 })

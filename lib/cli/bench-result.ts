@@ -1,5 +1,5 @@
-import type { Estimate, Roof } from '../index.js'
-import type { Operation } from '../nn.js'
+import type { Estimate, Peak } from '../index.js'
+import type { ProfileRow } from '../nn.js'
 
 export interface Size {
   width: number
@@ -28,9 +28,9 @@ export interface BenchResult {
     device: string
   }
   /** undefined on devices other than the CPU */
-  roof: Roof | undefined
+  peak: Peak | undefined
   model: { transformer: string; bytes: number }
   steps: number
   rows: BenchRow[]
-  profile?: Size & { operations: Operation[] }
+  profile?: Size & { operations: ProfileRow[] }
 }

@@ -1,27 +1,27 @@
-import type { Operation } from '../nn.js'
-import type { Roof } from '../cost/cost-model.js'
+import type { ProfileRow } from '../nn.js'
+import type { Peak } from '../cost/cost-model.js'
 import type { BenchResult, BenchRow } from './bench-result.js'
 import { formatBytes, formatSeconds, table } from './format.js'
 
 const PRODUCTS = { 'bf16-tiles': 'bfloat16 on AMX tiles', bf16: 'bfloat16', f32: 'float32' } as const
 
-export function printTitle({ version, machine, roof, model }: BenchResult): void {
+export function printTitle({ version, machine, peak, model }: BenchResult): void {
   const { cpu, threads, memory, device, platform } = machine
   console.log(
     `ggflux ${version}, ${cpu}, ${threads} ${threads === 1 ? 'thread' : 'threads'}, ${formatBytes(memory)}, ${platform}, device ${device}`,
   )
-  if (roof) {
-    const cache = roof.cache ? `, ${giga(roof.cache)} out of the second cache` : ''
+  if (peak) {
+    const cache = peak.cache ? `, ${giga(peak.cache)} out of the second cache` : ''
     console.log(
-      `peak: ${giga(roof.registers)} GFLOP/s (${PRODUCTS[roof.products]}, out of registers)${cache}; ${giga(roof.memory)} GB/s out of memory`,
+      `peak: ${giga(peak.registers)} GFLOP/s (${PRODUCTS[peak.products]}, out of registers)${cache}; ${giga(peak.memory)} GB/s out of memory`,
     )
   }
   console.log(`${model.transformer}, ${formatBytes(model.bytes)}`)
 }
 
 export function printRow(
-  { width, height, predicted, took, peak, before }: BenchRow,
-  { steps, roof }: BenchResult,
+  { width, height, predicted, took, peak: used, before }: BenchRow,
+  { steps, peak }: BenchResult,
 ): void {
   const time = (name: string, seconds: number, guess: number | undefined, operations?: number) => [
     name,
@@ -29,7 +29,7 @@ export function printRow(
     formatSeconds(seconds),
     offBy(guess, seconds),
     operations === undefined ? '' : giga(operations / seconds),
-    operations === undefined || !roof ? '' : percent(operations / seconds / roof.registers),
+    operations === undefined || !peak ? '' : percent(operations / seconds / peak.registers),
   ]
   const { seconds: guess, operations, memory } = predicted
   const rows = [
@@ -42,8 +42,8 @@ export function printRow(
     [
       'memory at most',
       formatBytes(before + memory.total),
-      formatBytes(peak),
-      offBy(before + memory.total, peak),
+      formatBytes(used),
+      offBy(before + memory.total, used),
       '',
       '',
     ],
@@ -53,16 +53,16 @@ export function printRow(
 
 /** Prints a step's operations by kind. Multiplications are compared to peak arithmetic, others to peak bandwidth. */
 export function printProfile(
-  { width, height, operations }: { width: number; height: number; operations: Operation[] },
-  roof: Roof | undefined,
+  { width, height, operations }: { width: number; height: number; operations: ProfileRow[] },
+  peak: Peak | undefined,
 ): void {
   const total = operations.reduce((sum, { ms }) => sum + ms, 0)
   const rows = operations.map(({ name, type, count, ms, operations, bytes }) => {
     const seconds = ms / 1000
     const multiplies = operations > 0
-    const share = !roof
+    const share = !peak
       ? ''
-      : percent(multiplies ? operations / seconds / roof.registers : bytes / seconds / roof.memory)
+      : percent(multiplies ? operations / seconds / peak.registers : bytes / seconds / peak.memory)
     const speed = multiplies ? `${giga(operations / seconds)} GFLOP/s` : `${giga(bytes / seconds)} GB/s`
     return [`${name.toLowerCase()} ${type}`, String(count), `${ms.toFixed(1)} ms`, percent(ms / total), speed, share]
   })

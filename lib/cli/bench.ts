@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { ImagePipeline, ImageEvent, ModelFiles } from '../index.js'
-import type { Operation } from '../nn.js'
+import type { ProfileRow } from '../nn.js'
 import { VERSION } from '../version.js'
 import { parseNumber } from './arguments.js'
 import type { BenchResult, BenchRow, Size } from './bench-result.js'
@@ -67,7 +67,7 @@ async function bench(options: Options): Promise<void> {
 }
 
 async function measure(source: string | ModelFiles, options: Options, signal: AbortSignal): Promise<BenchResult> {
-  const [{ ImagePipeline }, { chooseDevice }, { deviceRoof }, { openModel }] = await Promise.all([
+  const [{ ImagePipeline }, { chooseDevice }, { devicePeak }, { openModel }] = await Promise.all([
     import('../pipeline/pipeline.js'),
     import('../native/devices.js'),
     import('../cost/cost-model.js'),
@@ -75,7 +75,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
   ])
   const { threads = os.availableParallelism(), steps } = options
   const device = chooseDevice(options.backend)
-  const roof = await deviceRoof(options.backend, threads)
+  const peak = await devicePeak(options.backend, threads)
   const { networks, variant } = await openModel(source)
   const { transformer } = networks
   const result: BenchResult = {
@@ -90,7 +90,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
       node: process.version,
       device,
     },
-    roof,
+    peak,
     model: { transformer: basename(transformer!.file.path), bytes: transformer!.file.size },
     steps,
     rows: [],
@@ -115,7 +115,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
       signal,
     })
     result.profile = { width, height, operations }
-    printProfile(result.profile, result.roof)
+    printProfile(result.profile, result.peak)
   }
   return result
 }
@@ -169,7 +169,7 @@ async function profileStep(
   { width, height }: Size,
   textTokens: number,
   options: MachineOptions & { signal: AbortSignal },
-): Promise<Operation[]> {
+): Promise<ProfileRow[]> {
   const { FluxTransformer } = await import('../nn.js')
   const { imageIds } = await import('../families/flux1/tokens.js')
   await using flux = await FluxTransformer.load(

@@ -16,15 +16,15 @@ import {
 } from './model-options.js'
 import {
   checkTarget,
-  keepPicture,
-  PICTURE_SUFFIXES,
-  pictureFormat,
+  keepImage,
+  IMAGE_SUFFIXES,
+  imageFormat,
   replaceFile,
   writeNewFile,
   writeStdout,
 } from './output.js'
-import { pictureReport, type Picture, type PictureReport } from './picture-report.js'
-import { detectDrawing, DRAWINGS, type Drawing } from './terminal-picture.js'
+import { imageReport, type GeneratedImage, type ImageReport } from './image-report.js'
+import { detectDrawing, DRAWINGS, type Drawing } from './terminal-image.js'
 
 /** Options that are passed to the pipeline unchanged. */
 const PASSED = [
@@ -50,7 +50,7 @@ interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (t
   previewEvery?: number
   previewMethod?: 'linear' | 'taef1' | 'autoencoder'
   show: Drawing | 'auto' | 'none'
-  format?: keyof typeof PICTURE_SUFFIXES
+  format?: keyof typeof IMAGE_SUFFIXES
   json?: true
   quiet?: true
 }
@@ -96,7 +96,7 @@ export function generateCommand(program: Command): void {
     .option('--lora <file[:scale]>', 'a LoRA and its strength; may be repeated (default: 1)', addLora)
     .optionsGroup('Output:')
     .addOption(
-      new Option('--format <name>', '(default: from the suffix of --output)').choices(Object.keys(PICTURE_SUFFIXES)),
+      new Option('--format <name>', '(default: from the suffix of --output)').choices(Object.keys(IMAGE_SUFFIXES)),
     )
     .option('--quality <n>', '1 to 100; not for PNG (default: 90, AVIF 60)', parseNumber)
     .option('--preview <file>', 'write a preview to this file at every step')
@@ -135,8 +135,8 @@ async function generate(prompt: string, options: Options): Promise<void> {
   const source = await resolveModel(options)
   if (source === 'tiny' && !options.model && !options.quiet) process.stderr.write(TINY_NOTE)
 
-  const report = await pictureReport(options, drawing, began)
-  let picture: Picture
+  const report = await imageReport(options, drawing, began)
+  let generated: GeneratedImage
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
@@ -147,20 +147,20 @@ async function generate(prompt: string, options: Options): Promise<void> {
       ...(options.lora ? { loras: options.lora } : {}),
       ...shown,
     }
-    picture = await interruptible((signal) => makePicture({ ...settings, signal }, source, options, report, began))
+    generated = await interruptible((signal) => makeImage({ ...settings, signal }, source, options, report, began))
   } finally {
     report.stop()
   }
-  await report.finish(picture)
+  await report.finish(generated)
 }
 
-async function makePicture(
+async function makeImage(
   settings: GenerateOptions & { signal: AbortSignal },
   source: string | ModelFiles,
   options: Options,
-  report: PictureReport,
+  report: ImageReport,
   began: number,
-): Promise<Picture> {
+): Promise<GeneratedImage> {
   const { signal } = settings
   const { ImagePipeline } = await import('../pipeline/pipeline.js')
   const { chooseDevice } = await import('../native/devices.js')
@@ -175,7 +175,7 @@ async function makePicture(
     for await (const event of pipe.stream(settings)) {
       if (event.type === 'image') {
         signal.throwIfAborted()
-        const path = await writePicture(event, options)
+        const path = await writeImage(event, options)
         const timings = { ...event.timings, load: event.timings.load + loadMs }
         return { image: event, path, steps, timings, ms: performance.now() - began }
       }
@@ -210,7 +210,7 @@ async function checkOutput(
     throw new FluxError('FLUX_BAD_OPTION', message)
   }
   if (preview !== undefined) {
-    pictureFormat(preview)
+    imageFormat(preview)
     await checkTarget(preview)
   } else if (!drawing && (previewEvery !== undefined || previewMethod !== undefined))
     refuse('--preview is missing: give the file that shows the preview')
@@ -219,8 +219,8 @@ async function checkOutput(
     if (process.stdout.isTTY)
       refuse('-o - would write the bytes of the image to the terminal: send them to a file or a program')
   } else await checkTarget(output ?? 'ggflux.png')
-  if (format !== undefined) return PICTURE_SUFFIXES[format]
-  return output === undefined || output === '-' ? 'png' : pictureFormat(output)
+  if (format !== undefined) return IMAGE_SUFFIXES[format]
+  return output === undefined || output === '-' ? 'png' : imageFormat(output)
 }
 
 /** Chooses how the terminal shows the image. Returns undefined when a program reads the output. */
@@ -236,18 +236,18 @@ function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefi
 
 async function writePreview({ data, width, height }: LatentPreview, path: string): Promise<void> {
   const { encodeImage } = await import('../images/encode.js')
-  await replaceFile(path, await encodeImage(data, width, height, { format: pictureFormat(path) }))
+  await replaceFile(path, await encodeImage(data, width, height, { format: imageFormat(path) }))
 }
 
 /** Returns the path. If the image cannot be written there, it is kept elsewhere and the error says where. */
-async function writePicture({ image, seed, format }: ImageEvent, { output }: Options): Promise<string> {
+async function writeImage({ image, seed, format }: ImageEvent, { output }: Options): Promise<string> {
   const [stem, suffix] = [`ggflux-${seed}`, format === 'jpeg' ? 'jpg' : format]
   try {
     if (output === undefined) return await writeNewFile(stem, suffix, image)
     await (output === '-' ? writeStdout(image) : replaceFile(output, image))
     return output
   } catch (error) {
-    const kept = await keepPicture(stem, suffix, image)
+    const kept = await keepImage(stem, suffix, image)
     const where = kept ? `the image is in ${kept}` : 'there was no other place for the image'
     throw new FluxError(
       'FLUX_BAD_FILE',

@@ -6,15 +6,6 @@ import { formatBytes, formatCount, formatSeconds, printable, table } from './for
 
 const METADATA_LINES = 12
 
-/** What is needed in addition to a file with one network. */
-const NEEDS: Partial<Record<Inspection['role'], string>> = {
-  transformer: 'T5-XXL, CLIP-L and an autoencoder next to it (--t5, --clip, --vae, or all in one folder)',
-  t5: 'a transformer, CLIP-L and an autoencoder next to it',
-  clip: 'a transformer, T5-XXL and an autoencoder next to it',
-  autoencoder: 'a transformer, T5-XXL and CLIP-L next to it',
-  lora: 'a model next to it: give it with --lora, or merge it with ggflux convert --lora',
-}
-
 export function inspectCommand(program: Command): void {
   program
     .command('inspect')
@@ -76,12 +67,12 @@ async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
   return (await import('../inspect/model.js')).inspectModel(name)
 }
 
-function describeModel({ files, problems, picture, memory }: ModelInspection): string {
+function describeModel({ files, problems, image, memory }: ModelInspection): string {
   const lines = files.map((file) => `${describe(file)}\n`)
   if (problems.length > 0)
     lines.push('this model cannot be loaded:', ...problems.map((problem) => `- ${printable(problem)}`))
-  if (!picture) return lines.join('\n').trimEnd()
-  const { width, height, steps, seconds, memory: needed } = picture
+  if (!image) return lines.join('\n').trimEnd()
+  const { width, height, steps, seconds, memory: needed } = image
   const fits = needed.total <= memory ? 'fits' : 'does not fit: take a smaller quantisation, or a smaller image'
   const time = seconds ? `, about ${formatSeconds(seconds.total)} here` : ''
   const room = `${formatBytes(needed.total)} (${formatBytes(memory)} in this machine: ${fits})`
@@ -91,13 +82,13 @@ function describeModel({ files, problems, picture, memory }: ModelInspection): s
   ].join('\n')
 }
 
-function needsOf({ role, config }: Inspection): string[] {
+function needsOf({ needs, config }: Inspection): string[] {
   const channels = config && 'inChannels' in config ? config.inChannels : 64
   if (channels > 64)
     return [
       `images that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`,
     ]
-  return NEEDS[role] ? [NEEDS[role]] : []
+  return needs
 }
 
 function fits(weights: number): string {

@@ -6,7 +6,7 @@ import { FluxError } from '../errors.js'
 import type { ImageFormat } from '../index.js'
 
 /** Image formats by suffix, without the dot. */
-export const PICTURE_SUFFIXES = {
+export const IMAGE_SUFFIXES = {
   png: 'png',
   jpg: 'jpeg',
   jpeg: 'jpeg',
@@ -19,11 +19,11 @@ export const PICTURE_SUFFIXES = {
  *
  * @throws {FluxError} FLUX_BAD_OPTION for any other suffix
  */
-export function pictureFormat(path: string): ImageFormat {
+export function imageFormat(path: string): ImageFormat {
   const suffix = extname(path).slice(1).toLowerCase()
   if (suffix === '') return 'png'
-  if (Object.hasOwn(PICTURE_SUFFIXES, suffix)) return PICTURE_SUFFIXES[suffix as keyof typeof PICTURE_SUFFIXES]
-  const known = Object.keys(PICTURE_SUFFIXES).map((name) => `.${name}`)
+  if (Object.hasOwn(IMAGE_SUFFIXES, suffix)) return IMAGE_SUFFIXES[suffix as keyof typeof IMAGE_SUFFIXES]
+  const known = Object.keys(IMAGE_SUFFIXES).map((name) => `.${name}`)
   throw new FluxError(
     'FLUX_BAD_OPTION',
     `${path}: .${suffix} is not an image format: give a name that ends in ${known.join(', ')}`,
@@ -97,7 +97,7 @@ export async function writeNewFile(stem: string, suffix: string, bytes: Uint8Arr
  * Saves an image in the working directory or, if that fails, in the directory for temporary files. Returns the path, or
  * undefined if both fail.
  */
-export async function keepPicture(stem: string, suffix: string, bytes: Uint8Array): Promise<string | undefined> {
+export async function keepImage(stem: string, suffix: string, bytes: Uint8Array): Promise<string | undefined> {
   for (const folder of ['', tmpdir()]) {
     try {
       return await writeNewFile(join(folder, stem), suffix, bytes)

@@ -1,9 +1,9 @@
 import { chooseDevice } from '../native/devices.js'
 import type { Flops, Work } from '../networks/flops.js'
-import { fluxError, nativeAddon, type NativeRoof } from '../native/addon.js'
+import { fluxError, nativeAddon, type NativePeak } from '../native/addon.js'
 import { requireWhole } from '../options/checks.js'
 
-export type Roof = NativeRoof
+export type Peak = NativePeak
 
 /**
  * Measures the peak speed of this machine's CPU for about half a second. Other speeds are expressed as a share of it.
@@ -11,26 +11,26 @@ export type Roof = NativeRoof
  * @param threads 1 to 512
  * @throws {FluxError} FLUX_BAD_OPTION; FLUX_OUT_OF_MEMORY when 256 MiB are not free; FLUX_CLOSED after a shutdown
  */
-export function measureRoof(threads: number): Promise<Roof> {
+export function measurePeak(threads: number): Promise<Peak> {
   requireWhole('threads', threads, 1, 512)
   return nativeAddon()
-    .roof(threads)
+    .peak(threads)
     .catch((error: unknown) => {
       throw fluxError(error)
     })
 }
 
-const roofs = new Map<number, Promise<Roof>>()
+const peaks = new Map<number, Promise<Peak>>()
 
 /** The peak of the device for `backend`, measured once per process; undefined on devices other than the CPU. */
-export function deviceRoof(backend: string | undefined, threads: number): Promise<Roof> | undefined {
+export function devicePeak(backend: string | undefined, threads: number): Promise<Peak> | undefined {
   if (chooseDevice(backend) !== chooseDevice('cpu')) return undefined
-  const known = roofs.get(threads)
+  const known = peaks.get(threads)
   if (known) return known
-  const roof = measureRoof(threads)
-  roofs.set(threads, roof)
-  roof.catch(() => roofs.delete(threads)) // the next call measures again
-  return roof
+  const peak = measurePeak(threads)
+  peaks.set(threads, peak)
+  peak.catch(() => peaks.delete(threads)) // the next call measures again
+  return peak
 }
 
 /**
@@ -38,12 +38,12 @@ export function deviceRoof(backend: string | undefined, threads: number): Promis
  * timed, its time per operation is stored, so that the next prediction uses the real speed of this machine.
  */
 export class CostModel {
-  readonly #roof: () => Promise<Roof> | undefined
+  readonly #peak: () => Promise<Peak> | undefined
   readonly #factors = new Map<Work, number>()
 
-  /** @param roof returns undefined if the peak cannot be measured; predictions then start after the first `learn` */
-  constructor(roof: () => Promise<Roof> | undefined) {
-    this.#roof = roof
+  /** @param peak returns undefined if the peak cannot be measured; predictions then start after the first `learn` */
+  constructor(peak: () => Promise<Peak> | undefined) {
+    this.#peak = peak
   }
 
   /**
@@ -53,11 +53,11 @@ export class CostModel {
   async predict(work: Work, operations: Flops, rounded: boolean): Promise<number | undefined> {
     const factor = this.#factors.get(work)
     if (factor !== undefined) return factor * total(operations)
-    const roof = await this.#roof()
-    if (!roof) return undefined
-    const bf16 = rounded && roof.products !== 'f32'
+    const peak = await this.#peak()
+    if (!peak) return undefined
+    const bf16 = rounded && peak.products !== 'f32'
     const { products, attention } = SHARES[work][bf16 ? 'bf16' : 'f32']
-    return (operations.products / products + operations.attention / attention) / (bf16 ? roof.registers : roof.floats)
+    return (operations.products / products + operations.attention / attention) / (bf16 ? peak.registers : peak.floats)
   }
 
   observe(work: Work, operations: Flops, seconds: number): void {

@@ -10,7 +10,7 @@ import {
   type Components,
 } from '../families/family.js'
 import type { Flops, Work } from '../networks/flops.js'
-import { deviceRoof, CostModel } from './cost-model.js'
+import { devicePeak, CostModel } from './cost-model.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {
@@ -26,7 +26,7 @@ export interface Estimate {
   memory: { weights: number; activations: number; total: number }
 }
 
-type Picture = ImageSize & { sigmas: readonly number[] }
+type ImageRequest = ImageSize & { sigmas: readonly number[] }
 
 /** A family and the files of its networks. */
 interface Model {
@@ -48,16 +48,16 @@ export class Estimator {
     this.#device = device
     this.#keep = keep
     const { backend, threads = availableParallelism() } = device
-    this.#costModel = new CostModel(() => deviceRoof(backend, threads))
+    this.#costModel = new CostModel(() => devicePeak(backend, threads))
   }
 
-  observe(work: Work, picture: Picture, milliseconds: number): void {
+  observe(work: Work, request: ImageRequest, milliseconds: number): void {
     this.#drawn ||= work === 'step'
-    this.#costModel.observe(work, this.#operations(picture)[work], milliseconds / 1000)
+    this.#costModel.observe(work, this.#operations(request)[work], milliseconds / 1000)
   }
 
-  async estimate(picture: Picture): Promise<Estimate> {
-    const operations = this.#operations(picture)
+  async estimate(request: ImageRequest): Promise<Estimate> {
+    const operations = this.#operations(request)
     const rounded = this.#rounded()
     const [text, step, decode] = await Promise.all(
       (['text', 'step', 'decode'] as const).map((work) =>
@@ -66,19 +66,19 @@ export class Estimator {
     )
     const known = text !== undefined && step !== undefined && decode !== undefined
     const seconds = known
-      ? { text, step, decode, total: text + (picture.sigmas.length - 1) * step + decode }
+      ? { text, step, decode, total: text + (request.sigmas.length - 1) * step + decode }
       : undefined
     const sum = ({ products, attention }: Flops) => products + attention
     return {
       operations: { text: sum(operations.text), step: sum(operations.step), decode: sum(operations.decode) },
       seconds,
-      memory: await this.#memory(picture),
+      memory: await this.#memory(request),
     }
   }
 
-  #operations(picture: Picture): Record<Work, Flops> {
+  #operations(request: ImageRequest): Record<Work, Flops> {
     const { family, networks } = this.#model
-    return family.operations(networks, picture)
+    return family.operations(networks, request)
   }
 
   #files(stage: Component['stage']): NetworkFile<unknown>[] {
@@ -98,14 +98,14 @@ export class Estimator {
     }
   }
 
-  async #memory(picture: Picture): Promise<Estimate['memory']> {
+  async #memory(request: ImageRequest): Promise<Estimate['memory']> {
     const { family, networks } = this.#model
     const text = this.#files('text').map(({ bytes }) => bytes)
     const drawing = [...this.#files('denoise'), ...this.#files('decode')].reduce((sum, { bytes }) => sum + bytes, 0)
     // encoders that are not kept are loaded one by one: before the denoiser for the first image, later next to it
     const encoders = this.#keep ? text.reduce((sum, bytes) => sum + bytes, 0) : Math.max(0, ...text)
     const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
-    const activations = await family.activationBytes(networks, picture, this.#device)
+    const activations = await family.activationBytes(networks, request, this.#device)
     return { weights, activations, total: weights + activations }
   }
 }

@@ -96,9 +96,9 @@ async function encodeWithSharp(
 ): Promise<Buffer> {
   const sharp = await loadSharp(format)
   // sharp reads the pixels later, in its own thread, so it gets a copy
-  const picture = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
-  if (!parameters) return picture.toBuffer()
-  return writeUserComment(await picture.withExif(reserveUserComment(parameters)).toBuffer(), parameters)
+  const encoder = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
+  if (!parameters) return encoder.toBuffer()
+  return writeUserComment(await encoder.withExif(reserveUserComment(parameters)).toBuffer(), parameters)
 }
 
 function requireLevel(

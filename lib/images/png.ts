@@ -21,12 +21,12 @@ const Z_FILTERED = 1
 
 /** Encodes a PNG file. The text comes before the pixels, for readers that stop there. */
 export function encodePng({ rgb, width, height, compression, parameters }: PngInput): Uint8Array<ArrayBuffer> {
-  const picture = Object.assign(new PNG(), {
+  const image = Object.assign(new PNG(), {
     width,
     height,
     data: Buffer.from(rgb.buffer, rgb.byteOffset, rgb.byteLength),
   })
-  const png = PNG.sync.write(picture, {
+  const png = PNG.sync.write(image, {
     colorType: RGB,
     inputColorType: RGB,
     inputHasAlpha: false,

@@ -3,14 +3,16 @@ import { FluxError } from '../errors.js'
 import type { Inspection } from './inspection.js'
 import { describeLora } from './lora.js'
 import { looksLikeLora } from '../networks/lora/lora-file.js'
-import { fluxVariant } from '../families/flux1/variants.js'
+import { denoiserOf } from '../families/family.js'
+import { familyOf } from '../families/registry.js'
 import { openModelFile } from '../formats/open.js'
 import type { MetadataValue, ModelFile } from '../formats/model-file.js'
 import { flopsOf, identify, isCoarse, networkOf, type NetworkFile } from '../networks/network-file.js'
 import { elementCount } from '../formats/tensor-types.js'
 import { networkDefinition, withoutArticle } from '../networks/registry.js'
 import { badOption } from '../options/checks.js'
-import { deviceRoof, CostModel } from '../cost/cost-model.js'
+import { needsOf } from './needs.js'
+import { devicePeak, CostModel } from '../cost/cost-model.js'
 
 const MAX_VALUE = 200
 
@@ -77,6 +79,7 @@ function described(file: ModelFile): Inspection & { network?: NetworkFile<object
     types: typeUses(file),
     metadata: Object.fromEntries([...file.metadata].flatMap(([key, value]) => shortEntry(key, value))),
     tokenizer: file.metadata.has('tokenizer.ggml.tokens'),
+    needs: definition ? needsOf(definition.kind) : [],
   }
 }
 
@@ -87,8 +90,9 @@ function described(file: ModelFile): Inspection & { network?: NetworkFile<object
 async function stepSeconds(network: NetworkFile<object>): Promise<number | undefined> {
   const { stepShape } = networkDefinition(network.kind)
   if (!stepShape) return undefined
-  const { maxSequenceLength } = fluxVariant(network as Parameters<typeof fluxVariant>[0]).defaults
-  const costModel = new CostModel(() => deviceRoof(undefined, availableParallelism()))
+  const family = familyOf([network])
+  const { maxSequenceLength } = family.variant({ [denoiserOf(family)]: network } as never).defaults
+  const costModel = new CostModel(() => devicePeak(undefined, availableParallelism()))
   const flops = flopsOf(network, stepShape(1024, 1024, maxSequenceLength))
   try {
     return await costModel.predict('step', flops, isCoarse(network))

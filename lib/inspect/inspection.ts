@@ -34,6 +34,8 @@ export interface Inspection {
   metadata: Record<string, string | number | boolean>
   /** whether the file contains its tokenizer (GGUF text encoders) */
   tokenizer: boolean
+  /** what a model needs in addition to this file */
+  needs: string[]
   /** why the file cannot be loaded; empty when it can */
   problems: string[]
   /**

@@ -17,7 +17,7 @@ const KINDS = {
  */
 export async function describeLora(
   path: string,
-): Promise<Pick<Inspection, 'role' | 'architecture' | 'problems'> | undefined> {
+): Promise<Pick<Inspection, 'role' | 'architecture' | 'needs' | 'problems'> | undefined> {
   try {
     const file = await openLoraFile(path)
     const found = await Promise.all(
@@ -33,7 +33,7 @@ export async function describeLora(
     const kinds = [
       ...new Set(layers.map(({ weight, kind }) => (weight.endsWith('.bias') ? 'biases' : KINDS[kind]))),
     ].join(', ')
-    const ranks = layers.flatMap(({ one: { up, down } }) => (up ? [down.shape[0]!] : []))
+    const ranks = layers.flatMap(({ left: { up, down } }) => (up ? [down.shape[0]!] : []))
     const [least, most] = [Math.min(...ranks), Math.max(...ranks)]
     const rank = ranks.length === 0 ? '' : least === most ? ` of rank ${least}` : ` of ranks ${least} to ${most}`
     const where = found
@@ -47,14 +47,16 @@ export async function describeLora(
           ]
         : []
     const wider = found.every(({ channels }) => channels === undefined) ? '' : ', for control images (Canny, Depth)'
-    return { role: 'lora', architecture: `${kinds}${rank}${wider}: layers ${where.join(', ')}`, problems }
+    const architecture = `${kinds}${rank}${wider}: layers ${where.join(', ')}`
+    const needs = ['a model next to it: give it with --lora, or merge it with ggflux convert --lora']
+    return { role: 'lora', architecture, needs, problems }
   } catch (error) {
     if (!(error instanceof FluxError)) throw error
-    return { role: 'lora', architecture: 'an addition to a model', problems: [error.message] }
+    return { role: 'lora', architecture: 'an addition to a model', needs: [], problems: [error.message] }
   }
 }
 
 /** A matrix and its bias count as one layer. */
 function countLayers(layers: readonly LoraLayer[]): number {
-  return new Set(layers.map(({ weight, first }) => `${weight.replace(/\.(weight|bias)$/, '')} ${first}`)).size
+  return new Set(layers.map(({ weight, firstRow }) => `${weight.replace(/\.(weight|bias)$/, '')} ${firstRow}`)).size
 }

@@ -21,7 +21,7 @@ export interface ModelInspection {
   /** everything that prevents loading it, each with its remedy; empty when it can be loaded */
   problems: string[]
   /** cost of an image with the model's defaults, if the model can be loaded and its files are on this machine */
-  picture?: Estimate & { width: number; height: number; steps: number }
+  image?: Estimate & { width: number; height: number; steps: number }
   /** bytes of memory of this machine, or of its container */
   memory: number
 }
@@ -77,7 +77,7 @@ async function inspectLocal(source: string | ModelFiles, options: LoadOptions): 
   problems.push(...(checked?.problems ?? []))
   const told = await inspection(opened, problems)
   options.signal?.throwIfAborted()
-  return checked && problems.length === 0 ? { ...told, picture: await costOf(checked, options) } : told
+  return checked && problems.length === 0 ? { ...told, image: await costOf(checked, options) } : told
 }
 
 async function inspection(files: ModelFile[], problems: FluxError[]): Promise<ModelInspection> {
@@ -96,7 +96,7 @@ async function openAll(files: ModelFiles): Promise<ModelFile[]> {
   return opened.filter((file) => file !== undefined)
 }
 
-async function costOf(model: OpenModel, options: LoadOptions): Promise<NonNullable<ModelInspection['picture']>> {
+async function costOf(model: OpenModel, options: LoadOptions): Promise<NonNullable<ModelInspection['image']>> {
   const { width, height, steps, maxSequenceLength } = model.family.variant(model.networks).defaults
   const estimate = await new Estimator(model, options, options.textEncoders === 'keep').estimate({
     width,

@@ -37,22 +37,22 @@ export interface NativePiece {
 }
 
 /**
- * An addition to a matrix or vector of the network, to `rows` rows starting at `first`. For a matrix, scale * M is
+ * An addition to a matrix or vector of the network, to `rows` rows starting at `firstRow`. For a matrix, scale * M is
  * added. For a vector v, which is a bias or belongs to a norm, scale * d (difference) or scale * (d - v) (replacement)
- * is added. Here d is `one`, a matrix with one column.
+ * is added. Here d is `left`, a matrix with one column.
  */
-export interface NativeAddition {
+export interface NativeAdapter {
   /** canonical name */
   weight: string
-  first: number
+  firstRow: number
   rows: number
   /**
-   * M is `one` (LoRA: product, a whole matrix: difference), the elementwise product of `one` and `two` (LoHa), or their
+   * M is `left` (LoRA: product, a whole matrix: difference), the elementwise product of `left` and `right` (LoHa), or their
    * Kronecker product (LoKr)
    */
   kind: 'product' | 'hadamard' | 'kronecker' | 'difference' | 'replacement'
-  one: NativeFactor
-  two?: NativeFactor
+  left: NativeFactor
+  right?: NativeFactor
   scale: number
   /** the upper and the lower half of M or d are swapped first */
   halvesSwapped: boolean
@@ -74,12 +74,12 @@ export interface NativeFactor {
 
 /**
  * Additions to one matrix, and the index in it of the first row that is converted. `tensors` contains the tensors of
- * the additions, in `files`.
+ * the adapters, in `files`.
  */
 export interface NativeMerged {
   files: string[]
   tensors: NativeTensor[]
-  additions: NativeAddition[]
+  adapters: NativeAdapter[]
   first: number
 }
 
@@ -117,21 +117,21 @@ export interface NativeStatus {
 }
 
 /** The cost of one kind of operation in one evaluation. */
-export interface NativeOperation {
+export interface NativeProfileRow {
   /** linear, attention, convolution, packing (of a kernel's operands), or ggml's own name */
   name: string
   /** the type of its first source; for a linear layer, the type of its weights */
   type: string
   count: number
   ms: number
-  /** multiplications and additions; 0 if they are negligible compared to the bytes */
+  /** multiplications and adapters; 0 if they are negligible compared to the bytes */
   operations: number
   /** bytes of sources and results */
   bytes: number
 }
 
 /** The peak performance of this machine's CPU with the given number of threads. */
-export interface NativeRoof {
+export interface NativePeak {
   /** what linear layers multiply with on this CPU: AMX tiles, AVX-512's BF16 products, or F32 */
   products: 'bf16-tiles' | 'bf16' | 'f32'
   /** operations per second with operands in registers */
@@ -167,14 +167,14 @@ export interface NativeNetwork {
     inputs: NativeArray[],
     memoryLimit: number,
     profiled?: boolean,
-  ): Promise<{ outputs: Float32Array[]; profile: NativeOperation[] }>
+  ): Promise<{ outputs: Float32Array[]; profile: NativeProfileRow[] }>
   /** bytes of the activation buffers that `run` would need; allocates none, reads no weights. Only before `load` */
   measure(mode: string, shape: number[]): Promise<number>
   /**
-   * Sets the additions to the linear layers, replacing the previous ones. `tensors` contains the tensors of the
-   * additions, in `files`. They are copied, so the files may change afterwards.
+   * Sets the adapters to the linear layers, replacing the previous ones. `tensors` contains the tensors of the
+   * adapters, in `files`. They are copied, so the files may change afterwards.
    */
-  adapt(files: string[], tensors: NativeTensor[], additions: NativeAddition[], memoryLimit: number): Promise<void>
+  adapt(files: string[], tensors: NativeTensor[], adapters: NativeAdapter[], memoryLimit: number): Promise<void>
   /** frees the activation buffers; the next `run` allocates them again */
   trim(): Promise<void>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */
@@ -198,7 +198,7 @@ export interface NativeAddon {
     options: NativeOptions,
   ) => NativeNetwork
   /** measures for about half a second */
-  roof(threads: number): Promise<NativeRoof>
+  peak(threads: number): Promise<NativePeak>
   /**
    * Computes with `device` for the clients that connect to `endpoint` (host:port), one client at a time. It never
    * returns, and throws only if it cannot listen. Run it in a separate process.
@@ -206,7 +206,7 @@ export interface NativeAddon {
   serveRpc(endpoint: string, device: string, threads: number): never
   /**
    * the numbers of a tensor in the type with ggml's number `type`, as bytes; for a whole tensor, or some of its rows,
-   * with optional additions merged into them
+   * with optional adapters merged into them
    */
   convert(files: string[], tensor: NativeTensor, type: number, merged?: NativeMerged): Promise<Uint8Array>
   /** ggml's reference quantiser: converts rows of `rowLength` finite numbers into blocks of `type` */

@@ -9,10 +9,10 @@ import { networkDefinition } from './registry.js'
 import {
   fluxError,
   nativeAddon,
-  type NativeAddition,
+  type NativeAdapter,
   type NativeArray,
   type NativeNetwork,
-  type NativeOperation,
+  type NativeProfileRow,
   type NativeStatus,
   type NativeTensor,
   type Precision,
@@ -55,7 +55,7 @@ export interface NetworkOptions {
 }
 
 /** The cost of one kind of operation, see {@link LoadedNetwork.profile}. */
-export type Operation = NativeOperation
+export type ProfileRow = NativeProfileRow
 
 export const PRECISIONS = ['auto', 'f32', 'bf16'] as const satisfies Precision[]
 
@@ -69,7 +69,7 @@ export abstract class LoadedNetwork<C extends object> {
   readonly path: string
   readonly #native: NativeNetwork
   #running: Promise<unknown> | undefined
-  #profile: Operation[] | undefined
+  #profile: ProfileRow[] | undefined
   #closing: Promise<void> | undefined
 
   constructor(file: NetworkFile<C>, native: NativeNetwork) {
@@ -147,8 +147,8 @@ export abstract class LoadedNetwork<C extends object> {
    *
    * @throws any error that `work` throws
    */
-  async profile(work: () => Promise<unknown>): Promise<Operation[]> {
-    const operations: Operation[] = (this.#profile = [])
+  async profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
+    const operations: ProfileRow[] = (this.#profile = [])
     try {
       await work()
       return operations.sort((a, b) => b.ms - a.ms)
@@ -158,8 +158,8 @@ export abstract class LoadedNetwork<C extends object> {
   }
 
   /** Sets the low-rank additions to linear layers, replacing the previous ones. */
-  protected async add(files: string[], tensors: NativeTensor[], additions: NativeAddition[]): Promise<void> {
-    await this.#alone(() => this.#native.adapt(files, tensors, additions, freeMemory()))
+  protected async add(files: string[], tensors: NativeTensor[], adapters: NativeAdapter[]): Promise<void> {
+    await this.#alone(() => this.#native.adapt(files, tensors, adapters, freeMemory()))
   }
 
   /**

@@ -192,10 +192,10 @@ async function openLoras(
         `${lora.path} widens the model's input to ${lora.channels} channels, which cannot be merged`,
       )
   }
-  const [files, tensors, additions] = loraTables(opened)
+  const [files, tensors, adapters] = loraTables(opened)
   const mergedInto = (name: string) => {
-    const own = additions.filter(({ weight }) => weight === name)
-    return own.length > 0 ? { files, tensors, additions: own } : undefined
+    const own = adapters.filter(({ weight }) => weight === name)
+    return own.length > 0 ? { files, tensors, adapters: own } : undefined
   }
   return { mergedInto, unmatched: opened.map(({ lora }) => lora.unmatched) }
 }

@@ -18,7 +18,7 @@ struct NetworkSpec {
 
 struct Evaluation {
     std::vector<std::vector<float>> outputs;
-    std::vector<Operation> profile;  // empty unless requested
+    std::vector<ProfileRow> profile;  // empty unless requested
 };
 
 class LoadedNetwork {

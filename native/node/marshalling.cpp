@@ -112,9 +112,9 @@ std::vector<AdapterSpec> read_adapters(const Napi::Value & list) {
         };
         return {row.Get("weight").ToString(),
                 read_kind(row.Get("kind").ToString()),
-                read_factor(row.Get("one")),
-                read_factor(row.Get("two")),
-                count("first", 0),
+                read_factor(row.Get("left")),
+                read_factor(row.Get("right")),
+                count("firstRow", 0),
                 count("rows", 1),
                 row.Get("scale").ToNumber().FloatValue(),
                 row.Get("halvesSwapped").ToBoolean()};
@@ -149,7 +149,7 @@ Napi::Value evaluation_of(Napi::Env env, const Evaluation & evaluation) {
     const auto result = Napi::Object::New(env);
     result.Set("outputs", list_of(env, evaluation.outputs,
                                   [&](const std::vector<float> & output) { return new_array(env, output); }));
-    result.Set("profile", list_of(env, evaluation.profile, [&](const Operation & operation) {
+    result.Set("profile", list_of(env, evaluation.profile, [&](const ProfileRow & operation) {
         const auto item = Napi::Object::New(env);
         item.Set("name", operation.name);
         item.Set("type", operation.type);

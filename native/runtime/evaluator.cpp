@@ -191,7 +191,7 @@ void Evaluator::compute(Recorder * recorder) {
 
 std::vector<std::vector<float>> Evaluator::run(const std::string & key, size_t max_nodes, const Build & build,
                                                const std::vector<Array> & inputs, size_t memory_limit,
-                                               std::vector<Operation> * profile) {
+                                               std::vector<ProfileRow> * profile) {
     if (cancel_) throw Aborted();
     prepare(key, max_nodes, build, memory_limit);
     set_inputs(inputs);

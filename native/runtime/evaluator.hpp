@@ -27,7 +27,7 @@ class Evaluator {
     // timed.
     std::vector<std::vector<float>> run(const std::string & key, size_t max_nodes, const Build & build,
                                         const std::vector<Array> & inputs, size_t memory_limit,
-                                        std::vector<Operation> * profile);
+                                        std::vector<ProfileRow> * profile);
 
     // The bytes of buffers that the graph needs. Allocates nothing.
     size_t measure(size_t max_nodes, const Build & build);

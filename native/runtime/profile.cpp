@@ -49,7 +49,7 @@ void Recorder::end(const ggml_tensor * t) {
     if (name.empty()) return;
     const std::string type = t->src[0] ? ggml_type_name(t->src[0]->type) : "";
     auto sum = std::find_if(operations_.begin(), operations_.end(),
-                            [&](const Operation & o) { return o.name == name && o.type == type; });
+                            [&](const ProfileRow & o) { return o.name == name && o.type == type; });
     if (sum == operations_.end()) sum = operations_.insert(sum, {name, type});
     sum->count++;
     sum->seconds += seconds;

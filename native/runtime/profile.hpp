@@ -9,7 +9,7 @@
 namespace ggflux {
 
 // All operations of one kind in an evaluation.
-struct Operation {
+struct ProfileRow {
     std::string name, type;  // name from the graph or from ggml; type of the first source
     int64_t count = 0;
     double seconds = 0, operations = 0, bytes = 0;  // multiplications and additions; bytes of sources and result
@@ -27,7 +27,7 @@ class Recorder {
     bool wants(const ggml_tensor * operation);
     void end(const ggml_tensor * operation);
 
-    std::vector<Operation> operations() { return std::move(operations_); }
+    std::vector<ProfileRow> operations() { return std::move(operations_); }
 
   private:
     const std::unordered_map<const ggml_tensor *, Graph::Annotation> & annotations_;
@@ -35,7 +35,7 @@ class Recorder {
     std::chrono::steady_clock::time_point began_;
     std::string run_;  // names of the operations since the last `end`
     double bytes_ = 0;
-    std::vector<Operation> operations_;
+    std::vector<ProfileRow> operations_;
 };
 
 // ggml's scheduler asks for each operation whether to stop after it, and calls again after it has stopped. The

@@ -571,7 +571,7 @@ describe('bench', () => {
     )
     expect(stderr).toBe('')
     expect(status).toBe(0)
-    const { rows, profile, roof, machine } = JSON.parse(read('bench.json').toString()) as BenchResult
+    const { rows, profile, peak, machine } = JSON.parse(read('bench.json').toString()) as BenchResult
     expect(rows.map(({ width, height }) => [width, height])).toEqual([
       [64, 64],
       [64, 96],
@@ -585,7 +585,7 @@ describe('bench', () => {
     // a step's products by the formula, and as the graph counted them
     const counted = profile!.operations.reduce((sum, { operations }) => sum + operations, 0)
     expect(rows[1]!.predicted.operations.step).toBe(counted)
-    expect(Math.min(roof!.registers, roof!.memory)).toBeGreaterThan(1e8)
+    expect(Math.min(peak!.registers, peak!.memory)).toBeGreaterThan(1e8)
     expect(machine.device).toBe('CPU')
     expect(stdout.toString()).toMatch(
       /64 x 96 +PREDICTED +TOOK +OFF BY[^]*one step[^]*where a step at 64 x 96 goes[^]*linear/,

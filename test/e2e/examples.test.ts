@@ -94,8 +94,8 @@ test('stream.mjs: a line for every step, a preview for every second, the picture
   expect(lines[steps + 1]).toMatch(new RegExp(`^Steps: ${steps}, `))
   const names = readdirSync(join(folder, 'previews')).sort()
   expect(names).toHaveLength(1 + Math.floor(steps / 2))
-  expect(names.slice(0, 2)).toEqual(['picture.png', 'step-0002.png'])
-  const picture = size(read('previews/picture.png'))
+  expect(names.slice(0, 2)).toEqual(['image.png', 'step-0002.png'])
+  const picture = size(read('previews/image.png'))
   for (const name of names.slice(1)) {
     expect(size(read(`previews/${name}`))).toEqual({ width: picture.width / 8, height: picture.height / 8 })
   }
@@ -228,7 +228,7 @@ test('electron: pictures, previews, errors, cancelling, a crash, quitting', { ti
   expect(seen.before).toBe(0)
   expect(seen.waiting).toEqual({ status: 'waiting', draw: true, cancel: false })
   expect(seen.picture).toMatchObject({ status: expect.stringMatching(/^seed \d+$/), alt: PROMPT, hidden: false })
-  const { width, height } = size(Buffer.from(seen.picture.png, 'base64'))
+  const { width, height } = size(Buffer.from(seen.image.png, 'base64'))
   expect(seen.previews.length).toBeGreaterThan(1)
   expect(new Set(seen.previews.map(String))).toEqual(
     new Set([String([width / 8, height / 8, (4 * width * height) / 64])]),

@@ -4,7 +4,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
-import { convert, FluxPipeline, inspect, inspectModel, measureRoof } from '../../lib/index.js'
+import { convert, FluxPipeline, inspect, inspectModel, measurePeak } from '../../lib/index.js'
 import type { ModelFiles } from '../../lib/families/registry.js'
 import { openModelFile } from '../../lib/formats/open.js'
 import { openNetworkFile } from '../../lib/networks/network-file.js'
@@ -16,7 +16,7 @@ import { onTestBackend } from '../support/backend.js'
 import { toFloat8 } from '../support/float8.js'
 import { readTensors } from '../support/safetensors.js'
 import { nativeAddon } from '../../lib/native/addon.js'
-import { deviceRoof } from '../../lib/cost/cost-model.js'
+import { devicePeak } from '../../lib/cost/cost-model.js'
 import { loadTiny, randomModel, SMALL, streamed } from '../support/tiny.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-estimate-'))
@@ -141,12 +141,12 @@ test('after a picture its time is what is predicted', async () => {
 test('wrong options are refused as generate refuses them', async () => {
   await using pipe = await loadTiny()
   await expect(pipe.estimate({ width: 100 })).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
-  expect(() => measureRoof(0)).toThrow('threads is 0')
+  expect(() => measurePeak(0)).toThrow('threads is 0')
 })
 
-test('the roof takes as much memory with many threads as with one', async () => {
-  const script = `import { measureRoof } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
-    const { memory } = await measureRoof(16)
+test('the peak takes as much memory with many threads as with one', async () => {
+  const script = `import { measurePeak } from ${JSON.stringify(new URL('../../dist/index.js', import.meta.url).href)}
+    const { memory } = await measurePeak(16)
     console.log(memory, process.resourceUsage().maxRSS / 1024)`
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script])
   const [memory, mebibytes] = stdout.split(' ').map(Number) as [number, number]
@@ -154,23 +154,23 @@ test('the roof takes as much memory with many threads as with one', async () => 
   expect(mebibytes).toBeLessThan(256 + 256)
 })
 
-test('a roof that could not be measured is a FluxError, and measured again when it is asked for next', async () => {
+test('a peak that could not be measured is a FluxError, and measured again when it is asked for next', async () => {
   const addon = nativeAddon()
-  const { roof } = addon
-  const known = await measureRoof(1)
-  addon.roof = () => Promise.reject(new Error('FLUX_OUT_OF_MEMORY: memory ran out'))
+  const { peak } = addon
+  const known = await measurePeak(1)
+  addon.peak = () => Promise.reject(new Error('FLUX_OUT_OF_MEMORY: memory ran out'))
   try {
-    await expect(measureRoof(3)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_OUT_OF_MEMORY' })
-    await expect(deviceRoof('cpu', 3)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_OUT_OF_MEMORY' })
-    addon.roof = () => Promise.resolve(known)
-    expect(await deviceRoof('cpu', 3)).toBe(known)
+    await expect(measurePeak(3)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_OUT_OF_MEMORY' })
+    await expect(devicePeak('cpu', 3)).rejects.toMatchObject({ name: 'FluxError', code: 'FLUX_OUT_OF_MEMORY' })
+    addon.peak = () => Promise.resolve(known)
+    expect(await devicePeak('cpu', 3)).toBe(known)
   } finally {
-    addon.roof = roof
+    addon.peak = peak
   }
 })
 
-test('the roof is in the range of processors', async () => {
-  const { products, registers, cache, floats, memory } = await measureRoof(1)
+test('the peak is in the range of processors', async () => {
+  const { products, registers, cache, floats, memory } = await measurePeak(1)
   expect(['bf16-tiles', 'bf16', 'f32']).toContain(products)
   // far below any processor that runs Node 20, far above any
   for (const rate of [registers, floats, memory]) expect(rate).toBeGreaterThan(1e8)
@@ -178,11 +178,11 @@ test('the roof is in the range of processors', async () => {
   expect(cache).toBeLessThan(1e14)
 })
 
-// At least half of its numbers are in matrices that multiply every one of 4096 tokens, and add. The roof differs from one measurement to the next.
+// At least half of its numbers are in matrices that multiply every one of 4096 tokens, and add. The peak differs from one measurement to the next.
 test('a transformer file tells how long a step will take', async () => {
   const { transformer } = await randomModel(folder)
   const { parameters, step } = await inspect(transformer)
-  const { registers } = await measureRoof(availableParallelism())
+  const { registers } = await measurePeak(availableParallelism())
   const least = (parameters * 4096) / registers
   expect(step).toBeGreaterThan(least / 2)
   expect(step).toBeLessThan(20 * least)
@@ -190,19 +190,19 @@ test('a transformer file tells how long a step will take', async () => {
 })
 
 test('a model is inspected as a whole: its files, what a picture costs, and everything that it lacks', async () => {
-  const { files, problems, picture } = await inspectModel('tiny', onTestBackend)
+  const { files, problems, image } = await inspectModel('tiny', onTestBackend)
   expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
   expect(problems).toEqual([])
   expect(files.map(({ step }) => step === undefined)).toEqual([false, true, true, true])
   // the model card's defaults
-  expect(picture).toMatchObject({ width: 128, height: 128, steps: 8 })
-  expect(picture!.memory.weights).toBeGreaterThan(files[0]!.size)
+  expect(image).toMatchObject({ width: 128, height: 128, steps: 8 })
+  expect(image!.memory.weights).toBeGreaterThan(files[0]!.size)
 
   const { transformer } = tinyModelFiles()
   const lacking = await inspectModel({ transformer, t5: transformer, clip: 'none.gguf', vae: transformer })
   expect(lacking.files.map(({ path }) => path)).toEqual([transformer])
   expect(lacking.problems).toHaveLength(3)
-  expect(lacking).not.toHaveProperty('picture')
+  expect(lacking).not.toHaveProperty('image')
 })
 
 test('a file in a folder that is no part of the model is a problem only where a part is missing', async () => {

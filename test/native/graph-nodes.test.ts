@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { nativeAddon, type NativeAddition, type NativeFactor, type NativeNetwork } from '../../lib/native/addon.js'
+import { nativeAddon, type NativeAdapter, type NativeFactor, type NativeNetwork } from '../../lib/native/addon.js'
 import { openNetworkFile } from '../../lib/networks/network-file.js'
 import { goldenWeights } from '../support/golden.js'
 
@@ -15,7 +15,7 @@ const vectors = [...shapes.keys()].filter((name) => name.endsWith('layer_norm.we
 // Numbers for all factors, whatever they say; F16 has to be widened.
 const data = t5.tensors.find(({ name }) => name === 'shared.weight')!.pieces[0]!
 
-type Adapter = (columns: number, rows: number) => Omit<NativeAddition, 'weight' | 'first' | 'scale'>
+type Adapter = (columns: number, rows: number) => Omit<NativeAdapter, 'weight' | 'firstRow' | 'scale'>
 const pair = (columns: number, rows: number, rank = 2): NativeFactor => ({
   in: columns,
   out: rows,
@@ -30,32 +30,32 @@ const whole = (columns: number, rows: number): NativeFactor => ({
 })
 
 const MATRIX_ADAPTERS: Record<string, Adapter> = {
-  product: (columns, rows) => ({ kind: 'product', one: pair(columns, rows), rows, halvesSwapped: true }),
-  difference: (columns, rows) => ({ kind: 'difference', one: whole(columns, rows), rows, halvesSwapped: true }),
+  product: (columns, rows) => ({ kind: 'product', left: pair(columns, rows), rows, halvesSwapped: true }),
+  difference: (columns, rows) => ({ kind: 'difference', left: whole(columns, rows), rows, halvesSwapped: true }),
   hadamard: (columns, rows) => ({
     kind: 'hadamard',
-    one: pair(columns, rows),
-    two: pair(columns, rows),
+    left: pair(columns, rows),
+    right: pair(columns, rows),
     rows,
     halvesSwapped: true,
   }),
   kronecker: (columns, rows) => ({
     kind: 'kronecker',
-    one: pair(2, 2, 1),
-    two: pair(columns / 2, rows / 2),
+    left: pair(2, 2, 1),
+    right: pair(columns / 2, rows / 2),
     rows,
     halvesSwapped: true,
   }),
   'some of the rows': (columns, rows) => ({
     kind: 'product',
-    one: pair(columns, rows / 2),
+    left: pair(columns, rows / 2),
     rows: rows / 2,
     halvesSwapped: true,
   }),
 }
 const VECTOR_ADAPTERS: Record<string, Adapter> = {
-  difference: (_, rows) => ({ kind: 'difference', one: whole(1, rows), rows, halvesSwapped: true }),
-  replacement: (_, rows) => ({ kind: 'replacement', one: whole(1, rows), rows, halvesSwapped: true }),
+  difference: (_, rows) => ({ kind: 'difference', left: whole(1, rows), rows, halvesSwapped: true }),
+  replacement: (_, rows) => ({ kind: 'replacement', left: whole(1, rows), rows, halvesSwapped: true }),
 }
 
 let network: NativeNetwork
@@ -68,8 +68,8 @@ afterAll(() => network?.close())
 
 /** What `count` adapters for each of the tensors add to the nodes of the graph, and to the room for them. */
 async function added(names: string[], adapter: Adapter, count: number): Promise<{ nodes: number; room: number }> {
-  const evaluate = async (additions: NativeAddition[]) => {
-    const factors = additions.flatMap(({ one, two }) => [one, two ?? []].flat())
+  const evaluate = async (adapters: NativeAdapter[]) => {
+    const factors = adapters.flatMap(({ left, right }) => [left, right ?? []].flat())
     const files = new Set(factors.flatMap(({ down, up }) => [down, up ?? []].flat()))
     // A table has room for each of its tensors once.
     const filler = Array.from({ length: 2 * factors.length }, (_, i) => `1 x ${i + 1}`).filter(
@@ -80,15 +80,15 @@ async function added(names: string[], adapter: Adapter, count: number): Promise<
       const bytes = 2 * shape.reduce((a, b) => a * b)
       return { name, type: F16, shape, pieces: [{ file: 0, offset: data.offset, bytes }] }
     })
-    await network.adapt([t5.file.path], tensors, additions, PLENTY)
+    await network.adapt([t5.file.path], tensors, adapters, PLENTY)
     await network.run('encode', [TOKENS], [new Int32Array(TOKENS), new Int32Array(TOKENS ** 2)], PLENTY)
     return network.status()
   }
-  const additions = names.map((weight) => {
+  const adapters = names.map((weight) => {
     const [columns, rows] = shapes.get(weight)!.length === 1 ? [1, shapes.get(weight)![0]!] : shapes.get(weight)!
-    return { weight, first: 0, scale: 1, ...adapter(columns!, rows!) }
+    return { weight, firstRow: 0, scale: 1, ...adapter(columns!, rows!) }
   })
-  const [none, all] = [await evaluate([]), await evaluate(Array(count).fill(additions).flat())]
+  const [none, all] = [await evaluate([]), await evaluate(Array(count).fill(adapters).flat())]
   return { nodes: all.nodes - none.nodes, room: all.maxNodes - none.maxNodes }
 }
 

@@ -135,21 +135,21 @@ describe('a table or configuration that TypeScript would not send is refused', (
     await expect(network({ tensors }).load(NaN)).rejects.toThrow('FLUX_OUT_OF_MEMORY')
   })
 
-  test('additions that do not fit, or name one tensor more often than there is room for, are refused', async () => {
+  test('adapters that do not fit, or name one tensor more often than there is room for, are refused', async () => {
     const live = await loaded()
     const [tensor] = t5.tensors.filter(({ name }) => name.endsWith('SelfAttention.q.weight'))
     const [columns, rows] = tensor!.shape as [number, number]
-    const one = { in: columns, out: rows, down: tensor!.name }
-    const whole = { weight: tensor!.name, kind: 'difference', one, first: 0, rows, scale: 1 }
-    const adapt = async (additions: object[]) => live.adapt([t5.file.path], [tensor!], additions as never, PLENTY)
+    const left = { in: columns, out: rows, down: tensor!.name }
+    const whole = { weight: tensor!.name, kind: 'difference', left, firstRow: 0, rows, scale: 1 }
+    const adapt = async (adapters: object[]) => live.adapt([t5.file.path], [tensor!], adapters as never, PLENTY)
     await adapt([whole])
     await expect(adapt([{ ...whole, weight: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
     await expect(adapt([{ ...whole, kind: 'none' }])).rejects.toThrow('FLUX_BAD_FILE')
-    await expect(adapt([{ ...whole, first: 1 }])).rejects.toThrow('FLUX_BAD_FILE')
-    await expect(adapt([{ ...whole, one: { ...one, down: 'none' } }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...whole, firstRow: 1 }])).rejects.toThrow('FLUX_BAD_FILE')
+    await expect(adapt([{ ...whole, left: { ...left, down: 'none' } }])).rejects.toThrow('FLUX_BAD_FILE')
     await expect(adapt(Array.from({ length: 100 }, () => whole))).rejects.toThrow('FLUX_BAD_FILE')
     for (const wrong of [NaN, -1, 1e300])
-      await expect(adapt([{ ...whole, one: { ...one, in: wrong } }])).rejects.toThrow('FLUX_BAD_FILE')
+      await expect(adapt([{ ...whole, left: { ...left, in: wrong } }])).rejects.toThrow('FLUX_BAD_FILE')
     await adapt([])
     await live.close()
   })

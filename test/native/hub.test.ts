@@ -367,14 +367,14 @@ describe('a model on the hub is inspected as load would take it', () => {
 
   test('a preset, and one file with its companions; with what a picture costs once it is in the cache', async () => {
     for (const source of ['flux.1-schnell', `hf:${SCHNELL}:Q4_K_S`]) {
-      const { files, problems, picture } = await inspected(source)
+      const { files, problems, image } = await inspected(source)
       expect(files.map(({ role }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
-      expect([problems, picture]).toEqual([[], undefined])
+      expect([problems, image]).toEqual([[], undefined])
     }
     expect(readdirSync(cacheDir)).toEqual([])
     await pull('flux.1-schnell', options())
     hub.requests.length = 0
-    expect(await inspected('flux.1-schnell')).toMatchObject({ problems: [], picture: { width: 128, steps: 8 } })
+    expect(await inspected('flux.1-schnell')).toMatchObject({ problems: [], image: { width: 128, steps: 8 } })
     expect(hub.requests).toEqual([])
   })
 
@@ -384,8 +384,8 @@ describe('a model on the hub is inspected as load would take it', () => {
     const wrong = [expect.stringMatching(/takes 384 channels.*Fill, Canny or Depth/)]
     expect((await inspected('flux.1-fill-dev')).problems).toEqual(wrong)
     await pull('flux.1-fill-dev', options())
-    const { problems, picture } = await inspectModel('flux.1-fill-dev', { hub: { cacheDir, offline: true } })
-    expect([problems, picture]).toEqual([wrong, undefined])
+    const { problems, image } = await inspectModel('flux.1-fill-dev', { hub: { cacheDir, offline: true } })
+    expect([problems, image]).toEqual([wrong, undefined])
   })
 
   test('a decoder for previews of other channels', async () => {
@@ -560,8 +560,8 @@ describe('revisions in the cache', () => {
     const pipe = await FluxPipeline.load(source as never, { ...onTestBackend, hub: { cacheDir, offline: true } })
     await pipe.close()
     hub.requests.length = 0
-    const { problems, picture } = await inspectModel(source as never, { ...onTestBackend, hub: options() })
-    expect([problems, picture?.width, hub.requests]).toEqual([[], 128, []])
+    const { problems, image } = await inspectModel(source as never, { ...onTestBackend, hub: options() })
+    expect([problems, image?.width, hub.requests]).toEqual([[], 128, []])
     expect((await cachedModels({ cacheDir })).map(({ reference }) => reference).sort()).toEqual(
       Object.values(source)
         .filter((reference) => typeof reference === 'string')

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { measureRoof } from '../../lib/index.js'
+import { measurePeak } from '../../lib/index.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { nativeQuantize as quantize } from '../../lib/native/addon.js'
@@ -239,7 +239,7 @@ test('linear layers and attention in bfloat16 beside F32 weights', async () => {
   })
   const half = await convertWeights(path, join(folder, 'flux-half.gguf'), { type: 'F16', quantize })
   const expected = compute('own', 'predict', path, 60, 33).output
-  const { products } = await measureRoof(1)
+  const { products } = await measurePeak(1)
   for (const weights of [path, half]) {
     const { output } = compute('own', 'predict', weights, 60, 33, 'bf16')
     expect(relL2(output, expected)).toBeLessThan(0.02)

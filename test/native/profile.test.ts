@@ -7,7 +7,7 @@ import { CLIP } from '../../lib/networks/clip/definition.js'
 import { FLUX } from '../../lib/networks/flux/definition.js'
 import { T5 } from '../../lib/networks/t5/definition.js'
 import { TINY_DECODER } from '../../lib/networks/taesd/definition.js'
-import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder, type Operation } from '../../lib/nn.js'
+import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder, type ProfileRow } from '../../lib/nn.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
 import { anyInput } from '../support/any-input.mjs'
 import { onTestBackend } from '../support/backend.js'
@@ -21,7 +21,7 @@ const folder = mkdtempSync(join(tmpdir(), 'ggflux-profile-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 const files = await randomModel(folder)
 
-function counted(profile: Operation[]): { products: number; attention: number } {
+function counted(profile: ProfileRow[]): { products: number; attention: number } {
   const sum = (...names: string[]) =>
     profile.filter(({ name }) => names.includes(name)).reduce((total, { operations }) => total + operations, 0)
   return { products: sum('linear', 'convolution'), attention: sum('attention') }

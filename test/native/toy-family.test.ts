@@ -104,10 +104,10 @@ test('its own rules hold: sizes, guidance, preview decoders, what fits together'
 
 test('it is known in folders, in inspections and estimates, on the command line and among the presets', async () => {
   expect(await locateModelFiles(folder)).toEqual(files)
-  const { problems, picture } = await inspectModel(folder)
+  const { problems, image } = await inspectModel(folder)
   expect(problems).toEqual([])
-  expect(picture).toMatchObject({ width: 72, height: 64, steps: 3 })
-  expect(picture!.memory.activations).toBeGreaterThan(0)
+  expect(image).toMatchObject({ width: 72, height: 64, steps: 3 })
+  expect(image!.memory.activations).toBeGreaterThan(0)
   const help = addModelOptions(new Command()).helpInformation()
   expect(help).toMatch(/--unet <file> +the denoiser of the toy family/)
   expect(help).toMatch(/--t5 <file>/)

@@ -1,6 +1,6 @@
 import { FluxError } from '../../errors.js'
 import { badOption, requireOptions } from '../../options/checks.js'
-import type { NativeAddition, NativeFactor, NativeTensor } from '../../native/addon.js'
+import type { NativeAdapter, NativeFactor, NativeTensor } from '../../native/addon.js'
 import type { AdaptableNetwork } from './layer-names.js'
 import { withoutArticle } from '../registry.js'
 import { loraOf, openLoraFile, sizeOf, type Factor, type Lora } from './lora-file.js'
@@ -82,11 +82,11 @@ export async function planLoras(
   return plan
 }
 
-/** The tables for the native side: all LoRAs' files, tensors and additions, each multiplied by its own strength. */
+/** The tables for the native side: all LoRAs' files, tensors and adapters, each multiplied by its own strength. */
 export function loraTables(
   loras: readonly { lora: Lora; scale: number }[],
-): [files: string[], tensors: NativeTensor[], additions: NativeAddition[]] {
-  const [tensors, additions]: [NativeTensor[], NativeAddition[]] = [[], []]
+): [files: string[], tensors: NativeTensor[], adapters: NativeAdapter[]] {
+  const [tensors, adapters]: [NativeTensor[], NativeAdapter[]] = [[], []]
   const add = (tensor: TensorInfo, file: number): string => {
     const { type, shape, pieces } = placed({ ...tensor, file })
     const name = `${tensors.length}`
@@ -98,21 +98,21 @@ export function loraTables(
     return { ...sizeOf(matrix), down: add(down, file), ...(up ? { up: add(up, file), rank: down.shape[0]! } : {}) }
   }
   for (const [file, { lora, scale }] of loras.entries()) {
-    for (const { weight, first, kind, one, two, scale: own, halvesSwapped = false } of lora.layers) {
-      const outer = factor(one, file)
-      const inner = two && factor(two, file)
+    for (const { weight, firstRow, kind, left, right, scale: own, halvesSwapped = false } of lora.layers) {
+      const outer = factor(left, file)
+      const inner = right && factor(right, file)
       const rows = inner && kind === 'kronecker' ? outer.out * inner.out : outer.out
-      additions.push({
+      adapters.push({
         weight,
-        first,
+        firstRow,
         rows,
         kind,
-        one: outer,
-        ...(inner ? { two: inner } : {}),
+        left: outer,
+        ...(inner ? { right: inner } : {}),
         scale: own * scale,
         halvesSwapped,
       })
     }
   }
-  return [loras.map(({ lora }) => lora.path), tensors, additions]
+  return [loras.map(({ lora }) => lora.path), tensors, adapters]
 }

@@ -13,7 +13,7 @@ export interface LoraTarget {
   weight: string
   bias?: string
   /** the rows that the LoRA's rows are added to */
-  first: number
+  firstRow: number
   rows: number
   /** the number of columns of the matrix; undefined for norms */
   input?: number
@@ -42,8 +42,8 @@ export function layerFinder({ kind, config }: AdaptableNetwork): (layer: string)
     if (how === '1 x 1' || 'split' in how || !partRows) return undefined
     const rows = partRows(config)
     if ('leading' in how) return { ...target, rows: how.leading * rows }
-    const first = how.part * rows
-    return { ...target, first, rows: how.part === how.of - 1 ? target.rows - first : rows }
+    const firstRow = how.part * rows
+    return { ...target, firstRow, rows: how.part === how.of - 1 ? target.rows - firstRow : rows }
   }
 }
 
@@ -61,7 +61,7 @@ function layersOf(layout: readonly LayoutTensor[]): Map<string, LoraTarget> {
     const [rows, input] = shape as [number, number?]
     if (name.endsWith('.bias')) layers.get(flat(name.replace(/bias$/, 'weight')))!.bias = name
     else if (role === 'matrix' || role === 'norm')
-      layers.set(flat(name), { weight: name, first: 0, rows, ...(input === undefined ? {} : { input }) })
+      layers.set(flat(name), { weight: name, firstRow: 0, rows, ...(input === undefined ? {} : { input }) })
   }
   return layers
 }

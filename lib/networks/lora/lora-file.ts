@@ -1,5 +1,5 @@
 import { FluxError } from '../../errors.js'
-import type { NativeAddition } from '../../native/addon.js'
+import type { NativeAdapter } from '../../native/addon.js'
 import { doraField, loraConfig, scaleFinder, type LoraConfig } from './config.js'
 import { layerFinder, loraNames, type AdaptableNetwork, type LoraTarget } from './layer-names.js'
 import { openModelFile } from '../../formats/open.js'
@@ -20,14 +20,14 @@ export interface Lora {
   unmatched: string[]
 }
 
-/** The change that a LoRA makes to one matrix or vector, as {@link NativeAddition}. */
+/** The change that a LoRA makes to one matrix or vector, as {@link NativeAdapter}. */
 export interface LoraLayer {
   /** canonical name, and the first of the rows that change */
   weight: string
-  first: number
-  kind: NativeAddition['kind']
-  one: Factor
-  two?: Factor
+  firstRow: number
+  kind: NativeAdapter['kind']
+  left: Factor
+  right?: Factor
   /** alpha / rank, or 1 if the file has no alpha */
   scale: number
   halvesSwapped?: true
@@ -81,15 +81,15 @@ export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promis
     found.flatMap(({ parts: { alpha } }) => alpha ?? []),
   )
   const scaleOf = scaleFinder(path, loraConfig(file), names)
-  const layers = found.flatMap((one) => additionsOf(path, one, alphas, scaleOf, names.widens))
+  const layers = found.flatMap((one) => adaptersOf(path, one, alphas, scaleOf, names.widens))
   const input = found.find(({ target }) => target.weight === names.widens)?.target.input ?? Infinity
-  const channels = layers.find(({ weight, kind }) => weight === names.widens && kind === 'product')?.one.down.shape[1]
+  const channels = layers.find(({ weight, kind }) => weight === names.widens && kind === 'product')?.left.down.shape[1]
   return { path, layers, ...(channels !== undefined && channels > input ? { channels } : {}), unmatched }
 }
 
 function refuseOthers(file: ModelFile, config: LoraConfig): void {
   if (file.parts)
-    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
+    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is left file`)
   const dora = [...file.tensors.keys()].find((name) => DORA_MARKS.test(name)) ?? doraField(config)
   if (dora === undefined) return
   throw new FluxError(
@@ -114,7 +114,7 @@ function findLayers(file: ModelFile, network: AdaptableNetwork): { found: FoundL
       unmatched.push(name)
       continue
     }
-    const place = `${target.weight} ${target.first} ${target.rows}`
+    const place = `${target.weight} ${target.firstRow} ${target.rows}`
     const known = found.get(place) ?? { layer, target, parts: {} }
     // a tensor that appears twice, with the names of two programs, is used once
     if (known.layer !== layer || known.parts[role]) unmatched.push(name)
@@ -138,7 +138,7 @@ function suits(role: LoraRole, { input, bias }: LoraTarget): boolean {
 }
 
 /** @throws {FluxError} FLUX_BAD_FILE, FLUX_UNSUPPORTED */
-function additionsOf(
+function adaptersOf(
   path: string,
   found: FoundLayer,
   alphas: ReadonlyMap<string, number>,
@@ -146,7 +146,7 @@ function additionsOf(
   widens: string | undefined,
 ): LoraLayer[] {
   const { layer, target, parts } = found
-  const { weight, bias, first, rows, input, halvesSwapped } = target
+  const { weight, bias, firstRow, rows, input, halvesSwapped } = target
   const fail = (message: string): never => {
     throw new FluxError('FLUX_BAD_FILE', `${path}: ${message}. Use another copy of the LoRA`)
   }
@@ -155,7 +155,7 @@ function additionsOf(
     if (TYPES.includes(type)) continue
     throw new FluxError(
       'FLUX_UNSUPPORTED',
-      `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`,
+      `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in left of these`,
     )
   }
   const { up_bias, diff, diff_b, set, ...low } = others
@@ -171,9 +171,9 @@ function additionsOf(
     const needed = columns === undefined ? [rows] : [rows, columns]
     if (`${shape}` !== `${needed}`)
       fail(`tensor ${name} has shape [${shape.join(', ')}], but [${needed.join(', ')}] is needed`)
-    return { weight, first, kind, one: { down: { ...tensor, shape: [rows, columns ?? 1] } }, scale, ...swap }
+    return { weight, firstRow, kind, left: { down: { ...tensor, shape: [rows, columns ?? 1] } }, scale, ...swap }
   }
-  const additions: LoraLayer[] = []
+  const adapters: LoraLayer[] = []
   if (Object.keys(low).length > 0 || !(diff ?? diff_b ?? set)) {
     const { rank, ...form } = lowRank(layer, { ...low, ...(alpha ? { alpha } : {}) }, target, widens, fail)
     const value = alpha && alphas.get(alpha.name)
@@ -181,13 +181,13 @@ function additionsOf(
     // a LoKr of two whole matrices has no rank, so its alpha has no meaning
     const scale =
       rank === undefined ? 1 : value !== undefined ? value / rank : form.kind === 'product' ? scaleOf(layer, rank) : 1
-    additions.push({ weight, first, ...form, scale, ...swap })
-    if (up_bias) additions.push(whole(bias!, 'difference', up_bias, undefined, scale))
+    adapters.push({ weight, firstRow, ...form, scale, ...swap })
+    if (up_bias) adapters.push(whole(bias!, 'difference', up_bias, undefined, scale))
   }
-  if (diff) additions.push(whole(weight, 'difference', diff, input))
-  if (diff_b) additions.push(whole(bias!, 'difference', diff_b))
-  if (set) additions.push(whole(weight, 'replacement', set))
-  return additions
+  if (diff) adapters.push(whole(weight, 'difference', diff, input))
+  if (diff_b) adapters.push(whole(bias!, 'difference', diff_b))
+  if (set) adapters.push(whole(weight, 'replacement', set))
+  return adapters
 }
 
 /** The matrix from a linear layer's tensors, and the rank that its alpha is divided by. */
@@ -203,25 +203,25 @@ function lowRank(
     if (shape.length !== 2) fail(`tensor ${name} has shape [${shape.join(', ')}]; two dimensions are expected`)
     if (shape.some((size) => size < 1)) fail(`tensor ${name} has no numbers`)
   }
-  const { kind, one, two } = formOf(layer, parts, fail)
-  for (const { down, up } of two ? [one, two] : [one]) {
+  const { kind, left, right } = formOf(layer, parts, fail)
+  for (const { down, up } of right ? [left, right] : [left]) {
     if (!up) continue
     const rank = down.shape[0]!
     if (rank > MAX_RANK) fail(`tensor ${down.name} has rank ${rank}; 1 to ${MAX_RANK} are possible`)
     if (up.shape[1] !== rank) fail(`tensor ${up.name} has shape [${up.shape.join(', ')}], but rank ${rank} is needed`)
   }
-  const [outer, inner] = [sizeOf(one), two && sizeOf(two)]
+  const [outer, inner] = [sizeOf(left), right && sizeOf(right)]
   const [out, takes] =
     inner && kind === 'kronecker' ? [outer.out * inner.out, outer.in * inner.in] : [outer.out, outer.in]
   const wider = kind === 'product' && weight === widens && takes > input
   if (takes !== input && !wider)
-    fail(`tensor ${one.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
+    fail(`tensor ${left.down.name} takes ${takes} numbers, but ${weight} of this model takes ${input}`)
   if (out !== rows)
-    fail(`tensor ${(one.up ?? one.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)
+    fail(`tensor ${(left.up ?? left.down).name} gives ${out} numbers, but ${rows} are needed for ${weight}`)
   if (inner && kind === 'hadamard' && (inner.out !== out || inner.in !== takes))
-    fail(`tensor ${two!.down.name} makes another matrix than ${one.down.name}`)
-  const ranked = kind === 'kronecker' ? [two!, one].find(({ up }) => up) : one
-  return { kind, one, ...(two ? { two } : {}), rank: ranked?.down.shape[0] }
+    fail(`tensor ${right!.down.name} makes another matrix than ${left.down.name}`)
+  const ranked = kind === 'kronecker' ? [right!, left].find(({ up }) => up) : left
+  return { kind, left, ...(right ? { right } : {}), rank: ranked?.down.shape[0] }
 }
 
 /**
@@ -232,7 +232,7 @@ function formOf(
   layer: string,
   parts: Parts,
   fail: (message: string) => never,
-): Pick<LoraLayer, 'kind' | 'one' | 'two'> {
+): Pick<LoraLayer, 'kind' | 'left' | 'right'> {
   const {
     down,
     up,
@@ -249,12 +249,12 @@ function formOf(
   } = parts
   const product = (down: TensorInfo | undefined, up: TensorInfo | undefined): Factor | undefined =>
     down && up ? { down, up } : undefined
-  if (down && up) return { kind: 'product', one: { down, up } }
+  if (down && up) return { kind: 'product', left: { down, up } }
   const [h1, h2] = [product(hada_w1_b, hada_w1_a), product(hada_w2_b, hada_w2_a)]
-  if (h1 && h2) return { kind: 'hadamard', one: h1, two: h2 }
+  if (h1 && h2) return { kind: 'hadamard', left: h1, right: h2 }
   const whole = (matrix: TensorInfo | undefined): Factor | undefined => matrix && { down: matrix }
   const [k1, k2] = [whole(lokr_w1) ?? product(lokr_w1_b, lokr_w1_a), whole(lokr_w2) ?? product(lokr_w2_b, lokr_w2_a)]
-  if (k1 && k2) return { kind: 'kronecker', one: k1, two: k2 }
+  if (k1 && k2) return { kind: 'kronecker', left: k1, right: k2 }
   const has = Object.values(parts).map(({ name }) => name.slice(layer.length + 1))
   const lacks = down
     ? 'a first matrix (down, A) and no second (up, B)'

@@ -24,7 +24,7 @@ export async function play({ elements, canvas, exposed, bytesOf }, painters) {
     return { events, cancel, first: some }
   }
   const picture = async () => {
-    const { alt, hidden, src } = elements.picture
+    const { alt, hidden, src } = elements.image
     return { status: elements.status.textContent, alt, hidden, png: (await bytesOf(src)).toString('base64') }
   }
 

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest'
 import type { ImageEvent } from '../../../lib/index.js'
-import { PictureProgress } from '../../../lib/cli/picture-progress.js'
-import { pictureSummary } from '../../../lib/cli/picture-report.js'
+import { ImageProgress } from '../../../lib/cli/image-progress.js'
+import { imageSummary } from '../../../lib/cli/image-report.js'
 import { progressText } from '../../../lib/cli/write-progress.js'
 
 const step = (step: number, ms: number) =>
   ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
 
 test('the stages of a picture, the share of the weights, the speed and the time left', () => {
-  const progress = new PictureProgress(0)
+  const progress = new ImageProgress(0)
   progress.load(0.375)
   expect(progress.text(1200)).toBe('loading the model, 37 % of the weights loaded  1.2 s')
   progress.update({ type: 'stage', stage: 'text' }, 2000)
@@ -27,7 +27,7 @@ test('the stages of a picture, the share of the weights, the speed and the time 
 })
 
 test('a log gets the stages, and a step only when ten seconds have passed', () => {
-  const progress = new PictureProgress(0)
+  const progress = new ImageProgress(0)
   const lines = [
     [{ type: 'stage', stage: 'denoise' }, 0],
     [step(1, 6000), 6000],
@@ -54,7 +54,7 @@ test('the last line', () => {
     timings,
   }
   const picture = { image, path: 'out.png', steps: 4, timings, ms: 6100 }
-  expect(pictureSummary(picture, 812e6)).toBe(
+  expect(imageSummary(picture, 812e6)).toBe(
     'out.png  256x192  seed 1  4 steps  6.1 s (text 0.40 s, load 0.20 s, 4 x 0.90 s, decode 1.1 s)  peak memory 812 MB',
   )
 })

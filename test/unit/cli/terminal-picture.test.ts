@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import {
-  blockPicture,
+  blockImage,
   detectDrawing,
   fitCells,
-  iterm2Picture,
-  kittyPicture,
-  TerminalPicture,
-} from '../../../lib/cli/terminal-picture.js'
+  iterm2Image,
+  kittyImage,
+  TerminalImage,
+} from '../../../lib/cli/terminal-image.js'
 import { Terminal } from '../../support/terminal.js'
 
 const noise = (width: number, height: number) => ({ data: randomBytes(3 * width * height), width, height })
@@ -66,14 +66,14 @@ test('kitty: chunks that together are the file', async () => {
   const png = await toPng(noise(96, 64))
   expect(png.length).toBeGreaterThan(3 * 4096)
   const terminal = new Terminal(24)
-  terminal.write(kittyPicture(png, 12, 7))
+  terminal.write(kittyImage(png, 12, 7))
   const keys = { a: 'T', f: '100', i: '7', p: '1', r: '12', C: '1', q: '2' }
   expect(terminal.shown).toEqual([{ protocol: 'kitty', row: 0, column: 0, keys, data: png }])
 })
 
 test.each([4, 3072, 3073, 6144])('kitty: %i bytes', (length) => {
   const bytes = randomBytes(length)
-  const text = kittyPicture(bytes, 1, 1)
+  const text = kittyImage(bytes, 1, 1)
   expect(text.match(/\x1b_G/g)).toHaveLength(Math.ceil(length / 3072))
   const terminal = new Terminal(24)
   terminal.write(text)
@@ -83,7 +83,7 @@ test.each([4, 3072, 3073, 6144])('kitty: %i bytes', (length) => {
 test('iTerm2: one file, shown inline, within its cells', async () => {
   const png = await toPng(noise(32, 16))
   const terminal = new Terminal(24)
-  terminal.write(iterm2Picture(png, { columns: 30, rows: 8 }))
+  terminal.write(iterm2Image(png, { columns: 30, rows: 8 }))
   const keys = { inline: '1', size: String(png.length), width: '30', height: '8', preserveAspectRatio: '1' }
   expect(terminal.shown).toEqual([{ protocol: 'iterm2', row: 0, column: 0, keys, data: png }])
 })
@@ -91,7 +91,7 @@ test('iTerm2: one file, shown inline, within its cells', async () => {
 test('half blocks: a pixel above, a pixel below, and no colour after the line', () => {
   const { data, width, height } = noise(5, 6)
   const terminal = new Terminal(24)
-  terminal.write(blockPicture({ data, width, height }, { columns: 5, rows: 3 }))
+  terminal.write(blockImage({ data, width, height }, { columns: 5, rows: 3 }))
   const pixel = (x: number, y: number) => data.subarray(3 * (y * width + x), 3 * (y * width + x) + 3).join(';')
   for (let row = 0; row < 3; row++) {
     expect(terminal.grid[row]).toHaveLength(5)
@@ -106,7 +106,7 @@ test('half blocks: a pixel above, a pixel below, and no colour after the line', 
 test('half blocks: made smaller, each is the mean of its area; made larger, pixels become squares', () => {
   const colours = (values: number[][], width: number, cells: { columns: number; rows: number }) => {
     const terminal = new Terminal(24)
-    terminal.write(blockPicture({ data: Buffer.from(values.flat()), width, height: values.length / width }, cells))
+    terminal.write(blockImage({ data: Buffer.from(values.flat()), width, height: values.length / width }, cells))
     return terminal.grid
       .slice(0, cells.rows)
       .map((row) => row.map(({ foreground, background }) => [foreground, background]))
@@ -141,7 +141,7 @@ test.each(['kitty', 'iterm2', 'blocks'] as const)(
     const tty = screen(40, 10, terminal)
     tty.write('earlier\n'.repeat(20))
     tty.write('step 1/2')
-    const picture = new TerminalPicture(drawing, tty)
+    const picture = new TerminalImage(drawing, tty)
     const preview = noise(8, 8)
     await picture.preview(preview, 8)
     const cells = fitCells(drawing, { width: 64, height: 64 }, tty)
@@ -172,7 +172,7 @@ test.each(['kitty', 'iterm2', 'blocks'] as const)(
 
 test('previews that follow each other too fast are left out, the picture is not; other formats become PNG', async () => {
   const terminal = new Terminal(24)
-  const picture = new TerminalPicture('kitty', screen(80, 24, terminal))
+  const picture = new TerminalImage('kitty', screen(80, 24, terminal))
   for (let step = 0; step < 5; step++) await picture.preview(noise(8, 8), 8)
   expect(terminal.shown).toHaveLength(1)
   const { data, width, height } = noise(64, 64)

@@ -1,4 +1,4 @@
-#include "roof.hpp"
+#include "peak.hpp"
 
 #include "runtime/in-parallel.hpp"
 #include "product.hpp"
@@ -109,7 +109,7 @@ std::function<double()> multiply_plainly(int) {
 
 }  // namespace
 
-Roof measure_roof(int threads, const std::atomic<bool> & cancel) {
+Peak measure_peak(int threads, const std::atomic<bool> & cancel) {
     const double memory = memory_rate(threads, cancel);
     const double floats =
         rate(threads, cancel, f32::machine_has_it() ? multiply_registers<f32::Multiplier> : multiply_plainly);

@@ -5,7 +5,7 @@
 
 namespace ggflux::kernels {
 
-struct Roof {
+struct Peak {
     const char * products;  // bf16-tiles, bf16, or f32: what the linear layers use here
     // Operations (multiplications and additions) per second, for products with operands in registers.
     double registers;
@@ -16,6 +16,6 @@ struct Roof {
 };
 
 // Takes about half a second on all `threads`. Stops early once `cancel` is set; the numbers are then meaningless.
-Roof measure_roof(int threads, const std::atomic<bool> & cancel);
+Peak measure_peak(int threads, const std::atomic<bool> & cancel);
 
 }  // namespace ggflux::kernels

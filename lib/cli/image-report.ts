@@ -1,11 +1,11 @@
 import type { ImageEvent, StageEvent, StepEvent, Stage, WarningEvent } from '../index.js'
 import { formatBytes, formatSeconds } from './format.js'
 import { liveLine } from './live-line.js'
-import { PictureProgress } from './picture-progress.js'
-import { TerminalPicture, type Drawing } from './terminal-picture.js'
+import { ImageProgress } from './image-progress.js'
+import { TerminalImage, type Drawing } from './terminal-image.js'
 
 /** An image that has been written. */
-export interface Picture {
+export interface GeneratedImage {
   image: ImageEvent
   path: string
   steps: number
@@ -16,13 +16,13 @@ export interface Picture {
 }
 
 /** What the command reports while it generates an image, and at the end. */
-export interface PictureReport {
+export interface ImageReport {
   /** @param share the part of the weights that is loaded, 0 to 1 */
   load(share: number): void
   event(event: StageEvent | StepEvent | WarningEvent): void | Promise<void>
   /** removes the line at the bottom of the terminal, after success and after failure */
   stop(): void
-  finish(picture: Picture): void | Promise<void>
+  finish(generated: GeneratedImage): void | Promise<void>
 }
 
 interface ReportOptions {
@@ -34,19 +34,19 @@ interface ReportOptions {
 }
 
 /** @param drawing shows the image as well; only for a terminal with text output */
-export async function pictureReport(
+export async function imageReport(
   options: ReportOptions,
   drawing: Drawing | undefined,
   began: number,
-): Promise<PictureReport> {
+): Promise<ImageReport> {
   if (options.json) return jsonReport(options.preview)
   return options.quiet ? SILENCE : textReport(options, drawing, began)
 }
 
-const SILENCE: PictureReport = { load() {}, event() {}, stop() {}, finish() {} }
+const SILENCE: ImageReport = { load() {}, event() {}, stop() {}, finish() {} }
 
 /** Prints one JSON object per line on stdout. Units are seconds and bytes. */
-function jsonReport(preview: string | undefined): PictureReport {
+function jsonReport(preview: string | undefined): ImageReport {
   const seconds = (ms: number) => Math.round(ms) / 1000
   const print = (value: object) => process.stdout.write(`${JSON.stringify(value)}\n`)
   return {
@@ -56,14 +56,14 @@ function jsonReport(preview: string | undefined): PictureReport {
       const { preview: shown, ms, ...rest } = event
       print({ ...rest, seconds: seconds(ms), ...(shown ? { preview } : {}) })
     },
-    finish({ image: { image, timings: _, ...rest }, path, ...picture }) {
+    finish({ image: { image, timings: _, ...rest }, path, ...generated }) {
       print({
         ...rest,
         path,
         bytes: image.length,
-        steps: picture.steps,
-        seconds: seconds(picture.ms),
-        timings: Object.fromEntries(Object.entries(picture.timings).map(([stage, ms]) => [stage, seconds(ms)])),
+        steps: generated.steps,
+        seconds: seconds(generated.ms),
+        timings: Object.fromEntries(Object.entries(generated.timings).map(([stage, ms]) => [stage, seconds(ms)])),
         memory: { peak: peakMemory() },
       })
     },
@@ -75,9 +75,9 @@ async function textReport(
   { output, previewMethod }: ReportOptions,
   drawing: Drawing | undefined,
   began: number,
-): Promise<PictureReport> {
-  const screen = drawing && new TerminalPicture(drawing)
-  const progress = new PictureProgress(began)
+): Promise<ImageReport> {
+  const screen = drawing && new TerminalImage(drawing)
+  const progress = new ImageProgress(began)
   const line = await liveLine(() => progress.text(performance.now()))
   return {
     load: (share) => progress.load(share),
@@ -91,15 +91,15 @@ async function textReport(
         await screen?.preview(event.preview, previewMethod === undefined || previewMethod === 'linear' ? 8 : 1)
     },
     stop: () => line.stop(),
-    async finish(picture) {
-      await screen?.finish(picture.image)
-      if (picture.image.truncated.includes('t5')) {
+    async finish(generated) {
+      await screen?.finish(generated.image)
+      if (generated.image.truncated.includes('t5')) {
         process.stderr.write(
           'The prompt is longer than T5 reads, so its end was ignored; --max-sequence-length goes up to 512.\n',
         )
       }
       const stream = output === '-' ? process.stderr : process.stdout
-      stream.write(`${pictureSummary(picture, peakMemory())}\n`)
+      stream.write(`${imageSummary(generated, peakMemory())}\n`)
     },
   }
 }
@@ -107,8 +107,8 @@ async function textReport(
 /**
  * `out.png  256x256  seed 1  4 steps  6.1 s (text 0.40 s, load 0.20 s, 4 x 0.90 s, decode 1.1 s)  peak memory 812 MB`
  */
-export function pictureSummary(
-  { image: { width, height, seed }, path, steps, timings, ms }: Picture,
+export function imageSummary(
+  { image: { width, height, seed }, path, steps, timings, ms }: GeneratedImage,
   memory: number,
 ): string {
   const stages = [timings.text, timings.load, timings.denoise / steps, timings.decode]

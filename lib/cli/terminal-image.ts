@@ -64,7 +64,7 @@ export function fitCells(drawing: Drawing, { width, height }: { width: number; h
  * @param id the terminal's name for the image; a later image with the same id replaces it
  * Source: sw.kovidgoyal.net/kitty/graphics-protocol
  */
-export function kittyPicture(png: Buffer, rows: number, id: number): string {
+export function kittyImage(png: Buffer, rows: number, id: number): string {
   const base64 = png.toString('base64')
   let text = ''
   for (let begin = 0; begin < base64.length; begin += CHUNK) {
@@ -77,13 +77,13 @@ export function kittyPicture(png: Buffer, rows: number, id: number): string {
 }
 
 /** Encodes a PNG as an inline image of iTerm2, drawn at the cursor. Source: iterm2.com/documentation-images.html */
-export function iterm2Picture(png: Buffer, { columns, rows }: Cells): string {
+export function iterm2Image(png: Buffer, { columns, rows }: Cells): string {
   const size = `size=${png.length};width=${columns};height=${rows};preserveAspectRatio=1`
   return `\x1b]1337;File=inline=1;${size}:${png.toString('base64')}\x07`
 }
 
 /** Draws RGB bytes as half blocks, two pixels per character. Each line ends at the start of the next line. */
-export function blockPicture({ data, width, height }: LatentPreview, { columns, rows }: Cells): string {
+export function blockImage({ data, width, height }: LatentPreview, { columns, rows }: Cells): string {
   const pixels = resample(data, width, height, columns, 2 * rows)
   const colour = (x: number, y: number) => pixels.subarray(3 * (y * columns + x), 3 * (y * columns + x) + 3).join(';')
   let text = ''
@@ -127,7 +127,7 @@ function coverage(length: number, parts: number): [pixel: number, share: number]
 }
 
 /** An image above the last line of a terminal. It is redrawn in the same place while it is generated. */
-export class TerminalPicture {
+export class TerminalImage {
   readonly #drawing: Drawing
   readonly #screen: Screen
   // every run has a new id, so that images that scrolled away are not replaced
@@ -145,7 +145,7 @@ export class TerminalPicture {
     if (performance.now() - this.#drawn < INTERVAL_MS) return
     const { data, width, height } = preview
     const cells = this.#reserve(scale * width, scale * height)
-    if (this.#drawing === 'blocks') return this.#draw(blockPicture(preview, cells))
+    if (this.#drawing === 'blocks') return this.#draw(blockImage(preview, cells))
     const { encodeImage } = await import('../images/encode.js')
     this.#drawPng(await encodeImage(data, width, height), cells)
   }
@@ -164,11 +164,11 @@ export class TerminalPicture {
     const rgba = PNG.sync.read(png).data
     const data = Buffer.alloc(3 * width * height)
     for (let i = 0; i < width * height; i++) rgba.copy(data, 3 * i, 4 * i, 4 * i + 3)
-    this.#draw(blockPicture({ data, width, height }, cells))
+    this.#draw(blockImage({ data, width, height }, cells))
   }
 
   #drawPng(png: Buffer, cells: Cells): void {
-    this.#draw(this.#drawing === 'kitty' ? kittyPicture(png, cells.rows, this.#id) : iterm2Picture(png, cells))
+    this.#draw(this.#drawing === 'kitty' ? kittyImage(png, cells.rows, this.#id) : iterm2Image(png, cells))
   }
 
   /** Moves the last line down once, by as many rows as the image needs. */

@@ -13,7 +13,7 @@ const STAGES: Record<Stage, string> = {
 const LOG_INTERVAL_MS = 10_000
 
 /** Describes the progress of an image as a line of text. All times are milliseconds of the same clock. */
-export class PictureProgress {
+export class ImageProgress {
   #stage: Stage | undefined
   /** start of the stage, or end of the last step */
   #since: number
