@@ -7,6 +7,7 @@ import type { Prediction } from '../sampling/prediction.js'
 import type { Predict } from '../sampling/samplers.js'
 import type { SchedulerName } from '../sampling/schedule.js'
 import type { Conditioning } from './conditioning.js'
+import type { EncodeImage, ImageInputs } from './image-inputs.js'
 import type { LatentFormat } from './latent-format.js'
 
 /** The tokenizer of a text encoder. */
@@ -89,6 +90,8 @@ export interface Variant {
   latent: LatentFormat
   /** what the user should know before the first image */
   warnings: string[]
+  /** the images that the denoiser reads: any number of references, one control image, or one image and its mask */
+  reads?: 'references' | 'control' | 'fill'
 }
 
 /** The request that an image is conditioned on. */
@@ -136,6 +139,12 @@ export interface Family<C extends Components = Components> {
   /** noise levels, descending to 0 */
   sigmas(request: ScheduleRequest): number[]
   encode(request: ImageRequest, encoders: Encoders<C>): Promise<Conditioning>
+  /** encodes the images that the denoiser reads, as tensors of the conditioning; absent if no variant reads any */
+  encodeImages?(
+    inputs: ImageInputs,
+    size: Pick<ImageRequest, 'width' | 'height'>,
+    encode: EncodeImage,
+  ): Promise<Record<string, Float32Array>>
   /** the model as a function of the state and the noise level; everything else is bound */
   bind(denoiser: Denoiser<C>, conditioning: Conditioning, request: ImageRequest, signal: AbortSignal): Predict
   operations(networks: NetworksOf<C>, size: ImageSize): Record<Work, Flops>

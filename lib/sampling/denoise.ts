@@ -1,4 +1,5 @@
 import { FluxError } from '../errors.js'
+import { keepInEstimates, keepInState, type Kept } from './inpaint.js'
 import { flow, type Prediction } from './prediction.js'
 import { euler, type Predict, type Sampler, type SamplerInput } from './samplers.js'
 
@@ -13,6 +14,8 @@ export interface DenoiseOptions {
   sampler?: Sampler
   /** what the model's output means. @default flow */
   prediction?: Prediction
+  /** what stays of an image. @default nothing */
+  keep?: Kept | undefined
   signal?: AbortSignal | undefined
 }
 
@@ -37,8 +40,8 @@ export interface DenoiseStep {
  * @throws FluxError FLUX_BAD_SHAPE when the model returns a different number of values than it received
  */
 export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseStep, void, undefined> {
-  const { predict, latents, sigmas, sampler = euler, prediction = flow, signal } = options
-  const estimate: SamplerInput['estimate'] = async (x, sigma) => {
+  const { predict, latents, sigmas, sampler = euler, prediction = flow, keep, signal } = options
+  const evaluate: SamplerInput['estimate'] = async (x, sigma) => {
     signal?.throwIfAborted()
     const output = await predict(x, sigma)
     signal?.throwIfAborted()
@@ -53,11 +56,13 @@ export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseS
       derivative: prediction.derivative(x, output, sigma),
     }
   }
+  const estimate = keep?.rule === 'denoised' ? keepInEstimates(evaluate, keep, prediction) : evaluate
   const steps = sigmas.length - 1
   let step = 0
   for await (const state of sampler({ estimate, latents, sigmas })) {
     const sigma = sigmas[step]!
     const sigmaNext = sigmas[++step]!
+    if (keep?.rule === 'blend') keepInState(state.latents, sigmaNext, keep, prediction)
     yield { step, steps, sigma, sigmaNext, ...state }
   }
 }

@@ -6,6 +6,8 @@ export interface Prediction {
   scaleInput(x: Float32Array, sigma: number): Float32Array
   /** the noise level in the form that the network expects */
   timestep(sigma: number): number
+  /** the state at a noise level: the image with noise of standard deviation 1 mixed in */
+  noised(image: Float32Array, noise: Float32Array, sigma: number): Float32Array
   /** the image as the network predicts it from the state `x` */
   denoised(x: Float32Array, output: Float32Array, sigma: number): Float32Array
   /**
@@ -19,6 +21,7 @@ export interface Prediction {
 export const flow: Prediction = {
   scaleInput: (x) => x,
   timestep: (sigma) => sigma,
+  noised: (image, noise, sigma) => image.map((value, i) => (1 - sigma) * value + sigma * noise[i]!),
   denoised: (x, velocity, sigma) => addScaled(x, velocity, -sigma),
   derivative: (_, velocity) => velocity,
 }

@@ -21,7 +21,7 @@ export interface SamplerInput {
 export interface SamplerStep {
   /** the image as the model predicts it in this step */
   denoised: Float32Array
-  /** the state after the step, at the next sigma; a new array in every step */
+  /** the state after the step, at the next sigma; a new array in every step. The loop may change it before the next step */
   latents: Float32Array
 }
 

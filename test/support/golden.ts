@@ -3,7 +3,28 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { fileURLToPath } from 'node:url'
 import { readTensors } from './safetensors.js'
 
-export type GoldenModel = 'flux-dev-tiny' | 'flux-schnell-tiny' | 'ae-tiny' | 't5-tiny' | 'clip-tiny'
+export type GoldenModel =
+  | 'flux-dev-tiny'
+  | 'flux-schnell-tiny'
+  | 'flux-fill-tiny'
+  | 'flux-control-tiny'
+  | 'ae-tiny'
+  | 't5-tiny'
+  | 'clip-tiny'
+
+/** Files of inputs and outputs that belong to several models. */
+export type GoldenCases =
+  | 'timestep-embedding'
+  | 'pipeline-dev-tiny'
+  | 'fill'
+  | 'control'
+  | 'kontext'
+  | 'kontext-two'
+  | 'img2img'
+  | 'img2img-diffusers'
+  | 'inpaint'
+  | 'inpaint-comfy'
+  | 'true-cfg'
 
 /** One tensor of `<model>.weights.json`; test/golden/README.md tells how its values follow from `seed`, `mean` and `scale`. */
 export interface GoldenTensor {
@@ -39,9 +60,7 @@ export function goldenRecipe(model: GoldenModel): GoldenRecipe {
 }
 
 /** Inputs, outputs and values on the way, by their full names (`a.out.pred`). */
-export function goldenIo(
-  model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny',
-): ReturnType<typeof readTensors> {
+export function goldenIo(model: GoldenModel | GoldenCases): ReturnType<typeof readTensors> {
   return readTensors(`${directory}${model}.io.safetensors`)
 }
 

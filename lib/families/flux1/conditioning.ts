@@ -3,12 +3,17 @@ import { flow } from '../../sampling/prediction.js'
 import type { Predict } from '../../sampling/samplers.js'
 import type { Conditioning } from '../conditioning.js'
 import type { Encoders, ImageRequest } from '../family.js'
+import type { EncodeImage, ImageInputs } from '../image-inputs.js'
 import type { Flux1Components } from './components.js'
+import { concatenated, imageTokens, joinChannels, referenceIds, type ImageTokens } from './image-tokens.js'
 import { FLUX_LATENT } from './latent.js'
 import { imageIds } from './tokens.js'
 
 /** `txt`: T5's states [maxSequenceLength, contextInDim]; `vec`: CLIP's pooled output [vecInDim] */
 type FluxConditioning = Conditioning<'txt' | 'vec'>
+
+/** pixels along each side of a token */
+const SIDE = FLUX_LATENT.sizeMultiple
 
 /** Cuts off or pads the prompt to `maxSequenceLength` for T5. Padding is not masked, as in the official program. */
 export async function encodePrompt(
@@ -25,20 +30,43 @@ export async function encodePrompt(
   return { tensors: { txt, vec }, truncated }
 }
 
+/** Encodes the images that the transformer reads next to the prompt. */
+export async function encodeImages(
+  inputs: ImageInputs,
+  { width, height }: Pick<ImageRequest, 'width' | 'height'>,
+  encode: EncodeImage,
+): Promise<Record<string, Float32Array>> {
+  const tokens = await imageTokens(inputs, encode)
+  if (!tokens.references) return { ...tokens }
+  const inTokens = (size: { width: number; height: number }) => ({
+    rows: size.height / SIDE,
+    columns: size.width / SIDE,
+  })
+  const ids = referenceIds(inputs.references!.map(inTokens), inTokens({ width, height }), inputs.placement ?? 'offset')
+  return { ...tokens, referenceIds: ids }
+}
+
 export function bindTransformer(
   flux: FluxTransformer,
   conditioning: Conditioning,
   { width, height, guidance }: ImageRequest,
   signal: AbortSignal,
 ): Predict {
-  const { txt, vec } = (conditioning as FluxConditioning).tensors
-  const side = FLUX_LATENT.sizeMultiple
+  const { txt, vec, channels, references, referenceIds } = conditioning.tensors as FluxConditioning['tensors'] &
+    ImageTokens
+  const ids = imageIds(height / SIDE, width / SIDE)
+  const count = ids.length / 3
   const given = {
-    imgIds: imageIds(height / side, width / side),
+    imgIds: referenceIds ? concatenated([ids, referenceIds]) : ids,
     txt,
     vec,
     signal,
     ...(guidance === undefined ? {} : { guidance }),
   }
-  return (img, sigma) => flux.predict({ img, timestep: flow.timestep(sigma), ...given })
+  return async (state, sigma) => {
+    const wide = channels ? joinChannels(state, channels, count) : state
+    const img = references ? concatenated([wide, references]) : wide
+    const output = await flux.predict({ img, timestep: flow.timestep(sigma), ...given })
+    return references ? output.subarray(0, state.length) : output // the references' own outputs are not used
+  }
 }

@@ -4,7 +4,7 @@ import { flopsOf, type NetworkFile } from '../../networks/network-file.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Family, NetworksOf } from '../family.js'
 import { FLUX_COMPONENTS, type Flux1Components } from './components.js'
-import { bindTransformer, encodePrompt } from './conditioning.js'
+import { bindTransformer, encodeImages, encodePrompt } from './conditioning.js'
 import { FLUX_LATENT } from './latent.js'
 import { FLUX_PRESETS } from './presets.js'
 import { fluxSigmas } from './schedule.js'
@@ -46,6 +46,7 @@ export const flux1: Family<Flux1Components> = {
   prediction: flow,
   sigmas: fluxSigmas,
   encode: encodePrompt,
+  encodeImages,
   bind: bindTransformer,
   operations({ transformer, t5, clip, vae }, { width, height, maxSequenceLength }) {
     const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]
@@ -80,13 +81,9 @@ function incompatibilities({
   const refuse = ({ file: { path } }: NetworkFile<unknown>, message: string, code: FluxErrorCode = 'FLUX_BAD_FILE') => {
     found.push(new FluxError(code, `${path} ${message}`))
   }
-  if (inChannels !== TOKEN) {
-    const what = `takes ${inChannels} channels: it is a Fill, Canny or Depth model, which needs images as input`
-    refuse(
-      transformer,
-      `${what}; text to image needs a model with ${TOKEN}, such as FLUX.1 dev or schnell`,
-      'FLUX_UNSUPPORTED',
-    )
+  if (![1, 2, 6].includes(inChannels / TOKEN)) {
+    const known = `text to image ${TOKEN}, Canny and Depth ${2 * TOKEN}, Fill ${6 * TOKEN}`
+    refuse(transformer, `takes ${inChannels} channels; known are models with ${known}`, 'FLUX_UNSUPPORTED')
   }
   if (t5 && t5.config.dModel !== contextInDim) {
     const what = `gives states of width ${t5.config.dModel}, but the transformer takes ${contextInDim}`

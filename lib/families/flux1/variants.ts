@@ -6,11 +6,14 @@ import type { Defaults, Variant } from '../family.js'
 import type { LatentRgb } from '../latent-format.js'
 import { FLUX_LATENT, FLUX_RGB } from './latent.js'
 
-type VariantSource = { file: ModelFile; config: Pick<FluxConfig, 'guidanceEmbed'> }
+type VariantSource = { file: ModelFile; config: Pick<FluxConfig, 'guidanceEmbed' | 'inChannels' | 'outChannels'> }
 
 /** The defaults of the official program, `src/flux/cli.py` and `src/flux/util.py` of black-forest-labs/flux. */
 const DEV: Defaults = { width: 1024, height: 1024, steps: 28, guidance: 3.5, shift: true, maxSequenceLength: 512 }
 const SCHNELL: Defaults = { ...DEV, steps: 4, guidance: undefined, shift: false, maxSequenceLength: 256 }
+
+/** What a transformer reads, by the number of its input channels for each output channel. */
+const READS: Record<number, Variant['reads']> = { 2: 'control', 6: 'fill' }
 
 /** Metadata keys of a transformer's GGUF file that override the defaults. */
 const KEYS = {
@@ -42,6 +45,7 @@ export function fluxVariant({ file, config }: VariantSource): Variant {
     defaults,
     latent: { ...FLUX_LATENT, rgbFactors: readLatentRgb(file) ?? FLUX_RGB },
     warnings: title === undefined ? [] : [deDistilled(file.path, title)],
+    reads: READS[config.inChannels / config.outChannels] ?? 'references',
   }
 }
 

@@ -71,6 +71,7 @@ function transposed(values: Float32Array, rows: number, columns: number): Float3
 const image: Prediction = {
   scaleInput: (x) => x,
   timestep: (sigma) => sigma,
+  noised: (image, noise, sigma) => image.map((value, i) => value + sigma * noise[i]!),
   denoised: (_, output) => output,
   derivative: (x, output, sigma) => x.map((value, i) => (value - output[i]!) / sigma),
 }

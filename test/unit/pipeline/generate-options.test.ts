@@ -6,8 +6,8 @@ import { fluxVariant } from '../../../lib/families/flux1/variants.js'
 import type { ModelFile } from '../../../lib/formats/model-file.js'
 import { FluxPipeline } from '../../../lib/pipeline/pipeline.js'
 
-const dev = { guidanceEmbed: true }
-const schnell = { guidanceEmbed: false }
+const dev = { guidanceEmbed: true, inChannels: 64, outChannels: 64 }
+const schnell = { ...dev, guidanceEmbed: false }
 const silent: ModelFile = { path: 'model.gguf', format: 'gguf', size: 0, metadata: new Map(), tensors: new Map() }
 const complete = (options: object, model = dev) =>
   completeOptions(

@@ -71,6 +71,7 @@ test('a sampler takes what the output means from the prediction', async () => {
   const epsilon: Prediction = {
     scaleInput: (x, sigma) => x.map((value) => value / Math.hypot(1, sigma)),
     timestep: (sigma) => sigma,
+    noised: (image, noise, sigma) => addScaled(image, noise, sigma),
     denoised: (x, noise, sigma) => addScaled(x, noise, -sigma),
     derivative: (_, noise) => noise,
   }

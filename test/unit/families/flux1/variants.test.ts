@@ -3,8 +3,8 @@ import { FLUX_RGB } from '../../../../lib/families/flux1/latent.js'
 import { deDistilledTitle, fluxVariant } from '../../../../lib/families/flux1/variants.js'
 import type { MetadataValue, ModelFile } from '../../../../lib/formats/model-file.js'
 
-const dev = { guidanceEmbed: true }
-const schnell = { guidanceEmbed: false }
+const dev = { guidanceEmbed: true, inChannels: 64, outChannels: 64 }
+const schnell = { ...dev, guidanceEmbed: false }
 const file = (metadata: Record<string, MetadataValue> = {}): ModelFile => ({
   path: 'a/model.gguf',
   format: 'gguf',

@@ -1,0 +1,43 @@
+/** RGB bytes [height, width, 3]. */
+export interface Pixels {
+  data: Uint8Array
+  width: number
+  height: number
+}
+
+/** The images that a model's input is made from, in pixels of the size that they are encoded at. */
+export interface ImageInputs {
+  /** the image to repaint, of the request's size; for models that repaint (Fill) */
+  image?: Pixels
+  /** [height, width], 255 where the image is drawn anew, 0 where it stays */
+  mask?: Uint8Array
+  /** an edge or depth image of the request's size, for models that follow one (Canny, Depth) */
+  control?: Pixels
+  /** images that the prompt refers to, for models that edit (Kontext); sides are multiples of 16 */
+  references?: Pixels[]
+  /** how the references are placed, see {@link ReferencePlacement} @default 'offset' */
+  placement?: ReferencePlacement
+}
+
+/**
+ * How reference images are placed in the space of positions. 'offset': all next to or below each other, at index 1.
+ * 'index': each at its own index, all at the origin. 'uxo': all at index 0, each below and to the right of all before
+ * it, the image itself included. Source: Comfy-Org/ComfyUI `comfy/ldm/flux/model.py` (`_forward`).
+ */
+export type ReferencePlacement = 'offset' | 'index' | 'uxo'
+
+/**
+ * Encodes an image with the model's autoencoder.
+ *
+ * @param image [3, height, width] in -1 to 1
+ * @returns the latent [channels, height / reduction, width / reduction], as the sampler returns it
+ */
+export type EncodeImage = (image: Float32Array, height: number, width: number) => Promise<Float32Array>
+
+/** Converts RGB bytes [height, width, 3] to planes [3, height, width] from -1 to 1: byte / 127.5 - 1. */
+export function toPlanes({ data, width, height }: Pixels): Float32Array {
+  const count = width * height
+  const planes = new Float32Array(3 * count)
+  for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) planes[c * count + i] = data[3 * i + c]! / 127.5 - 1
+  return planes
+}
