@@ -17,3 +17,18 @@ export function addLora(text: string, before: LoraOptions[] = []): LoraOptions[]
   const [, path = text, scale] = /^(.*):(-?\d*\.?\d+)$/.exec(text) ?? []
   return [...before, scale === undefined ? { path } : { path, scale: Number(scale) }]
 }
+
+/** `--only-masked` or `--only-masked 64` */
+export function parsePadding(text: string): { padding: number } {
+  return { padding: parseNumber(text) }
+}
+
+/** `left=64,right=64` */
+export function parseSides(text: string): Record<string, number> {
+  return Object.fromEntries(
+    text.split(',').map((side) => {
+      const [name = '', pixels = ''] = side.split('=')
+      return [name, parseNumber(pixels)]
+    }),
+  )
+}

@@ -3,7 +3,7 @@ import { FluxError } from '../errors.js'
 import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, LoraOptions, ModelFiles } from '../index.js'
 import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
-import { addLora, parseNumber, parseNumbers } from './arguments.js'
+import { addLora, parseNumber, parseNumbers, parsePadding, parseSides } from './arguments.js'
 import { interruptible } from './interrupt.js'
 import {
   addMachineOptions,
@@ -41,10 +41,25 @@ const PASSED = [
   'maxSequenceLength',
   'stepCache',
   'quality',
+  'negativePrompt',
+  'trueCfg',
+  'count',
+  'image',
+  'strength',
+  'mask',
+  'maskBlur',
+  'maskGrow',
+  'onlyMasked',
+  'extend',
+  'convention',
+  'controlImage',
+  'referencePlacement',
+  'resize',
 ] as const
 
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
   lora?: LoraOptions[]
+  referenceImage?: string[]
   output?: string
   preview?: string
   previewEvery?: number
@@ -72,6 +87,7 @@ export function generateCommand(program: Command): void {
     .option('--steps <n>', 'denoising steps (default: dev 28, schnell 4, tiny 8)', parseNumber)
     .option('--guidance <n>', 'strength of the prompt, not for schnell (default: 3.5; tiny 2)', parseNumber)
     .option('--seed <n>', 'the same seed gives the same image (default: random)', parseNumber)
+    .option('--count <n>', 'number of images; the seeds follow each other (default: 1)', parseNumber)
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
     .addOption(
@@ -93,7 +109,42 @@ export function generateCommand(program: Command): void {
       'relative error allowed for skipped evaluations, such as 0.1 (default: 0, skip none)',
       parseNumber,
     )
+    .option(
+      '--true-cfg <n>',
+      'scale of classifier-free guidance; each step takes twice as long (default: 1, none)',
+      parseNumber,
+    )
+    .option('--negative-prompt <text>', 'what the image should not show; needs --true-cfg')
     .option('--lora <file[:scale]>', 'a LoRA and its strength; may be repeated (default: 1)', addLora)
+    .optionsGroup('Images in:')
+    .option('--image <file>', 'the image to start from, or to repaint')
+    .option('--strength <n>', 'how much of it changes, 0 to 1 (default: 0.6; Fill 1)', parseNumber)
+    .option('--mask <file>', 'white where --image is drawn anew')
+    .option('--mask-blur <pixels>', "softens the mask's edge (default: 0)", parseNumber)
+    .option('--mask-grow <pixels>', 'grows the mask, or shrinks it (default: 0)', parseNumber)
+    .option('--only-masked [padding]', 'draw only the masked part, larger, and paste it back', parsePadding)
+    .option('--extend <sides>', 'pixels to add and draw, such as left=64,right=64', parseSides)
+    .option('--control-image <file>', 'an edge or depth image, for Canny and Depth models')
+    .option(
+      '--reference-image <file>',
+      'an image the prompt refers to, for Kontext; may be repeated',
+      (path, before: string[] = []) => [...before, path],
+    )
+    .addOption(new Option('--reference-placement <how>', '(default: offset)').choices(['offset', 'index', 'uxo']))
+    .addOption(
+      new Option('--convention <name>', 'whose rules --strength and --mask follow (default: diffusers)').choices([
+        'diffusers',
+        'comfyui',
+      ]),
+    )
+    .addOption(
+      new Option('--resize <how>', 'how images are brought to --width and --height (default: cover)').choices([
+        'cover',
+        'contain',
+        'stretch',
+        'none',
+      ]),
+    )
     .optionsGroup('Output:')
     .addOption(
       new Option('--format <name>', '(default: from the suffix of --output)').choices(Object.keys(IMAGE_SUFFIXES)),
@@ -123,6 +174,8 @@ Examples:
   ggflux generate "a red fox in the snow" -o fox.png --transformer flux1-schnell-Q4_0.gguf \\
     --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
   ggflux generate "a red fox in the snow" -o fox.webp --model flux-dev --seed 7 --preview step.png
+  ggflux generate "a red fox in the snow" --model flux-dev --image sketch.png --strength 0.7
+  ggflux generate "a red hat" --model flux-dev --image photo.png --mask hat.png --mask-blur 4
   ggflux generate "a red fox in the snow" -o - | magick - -resize 50% small.png`,
     )
     .action(generate)
@@ -145,6 +198,7 @@ async function generate(prompt: string, options: Options): Promise<void> {
       format,
       ...given(options, PASSED),
       ...(options.lora ? { loras: options.lora } : {}),
+      ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
       ...shown,
     }
     generated = await interruptible((signal) => makeImage({ ...settings, signal }, source, options, report, began))
@@ -175,9 +229,15 @@ async function makeImage(
     for await (const event of pipe.stream(settings)) {
       if (event.type === 'image') {
         signal.throwIfAborted()
-        const path = await writeImage(event, options)
+        const path = await writeImage(event, {
+          ...options,
+          output: numbered(options.output, event.index, options.count),
+        })
         const timings = { ...event.timings, load: event.timings.load + loadMs }
-        return { image: event, path, steps, timings, ms: performance.now() - began }
+        const generated = { image: event, path, steps, timings, ms: performance.now() - began }
+        if (event.index === (options.count ?? 1) - 1) return generated
+        await report.finish(generated)
+        continue
       }
       if (event.type === 'step') {
         steps = event.steps
@@ -203,7 +263,7 @@ async function makeImage(
 
 /** Returns the image format. Throws before the work starts if the result could not be written at the end. */
 async function checkOutput(
-  { output, format, preview, previewEvery, previewMethod, json }: Options,
+  { output, format, preview, previewEvery, previewMethod, json, count = 1 }: Options,
   drawing: Drawing | undefined,
 ): Promise<ImageFormat> {
   const refuse = (message: string): never => {
@@ -215,6 +275,7 @@ async function checkOutput(
   } else if (!drawing && (previewEvery !== undefined || previewMethod !== undefined))
     refuse('--preview is missing: give the file that shows the preview')
   if (output === '-') {
+    if (count > 1) refuse('-o - takes one image: leave --count out, or give a file with -o')
     if (json) refuse('--json and -o - both write to stdout: give a file with -o')
     if (process.stdout.isTTY)
       refuse('-o - would write the bytes of the image to the terminal: send them to a file or a program')
@@ -237,6 +298,11 @@ function chooseDrawing({ show, json, quiet, output }: Options): Drawing | undefi
 async function writePreview({ data, width, height }: LatentPreview, path: string): Promise<void> {
   const { encodeImage } = await import('../images/encode.js')
   await replaceFile(path, await encodeImage(data, width, height, { format: imageFormat(path) }))
+}
+
+/** Returns the output for one of several images: `fox-1.png` for `fox.png`. */
+function numbered(output: string | undefined, index: number, count = 1): string | undefined {
+  return output === undefined || count === 1 ? output : output.replace(/(\.[^./\\]*)?$/, `-${index + 1}$1`)
 }
 
 /** Returns the path. If the image cannot be written there, it is kept elsewhere and the error says where. */

@@ -92,6 +92,8 @@ export interface Variant {
   warnings: string[]
   /** the images that the denoiser reads: any number of references, one control image, or one image and its mask */
   reads?: 'references' | 'control' | 'fill'
+  /** sizes in pixels that reference images are brought to, the one with the closest aspect. @default their own */
+  referenceSizes?: readonly (readonly [width: number, height: number])[]
 }
 
 /** The request that an image is conditioned on. */
@@ -112,7 +114,10 @@ export interface ScheduleRequest {
 }
 
 /** The sizes that an image's cost depends on. */
-export type ImageSize = Pick<ImageRequest, 'width' | 'height' | 'maxSequenceLength'>
+export interface ImageSize extends Pick<ImageRequest, 'width' | 'height' | 'maxSequenceLength'> {
+  /** the sizes of reference images, as the denoiser reads them. @default none */
+  references?: readonly { width: number; height: number }[]
+}
 
 /** The locations of a family's models on the hub. */
 export interface FamilyPresets {

@@ -11,6 +11,8 @@ export interface StageEvent {
 
 export interface StepEvent {
   type: 'step'
+  /** of the image, from 0; above 0 only with the option `count` */
+  index: number
   /** from 1 to `steps` */
   step: number
   steps: number
@@ -27,6 +29,8 @@ export interface StepEvent {
 
 export interface ImageEvent {
   type: 'image'
+  /** from 0; above 0 only with the option `count` */
+  index: number
   /** the bytes of the file, or RGB bytes with the format 'raw' */
   image: Buffer
   format: ImageFormat

@@ -8,8 +8,8 @@ export class JobQueue {
   #closed: Error | undefined
 
   /** @returns a job, which is already cancelled after `close()` or if the signal was already aborted */
-  add(work: Work, signal?: AbortSignal): Job {
-    const job: Job = new Job(work, this.#last, () => [...this.#jobs].indexOf(job), signal)
+  add(work: Work, signal?: AbortSignal, count = 1): Job {
+    const job: Job = new Job(work, this.#last, () => [...this.#jobs].indexOf(job), signal, count)
     this.#jobs.add(job)
     if (this.#closed) job.cancel(this.#closed)
     const leave = () => void this.#jobs.delete(job)

@@ -2,21 +2,22 @@ import { randomUUID } from 'node:crypto'
 import { onAbort, untilAborted } from '../options/abort.js'
 import type { GenerateEvent, ImageEvent } from './events.js'
 
-/** Generates one image and returns it as the last event. Rejects with the signal's reason when it is aborted. */
-export type Work = (signal: AbortSignal) => AsyncGenerator<Exclude<GenerateEvent, ImageEvent>, ImageEvent, undefined>
+/** Generates images and returns the last one as the last event. Rejects with the signal's reason when it is aborted. */
+export type Work = (signal: AbortSignal) => AsyncGenerator<GenerateEvent, ImageEvent, undefined>
 
 /** size of the previews that a job keeps for its readers; at least the latest preview is kept */
 const MAX_PREVIEW_BYTES = 32 * 2 ** 20
 
-/** The generation of one image. It proceeds at the same speed whether or not anyone reads its events. */
+/** The generation of one image, or of `count` images one after the other. It proceeds at the same speed whether or not anyone reads its events. */
 export class Job {
   readonly id: string = randomUUID()
   /**
-   * The last event, with the image. Rejects with the error of the job, with the reason of its cancellation, or with
+   * The last event, with the last image. Rejects with the error of the job, with the reason of its cancellation, or with
    * FLUX_CLOSED when the pipeline is closed. An unhandled rejection is ignored.
    */
   readonly result: Promise<ImageEvent>
   readonly #position: () => number
+  readonly #count: number
   readonly #controller = new AbortController()
   /** all events from the first one; old previews are removed from them */
   readonly #events: GenerateEvent[] = []
@@ -30,8 +31,10 @@ export class Job {
   /**
    * @param turn resolves when the work may begin
    * @param position returns the job's position in its queue; 0 or less once its turn has come
+   * @param count number of images
    */
-  constructor(work: Work, turn: Promise<void>, position: () => number, signal?: AbortSignal) {
+  constructor(work: Work, turn: Promise<void>, position: () => number, signal?: AbortSignal, count = 1) {
+    this.#count = count
     this.#position = position
     this.#nextNews()
     this.result = this.#run(work, turn, signal)
@@ -46,7 +49,8 @@ export class Job {
   /** The share of the steps that are done, 0 to 1. Decoding counts as one more step. */
   get progress(): number {
     const last = this.#events.findLast(({ type }) => type === 'step' || type === 'image')
-    return last?.type === 'step' ? last.step / (last.steps + 1) : last ? 1 : 0
+    if (last?.type !== 'step' && last?.type !== 'image') return 0
+    return (last.index + (last.type === 'image' ? 1 : last.step / (last.steps + 1))) / this.#count
   }
 
   /**

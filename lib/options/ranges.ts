@@ -16,6 +16,10 @@ export const RANGES = {
   guidance: { least: 0, most: 100, unit: 0 },
   maxSequenceLength: { least: 16, most: 512, unit: 1 },
   stepCache: { least: 0, most: 1, unit: 0 },
+  trueCfg: { least: 1, most: 100, unit: 0 },
+  strength: { least: 0, most: 1, unit: 0 },
+  maskBlur: { least: 0, most: 256, unit: 0 },
+  maskGrow: { least: -256, most: 256, unit: 1 },
 } as const satisfies Record<string, NumberRange>
 
 export function isWithin(value: unknown, { least, most, unit }: NumberRange): value is number {

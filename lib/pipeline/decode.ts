@@ -3,7 +3,7 @@ import { inBackground } from '../images/background.js'
 import { latentPreview, type LatentPreview } from '../images/latent-preview.js'
 import { requireFinite } from '../networks/finite.js'
 import type { PreviewOptions } from './generate-options.js'
-import { decodeWithin, type Decode } from './tiled-decode.js'
+import { decodeWithin, type Decode } from './tiles.js'
 
 /** An autoencoder, or a small one for previews. */
 export interface Decoder {

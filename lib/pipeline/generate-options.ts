@@ -9,10 +9,16 @@ import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } 
 import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
+import { strengthSigmas } from '../sampling/strength.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
+import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
 
-export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
+export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
   prompt: string
+  /** scale of classifier-free guidance, 1 to 100: every step evaluates the model twice. @default 1, none */
+  trueCfg?: number
+  /** what the image should not show; needs `trueCfg` above 1 */
+  negativePrompt?: string
   /** pixels, 64 to 4096, a multiple of 16. @default 1024; tiny 128 */
   width?: number
   /** same range as `width`, same default */
@@ -23,6 +29,8 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   guidance?: number
   /** 0 to 2^53 - 1. @default a random one, reported in the result */
   seed?: number
+  /** number of images, 1 to 64, with the seeds seed, seed + 1, … @default 1 */
+  count?: number
   /** @default 'euler' */
   sampler?: SamplerName
   /** @default 'official' */
@@ -68,8 +76,13 @@ export interface PreviewOptions {
 
 /** All options, checked and with defaults filled in. */
 export interface Settings extends ImageRequest {
+  /** undefined for a request without images */
+  images: ImageSettings | undefined
+  negativePrompt: string
+  trueCfg: number
   sigmas: number[]
   seed: number
+  count: number
   sampler: SamplerName
   scheduler: string
   noise: NoiseVariant
@@ -83,11 +96,15 @@ export interface Settings extends ImageRequest {
 
 const KNOWN = [
   'prompt',
+  'negativePrompt',
+  'trueCfg',
+  ...IMAGE_OPTIONS,
   'width',
   'height',
   'steps',
   'guidance',
   'seed',
+  'count',
   'sampler',
   'scheduler',
   'sigmas',
@@ -105,25 +122,26 @@ const KNOWN = [
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
 const MAX_STEPS = RANGES.steps.most
+const MAX_COUNT = 64
 
 /**
  * Checks the options of one image and fills in the defaults.
  *
  * @throws {FluxError} FLUX_BAD_OPTION with the option, its value and the accepted values
  */
-export function completeOptions(
-  options: GenerateOptions,
-  family: Pick<Family, 'sigmas'>,
-  { defaults, latent }: Variant,
-): Settings {
+export function completeOptions(options: GenerateOptions, family: Pick<Family, 'sigmas'>, variant: Variant): Settings {
+  const { defaults, latent } = variant
   requireOptions('the options', options, KNOWN)
   const {
     prompt,
+    negativePrompt = '',
+    trueCfg = 1,
     width = defaults.width,
     height = defaults.height,
     steps = defaults.steps,
     guidance = defaults.guidance,
     seed = randomInt(2 ** 32),
+    count = 1,
     sampler = 'euler',
     scheduler = 'official',
     sigmas,
@@ -142,11 +160,13 @@ export function completeOptions(
   if (typeof prompt !== 'string' || prompt.length > MAX_TEXT_LENGTH) {
     throw badOption('prompt', prompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   }
+  requireNegative(negativePrompt, trueCfg)
   requireWithin('width', width, latent.sizeMultiple)
   requireWithin('height', height, latent.sizeMultiple)
   requireWithin('steps', steps)
   requireGuidance(guidance, defaults.guidance !== undefined)
-  requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER)
+  requireWhole('count', count, 1, MAX_COUNT)
+  requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
   requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
   requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
   if (typeof shift !== 'boolean') throw badOption('shift', shift, 'true or false')
@@ -162,13 +182,24 @@ export function completeOptions(
     ...(compression === undefined ? {} : { compression }),
   }
   checkEncodeOptions(encode)
+  const images = completeImages(options, variant)
+  const sigmasOf = (steps: number) => family.sigmas({ width, height, steps, scheduler, shift })
   return {
     prompt,
+    negativePrompt,
+    trueCfg,
+    images,
     width,
     height,
-    sigmas: sigmas === undefined ? family.sigmas({ width, height, steps, scheduler, shift }) : ownSigmas(sigmas),
+    sigmas:
+      sigmas !== undefined
+        ? ownSigmas(sigmas)
+        : images?.image === undefined
+          ? sigmasOf(steps)
+          : strengthSigmas(sigmasOf, steps, images.strength, images.convention),
     guidance,
     seed,
+    count,
     sampler,
     scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,
@@ -195,6 +226,16 @@ function completePreview(
       ...(previewDecoder ? [previewDecoder] : []),
       'autoencoder',
     ]),
+  }
+}
+
+function requireNegative(negativePrompt: string, trueCfg: number): void {
+  requireWithin('trueCfg', trueCfg)
+  if (typeof negativePrompt !== 'string' || negativePrompt.length > MAX_TEXT_LENGTH)
+    throw badOption('negativePrompt', negativePrompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
+  if (negativePrompt !== '' && trueCfg === 1) {
+    const remedy = 'give trueCfg above 1, such as 3.5, which takes twice as long, or leave negativePrompt out'
+    throw new FluxError('FLUX_BAD_OPTION', `negativePrompt has no effect while trueCfg is 1; ${remedy}`)
   }
 }
 

@@ -2,8 +2,11 @@ import { basename } from 'node:path'
 import { Estimator, type Estimate } from '../cost/estimate.js'
 import { FluxError } from '../errors.js'
 import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
+import type { Conditioning } from '../families/conditioning.js'
+import { toPlanes } from '../families/image-inputs.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions, encodeImage, loadEncoder } from '../images/encode.js'
+import { latentMask } from '../images/mask.js'
 import { formatParameters } from '../images/infotext.js'
 import type { LatentPreview } from '../images/latent-preview.js'
 import type { Job, Work } from '../jobs/job.js'
@@ -16,14 +19,19 @@ import { isAdaptable } from '../networks/lora/layer-names.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import { untilAborted } from '../options/abort.js'
 import { denoise } from '../sampling/denoise.js'
+import { guided } from '../sampling/guidance.js'
+import type { Kept } from '../sampling/inpaint.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
 import type { GenerateEvent, Stage, WarningEvent } from '../jobs/events.js'
 import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
+import type { ImageSettings } from './image-options.js'
+import { imageEncoder, requireEncoder, type Encoder } from './encode-image.js'
 import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import { openModel, type OpenModel } from './open-model.js'
+import { prepareImages, type PreparedImages } from './prepare-images.js'
 import { PromptCache } from './prompt-cache.js'
 import { startState } from './start-state.js'
 
@@ -125,14 +133,21 @@ export class ImagePipeline {
    *   FLUX_OUT_OF_MEMORY, FLUX_DEVICE, FLUX_CLOSED; what {@link load} throws, if a network is loaded only now; the
    *   signal's reason when aborted
    */
-  async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer> {
+  async generate(options: Omit<GenerateOptions, 'preview' | 'count'>): Promise<Buffer>
+  /** Generates `count` images. Otherwise as above. */
+  async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer[]>
+  async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer | Buffer[]> {
     const settings = this.#complete(options)
     if (settings.preview)
       throw new FluxError(
         'FLUX_BAD_OPTION',
         'preview is given to generate(), which shows none; expected it to be left out, or stream() or submit()',
       )
-    return (await this.#submit(settings).result).image
+    const job = this.#submit(options, settings)
+    if (options.count === undefined) return (await job.result).image
+    const images: Buffer[] = []
+    for await (const event of job.events()) if (event.type === 'image') images.push(event.image)
+    return images
   }
 
   /**
@@ -142,7 +157,7 @@ export class ImagePipeline {
    * @throws {FluxError} as {@link generate}; wrong options are reported at once, before the first event
    */
   stream(options: GenerateOptions): AsyncGenerator<GenerateEvent, void, undefined> {
-    return this.#follow(this.#complete(options))
+    return this.#follow(options, this.#complete(options))
   }
 
   /**
@@ -152,16 +167,23 @@ export class ImagePipeline {
    * @throws {FluxError} FLUX_BAD_OPTION; for all other errors, the job's `result` rejects
    */
   submit(options: GenerateOptions): Job {
-    return this.#submit(this.#complete(options))
+    return this.#submit(options, this.#complete(options))
   }
 
   /**
-   * Estimates the cost of an image with these options, without generating it. Nothing is loaded.
+   * Estimates the cost of an image with these options, without generating it. Nothing is loaded, but images are read,
+   * because their size counts.
    *
    * @throws {FluxError} as {@link generate}
    */
   async estimate(options: Omit<GenerateOptions, 'prompt'>): Promise<Estimate> {
-    return this.#parts.estimator.estimate(this.#complete({ prompt: '', ...options }))
+    const request = { prompt: '', ...options }
+    const settings = this.#complete(request)
+    const { images, signal = new AbortController().signal } = settings
+    if (!images) return this.#parts.estimator.estimate(settings)
+    const { width, height, inputs } = await this.#prepare(request, images, signal)
+    const references = inputs.references ?? []
+    return this.#parts.estimator.estimate({ ...this.#complete({ ...request, width, height }), references })
   }
 
   #complete(options: GenerateOptions): Settings {
@@ -169,8 +191,8 @@ export class ImagePipeline {
     return completeOptions(options, family, variant)
   }
 
-  async *#follow(settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
-    const job = this.#submit(settings)
+  async *#follow(options: GenerateOptions, settings: Settings): AsyncGenerator<GenerateEvent, void, undefined> {
+    const job = this.#submit(options, settings)
     try {
       for await (const event of job.events()) {
         settings.signal?.throwIfAborted()
@@ -182,35 +204,78 @@ export class ImagePipeline {
   }
 
   /** Rejects options that would make the job fail at the end, before any work starts. */
-  #submit(settings: Settings): Job {
-    const { prompt, width, height, sigmas, guidance, seed, sampler, scheduler, preview, encode, signal } = settings
+  #submit(options: GenerateOptions, settings: Settings): Job {
+    const { preview, encode, images, signal } = settings
     const { family, networks, variant } = this.#parts.model
     const [previewDecoder] = componentsFor(family, 'preview')
     if (preview && preview.method === variant.latent.previewDecoder && !networks[previewDecoder!]) {
       const lacks = `preview.method is '${preview.method}', but the model has no ${previewDecoder}`
       throw new FluxError('FLUX_BAD_OPTION', `${lacks}: give the file of such a decoder to load, or take 'linear'`)
     }
+    if (images) {
+      const { file, config } = networks[componentsFor(family, 'decode')[0]!]!
+      requireEncoder(file, config as object)
+    }
+    checkEncodeOptions({ ...encode, parameters: this.#parameters(settings) })
+    return this.#jobs.add((signal) => this.#series(options, settings, signal), signal, settings.count)
+  }
+
+  /** Makes `count` images, with seeds that follow each other. */
+  async *#series(options: GenerateOptions, settings: Settings, signal: AbortSignal): ReturnType<Work> {
+    const { images, seed, count, onWarning } = settings
+    const prepared = images && (await this.#prepare(options, images, signal))
+    for (const message of prepared?.warnings ?? []) {
+      onWarning?.(message)
+      yield { type: 'warning', message }
+    }
+    // the images determine the size, and with it the noise levels
+    const sized = prepared
+      ? this.#complete({ ...options, width: prepared.width, height: prepared.height, seed })
+      : settings
+    for (let index = 0; ; index++) {
+      const image = yield* this.#make({ ...sized, seed: seed + index }, index, prepared, signal)
+      if (index === count - 1) return image
+      yield image
+    }
+  }
+
+  #prepare({ width, height }: GenerateOptions, images: ImageSettings, signal: AbortSignal): Promise<PreparedImages> {
+    return prepareImages(images, this.#parts.model.variant, { width, height, signal })
+  }
+
+  /** the generation parameters as text */
+  #parameters(settings: Settings): string {
+    const { prompt, negativePrompt, trueCfg, width, height, sigmas, guidance, seed, sampler, scheduler, images } =
+      settings
     const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
-    const extra = { 'Step cache': settings.stepCache || undefined, LoRA: named.join(' + ') || undefined }
-    const steps = sigmas.length - 1
-    const parameters = formatParameters({
+    return formatParameters({
       prompt,
-      steps,
+      negativePrompt,
+      trueCfg,
+      steps: sigmas.length - 1,
       sampler,
       scheduler,
       guidance,
       seed,
       width,
       height,
-      model: basename(networks[this.#denoiser]!.file.path).replace(/\.(gguf|safetensors)$/i, ''),
-      extra,
+      model: basename(this.#parts.model.networks[this.#denoiser]!.file.path).replace(/\.(gguf|safetensors)$/i, ''),
+      extra: {
+        'Denoising strength': images?.image === undefined ? undefined : images.strength,
+        'Step cache': settings.stepCache || undefined,
+        LoRA: named.join(' + ') || undefined,
+      },
     })
-    checkEncodeOptions({ ...encode, parameters })
-    return this.#jobs.add((signal) => this.#make(settings, parameters, signal), signal)
   }
 
-  async *#make(settings: Settings, parameters: string, signal: AbortSignal): ReturnType<Work> {
-    const { width, height, sigmas, seed, sampler, encode, onWarning } = settings
+  async *#make(
+    settings: Settings,
+    index: number,
+    prepared: PreparedImages | undefined,
+    signal: AbortSignal,
+  ): ReturnType<Work> {
+    const { width, height, sigmas, seed, sampler, encode, images, onWarning } = settings
+    const parameters = this.#parameters(settings)
     const { estimator } = this.#parts
     const { family, variant } = this.#parts.model
     const { latent } = variant
@@ -226,11 +291,13 @@ export class ImagePipeline {
     const lap = (): number => -clock + (clock = performance.now())
     const loras = await this.#plan(settings.loras)
     for (const message of unmatched(settings.loras, loras)) yield warning(message)
-    const key = this.#promptKey(settings, loras)
-    const known = this.#prompts.has(key)
-    const conditioning = await this.#prompts.get(key, () => family.encode(settings, this.#encoders(loras, signal)))
+    requireControl(loras, variant.reads, images?.controlImage !== undefined)
+    const conditioning = await this.#encode(settings, loras, signal)
+    const negative =
+      settings.trueCfg > 1
+        ? await this.#encode({ ...settings, prompt: settings.negativePrompt }, loras, signal)
+        : undefined
     timings.text = lap()
-    if (!known) estimator.observe('text', settings, timings.text)
 
     if (!this.#parts.networks[this.#denoiser]!.loaded) yield { type: 'stage', stage: 'load' }
     const denoiser = await this.#network(this.#denoiser, loras, signal)
@@ -238,8 +305,18 @@ export class ImagePipeline {
 
     yield { type: 'stage', stage: 'denoise' }
     const shape = { latent, rows: height / latent.reduction, columns: width / latent.reduction, signal }
-    let latents = await startState(latent, settings)
-    const bound = family.bind(denoiser as never, conditioning, settings, signal)
+    const noise = await startState(latent, settings)
+    const {
+      tensors = {},
+      latents: begun = noise,
+      keep,
+    } = prepared ? await this.#fromImages(prepared, settings, noise, signal) : {}
+    let latents = begun
+    const bind = ({ tensors: text, truncated }: Conditioning): Predict =>
+      family.bind(denoiser as never, { tensors: { ...text, ...tensors }, truncated }, settings, signal)
+    const bound = negative
+      ? guided(bind(conditioning), bind(negative), { scale: settings.trueCfg })
+      : bind(conditioning)
     let asked = false
     const evaluate: Predict = async (x, sigma) => {
       asked = true
@@ -253,7 +330,15 @@ export class ImagePipeline {
     const predict = settings.stepCache > 0 ? new StepCache(evaluate, settings.stepCache).predict : evaluate
     const { prediction } = family
     let { preview } = settings
-    for await (const state of denoise({ predict, latents, sigmas, sampler: SAMPLERS[sampler], prediction, signal })) {
+    for await (const state of denoise({
+      predict,
+      latents,
+      sigmas,
+      sampler: SAMPLERS[sampler],
+      prediction,
+      keep,
+      signal,
+    })) {
       const { step, steps, sigma, sigmaNext } = state
       latents = state.latents
       const ms = lap()
@@ -269,7 +354,7 @@ export class ImagePipeline {
           yield warning(`the preview of step ${step} failed, and there will be no more: ${error.message}`)
         }
       }
-      yield { type: 'step', step, steps, sigma, sigmaNext, ms, reused: !asked, ...shown }
+      yield { type: 'step', index, step, steps, sigma, sigmaNext, ms, reused: !asked, ...shown }
       asked = false
       lap()
     }
@@ -280,21 +365,61 @@ export class ImagePipeline {
     const decoder = await this.#decoder('decode', signal)
     const { rgb, tile } = await decodeState(decoder, { ...shape, state: latents })
     await decoder.trim()
-    const image = await untilAborted(encodeImage(rgb, width, height, { ...encode, parameters }), signal)
+    const drawn = { data: rgb, width, height }
+    const result = prepared ? prepared.finish(drawn) : drawn
+    const image = await untilAborted(
+      encodeImage(result.data, result.width, result.height, { ...encode, parameters }),
+      signal,
+    )
     timings.decode = lap()
     if (tile === undefined) estimator.observe('decode', settings, timings.decode)
     return {
       type: 'image',
+      index,
       image,
       format,
-      width,
-      height,
+      width: result.width,
+      height: result.height,
       seed,
       parameters,
       truncated: conditioning.truncated,
       ...(tile === undefined ? {} : { tile }),
       timings,
     }
+  }
+
+  /** Encodes a prompt, unless it is known. */
+  #encode(settings: Settings, loras: VersionedPlan, signal: AbortSignal): Promise<Conditioning> {
+    return this.#prompts.get(this.#promptKey(settings, loras), async () => {
+      const began = performance.now()
+      const conditioning = await this.#parts.model.family.encode(settings, this.#encoders(loras, signal))
+      this.#parts.estimator.observe('text', settings, performance.now() - began)
+      return conditioning
+    })
+  }
+
+  /** Encodes the images: the tensors that the denoiser reads, the state to start from, and what stays of it. */
+  async #fromImages(
+    { inputs, start, mask, width, height }: PreparedImages,
+    { images, sigmas }: Settings,
+    noise: Float32Array,
+    signal: AbortSignal,
+  ): Promise<{ tensors: Record<string, Float32Array>; latents: Float32Array; keep?: Kept }> {
+    const { family, variant } = this.#parts.model
+    const { latent } = variant
+    const vae = await this.#decoder('decode', signal)
+    const encode = imageEncoder(vae as unknown as Encoder, latent, signal)
+    const tensors = (await family.encodeImages?.(inputs, { width, height }, encode)) ?? {}
+    const [rows, columns] = [height / latent.reduction, width / latent.reduction]
+    const image = start && latent.toState(await encode(toPlanes(start), height, width), rows, columns)
+    await vae.trim()
+    if (!image) return { tensors, latents: noise }
+    const latents = family.prediction.noised(image, noise, sigmas[0]!)
+    if (!mask || variant.reads === 'fill') return { tensors, latents }
+    const rule = images!.convention === 'comfyui' ? 'denoised' : 'blend'
+    const small = latentMask(mask, width, height, latent.reduction, images!.convention)
+    const everywhere = Float32Array.from({ length: latent.channels * small.length }, (_, i) => small[i % small.length]!)
+    return { tensors, latents, keep: { image, noise, mask: latent.toState(everywhere, rows, columns), rule } }
   }
 
   /** Assigns the LoRAs to the networks, from the LoRA files as they are now. */
@@ -362,6 +487,22 @@ export class ImagePipeline {
 
 /** The former name. Both names load models of every family. */
 export { ImagePipeline as FluxPipeline }
+
+/** Rejects a control image that nothing reads, and its absence where something needs one. */
+function requireControl({ widening }: VersionedPlan, reads: Variant['reads'], given: boolean): void {
+  if (widening !== undefined && !given)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `${widening}: this LoRA reads a control image (Canny, Depth); give controlImage`,
+    )
+  if (widening === undefined && given && reads !== 'control') {
+    const remedy = 'give a model or a LoRA for control images (Canny, Depth), or leave controlImage out'
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `controlImage is given, but neither the model nor a LoRA reads it; ${remedy}`,
+    )
+  }
+}
 
 /** Reports, for each LoRA, the tensors that belong to no layer and have no effect. */
 function unmatched(loras: readonly LoraOptions[], { unmatched: names }: VersionedPlan): string[] {

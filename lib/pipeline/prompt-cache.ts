@@ -9,10 +9,6 @@ export class PromptCache {
   readonly #remembered = new Map<string, Conditioning>()
 
   /** @param key covers everything that the conditioning depends on */
-  has(key: string): boolean {
-    return this.#remembered.has(key)
-  }
-
   async get(key: string, encode: () => Promise<Conditioning>): Promise<Conditioning> {
     const conditioning = this.#remembered.get(key) ?? (await encode())
     this.#remembered.delete(key)

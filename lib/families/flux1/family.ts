@@ -2,7 +2,7 @@ import { FluxError, type FluxErrorCode } from '../../errors.js'
 import { Autoencoder, FluxTransformer } from '../../nn.js'
 import { flopsOf, type NetworkFile } from '../../networks/network-file.js'
 import { flow } from '../../sampling/prediction.js'
-import type { Family, NetworksOf } from '../family.js'
+import type { Family, ImageSize, NetworksOf } from '../family.js'
 import { FLUX_COMPONENTS, type Flux1Components } from './components.js'
 import { bindTransformer, encodeImages, encodePrompt } from './conditioning.js'
 import { FLUX_LATENT } from './latent.js'
@@ -48,16 +48,16 @@ export const flux1: Family<Flux1Components> = {
   encode: encodePrompt,
   encodeImages,
   bind: bindTransformer,
-  operations({ transformer, t5, clip, vae }, { width, height, maxSequenceLength }) {
+  operations({ transformer, t5, clip, vae }, { width, height, maxSequenceLength, references }) {
     const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]
     return {
       text: { products: states.products + pooled.products, attention: states.attention + pooled.attention },
-      step: flopsOf(transformer, [tokensIn(width, height), maxSequenceLength]),
+      step: flopsOf(transformer, [tokensIn(width, height, references), maxSequenceLength]),
       decode: flopsOf(vae, [height / reduction, width / reduction]),
     }
   },
-  async activationBytes({ transformer, vae }, { width, height, maxSequenceLength }, options) {
-    const tokens = tokensIn(width, height)
+  async activationBytes({ transformer, vae }, { width, height, maxSequenceLength, references }, options) {
+    const tokens = tokensIn(width, height, references)
     return Math.max(
       await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, options),
       await Autoencoder.activationBytes(vae.file.path, height / reduction, width / reduction, options),
@@ -66,7 +66,11 @@ export const flux1: Family<Flux1Components> = {
   presets: FLUX_PRESETS,
 }
 
-const tokensIn = (width: number, height: number): number => (width / sizeMultiple) * (height / sizeMultiple)
+/** the tokens of an image and its references */
+function tokensIn(width: number, height: number, references: ImageSize['references'] = []): number {
+  const sizes = [{ width, height }, ...references]
+  return sizes.reduce((sum, { width, height }) => sum + (width / sizeMultiple) * (height / sizeMultiple), 0)
+}
 
 function incompatibilities({
   transformer,

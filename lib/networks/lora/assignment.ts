@@ -51,6 +51,8 @@ export interface LoraPlan {
   assigned: Record<string, LoraOptions[]>
   /** the unmatched names of each LoRA */
   unmatched: string[][]
+  /** path of a LoRA that reads a control image (Canny, Depth), more channels of each token than the model has */
+  widening?: string
 }
 
 /**
@@ -71,10 +73,7 @@ export async function planLoras(
     for (const [name, network] of Object.entries(networks)) found.push({ name, part: await loraOf(file, network) })
     if (!found.some(({ part }) => part.layers.length > 0)) throw nothingBelongs(found[0]!.part, 'a model')
     for (const { name, part } of found) {
-      if (part.channels !== undefined) {
-        const message = `${lora.path}: this LoRA needs a control image (Canny, Depth): it reads ${part.channels} channels of each token, more than the model has. `
-        throw new FluxError('FLUX_UNSUPPORTED', `${message}Pipelines take none yet; FluxTransformer of ggflux/nn does`)
-      }
+      if (part.channels !== undefined && lora.scale !== 0) plan.widening = lora.path
       if (part.layers.length > 0) plan.assigned[name]!.push(lora)
     }
     plan.unmatched.push(unmatchedByAll(found.map(({ part }) => part)))

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { FluxError } from '../../../lib/errors.js'
-import { decodeTiles, decodeWithin, type Decode } from '../../../lib/pipeline/tiled-decode.js'
+import { decodeTiles, decodeWithin, encodeWithin, type Decode, type Encode } from '../../../lib/pipeline/tiles.js'
 
 /** A decoder that looks at one latent only: 8 x 8 pixels, each channel with a pattern inside. */
 const pointwise: Decode = async (latents, rows, columns) => {
@@ -84,4 +84,28 @@ describe('decoding in tiles', () => {
     await expect(decodeWithin(broken, noise(3 * 64 * 64), 64, 64, 8)).rejects.toMatchObject({ code: 'FLUX_DEVICE' })
     expect(calls).toBe(1)
   })
+})
+
+test.each([
+  [40, 40, 32 * 32],
+  [33, 100, 64 * 64],
+  [7, 65, 7 * 32],
+])('encoding %i x %i latents in tiles: as the whole', async (rows, columns, cells) => {
+  // an encoder that looks at one block of 8 x 8 pixels only: channel c is the sum of the block's plane c % 3, times c + 1
+  const encode: Encode = async (image, height, width) => {
+    if (height * width > 64 * cells) throw new FluxError('FLUX_OUT_OF_MEMORY', 'too large')
+    const [down, across] = [height / 8, width / 8]
+    const latents = new Float32Array(4 * down * across)
+    for (let c = 0; c < 4; c++)
+      for (let y = 0; y < height; y++)
+        for (let x = 0; x < width; x++)
+          latents[(c * down + (y >> 3)) * across + (x >> 3)]! += (c + 1) * image[((c % 3) * height + y) * width + x]!
+    return latents
+  }
+  const image = noise(3 * 64 * rows * columns)
+  const tiled = await encodeWithin(encode, image, 8 * rows, 8 * columns, { reduction: 8, channels: 4 })
+  cells = Infinity
+  const whole = await encode(image, 8 * rows, 8 * columns)
+  expect(tiled.length).toBe(whole.length)
+  expect(tiled.reduce((most, value, i) => Math.max(most, Math.abs(value - whole[i]!)), 0)).toBeLessThan(1e-3)
 })

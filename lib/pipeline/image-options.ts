@@ -1,0 +1,180 @@
+import { FluxError } from '../errors.js'
+import type { ReferencePlacement } from '../families/image-inputs.js'
+import type { Variant } from '../families/family.js'
+import type { ImageSource } from '../images/read-image.js'
+import type { ResizeMode } from '../images/resize-image.js'
+import { isWithin, inWords, RANGES } from '../options/ranges.js'
+import { badOption, requireOneOf, requireOptions, requireWhole } from '../options/checks.js'
+import { CONVENTIONS, type Convention } from '../sampling/strength.js'
+
+/** The images that an image is made from. A source is a path, the bytes of a file, or raw pixels. */
+export interface ImageOptions {
+  /** the image to start from, or to repaint where `mask` says so */
+  image?: ImageSource
+  /**
+   * how much of the image changes, 0 to 1: the part of the noise levels that is run. @default 0.6; 1 for models that
+   * repaint (Fill)
+   */
+  strength?: number
+  /** white where the image is drawn anew; grey mixes. It has the size of `image` */
+  mask?: ImageSource
+  /** standard deviation in pixels of the blur of the mask's edge, 0 to 256. @default 0 */
+  maskBlur?: number
+  /** pixels by which the mask grows, -256 to 256. @default 0 */
+  maskGrow?: number
+  /**
+   * draw only the masked part, at the size of the whole image, and paste it back. `padding`: pixels around the mask that
+   * are seen as well, 0 to 1024, 32 by default. @default false
+   */
+  onlyMasked?: boolean | { padding?: number }
+  /** pixels added at each side and drawn, for models that repaint (Fill) or with a mask */
+  extend?: Partial<Record<Side, number>>
+  /**
+   * whose rules `strength` and `mask` follow. 'diffusers': fewer steps, a binary mask, blended after each step;
+   * 'comfyui': all steps, a soft mask, applied to every estimate. @default 'diffusers'
+   */
+  convention?: Convention
+  /** an edge or depth image, for models that follow one (Canny, Depth) and their LoRAs */
+  controlImage?: ImageSource
+  /** images that the prompt refers to, at most 8, for models that edit (Kontext) */
+  referenceImages?: readonly ImageSource[]
+  /** how references are placed in the model's space of positions. @default 'offset' */
+  referencePlacement?: ReferencePlacement
+  /** how images are brought to the size that is drawn. @default 'cover' */
+  resize?: ResizeMode
+}
+
+type Side = 'left' | 'right' | 'top' | 'bottom'
+
+/** The images of a request, checked but not read. */
+export interface ImageSettings extends Pick<ImageOptions, 'image' | 'mask' | 'controlImage'> {
+  strength: number
+  convention: Convention
+  maskBlur: number
+  maskGrow: number
+  /** padding in pixels */
+  onlyMasked: number | undefined
+  extend: Record<Side, number> | undefined
+  referenceImages: readonly ImageSource[]
+  referencePlacement: ReferencePlacement
+  resize: ResizeMode
+}
+
+export const IMAGE_OPTIONS = [
+  'image',
+  'strength',
+  'mask',
+  'maskBlur',
+  'maskGrow',
+  'onlyMasked',
+  'extend',
+  'convention',
+  'controlImage',
+  'referenceImages',
+  'referencePlacement',
+  'resize',
+] as const satisfies readonly (keyof ImageOptions)[]
+
+const MAX_REFERENCES = 8
+const SIDES: readonly Side[] = ['left', 'right', 'top', 'bottom']
+
+/**
+ * Checks the options of a request's images against what the model reads.
+ *
+ * @returns undefined for a request without images
+ * @throws {FluxError} FLUX_BAD_OPTION
+ */
+export function completeImages(
+  options: ImageOptions & { loras?: readonly unknown[] },
+  { reads }: Pick<Variant, 'reads'>,
+): ImageSettings | undefined {
+  const { image, mask, controlImage, referenceImages = [], extend } = options
+  const {
+    strength = reads === 'fill' ? 1 : 0.6,
+    convention = 'diffusers',
+    maskBlur = 0,
+    maskGrow = 0,
+    onlyMasked = false,
+    referencePlacement = 'offset',
+    resize = 'cover',
+  } = options
+  const needs = (name: string, what: string): FluxError =>
+    new FluxError('FLUX_BAD_OPTION', `${name} is given without ${what}; give both, or leave it out`)
+  for (const [name, source] of Object.entries({ image, mask, controlImage })) {
+    if (source !== undefined) requireSource(name, source)
+  }
+  if (!Array.isArray(referenceImages) || referenceImages.length > MAX_REFERENCES)
+    throw badOption('referenceImages', referenceImages, `an array of at most ${MAX_REFERENCES} images`)
+  referenceImages.forEach((source, i) => requireSource(`referenceImages[${i}]`, source))
+  requireWithin('strength', strength)
+  requireWithin('maskBlur', maskBlur)
+  requireWithin('maskGrow', maskGrow)
+  requireOneOf('convention', convention, CONVENTIONS)
+  requireOneOf('referencePlacement', referencePlacement, ['offset', 'index', 'uxo'])
+  requireOneOf('resize', resize, ['cover', 'contain', 'stretch', 'none'])
+  const padding = completePadding(onlyMasked)
+  for (const [name, value] of Object.entries({ strength: options.strength, mask, extend })) {
+    if (value !== undefined && image === undefined) throw needs(name, 'image')
+  }
+  for (const [name, value] of Object.entries({
+    maskBlur: options.maskBlur,
+    maskGrow: options.maskGrow,
+    onlyMasked: padding,
+  })) {
+    if (value !== undefined && mask === undefined && extend === undefined) throw needs(name, 'mask')
+  }
+  if (reads === 'fill' && !(image !== undefined && (mask !== undefined || extend !== undefined)))
+    throw new FluxError('FLUX_BAD_OPTION', 'the model repaints images: give image, and mask or extend')
+  if (reads === 'control') {
+    if (controlImage === undefined)
+      throw new FluxError('FLUX_BAD_OPTION', 'the model follows an edge or depth image: give controlImage')
+  } else if (controlImage !== undefined && !options.loras?.length) {
+    const remedy = 'give a model for control images (Canny, Depth) or such a LoRA, or leave controlImage out'
+    throw new FluxError('FLUX_BAD_OPTION', `controlImage is given, but the model reads none; ${remedy}`)
+  }
+  if (referenceImages.length > 0 && reads !== 'references')
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      'referenceImages is given, but the model reads none; give a model such as FLUX.1 Kontext',
+    )
+  if (image === undefined && controlImage === undefined && referenceImages.length === 0) return undefined
+  return {
+    ...(image === undefined ? {} : { image }),
+    ...(mask === undefined ? {} : { mask }),
+    ...(controlImage === undefined ? {} : { controlImage }),
+    strength,
+    convention,
+    maskBlur,
+    maskGrow,
+    onlyMasked: padding,
+    extend: extend === undefined ? undefined : completeExtend(extend),
+    referenceImages,
+    referencePlacement,
+    resize,
+  }
+}
+
+function completePadding(onlyMasked: boolean | { padding?: number }): number | undefined {
+  if (typeof onlyMasked === 'boolean') return onlyMasked ? 32 : undefined
+  requireOptions('onlyMasked', onlyMasked, ['padding'])
+  return requireWhole('onlyMasked.padding', onlyMasked.padding ?? 32, 0, 1024)
+}
+
+function completeExtend(extend: Partial<Record<Side, number>>): Record<Side, number> {
+  requireOptions('extend', extend, SIDES)
+  const sides = SIDES.map(
+    (side) => [side, requireWhole(`extend.${side}`, extend[side] ?? 0, 0, RANGES.width.most)] as const,
+  )
+  if (sides.every(([, pixels]) => pixels === 0)) throw badOption('extend', extend, 'pixels for at least one side')
+  return Object.fromEntries(sides) as Record<Side, number>
+}
+
+function requireSource(name: string, source: unknown): void {
+  const raw = typeof source === 'object' && source !== null && 'data' in source
+  if ((typeof source === 'string' && source !== '') || source instanceof Uint8Array || raw) return
+  throw badOption(name, source, 'a path, the bytes of an image file, or { data, width, height, channels }')
+}
+
+function requireWithin(name: 'strength' | 'maskBlur' | 'maskGrow', value: number): void {
+  if (!isWithin(value, RANGES[name])) throw badOption(name, value, inWords(RANGES[name]))
+}
