@@ -4,6 +4,7 @@ import { drawBar } from './live-line.js'
 
 const STAGES: Record<Stage, string> = {
   text: 'encoding the text',
+  encode: 'encoding the images',
   load: 'loading the model',
   denoise: 'denoising',
   decode: 'decoding the image',

@@ -1,8 +1,8 @@
 import type { ImageFormat } from '../images/encode.js'
 import type { LatentPreview } from '../images/latent-preview.js'
 
-/** What the pipeline is doing; an image passes through the stages in this order. */
-export type Stage = 'text' | 'load' | 'denoise' | 'decode'
+/** What the pipeline is doing; an image passes through the stages in this order. `encode`: images are encoded. */
+export type Stage = 'text' | 'encode' | 'load' | 'denoise' | 'decode'
 
 export interface StageEvent {
   type: 'stage'

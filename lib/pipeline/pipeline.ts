@@ -6,7 +6,6 @@ import type { Conditioning } from '../families/conditioning.js'
 import { toPlanes } from '../families/image-inputs.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions, encodeImage, loadEncoder } from '../images/encode.js'
-import { latentMask } from '../images/mask.js'
 import { formatParameters } from '../images/infotext.js'
 import type { LatentPreview } from '../images/latent-preview.js'
 import type { Job, Work } from '../jobs/job.js'
@@ -20,7 +19,6 @@ import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import { untilAborted } from '../options/abort.js'
 import { denoise } from '../sampling/denoise.js'
 import { guided } from '../sampling/guidance.js'
-import type { Kept } from '../sampling/inpaint.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
@@ -31,7 +29,7 @@ import { imageEncoder, requireEncoder, type Encoder } from './encode-image.js'
 import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import { openModel, type OpenModel } from './open-model.js'
-import { prepareImages, type PreparedImages } from './prepare-images.js'
+import { prepareImages, type EncodedImages, type PreparedImages } from './prepare-images.js'
 import { PromptCache } from './prompt-cache.js'
 import { startState } from './start-state.js'
 
@@ -280,7 +278,7 @@ export class ImagePipeline {
     const { family, variant } = this.#parts.model
     const { latent } = variant
     const { format = 'png' } = encode
-    const timings: Record<Stage, number> = { text: 0, load: 0, denoise: 0, decode: 0 }
+    const timings: Record<Stage, number> = { text: 0, encode: 0, load: 0, denoise: 0, decode: 0 }
     const warning = (message: string): WarningEvent => {
       onWarning?.(message)
       return { type: 'warning', message }
@@ -299,19 +297,19 @@ export class ImagePipeline {
         : undefined
     timings.text = lap()
 
+    if (prepared && !prepared.encoded) yield { type: 'stage', stage: 'encode' }
+    if (prepared) prepared.encoded ??= await this.#encodeImages(prepared, signal)
+    timings.encode = lap()
+
     if (!this.#parts.networks[this.#denoiser]!.loaded) yield { type: 'stage', stage: 'load' }
     const denoiser = await this.#network(this.#denoiser, loras, signal)
     timings.load = lap()
 
     yield { type: 'stage', stage: 'denoise' }
     const shape = { latent, rows: height / latent.reduction, columns: width / latent.reduction, signal }
-    const noise = await startState(latent, settings)
-    const {
-      tensors = {},
-      latents: begun = noise,
-      keep,
-    } = prepared ? await this.#fromImages(prepared, settings, noise, signal) : {}
-    let latents = begun
+    const { keep, ...start } = await startState(family, variant, settings, prepared)
+    let { latents } = start
+    const tensors = prepared?.encoded?.tensors
     const bind = ({ tensors: text, truncated }: Conditioning): Predict =>
       family.bind(denoiser as never, { tensors: { ...text, ...tensors }, truncated }, settings, signal)
     const bound = negative
@@ -398,28 +396,17 @@ export class ImagePipeline {
     })
   }
 
-  /** Encodes the images: the tensors that the denoiser reads, the state to start from, and what stays of it. */
-  async #fromImages(
-    { inputs, start, mask, width, height }: PreparedImages,
-    { images, sigmas }: Settings,
-    noise: Float32Array,
-    signal: AbortSignal,
-  ): Promise<{ tensors: Record<string, Float32Array>; latents: Float32Array; keep?: Kept }> {
+  /** Encodes the images: the tensors that the denoiser reads, and the state of the image to start from. */
+  async #encodeImages({ inputs, start, width, height }: PreparedImages, signal: AbortSignal): Promise<EncodedImages> {
     const { family, variant } = this.#parts.model
     const { latent } = variant
     const vae = await this.#decoder('decode', signal)
     const encode = imageEncoder(vae as unknown as Encoder, latent, signal)
     const tensors = (await family.encodeImages?.(inputs, { width, height }, encode)) ?? {}
-    const [rows, columns] = [height / latent.reduction, width / latent.reduction]
-    const image = start && latent.toState(await encode(toPlanes(start), height, width), rows, columns)
+    const started = start && (await encode(toPlanes(start), height, width))
     await vae.trim()
-    if (!image) return { tensors, latents: noise }
-    const latents = family.prediction.noised(image, noise, sigmas[0]!)
-    if (!mask || variant.reads === 'fill') return { tensors, latents }
-    const rule = images!.convention === 'comfyui' ? 'denoised' : 'blend'
-    const small = latentMask(mask, width, height, latent.reduction, images!.convention)
-    const everywhere = Float32Array.from({ length: latent.channels * small.length }, (_, i) => small[i % small.length]!)
-    return { tensors, latents, keep: { image, noise, mask: latent.toState(everywhere, rows, columns), rule } }
+    const [rows, columns] = [height / latent.reduction, width / latent.reduction]
+    return { tensors, ...(started ? { image: latent.toState(started, rows, columns) } : {}) }
   }
 
   /** Assigns the LoRAs to the networks, from the LoRA files as they are now. */

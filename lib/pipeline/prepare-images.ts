@@ -22,6 +22,15 @@ export interface PreparedImages {
   /** makes the result of the drawing: crops it, and pastes it into the image that was given */
   finish(drawn: Pixels): Pixels
   warnings: string[]
+  /** set once the images are encoded, for further images of the same request */
+  encoded?: EncodedImages
+}
+
+export interface EncodedImages {
+  /** what the denoiser reads */
+  tensors: Record<string, Float32Array>
+  /** state of the image to start from, without noise */
+  image?: Float32Array
 }
 
 interface Wanted {

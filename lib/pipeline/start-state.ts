@@ -1,12 +1,39 @@
-import type { LatentFormat } from '../families/latent-format.js'
+import type { Family, Variant } from '../families/family.js'
 import { inBackground } from '../images/background.js'
+import { latentMask } from '../images/mask.js'
+import type { Kept } from '../sampling/inpaint.js'
+import type { Convention } from '../sampling/strength.js'
 import type { Settings } from './generate-options.js'
+import type { PreparedImages } from './prepare-images.js'
 
-/** Returns the state that the first step starts from: noise. */
+export interface StartState {
+  /** at the first noise level */
+  latents: Float32Array
+  /** what stays of the image, with a mask that the denoiser does not read itself */
+  keep?: Kept
+}
+
+/** Returns the state that the first step starts from: noise, or an image with noise, of which a part may stay. */
 export async function startState(
-  { channels, reduction, toState }: LatentFormat,
-  { width, height, seed, noise }: Pick<Settings, 'width' | 'height' | 'seed' | 'noise'>,
-): Promise<Float32Array> {
+  { prediction }: Family,
+  { latent, reads }: Variant,
+  { width, height, seed, noise: variant, sigmas, images }: Settings,
+  prepared: PreparedImages | undefined,
+): Promise<StartState> {
+  const { channels, reduction, toState } = latent
   const [rows, columns] = [height / reduction, width / reduction]
-  return toState(await inBackground('gaussianNoise', [seed, [1, channels, rows, columns], noise]), rows, columns)
+  const noise = toState(
+    await inBackground('gaussianNoise', [seed, [1, channels, rows, columns], variant]),
+    rows,
+    columns,
+  )
+  const image = prepared?.encoded?.image
+  if (!image) return { latents: noise }
+  const latents = prediction.noised(image, noise, sigmas[0]!)
+  if (!prepared.mask || reads === 'fill') return { latents }
+  const convention: Convention = images!.convention
+  const small = latentMask(prepared.mask, width, height, reduction, convention)
+  const all = Float32Array.from({ length: channels * small.length }, (_, i) => small[i % small.length]!)
+  const rule = convention === 'comfyui' ? 'denoised' : 'blend'
+  return { latents, keep: { image, noise, mask: toState(all, rows, columns), rule } }
 }
