@@ -5,7 +5,7 @@
 // Every section runs in a process of its own and its result is written at once, so a run that was stopped goes on where it stopped. Sections that do
 // not fit into --minutes are left out and said so. `node scripts/gpu-kit.mjs` packs what a machine without npm needs.
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -322,6 +322,11 @@ async function golden(precision) {
       compare('clip-tiny', `${name}.out.last_hidden_state`, hidden)
     }
   }
+  const { goldenImageChecks, GoldenNetworks } = await import('../build/check/golden-images.js')
+  const networks = new GoldenNetworks({ backend: device, precision })
+  for (const check of goldenImageChecks.values())
+    for (const [what, error, limit] of await check(networks)) rows.push({ what, error, limit })
+  await networks.close()
   const io = goldenIo('ae-tiny')
   const vae = await load(Autoencoder, 'ae-tiny')
   for (const name of ['dec-a', 'dec-b']) {
@@ -422,7 +427,9 @@ const done = existsSync(options.out)
       options: { device, model: options.model, types: options.types, sizes: options.sizes },
       sections: {},
     }
-compileGoldenReader()
+// in a checkout; a kit holds it already
+if (!existsSync(new URL('../build/check/golden-images.js', import.meta.url)))
+  await (await import('./golden-reader.mjs')).compileGoldenReader()
 const libraries = cudaLibraries()
 let failed = 0
 for (const name of [...new Set([...order, ...Object.keys(sections)])]) {
@@ -469,20 +476,6 @@ function run(name, seconds) {
       }
     })
   })
-}
-
-/** The golden data's reader as JavaScript, in a checkout; a kit holds it already. */
-function compileGoldenReader() {
-  const root = fileURLToPath(new URL('..', import.meta.url))
-  const compiler = path.join(root, 'node_modules/typescript/bin/tsc')
-  if (existsSync(path.join(root, 'build/check/golden.js')) || !existsSync(compiler)) return
-  const flags = ['--ignoreConfig', '--module', 'nodenext', '--target', 'es2023', '--types', 'node']
-  const files = ['test/support/golden.ts', 'test/support/safetensors.ts']
-  spawnSync(process.execPath, [compiler, ...flags, '--outDir', 'build/check', ...files], {
-    cwd: root,
-    stdio: 'inherit',
-  })
-  if (!existsSync(path.join(root, 'build/golden'))) symlinkSync('../test/golden', path.join(root, 'build/golden'))
 }
 
 /** Folders of cuBLAS 13 and the CUDA runtime where the system's loader does not know them: those of Python packages. */

@@ -18,6 +18,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { compileGoldenReader } from './golden-reader.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const { values: options } = parseArgs({
@@ -33,25 +34,7 @@ const folder = mkdtempSync(path.join(os.tmpdir(), 'ggflux-kit-'))
 try {
   const take = (from, to = from) =>
     cpSync(path.join(root, from), path.join(folder, to), { recursive: true, dereference: true })
-  // the golden data's reader, as JavaScript
-  execFileSync(
-    process.execPath,
-    [
-      path.join(root, 'node_modules/typescript/bin/tsc'),
-      '--ignoreConfig',
-      '--outDir',
-      path.join(folder, 'build/check'),
-      '--module',
-      'nodenext',
-      '--target',
-      'es2023',
-      '--types',
-      'node',
-      path.join(root, 'test/support/golden.ts'),
-      path.join(root, 'test/support/safetensors.ts'),
-    ],
-    { cwd: root, stdio: 'inherit' },
-  )
+  await compileGoldenReader(folder)
   // golden.ts looks for ../golden and ../../node_modules
   if (options.checkout) symlinkSync('../test/golden', path.join(folder, 'build/golden'))
   else take('test/golden', 'build/golden')
