@@ -11,6 +11,12 @@ export interface DenoiseOptions {
   sigmas: readonly number[]
   /** @default euler */
   sampler?: Sampler
+  /**
+   * noise for the samplers that add some, such as `stepNoise`, see `SamplerInput`
+   *
+   * @default none; such a sampler rejects with FLUX_BAD_OPTION
+   */
+  noise?: SamplerInput['noise']
   /** what the model's output means. @default flow */
   prediction?: Prediction
   signal?: AbortSignal | undefined
@@ -37,7 +43,7 @@ export interface DenoiseStep {
  * @throws FluxError FLUX_BAD_SHAPE when the model returns a different number of values than it received
  */
 export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseStep, void, undefined> {
-  const { predict, latents, sigmas, sampler = euler, prediction = flow, signal } = options
+  const { predict, latents, sigmas, sampler = euler, noise = noNoise, prediction = flow, signal } = options
   const estimate: SamplerInput['estimate'] = async (x, sigma) => {
     signal?.throwIfAborted()
     const output = await predict(x, sigma)
@@ -55,9 +61,13 @@ export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseS
   }
   const steps = sigmas.length - 1
   let step = 0
-  for await (const state of sampler({ estimate, latents, sigmas })) {
+  for await (const state of sampler({ estimate, latents, sigmas, noise })) {
     const sigma = sigmas[step]!
     const sigmaNext = sigmas[++step]!
     yield { step, steps, sigma, sigmaNext, ...state }
   }
+}
+
+function noNoise(): never {
+  throw new FluxError('FLUX_BAD_OPTION', 'noise is undefined, but the sampler adds noise: give a function')
 }
