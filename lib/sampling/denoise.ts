@@ -12,6 +12,12 @@ export interface DenoiseOptions {
   sigmas: readonly number[]
   /** @default euler */
   sampler?: Sampler
+  /**
+   * noise for the samplers that add some, such as `stepNoise`, see `SamplerInput`
+   *
+   * @default none; such a sampler rejects with FLUX_BAD_OPTION
+   */
+  noise?: SamplerInput['noise']
   /** what the model's output means. @default flow */
   prediction?: Prediction
   /** what stays of an image. @default nothing */
@@ -40,7 +46,7 @@ export interface DenoiseStep {
  * @throws FluxError FLUX_BAD_SHAPE when the model returns a different number of values than it received
  */
 export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseStep, void, undefined> {
-  const { predict, latents, sigmas, sampler = euler, prediction = flow, keep, signal } = options
+  const { predict, latents, sigmas, sampler = euler, noise = noNoise, prediction = flow, keep, signal } = options
   const evaluate: SamplerInput['estimate'] = async (x, sigma) => {
     signal?.throwIfAborted()
     const output = await predict(x, sigma)
@@ -59,10 +65,14 @@ export async function* denoise(options: DenoiseOptions): AsyncGenerator<DenoiseS
   const estimate = keep?.rule === 'denoised' ? keepInEstimates(evaluate, keep, prediction) : evaluate
   const steps = sigmas.length - 1
   let step = 0
-  for await (const state of sampler({ estimate, latents, sigmas })) {
+  for await (const state of sampler({ estimate, latents, sigmas, noise })) {
     const sigma = sigmas[step]!
     const sigmaNext = sigmas[++step]!
     if (keep?.rule === 'blend') keepInState(state.latents, sigmaNext, keep, prediction)
     yield { step, steps, sigma, sigmaNext, ...state }
   }
+}
+
+function noNoise(): never {
+  throw new FluxError('FLUX_BAD_OPTION', 'noise is undefined, but the sampler adds noise: give a function')
 }

@@ -29,6 +29,18 @@ export function gaussianNoise(
   shape: number | readonly number[],
   variant: NoiseVariant = 'float32',
 ): Float32Array {
+  return gaussianNoiseStream(seed, shape, variant)()
+}
+
+/**
+ * Returns a function that draws such noise again and again: the values of consecutive calls of `torch.randn` with one
+ * generator. The first call returns `gaussianNoise`. Parameters and errors are those of `gaussianNoise`.
+ */
+export function gaussianNoiseStream(
+  seed: number,
+  shape: number | readonly number[],
+  variant: NoiseVariant = 'float32',
+): () => Float32Array {
   if (!Number.isSafeInteger(seed) || seed < 0) {
     throw new FluxError('FLUX_BAD_OPTION', `seed is ${seed}: give a whole number from 0 to ${Number.MAX_SAFE_INTEGER}`)
   }
@@ -44,15 +56,17 @@ export function gaussianNoise(
   }
   const { uniform, boxMuller } = VARIANTS[variant]
   const random = mt19937(seed)
-  const noise = new Float32Array(count)
-  for (let i = 0; i < count; i++) noise[i] = uniform(random())
-  for (let i = 0; i + 16 <= count; i += 16) boxMuller(noise, i)
-  if (count % 16 !== 0) {
-    // the last 16 values are drawn again and overlap the last whole block
-    for (let i = count - 16; i < count; i++) noise[i] = uniform(random())
-    boxMuller(noise, count - 16)
+  return () => {
+    const noise = new Float32Array(count)
+    for (let i = 0; i < count; i++) noise[i] = uniform(random())
+    for (let i = 0; i + 16 <= count; i += 16) boxMuller(noise, i)
+    if (count % 16 !== 0) {
+      // the last 16 values are drawn again and overlap the last whole block
+      for (let i = count - 16; i < count; i++) noise[i] = uniform(random())
+      boxMuller(noise, count - 16)
+    }
+    return noise
   }
-  return noise
 }
 
 const VARIANTS: Record<

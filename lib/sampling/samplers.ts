@@ -1,58 +1,85 @@
-/** Returns the network's output for `x` at `sigma`, of the same length; in FLUX the velocity. Must not change `x`. */
-export type Predict = (x: Float32Array, sigma: number) => Promise<Float32Array>
+import { deis } from './samplers/deis.js'
+import { dpm2 } from './samplers/dpm-2.js'
+import { dpmpp2m } from './samplers/dpmpp-2m.js'
+import { dpmpp2mSde } from './samplers/dpmpp-2m-sde.js'
+import { dpmppSde } from './samplers/dpmpp-sde.js'
+import { erSde } from './samplers/er-sde.js'
+import { euler } from './samplers/euler.js'
+import { eulerAncestral } from './samplers/euler-ancestral.js'
+import { heun } from './samplers/heun.js'
+import { ipndm } from './samplers/ipndm.js'
+import { lcm } from './samplers/lcm.js'
+import { resMultistep } from './samplers/res-multistep.js'
+import type { Sampler } from './samplers/sampler.js'
+import { uniPc } from './samplers/uni-pc.js'
 
-/** The model's estimate at a state. */
-export interface SamplerEstimate {
-  /** the image as the model predicts it */
-  denoised: Float32Array
-  /** dx/dsigma = (x - denoised) / sigma: the direction away from the image */
-  derivative: Float32Array
-}
+export type * from './samplers/sampler.js'
+export { addScaled } from './samplers/combine.js'
+export { euler }
 
-export interface SamplerInput {
-  /** evaluates the model at `x` and noise level `sigma` */
-  estimate: (x: Float32Array, sigma: number) => Promise<SamplerEstimate>
-  /** the state to start from, at noise level sigmas[0]; not changed */
-  latents: Float32Array
-  /** strictly decreasing noise levels; one step leads from each to the next */
-  sigmas: readonly number[]
-}
-
-export interface SamplerStep {
-  /** the image as the model predicts it in this step */
-  denoised: Float32Array
-  /** the state after the step, at the next sigma; a new array in every step. The loop may change it before the next step */
-  latents: Float32Array
-}
-
-/**
- * Moves the state along the sigmas and yields once per step. A higher-order sampler calls `estimate` several times in
- * between. A sampler does not depend on the meaning of the network's output, so it works for all families of models.
- */
-export type Sampler = (input: SamplerInput) => AsyncGenerator<SamplerStep, void, undefined>
-
-/** Euler's method, the official sampler. Source: black-forest-labs/flux `src/flux/sampling.py` (`denoise`). */
-export async function* euler({
-  estimate,
-  latents,
-  sigmas,
-}: SamplerInput): AsyncGenerator<SamplerStep, void, undefined> {
-  let x = latents
-  for (let i = 0; i + 1 < sigmas.length; i++) {
-    const { denoised, derivative } = await estimate(x, sigmas[i]!)
-    x = addScaled(x, derivative, sigmas[i + 1]! - sigmas[i]!)
-    yield { denoised, latents: x }
-  }
-}
-
-/** Samplers by name. Add new ones here, each with a test against values from its reference. */
-export const SAMPLERS = { euler } satisfies Record<string, Sampler>
+/** Samplers by name, the names of ComfyUI. Add new ones here, each with a test against values from its reference. */
+export const SAMPLERS = {
+  euler,
+  euler_ancestral: eulerAncestral(),
+  heun,
+  dpm_2: dpm2,
+  dpmpp_2m: dpmpp2m,
+  dpmpp_2m_sde: dpmpp2mSde,
+  dpmpp_sde: dpmppSde,
+  lcm,
+  ipndm,
+  deis,
+  res_multistep: resMultistep,
+  uni_pc: uniPc('bh1'),
+  uni_pc_bh2: uniPc('bh2'),
+  er_sde: erSde,
+} satisfies Record<string, Sampler>
 
 export type SamplerName = keyof typeof SAMPLERS
 
-/** Returns x + factor * direction as a new array. */
-export function addScaled(x: Float32Array, direction: Float32Array, factor: number): Float32Array {
-  const sum = new Float32Array(x.length)
-  for (let i = 0; i < sum.length; i++) sum[i] = x[i]! + factor * direction[i]!
-  return sum
+/** What a caller has to know about a sampler. */
+export interface SamplerTraits {
+  /** evaluations of the model in each step, except for the last one, which has one */
+  evaluations: 1 | 2
+  /** whether it adds new noise in each step, except for the last one */
+  addsNoise: boolean
+  /** whether it takes the noise levels of one step more, without the last one above 0 */
+  dropsPenultimate: boolean
+}
+
+const PLAIN: SamplerTraits = { evaluations: 1, addsNoise: false, dropsPenultimate: false }
+
+export const SAMPLER_TRAITS: Record<SamplerName, SamplerTraits> = {
+  euler: PLAIN,
+  euler_ancestral: { ...PLAIN, addsNoise: true },
+  heun: { ...PLAIN, evaluations: 2 },
+  dpm_2: { ...PLAIN, evaluations: 2, dropsPenultimate: true },
+  dpmpp_2m: PLAIN,
+  dpmpp_2m_sde: { ...PLAIN, addsNoise: true },
+  dpmpp_sde: { ...PLAIN, evaluations: 2, addsNoise: true },
+  lcm: { ...PLAIN, addsNoise: true },
+  ipndm: PLAIN,
+  deis: PLAIN,
+  res_multistep: PLAIN,
+  uni_pc: { ...PLAIN, dropsPenultimate: true },
+  uni_pc_bh2: { ...PLAIN, dropsPenultimate: true },
+  er_sde: { ...PLAIN, addsNoise: true },
+}
+
+/** Returns how often a run of so many steps to noise level 0 evaluates the model. */
+export function evaluationsIn(sampler: SamplerName, steps: number): number {
+  return (steps - 1) * SAMPLER_TRAITS[sampler].evaluations + 1
+}
+
+/**
+ * Returns the noise levels that a sampler takes: those of the schedule, for some samplers those of one step more without
+ * the last one above 0.
+ *
+ * Source: Comfy-Org/ComfyUI `comfy/samplers.py` (`DISCARD_PENULTIMATE_SIGMA_SAMPLERS`).
+ *
+ * @param sigmasOf the schedule: from a number of steps to noise levels
+ */
+export function samplerSigmas(sampler: SamplerName, sigmasOf: (steps: number) => number[]): typeof sigmasOf {
+  if (!SAMPLER_TRAITS[sampler].dropsPenultimate) return sigmasOf
+  return (steps) => sigmasOf(steps + 1).toSpliced(-2, 1)
 }

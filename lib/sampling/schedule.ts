@@ -1,19 +1,23 @@
 import { FluxError } from '../errors.js'
-import { badOption, requireOptions } from '../options/checks.js'
+import { badOption, requireOneOf, requireOptions } from '../options/checks.js'
+import {
+  beta,
+  ddimUniform,
+  exponential,
+  karras,
+  klOptimal,
+  linearQuadratic,
+  normal,
+  sgmUniform,
+  simple,
+} from './schedules/comfyui.js'
+import { diffusersBeta, diffusersExponential, diffusersKarras, diffusersShifted } from './schedules/diffusers.js'
+import { timeShift } from './schedules/time-shift.js'
+
+export { timeShift }
 
 /** Returns `steps + 1` sigmas that decrease from 1 to 0; `mu` is the logarithm of the shift, 0 for none. */
 export type Scheduler = (steps: number, mu: number) => number[]
-
-/**
- * FLUX's resolution-dependent shift: exp(mu) / (exp(mu) + (1/t - 1)^sigma); 0 for t = 0. It is the identity for mu = 0,
- * sigma = 1.
- *
- * Source: black-forest-labs/flux `src/flux/sampling.py` (`time_shift`); Esser et al., arXiv:2403.03206, section 5.3.2.
- */
-export function timeShift(mu: number, sigma: number, t: number): number {
-  const shift = Math.exp(mu)
-  return shift / (shift + (1 / t - 1) ** sigma)
-}
 
 /**
  * mu on the line through (256 image tokens, baseShift) and (4096, maxShift), not clamped. Source: as above,
@@ -27,19 +31,28 @@ export function getLinearMu(sequenceLength: number, baseShift = 0.5, maxShift = 
 export const SCHEDULERS = {
   /** black-forest-labs/flux `src/flux/sampling.py` (`get_schedule`): equal intervals from 1 to 0, then the shift */
   official: (steps, mu) => linearSigmas(steps).map((t) => timeShift(mu, 1, t)),
-  /**
-   * huggingface/diffusers `FlowMatchEulerDiscreteScheduler`: dynamic exponential shift of linspace(1, 1/steps, steps),
-   * then 0
-   */
-  diffusers: (steps, mu) => {
-    const sigmas = Array.from({ length: steps }, (_, i) => 1 + (i * (1 / steps - 1)) / Math.max(steps - 1, 1))
-    return [...sigmas.map((t) => timeShift(mu, 1, t)), 0]
-  },
+  diffusers: diffusersShifted,
   /** equal intervals, never shifted */
   linear: linearSigmas,
+  simple,
+  normal,
+  sgm_uniform: sgmUniform,
+  beta,
+  karras,
+  exponential,
+  ddim_uniform: ddimUniform,
+  linear_quadratic: linearQuadratic,
+  kl_optimal: klOptimal,
+  'diffusers-karras': diffusersKarras,
+  'diffusers-exponential': diffusersExponential,
+  'diffusers-beta': diffusersBeta,
 } satisfies Record<string, Scheduler>
 
 export type SchedulerName = keyof typeof SCHEDULERS
+
+export const SHIFTS = [true, false, 'comfyui'] as const
+
+export type Shift = (typeof SHIFTS)[number]
 
 export interface ScheduleOptions {
   /** number of denoising steps, at least 1 */
@@ -48,8 +61,10 @@ export interface ScheduleOptions {
   sequenceLength: number
   /** @default 'official' */
   scheduler?: SchedulerName
-  /** off for FLUX.1 [schnell], on for the others. @default true */
-  shift?: boolean
+  /**
+   * off for FLUX.1 [schnell], on for the others; 'comfyui' takes `maxShift` at every size, as ComfyUI does. @default true
+   */
+  shift?: Shift
   /** mu at 256 image tokens. @default 0.5 */
   baseShift?: number
   /** mu at 4096 image tokens; set it to `baseShift` if mu should not depend on the size. @default 1.15 */
@@ -79,13 +94,14 @@ export function schedule(options: ScheduleOptions): number[] {
   for (const [name, value] of Object.entries({ baseShift, maxShift })) {
     if (!Number.isFinite(value)) throw new FluxError('FLUX_BAD_OPTION', `${name} is ${value}: give a finite number`)
   }
-  if (!Object.hasOwn(SCHEDULERS, scheduler)) {
-    throw new FluxError(
-      'FLUX_BAD_OPTION',
-      `scheduler is '${scheduler}': give one of ${Object.keys(SCHEDULERS).join(', ')}`,
-    )
-  }
-  return SCHEDULERS[scheduler](steps, shift ? getLinearMu(sequenceLength, baseShift, maxShift) : 0)
+  requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
+  if (!SHIFTS.includes(shift)) throw badOption('shift', shift, "true, false or 'comfyui'")
+  const mu = shift === 'comfyui' ? maxShift : shift ? getLinearMu(sequenceLength, baseShift, maxShift) : 0
+  const sigmas = SCHEDULERS[scheduler](steps, mu)
+  // ComfyUI's levels come from a table of 10,000, or 1000 without shift
+  if (!sigmas.every((sigma, i) => i === 0 || sigma < sigmas[i - 1]!))
+    throw badOption('steps', steps, `fewer, because scheduler '${scheduler}' has less than ${steps} different levels`)
+  return sigmas
 }
 
 /**

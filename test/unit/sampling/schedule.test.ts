@@ -70,7 +70,11 @@ test('values out of range are refused by name', () => {
   expect(() => schedule({ steps: 1.5, sequenceLength: 256 })).toThrow(/steps is 1.5/)
   expect(() => schedule({ steps: 1, sequenceLength: NaN })).toThrow(/sequenceLength is NaN/)
   expect(() => schedule({ steps: 1, sequenceLength: 256, maxShift: Infinity })).toThrow(/maxShift is Infinity/)
-  const error = { code: 'FLUX_BAD_OPTION', message: "scheduler is 'toString': give one of official, diffusers, linear" }
+  const error = {
+    code: 'FLUX_BAD_OPTION',
+    message:
+      "scheduler is 'toString': give one of official, diffusers, linear, simple, normal, sgm_uniform, beta, karras, exponential, ddim_uniform, linear_quadratic, kl_optimal, diffusers-karras, diffusers-exponential, diffusers-beta",
+  }
   expect(() => schedule({ steps: 1, sequenceLength: 256, scheduler: 'toString' as 'linear' })).toThrow(
     expect.objectContaining(error),
   )
