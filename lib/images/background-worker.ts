@@ -1,12 +1,14 @@
 import { parentPort } from 'node:worker_threads'
+import { decodePng } from './decode-png.js'
 import { toBytes } from './pixels.js'
 import { encodePng } from './png.js'
+import { toRgbImage } from './to-rgb-image.js'
 import { gaussianNoise } from '../sampling/noise.js'
 
 /**
  * The jobs of the background thread: computations on images that would block the event loop for tens of milliseconds.
  */
-const JOBS = { encodePng, toBytes, gaussianNoise }
+const JOBS = { encodePng, decodePng, toRgbImage, toBytes, gaussianNoise }
 
 export type Jobs = typeof JOBS
 
@@ -31,8 +33,14 @@ parentPort!.on('message', ({ id, job, args, moved }: Request) => {
     parentPort!.postMessage(message, [...moved, ...transfer])
   try {
     const result = (JOBS[job] as (...args: unknown[]) => ReturnType<Jobs[keyof Jobs]>)(...args)
-    answer({ id, moved, result }, [result.buffer as ArrayBuffer])
+    answer({ id, moved, result }, buffersOf(result))
   } catch (error) {
     answer({ id, moved, error })
   }
 })
+
+/** Of an array, or of the arrays among the fields of an object. */
+function buffersOf(result: ReturnType<Jobs[keyof Jobs]>): ArrayBuffer[] {
+  const arrays = ArrayBuffer.isView(result) ? [result] : Object.values(result).filter(ArrayBuffer.isView)
+  return arrays.map(({ buffer }) => buffer as ArrayBuffer)
+}

@@ -74,7 +74,7 @@ class BackgroundThread {
     this.#retire()
     const error = new FluxError(
       'FLUX_CRASHED',
-      'the thread that encodes images ended: try again, or with a smaller image',
+      'the thread that works on images ended: try again, or with a smaller image',
       { cause },
     )
     for (const { reject } of this.#pending.values()) reject(error)

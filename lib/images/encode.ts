@@ -1,6 +1,7 @@
 import { FluxError } from '../errors.js'
 import { inBackground } from './background.js'
 import { requireOneOf, requireWhole } from '../options/checks.js'
+import { loadSharp } from './load-sharp.js'
 import { requireLength } from './pixels.js'
 import type { PngInput } from './png.js'
 import { checkUserComment, reserveUserComment, writeUserComment } from './exif-user-comment.js'
@@ -74,17 +75,10 @@ export function checkEncodeOptions({ format = 'png', quality, compression, param
 
 /** Loads sharp if the format needs it. @throws FluxError FLUX_UNSUPPORTED when it is not installed */
 export async function loadEncoder(format: ImageFormat): Promise<void> {
-  if (format in DEFAULT_QUALITY) await loadSharp(format)
+  if (format in DEFAULT_QUALITY) await loadSharpFor(format)
 }
 
-/** Not exported: a declaration that mentions sharp does not compile without the optional package. */
-async function loadSharp(format: ImageFormat): Promise<typeof import('sharp').default> {
-  const { default: sharp } = await import('sharp').catch((cause: unknown) => {
-    const remedy = 'run npm install sharp, or choose the format png'
-    throw new FluxError('FLUX_UNSUPPORTED', `format '${format}' needs the package sharp: ${remedy}`, { cause })
-  })
-  return sharp
-}
+const loadSharpFor = (format: ImageFormat) => loadSharp(`format '${format}'`, 'choose the format png')
 
 async function encodeWithSharp(
   rgb: Uint8Array,
@@ -94,7 +88,7 @@ async function encodeWithSharp(
   quality: number,
   parameters: string | undefined,
 ): Promise<Buffer> {
-  const sharp = await loadSharp(format)
+  const sharp = await loadSharpFor(format)
   // sharp reads the pixels later, in its own thread, so it gets a copy
   const encoder = sharp(Buffer.from(rgb), { raw: { width, height, channels: 3 } }).toFormat(format, { quality })
   if (!parameters) return encoder.toBuffer()

@@ -55,7 +55,7 @@ function textChunk(keyword: string, text: string): Buffer {
 }
 
 /** length, type, data, and the checksum of type and data */
-function chunk(type: string, data: Buffer): Buffer {
+export function chunk(type: string, data: Buffer): Buffer {
   const bytes = Buffer.alloc(data.length + 12)
   bytes.writeUInt32BE(data.length, 0)
   bytes.write(type, 4, 'latin1')
