@@ -92,8 +92,8 @@ export interface Variant {
   warnings: string[]
   /** the images that the denoiser reads: any number of references, one control image, or one image and its mask */
   reads?: 'references' | 'control' | 'fill'
-  /** sizes in pixels that reference images are brought to, the one with the closest aspect. @default their own */
-  referenceSizes?: readonly (readonly [width: number, height: number])[]
+  /** the size that a reference image is brought to, in pixels. @default its own, in whole units */
+  referenceSize?(width: number, height: number): { width: number; height: number }
 }
 
 /** The request that an image is conditioned on. */

@@ -5,26 +5,7 @@ interface Raster {
   height: number
 }
 
-/** In pixels. */
-export interface Rectangle {
-  left: number
-  top: number
-  width: number
-  height: number
-}
-
 const channelsOf = ({ data, width, height }: Raster): number => data.length / (width * height)
-
-/** Returns the part of an image inside a rectangle. */
-export function cropPixels<T extends Raster>(image: T, { left, top, width, height }: Rectangle): Raster {
-  const channels = channelsOf(image)
-  const data = new Uint8Array(width * height * channels)
-  for (let y = 0; y < height; y++) {
-    const from = ((top + y) * image.width + left) * channels
-    data.set(image.data.subarray(from, from + width * channels), y * width * channels)
-  }
-  return { data, width, height }
-}
 
 /**
  * Adds pixels at the sides of an image.

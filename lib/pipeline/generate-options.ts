@@ -9,7 +9,7 @@ import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } 
 import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
-import { strengthSigmas } from '../sampling/strength.js'
+import { sigmasAtStrength } from '../sampling/strength.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
 
@@ -196,7 +196,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
         ? ownSigmas(sigmas)
         : images?.image === undefined
           ? sigmasOf(steps)
-          : strengthSigmas(sigmasOf, steps, images.strength, images.convention),
+          : sigmasAtStrength(sigmasOf, steps, images.strength, images.convention),
     guidance,
     seed,
     count,

@@ -1,11 +1,12 @@
 import { FluxError } from '../errors.js'
 import type { ReferencePlacement } from '../families/image-inputs.js'
 import type { Variant } from '../families/family.js'
-import type { ImageSource } from '../images/read-image.js'
-import type { ResizeMode } from '../images/resize-image.js'
+import type { AlphaOf } from '../images/mask.js'
+import { RESIZE_MODES, type ResizeMode } from '../images/resize-planes.js'
+import type { ImageSource } from '../images/rgb-image.js'
 import { isWithin, inWords, RANGES } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireWhole } from '../options/checks.js'
-import { CONVENTIONS, type Convention } from '../sampling/strength.js'
+import { STRENGTH_RULES, type StrengthRule } from '../sampling/strength.js'
 
 /** The images that an image is made from. A source is a path, the bytes of a file, or raw pixels. */
 export interface ImageOptions {
@@ -16,8 +17,11 @@ export interface ImageOptions {
    * repaint (Fill)
    */
   strength?: number
-  /** white where the image is drawn anew; grey mixes. It has the size of `image` */
-  mask?: ImageSource
+  /**
+   * white where the image is drawn anew; grey mixes. It has the size of `image`. `{ alphaOf }`: an image that is
+   * transparent there
+   */
+  mask?: ImageSource | AlphaOf
   /** standard deviation in pixels of the blur of the mask's edge, 0 to 256. @default 0 */
   maskBlur?: number
   /** pixels by which the mask grows, -256 to 256. @default 0 */
@@ -33,7 +37,7 @@ export interface ImageOptions {
    * whose rules `strength` and `mask` follow. 'diffusers': fewer steps, a binary mask, blended after each step;
    * 'comfyui': all steps, a soft mask, applied to every estimate. @default 'diffusers'
    */
-  convention?: Convention
+  convention?: StrengthRule
   /** an edge or depth image, for models that follow one (Canny, Depth) and their LoRAs */
   controlImage?: ImageSource
   /** images that the prompt refers to, at most 8, for models that edit (Kontext) */
@@ -49,7 +53,7 @@ type Side = 'left' | 'right' | 'top' | 'bottom'
 /** The images of a request, checked but not read. */
 export interface ImageSettings extends Pick<ImageOptions, 'image' | 'mask' | 'controlImage'> {
   strength: number
-  convention: Convention
+  convention: StrengthRule
   maskBlur: number
   maskGrow: number
   /** padding in pixels */
@@ -109,9 +113,9 @@ export function completeImages(
   requireWithin('strength', strength)
   requireWithin('maskBlur', maskBlur)
   requireWithin('maskGrow', maskGrow)
-  requireOneOf('convention', convention, CONVENTIONS)
+  requireOneOf('convention', convention, STRENGTH_RULES)
   requireOneOf('referencePlacement', referencePlacement, ['offset', 'index', 'uxo'])
-  requireOneOf('resize', resize, ['cover', 'contain', 'stretch', 'none'])
+  requireOneOf('resize', resize, RESIZE_MODES)
   const padding = completePadding(onlyMasked)
   for (const [name, value] of Object.entries({ strength: options.strength, mask, extend })) {
     if (value !== undefined && image === undefined) throw needs(name, 'image')
@@ -170,7 +174,7 @@ function completeExtend(extend: Partial<Record<Side, number>>): Record<Side, num
 }
 
 function requireSource(name: string, source: unknown): void {
-  const raw = typeof source === 'object' && source !== null && 'data' in source
+  const raw = typeof source === 'object' && source !== null && ('data' in source || 'alphaOf' in source)
   if ((typeof source === 'string' && source !== '') || source instanceof Uint8Array || raw) return
   throw badOption(name, source, 'a path, the bytes of an image file, or { data, width, height, channels }')
 }

@@ -313,7 +313,7 @@ export class ImagePipeline {
     const bind = ({ tensors: text, truncated }: Conditioning): Predict =>
       family.bind(denoiser as never, { tensors: { ...text, ...tensors }, truncated }, settings, signal)
     const bound = negative
-      ? guided(bind(conditioning), bind(negative), { scale: settings.trueCfg })
+      ? guided(bind(conditioning), bind(negative), { scale: settings.trueCfg, sigmas })
       : bind(conditioning)
     let asked = false
     const evaluate: Predict = async (x, sigma) => {
@@ -364,7 +364,7 @@ export class ImagePipeline {
     const { rgb, tile } = await decodeState(decoder, { ...shape, state: latents })
     await decoder.trim()
     const drawn = { data: rgb, width, height }
-    const result = prepared ? prepared.finish(drawn) : drawn
+    const result = prepared ? await prepared.finish(drawn) : drawn
     const image = await untilAborted(
       encodeImage(result.data, result.width, result.height, { ...encode, parameters }),
       signal,

@@ -1,10 +1,12 @@
 import { FluxError } from '../errors.js'
 import type { ImageInputs, Pixels } from '../families/image-inputs.js'
 import type { Variant } from '../families/family.js'
-import { cropPixels, extendPixels, type Rectangle } from '../images/canvas.js'
-import { blurMask, growMask, maskedRectangle, readMask } from '../images/mask.js'
-import { readImage, type ImageSource } from '../images/read-image.js'
-import { resizeImage, resizeMask } from '../images/resize-image.js'
+import { extendPixels } from '../images/canvas.js'
+import { blurMask, growMask, readMask, resizeMask, type Mask } from '../images/mask.js'
+import { cropImage, cropMask, onlyMasked, pasteBack, type Rectangle } from '../images/only-masked.js'
+import { readImage } from '../images/read-image.js'
+import { fitSize, resizeImage } from '../images/resize.js'
+import type { ImageSource, RgbImage } from '../images/rgb-image.js'
 import { RANGES } from '../options/ranges.js'
 import type { ImageSettings } from './image-options.js'
 
@@ -17,10 +19,10 @@ export interface PreparedImages {
   inputs: ImageInputs
   /** the image to start from */
   start?: Pixels
-  /** [height, width], 255 where the image is drawn anew */
-  mask?: Uint8Array
+  /** of the drawing's size */
+  mask?: Mask
   /** makes the result of the drawing: crops it, and pastes it into the image that was given */
-  finish(drawn: Pixels): Pixels
+  finish(drawn: RgbImage): RgbImage | Promise<RgbImage>
   warnings: string[]
   /** set once the images are encoded, for further images of the same request */
   encoded?: EncodedImages
@@ -39,6 +41,13 @@ interface Wanted {
   signal: AbortSignal
 }
 
+/** The size of the drawing. `padded`: it is the image's own, padded at the right and at the bottom. */
+interface DrawingSize {
+  width: number
+  height: number
+  padded: boolean
+}
+
 /** Images without a wanted size are drawn at their own, unless their area is this many times the model's own. */
 const MAX_AREA = 2
 
@@ -50,97 +59,104 @@ const MAX_AREA = 2
  */
 export async function prepareImages(
   settings: ImageSettings,
-  { latent, defaults, reads, referenceSizes }: Variant,
+  { latent, defaults, reads, referenceSize }: Variant,
   { width, height, signal }: Wanted,
 ): Promise<PreparedImages> {
-  const read = (source: ImageSource): Promise<Pixels> => readImage(source, { signal })
-  const { resize, onlyMasked } = settings
   const unit = latent.sizeMultiple
-  const warnings: string[] = []
-  const rounded = (side: number) => Math.max(RANGES.width.least, unit * Math.ceil(side / unit))
-
-  const canvas = settings.image === undefined ? undefined : await openCanvas(settings, read, signal)
-  const control = settings.controlImage === undefined ? undefined : await read(settings.controlImage)
-  const references: Pixels[] = []
-  for (const source of settings.referenceImages) references.push(await read(source))
-  const fitted = references.map((reference) => {
-    const size = referenceSize(reference, referenceSizes, unit, defaults)
-    return resizeImage(reference, size.width, size.height, 'cover')
-  })
-
-  // the size of the drawing, and whether it is the image's own, padded to the unit
-  const model = canvas?.image ?? control ?? fitted[0]!
-  const own = width === undefined && height === undefined
-  let [drawWidth, drawHeight] = [width ?? defaults.width, height ?? defaults.height]
-  let padded = false
-  if (own) {
-    const area = model.width * model.height
-    const most = MAX_AREA * defaults.width * defaults.height
-    const scale = area > most ? Math.sqrt((defaults.width * defaults.height) / area) : 1
-    padded = scale === 1
-    const side = (length: number) =>
-      padded ? rounded(length) : Math.max(RANGES.width.least, unit * Math.round((length * scale) / unit))
-    drawWidth = side(model.width)
-    drawHeight = side(model.height)
-    if (!padded)
-      warnings.push(
-        `the image of ${model.width} x ${model.height} is drawn at ${drawWidth} x ${drawHeight}; give width and height for another size`,
-      )
+  const read = async (source: ImageSource, name: string): Promise<RgbImage> => {
+    signal.throwIfAborted()
+    return readImage(source, { name })
   }
+  const canvas = settings.image === undefined ? undefined : await openCanvas(settings, read)
+  const control = settings.controlImage === undefined ? undefined : await read(settings.controlImage, 'controlImage')
+  const references: RgbImage[] = []
+  for (const [i, source] of settings.referenceImages.entries()) {
+    const image = await read(source, `referenceImages[${i}]`)
+    const size =
+      referenceSize?.(image.width, image.height) ?? fitSize(image.width, image.height, unit, areaOf(image, defaults))
+    references.push(await resizeImage(image, size.width, size.height, 'cover'))
+  }
+  const size = drawingSize((canvas?.image ?? control ?? references[0])!, { width, height }, unit, defaults)
+  const warnings = size.warning === undefined ? [] : [size.warning]
   const inputs: ImageInputs = {
-    ...(control ? { control: resizeImage(control, drawWidth, drawHeight, resize) } : {}),
-    ...(fitted.length > 0 ? { references: fitted, placement: settings.referencePlacement } : {}),
+    ...(control ? { control: await resizeImage(control, size.width, size.height, settings.resize) } : {}),
+    ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
   }
-  const size = { width: drawWidth, height: drawHeight }
-  if (!canvas) return { ...size, inputs, finish: (drawn) => drawn, warnings }
-
-  const region: Rectangle | undefined =
-    onlyMasked === undefined ? undefined : maskedRectangle(canvas.mask!, canvas.image, onlyMasked, size)
-  const whole = { left: 0, top: 0, width: canvas.image.width, height: canvas.image.height }
-  const seen = region ?? whole
-  const part = region ? cropPixels(canvas.image, region) : canvas.image
-  const partMask = canvas.mask && { data: canvas.mask, width: canvas.image.width, height: canvas.image.height }
-  const cut = partMask && region ? cropPixels(partMask, region) : partMask
-  const pad = { left: 0, top: 0, right: drawWidth - part.width, bottom: drawHeight - part.height }
-  const stays = padded && !region
-  const start = stays ? extendPixels(part, pad) : resizeImage(part, drawWidth, drawHeight, resize)
-  const mask = cut && (stays ? extendPixels(cut, pad) : resizeMask(cut, drawWidth, drawHeight, resize)).data
-  if (reads === 'fill') Object.assign(inputs, { image: start, mask })
-  return {
-    ...size,
-    inputs,
-    start,
-    ...(mask ? { mask } : {}),
-    finish(drawn) {
-      const fitting = stays
-        ? cropPixels(drawn, whole)
-        : region
-          ? resizeImage(drawn, seen.width, seen.height, 'stretch')
-          : drawn
-      if (!canvas.mask) return fitting
-      // outside the mask the image stays as it was given, at the size that is returned
-      if (region || stays) return paste(canvas.image, canvas.mask, fitting, seen)
-      return paste(start, mask!, fitting, { left: 0, top: 0, width: drawWidth, height: drawHeight })
-    },
-    warnings,
-  }
+  const prepared = { width: size.width, height: size.height, inputs, warnings }
+  if (!canvas) return { ...prepared, finish: (drawn) => drawn }
+  const drawing = await startDrawing(canvas, size, settings)
+  if (reads === 'fill') Object.assign(inputs, { image: drawing.start, mask: drawing.mask!.data })
+  return { ...prepared, ...drawing }
 }
 
+/** Without a wanted size, that of the image, unless it is much larger than the model's own. */
+function drawingSize(
+  image: RgbImage,
+  { width, height }: { width: number | undefined; height: number | undefined },
+  unit: number,
+  defaults: { width: number; height: number },
+): DrawingSize & { warning?: string } {
+  if (width !== undefined || height !== undefined)
+    return { width: width ?? defaults.width, height: height ?? defaults.height, padded: false }
+  const area = defaults.width * defaults.height
+  const atLeast = (side: number) => Math.max(side, RANGES.width.least)
+  if (image.width * image.height <= MAX_AREA * area) {
+    const whole = (side: number) => atLeast(unit * Math.ceil(side / unit))
+    return { width: whole(image.width), height: whole(image.height), padded: true }
+  }
+  const fitted = fitSize(image.width, image.height, unit, area)
+  const size = { width: atLeast(fitted.width), height: atLeast(fitted.height) }
+  const warning = `the image of ${image.width} x ${image.height} is drawn at ${size.width} x ${size.height}; give width and height for another size`
+  return { ...size, padded: false, warning }
+}
+
+/** The number of pixels of a reference image without preferred sizes: its own, at most the model's. */
+const areaOf = (image: RgbImage, { width, height }: { width: number; height: number }): number =>
+  Math.min(image.width * image.height, width * height)
+
+/** An image and where it is drawn anew, at their own size. */
 interface Canvas {
-  image: Pixels
-  mask?: Uint8Array
+  image: RgbImage
+  mask?: Mask
+}
+
+/** Brings the canvas, or the masked part of it, to the size of the drawing, and says how it gets back. */
+async function startDrawing(
+  { image, mask }: Canvas,
+  { width, height, padded }: DrawingSize,
+  { onlyMasked: padding, resize }: ImageSettings,
+): Promise<Pick<PreparedImages, 'start' | 'mask' | 'finish'> & { start: RgbImage }> {
+  const whole: Rectangle = { x: 0, y: 0, width: image.width, height: image.height }
+  if (mask && padding !== undefined) {
+    const part = onlyMasked(mask, padding, width, height)
+    const start = await resizeImage(cropImage(image, part), width, height, 'stretch')
+    const partMask = resizeMask(cropMask(mask, part), width, height, 'stretch')
+    return { start, mask: partMask, finish: (drawn) => pasteBack(image, drawn, part, mask) }
+  }
+  if (padded) {
+    const more = { left: 0, top: 0, right: width - image.width, bottom: height - image.height }
+    const start = extendPixels(image, more)
+    const finish = (drawn: RgbImage): RgbImage => {
+      const cropped = cropImage(drawn, whole)
+      return mask ? pasteBack(image, cropped, whole, mask) : cropped
+    }
+    return { start, ...(mask ? { mask: extendPixels(mask, more) } : {}), finish }
+  }
+  const start = await resizeImage(image, width, height, resize)
+  if (!mask) return { start, finish: (drawn) => drawn }
+  const scaled = resize === 'none' ? mask : resizeMask(mask, width, height, resize)
+  return { start, mask: scaled, finish: (drawn) => pasteBack(start, drawn, { x: 0, y: 0, width, height }, scaled) }
 }
 
 /** Reads the image and its mask, and extends both. */
 async function openCanvas(
   { image: source, mask: maskSource, maskGrow, maskBlur, extend }: ImageSettings,
-  read: (source: ImageSource) => Promise<Pixels>,
-  signal: AbortSignal,
+  read: (source: ImageSource, name: string) => Promise<RgbImage>,
 ): Promise<Canvas> {
-  let image = await read(source!)
-  let mask: { data: Uint8Array; width: number; height: number } | undefined
+  let image = await read(source!, 'image')
+  let mask: Mask | undefined
   if (maskSource !== undefined) {
-    mask = await readMask(maskSource, { signal })
+    mask = await readMask(maskSource)
     if (mask.width !== image.width || mask.height !== image.height) {
       throw new FluxError(
         'FLUX_BAD_OPTION',
@@ -150,7 +166,7 @@ async function openCanvas(
     if (!mask.data.some((value) => value > 0))
       throw new FluxError(
         'FLUX_BAD_OPTION',
-        'mask is empty: nothing is drawn where it is black; paint white what is to be drawn',
+        'mask is empty: nothing is drawn where it is black; give one that is white where the image is drawn anew',
       )
   }
   if (extend) {
@@ -159,42 +175,7 @@ async function openCanvas(
     mask = extendPixels(mask, extend, 255)
   }
   if (!mask) return { image }
-  let { data } = mask
-  if (maskGrow !== 0) data = growMask(data, mask.width, mask.height, maskGrow)
-  if (maskBlur > 0) data = blurMask(data, mask.width, mask.height, maskBlur)
-  return { image, mask: data }
-}
-
-/** The size for a reference image: the preferred one with the closest aspect, or its own, in whole units. */
-function referenceSize(
-  { width, height }: Pixels,
-  sizes: Variant['referenceSizes'],
-  unit: number,
-  defaults: { width: number; height: number },
-): { width: number; height: number } {
-  if (sizes) {
-    const off = ([w, h]: readonly [number, number]) => Math.abs(w / h - width / height)
-    const [w, h] = sizes.reduce((best, size) => (off(size) < off(best) ? size : best))
-    return { width: w, height: h }
-  }
-  const scale = Math.min(1, Math.sqrt((defaults.width * defaults.height) / (width * height)))
-  const side = (length: number) => Math.max(unit, unit * Math.floor((length * scale) / unit))
-  return { width: side(width), height: side(height) }
-}
-
-/** Pastes `drawn` over `image` at `place`: a sum weighted by the mask [image.height, image.width]. */
-function paste(image: Pixels, mask: Uint8Array, drawn: Pixels, { left, top, width, height }: Rectangle): Pixels {
-  const data = new Uint8Array(image.data)
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const at = (top + y) * image.width + left + x
-      const weight = mask[at]! / 255
-      if (weight === 0) continue
-      for (let c = 0; c < 3; c++) {
-        const [old, drawnByte] = [image.data[3 * at + c]!, drawn.data[3 * (y * width + x) + c]!]
-        data[3 * at + c] = Math.round(weight * drawnByte + (1 - weight) * old)
-      }
-    }
-  }
-  return { data, width: image.width, height: image.height }
+  if (maskGrow !== 0) mask = growMask(mask, maskGrow)
+  if (maskBlur > 0) mask = blurMask(mask, maskBlur)
+  return { image, mask }
 }

@@ -1,8 +1,7 @@
 import type { Family, Variant } from '../families/family.js'
 import { inBackground } from '../images/background.js'
-import { latentMask } from '../images/mask.js'
+import { latentMask } from '../images/latent-mask.js'
 import type { Kept } from '../sampling/inpaint.js'
-import type { Convention } from '../sampling/strength.js'
 import type { Settings } from './generate-options.js'
 import type { PreparedImages } from './prepare-images.js'
 
@@ -31,9 +30,7 @@ export async function startState(
   if (!image) return { latents: noise }
   const latents = prediction.noised(image, noise, sigmas[0]!)
   if (!prepared.mask || reads === 'fill') return { latents }
-  const convention: Convention = images!.convention
-  const small = latentMask(prepared.mask, width, height, reduction, convention)
-  const all = Float32Array.from({ length: channels * small.length }, (_, i) => small[i % small.length]!)
-  const rule = convention === 'comfyui' ? 'denoised' : 'blend'
-  return { latents, keep: { image, noise, mask: toState(all, rows, columns), rule } }
+  const rule = images!.convention === 'comfyui' ? 'denoised' : 'blend'
+  const mask = toState(latentMask(prepared.mask, rule, channels), rows, columns)
+  return { latents, keep: { image, noise, mask, rule } }
 }

@@ -4,6 +4,7 @@ import type { FluxConfig } from '../../networks/flux/layout.js'
 import type { ModelFile } from '../../formats/model-file.js'
 import type { Defaults, Variant } from '../family.js'
 import type { LatentRgb } from '../latent-format.js'
+import { kontextSize } from './kontext-sizes.js'
 import { FLUX_LATENT, FLUX_RGB } from './latent.js'
 
 type VariantSource = { file: ModelFile; config: Pick<FluxConfig, 'guidanceEmbed' | 'inChannels' | 'outChannels'> }
@@ -11,27 +12,6 @@ type VariantSource = { file: ModelFile; config: Pick<FluxConfig, 'guidanceEmbed'
 /** The defaults of the official program, `src/flux/cli.py` and `src/flux/util.py` of black-forest-labs/flux. */
 const DEV: Defaults = { width: 1024, height: 1024, steps: 28, guidance: 3.5, shift: true, maxSequenceLength: 512 }
 const SCHNELL: Defaults = { ...DEV, steps: 4, guidance: undefined, shift: false, maxSequenceLength: 256 }
-
-/** Source: black-forest-labs/flux `src/flux/util.py` (`PREFERED_KONTEXT_RESOLUTIONS`). */
-const REFERENCE_SIZES = [
-  [672, 1568],
-  [688, 1504],
-  [720, 1456],
-  [752, 1392],
-  [800, 1328],
-  [832, 1248],
-  [880, 1184],
-  [944, 1104],
-  [1024, 1024],
-  [1104, 944],
-  [1184, 880],
-  [1248, 832],
-  [1328, 800],
-  [1392, 752],
-  [1456, 720],
-  [1504, 688],
-  [1568, 672],
-] as const
 
 /** What a transformer reads, by the number of its input channels for each output channel. */
 const READS: Record<number, Variant['reads']> = { 2: 'control', 6: 'fill' }
@@ -66,7 +46,7 @@ export function fluxVariant({ file, config }: VariantSource): Variant {
     defaults,
     latent: { ...FLUX_LATENT, rgbFactors: readLatentRgb(file) ?? FLUX_RGB },
     warnings: title === undefined ? [] : [deDistilled(file.path, title)],
-    ...(defaults.width === DEV.width && defaults.height === DEV.height ? { referenceSizes: REFERENCE_SIZES } : {}),
+    ...(defaults.width === DEV.width && defaults.height === DEV.height ? { referenceSize: kontextSize } : {}),
     reads: READS[config.inChannels / config.outChannels] ?? 'references',
   }
 }
