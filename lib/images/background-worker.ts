@@ -1,14 +1,16 @@
 import { parentPort } from 'node:worker_threads'
 import { decodePng } from './decode-png.js'
+import { findEdges } from './find-edges.js'
 import { toBytes } from './pixels.js'
 import { encodePng } from './png.js'
+import { resizePlanes } from './resize-planes.js'
 import { toRgbImage } from './to-rgb-image.js'
 import { gaussianNoise } from '../sampling/noise.js'
 
 /**
  * The jobs of the background thread: computations on images that would block the event loop for tens of milliseconds.
  */
-const JOBS = { encodePng, decodePng, toRgbImage, toBytes, gaussianNoise }
+const JOBS = { encodePng, decodePng, toRgbImage, resizePlanes, findEdges, toBytes, gaussianNoise }
 
 export type Jobs = typeof JOBS
 

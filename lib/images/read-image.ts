@@ -1,6 +1,6 @@
 import { inflateSync } from 'node:zlib'
 import { FluxError } from '../errors.js'
-import { badOption, requireOptions, requireWhole } from '../options/checks.js'
+import { requireOptions } from '../options/checks.js'
 import { inBackground } from './background.js'
 import { convertToSrgb } from './colour-profile.js'
 import { readPngHeader, type PngHeader } from './decode-png.js'
@@ -9,7 +9,7 @@ import { isFileSource, readImageFile, requireFewPixels, requireMaxPixels, type I
 import { loadSharp } from './load-sharp.js'
 import { pngChunks } from './png-chunks.js'
 import { readRaw, type ImageSource, type Pixels, type RgbImage } from './rgb-image.js'
-import { composite, type Colour } from './to-rgb-image.js'
+import { composite, requireColour, WHITE, type Colour } from './to-rgb-image.js'
 
 export interface ReadImageOptions {
   /** colour behind transparent pixels, 0 to 255 each; 'keep' leaves colours as they are stored. @default white */
@@ -21,8 +21,6 @@ export interface ReadImageOptions {
   /** what messages call the image. @default 'image' */
   name?: string
 }
-
-const WHITE: Colour = [255, 255, 255]
 
 /** pixels of a file, before they are turned upright */
 interface Decoded {
@@ -46,7 +44,7 @@ export async function readImage(source: ImageSource, options: ReadImageOptions =
   requireOptions('the options of readImage', options, ['background', 'maxPixels', 'ignoreProfile', 'name'])
   const { background = WHITE, ignoreProfile = false, name = 'image' } = options
   const maxPixels = requireMaxPixels(options.maxPixels)
-  requireBackground(background)
+  if (background !== 'keep') requireColour('background', background)
   if (!isFileSource(name, source)) {
     const { pixels, alpha } = readRaw(name, source)
     requireFewPixels(name, pixels.width, pixels.height, maxPixels)
@@ -59,13 +57,6 @@ export async function readImage(source: ImageSource, options: ReadImageOptions =
   const { pixels, orientation, profile } = await (file.type === 'PNG' ? readPng : readWithSharp)(file, maxPixels)
   const converted = profile && !ignoreProfile ? await convertToSrgb(file.what, pixels, profile) : pixels
   return inBackground('toRgbImage', [converted, orientation, background], [converted.data.buffer as ArrayBuffer])
-}
-
-function requireBackground(background: Colour | 'keep'): void {
-  if (background === 'keep') return
-  if (!Array.isArray(background) || background.length !== 3)
-    throw badOption('background', background, "[red, green, blue] or 'keep'")
-  background.forEach((value, i) => requireWhole(`background[${i}]`, value, 0, 255))
 }
 
 function damaged(what: string, cause: unknown): FluxError {

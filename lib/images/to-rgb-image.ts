@@ -1,7 +1,16 @@
+import { badOption, requireWhole } from '../options/checks.js'
 import type { Pixels, RgbImage } from './rgb-image.js'
 
 /** An RGB colour, 0 to 255 each. */
 export type Colour = readonly [number, number, number]
+
+export const WHITE: Colour = [255, 255, 255]
+
+/** @throws FluxError FLUX_BAD_OPTION */
+export function requireColour(name: string, colour: Colour): void {
+  if (!Array.isArray(colour) || colour.length !== 3) throw badOption(name, colour, '[red, green, blue], 0 to 255 each')
+  colour.forEach((value, i) => requireWhole(`${name}[${i}]`, value, 0, 255))
+}
 
 /**
  * Turns decoded pixels upright and into RGB, with the colour `background` behind transparent ones.
