@@ -95,7 +95,12 @@ export function generateCommand(program: Command): void {
         .argParser(parseNumbers)
         .conflicts(['steps', 'scheduler', 'shift']),
     )
-    .option('--shift', 'keep larger images longer at high noise levels (default: dev)')
+    .addOption(
+      new Option(
+        '--shift [how]',
+        'keep larger images longer at high noise levels; comfyui: every size alike (default: dev)',
+      ).choices(['comfyui']),
+    )
     .option('--no-shift', 'no shift (default: schnell)')
     .addOption(
       new Option(

@@ -10,15 +10,16 @@ import {
   type Components,
 } from '../families/family.js'
 import type { Flops, Work } from '../networks/flops.js'
+import { evaluationsIn, type SamplerName } from '../sampling/samplers.js'
 import { devicePeak, CostModel } from './cost-model.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {
-  /** multiplications and additions: for the text encoders, for one step, and for the decoder */
+  /** multiplications and additions: for the text encoders, for one evaluation in a step, and for the decoder */
   operations: Record<Work, number>
   /**
-   * Times of the text encoders (with loading, when they are not kept), of one step, of the decoder, and of everything
-   * together. Before the first image, they come from a short measurement of the processor; on other devices they are
+   * Times of the text encoders (with loading, when they are not kept), of one evaluation in a step (some samplers have
+   * two in each), of the decoder, and of everything together. Before the first image, they come from a short measurement of the processor; on other devices they are
    * undefined. Afterwards, they come from the time that the last image took.
    */
   seconds: Record<Work | 'total', number> | undefined
@@ -26,7 +27,7 @@ export interface Estimate {
   memory: { weights: number; activations: number; total: number }
 }
 
-type ImageRequest = ImageSize & { sigmas: readonly number[] }
+type ImageRequest = ImageSize & { sigmas: readonly number[]; sampler?: SamplerName }
 
 /** A family and the files of its networks. */
 interface Model {
@@ -65,9 +66,8 @@ export class Estimator {
       ),
     )
     const known = text !== undefined && step !== undefined && decode !== undefined
-    const seconds = known
-      ? { text, step, decode, total: text + (request.sigmas.length - 1) * step + decode }
-      : undefined
+    const evaluations = evaluationsIn(request.sampler ?? 'euler', request.sigmas.length - 1)
+    const seconds = known ? { text, step, decode, total: text + evaluations * step + decode } : undefined
     const sum = ({ products, attention }: Flops) => products + attention
     return {
       operations: { text: sum(operations.text), step: sum(operations.step), decode: sum(operations.decode) },

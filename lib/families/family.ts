@@ -5,7 +5,7 @@ import type { NetworkFile } from '../networks/network-file.js'
 import type { NetworkConfigs, NetworkKind } from '../networks/registry.js'
 import type { Prediction } from '../sampling/prediction.js'
 import type { Predict } from '../sampling/samplers.js'
-import type { SchedulerName } from '../sampling/schedule.js'
+import type { SchedulerName, Shift } from '../sampling/schedule.js'
 import type { Conditioning } from './conditioning.js'
 import type { EncodeImage, ImageInputs } from './image-inputs.js'
 import type { LatentFormat } from './latent-format.js'
@@ -110,7 +110,7 @@ export interface ScheduleRequest {
   height: number
   steps: number
   scheduler: SchedulerName
-  shift: boolean
+  shift: Shift
 }
 
 /** The sizes that an image's cost depends on. */

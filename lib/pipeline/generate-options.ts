@@ -7,8 +7,8 @@ import type { LatentFormat } from '../families/latent-format.js'
 import { inWords, isWithin, RANGES } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
 import type { NoiseVariant } from '../sampling/noise.js'
-import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
-import { customSigmas, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
+import { SAMPLER_TRAITS, SAMPLERS, samplerSigmas, type SamplerName } from '../sampling/samplers.js'
+import { customSigmas, SCHEDULERS, SHIFTS, type SchedulerName, type Shift } from '../sampling/schedule.js'
 import { sigmasAtStrength } from '../sampling/strength.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
@@ -38,10 +38,10 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
   /** custom noise levels, decreasing from at most 1; replaces `steps`, `scheduler` and `shift` */
   sigmas?: number[]
   /**
-   * whether larger images stay longer at high noise levels. @default on for models with guidance, as in the official
-   * code
+   * whether larger images stay longer at high noise levels; 'comfyui' shifts every size as 1024 x 1024, and models
+   * without guidance not at all. @default on for models with guidance, as in the official code
    */
-  shift?: boolean
+  shift?: Shift
   /**
    * torch's number format for noise: 'float32' as in ComfyUI, 'bfloat16' as in the official code. @default 'float32'
    */
@@ -169,10 +169,14 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
   requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
   requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
   requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
-  if (typeof shift !== 'boolean') throw badOption('shift', shift, 'true or false')
+  if (!SHIFTS.includes(shift)) throw badOption('shift', shift, "true, false or 'comfyui'")
   requireOneOf('noise', noise, ['float32', 'bfloat16'])
   requireWithin('maxSequenceLength', maxSequenceLength)
   requireWithin('stepCache', stepCache)
+  if (stepCache > 0 && SAMPLER_TRAITS[sampler].addsNoise) {
+    const reason = `sampler '${sampler}' adds noise in each step, which cannot be extrapolated`
+    throw new FluxError('FLUX_BAD_OPTION', `stepCache is ${stepCache}, but ${reason}: leave it out, or take 'euler'`)
+  }
   checkLoras(loras)
   if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
   requireSignal(signal)
@@ -182,8 +186,9 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     ...(compression === undefined ? {} : { compression }),
   }
   checkEncodeOptions(encode)
+  const request = { width, height, scheduler, shift: shift === 'comfyui' && !defaults.shift ? false : shift }
+  const sigmasOf = samplerSigmas(sampler, (steps) => family.sigmas({ ...request, steps }))
   const images = completeImages(options, variant)
-  const sigmasOf = (steps: number) => family.sigmas({ width, height, steps, scheduler, shift })
   return {
     prompt,
     negativePrompt,

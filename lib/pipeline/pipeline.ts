@@ -21,6 +21,7 @@ import { denoise } from '../sampling/denoise.js'
 import { guided } from '../sampling/guidance.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
+import { stepNoise } from '../sampling/step-noise.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
 import type { GenerateEvent, Stage, WarningEvent } from '../jobs/events.js'
 import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
@@ -328,15 +329,15 @@ export class ImagePipeline {
     const predict = settings.stepCache > 0 ? new StepCache(evaluate, settings.stepCache).predict : evaluate
     const { prediction } = family
     let { preview } = settings
-    for await (const state of denoise({
-      predict,
-      latents,
-      sigmas,
-      sampler: SAMPLERS[sampler],
-      prediction,
-      keep,
-      signal,
-    })) {
+    const { rows, columns } = shape
+    const noise = stepNoise({
+      seed,
+      shape: [1, latent.channels, rows, columns],
+      variant: settings.noise,
+      toState: (values) => latent.toState(values, rows, columns),
+    })
+    const run = { predict, latents, sigmas, sampler: SAMPLERS[sampler], noise, prediction, keep, signal }
+    for await (const state of denoise(run)) {
       const { step, steps, sigma, sigmaNext } = state
       latents = state.latents
       const ms = lap()

@@ -37,15 +37,23 @@ export class StepCache {
   #reused = 0
   /** the last requested noise level */
   #last = Infinity
+  readonly #phaseAt: (sigma: number) => unknown
 
-  /** @param tolerance relative error of a velocity, above 0 */
-  constructor(predict: Predict, tolerance: number) {
+  /**
+   * @param predict the model with everything that changes its prediction, such as guidance
+   * @param tolerance relative error of a velocity, above 0
+   * @param phaseAt names what the model is at a noise level, such as `guidancePhase`; where that changes, all earlier
+   *   velocities are discarded. @default always the same
+   */
+  constructor(predict: Predict, tolerance: number, phaseAt: (sigma: number) => unknown = () => undefined) {
     this.#predict = predict
     this.#tolerance = tolerance
+    this.#phaseAt = phaseAt
   }
 
   predict: Predict = async (x, sigma) => {
-    if (sigma > this.#last) [this.#known, this.#growth] = [[], Infinity]
+    const isNew = sigma > this.#last || this.#phaseAt(sigma) !== this.#phaseAt(this.#last)
+    if (isNew) [this.#known, this.#growth] = [[], Infinity]
     this.#last = sigma
     const others = this.#known.filter((known) => known.sigma !== sigma)
     const again = others.length < this.#known.length

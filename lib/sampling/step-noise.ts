@@ -30,10 +30,11 @@ export function stepNoise({
   variant,
   toState = (noise) => noise,
 }: StepNoiseOptions): SamplerInput['noise'] {
-  // torch uses the low 32 bits
-  const draw = gaussianNoiseStream((seed + 1) % 2 ** 32, shape, variant)
+  let draw: (() => Float32Array) | undefined
   let last: { sigma: number; next: number; noise: Float32Array } | undefined
   return (sigma, next) => {
+    // torch uses the low 32 bits of a seed
+    draw ??= gaussianNoiseStream((seed + 1) % 2 ** 32, shape, variant)
     let noise = toState(draw())
     if (last?.sigma === sigma && last.next > next) {
       const known = (sigma - last.next) / (sigma - next)
