@@ -27,7 +27,8 @@ export interface Estimate {
   memory: { weights: number; activations: number; total: number }
 }
 
-type ImageRequest = ImageSize & { sigmas: readonly number[]; sampler?: SamplerName }
+/** `trueCfg`: each step evaluates the model twice */
+type ImageRequest = ImageSize & { sigmas: readonly number[]; sampler?: SamplerName; trueCfg?: object | undefined }
 
 /** A family and the files of its networks. */
 interface Model {
@@ -66,7 +67,8 @@ export class Estimator {
       ),
     )
     const known = text !== undefined && step !== undefined && decode !== undefined
-    const evaluations = evaluationsIn(request.sampler ?? 'euler', request.sigmas.length - 1)
+    const each = request.trueCfg ? 2 : 1
+    const evaluations = each * evaluationsIn(request.sampler ?? 'euler', request.sigmas.length - 1)
     const seconds = known ? { text, step, decode, total: text + evaluations * step + decode } : undefined
     const sum = ({ products, attention }: Flops) => products + attention
     return {

@@ -9,14 +9,17 @@ import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } 
 import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLER_TRAITS, SAMPLERS, samplerSigmas, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, SHIFTS, type SchedulerName, type Shift } from '../sampling/schedule.js'
+import { guidancePhase, type GuidanceOptions } from '../sampling/guidance.js'
 import { sigmasAtStrength } from '../sampling/strength.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
 
 export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
   prompt: string
-  /** scale of classifier-free guidance, 1 to 100: every step evaluates the model twice. @default 1, none */
-  trueCfg?: number
+  /**
+   * scale of classifier-free guidance, 1 to 100, or its options: every step evaluates the model twice. @default 1, none
+   */
+  trueCfg?: number | TrueCfgOptions
   /** what the image should not show; needs `trueCfg` above 1 */
   negativePrompt?: string
   /** pixels, 64 to 4096, a multiple of 16. @default 1024; tiny 128 */
@@ -64,6 +67,8 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
   signal?: AbortSignal
 }
 
+export interface TrueCfgOptions extends Omit<GuidanceOptions, 'sigmas'> {}
+
 export interface PreviewOptions {
   /** show a preview every this many steps. @default 1 */
   every?: number
@@ -79,7 +84,8 @@ export interface Settings extends ImageRequest {
   /** undefined for a request without images */
   images: ImageSettings | undefined
   negativePrompt: string
-  trueCfg: number
+  /** undefined for no guidance */
+  trueCfg: GuidanceOptions | undefined
   sigmas: number[]
   seed: number
   count: number
@@ -160,7 +166,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
   if (typeof prompt !== 'string' || prompt.length > MAX_TEXT_LENGTH) {
     throw badOption('prompt', prompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   }
-  requireNegative(negativePrompt, trueCfg)
+  const guidedBy = requireNegative(negativePrompt, trueCfg)
   requireWithin('width', width, latent.sizeMultiple)
   requireWithin('height', height, latent.sizeMultiple)
   requireWithin('steps', steps)
@@ -189,19 +195,22 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
   const request = { width, height, scheduler, shift: shift === 'comfyui' && !defaults.shift ? false : shift }
   const sigmasOf = samplerSigmas(sampler, (steps) => family.sigmas({ ...request, steps }))
   const images = completeImages(options, variant)
+  const levels =
+    sigmas !== undefined
+      ? ownSigmas(sigmas)
+      : images?.image === undefined
+        ? sigmasOf(steps)
+        : sigmasAtStrength(sigmasOf, steps, images.strength, images.convention)
+  const guidedAt = guidedBy && { ...guidedBy, sigmas: levels }
+  if (guidedAt) guidancePhase(guidedAt) // checks the options
   return {
     prompt,
     negativePrompt,
-    trueCfg,
+    trueCfg: guidedAt,
     images,
     width,
     height,
-    sigmas:
-      sigmas !== undefined
-        ? ownSigmas(sigmas)
-        : images?.image === undefined
-          ? sigmasOf(steps)
-          : sigmasAtStrength(sigmasOf, steps, images.strength, images.convention),
+    sigmas: levels,
     guidance,
     seed,
     count,
@@ -234,14 +243,16 @@ function completePreview(
   }
 }
 
-function requireNegative(negativePrompt: string, trueCfg: number): void {
-  requireWithin('trueCfg', trueCfg)
+function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOptions): TrueCfgOptions | undefined {
+  const options = typeof trueCfg === 'number' ? { scale: trueCfg } : trueCfg
+  requireOptions('trueCfg', options, ['scale', 'start', 'end', 'zeroStar', 'zeroInitSteps'])
+  requireWithin('trueCfg', options.scale)
   if (typeof negativePrompt !== 'string' || negativePrompt.length > MAX_TEXT_LENGTH)
     throw badOption('negativePrompt', negativePrompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
-  if (negativePrompt !== '' && trueCfg === 1) {
-    const remedy = 'give trueCfg above 1, such as 3.5, which takes twice as long, or leave negativePrompt out'
-    throw new FluxError('FLUX_BAD_OPTION', `negativePrompt has no effect while trueCfg is 1; ${remedy}`)
-  }
+  if (options.scale > 1) return options
+  if (negativePrompt === '') return undefined
+  const remedy = 'give trueCfg above 1, such as 3.5, which takes twice as long, or leave negativePrompt out'
+  throw new FluxError('FLUX_BAD_OPTION', `negativePrompt has no effect while trueCfg is 1; ${remedy}`)
 }
 
 function ownSigmas(sigmas: number[]): number[] {

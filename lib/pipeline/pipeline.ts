@@ -18,7 +18,7 @@ import { isAdaptable } from '../networks/lora/layer-names.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import { untilAborted } from '../options/abort.js'
 import { denoise } from '../sampling/denoise.js'
-import { guided } from '../sampling/guidance.js'
+import { guidancePhase, guided } from '../sampling/guidance.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
 import { stepNoise } from '../sampling/step-noise.js'
@@ -250,7 +250,7 @@ export class ImagePipeline {
     return formatParameters({
       prompt,
       negativePrompt,
-      trueCfg,
+      trueCfg: trueCfg?.scale,
       steps: sigmas.length - 1,
       sampler,
       scheduler,
@@ -292,10 +292,9 @@ export class ImagePipeline {
     for (const message of unmatched(settings.loras, loras)) yield warning(message)
     requireControl(loras, variant.reads, images?.controlImage !== undefined)
     const conditioning = await this.#encode(settings, loras, signal)
-    const negative =
-      settings.trueCfg > 1
-        ? await this.#encode({ ...settings, prompt: settings.negativePrompt }, loras, signal)
-        : undefined
+    const negative = settings.trueCfg
+      ? await this.#encode({ ...settings, prompt: settings.negativePrompt }, loras, signal)
+      : undefined
     timings.text = lap()
 
     if (prepared && !prepared.encoded) yield { type: 'stage', stage: 'encode' }
@@ -313,9 +312,7 @@ export class ImagePipeline {
     const tensors = prepared?.encoded?.tensors
     const bind = ({ tensors: text, truncated }: Conditioning): Predict =>
       family.bind(denoiser as never, { tensors: { ...text, ...tensors }, truncated }, settings, signal)
-    const bound = negative
-      ? guided(bind(conditioning), bind(negative), { scale: settings.trueCfg, sigmas })
-      : bind(conditioning)
+    const bound = negative ? guided(bind(conditioning), bind(negative), settings.trueCfg!) : bind(conditioning)
     let asked = false
     const evaluate: Predict = async (x, sigma) => {
       asked = true
@@ -326,7 +323,10 @@ export class ImagePipeline {
       requireFinite(output, what, denoiser.path, loras.assigned[this.#denoiser])
       return output
     }
-    const predict = settings.stepCache > 0 ? new StepCache(evaluate, settings.stepCache).predict : evaluate
+    const predict =
+      settings.stepCache > 0
+        ? new StepCache(evaluate, settings.stepCache, settings.trueCfg && guidancePhase(settings.trueCfg)).predict
+        : evaluate
     const { prediction } = family
     let { preview } = settings
     const { rows, columns } = shape
