@@ -3,7 +3,15 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { fileURLToPath } from 'node:url'
 import { readTensors } from './safetensors.js'
 
-export type GoldenModel = 'flux-dev-tiny' | 'flux-schnell-tiny' | 'ae-tiny' | 't5-tiny' | 'clip-tiny'
+export type GoldenModel =
+  | 'flux-dev-tiny'
+  | 'flux-schnell-tiny'
+  | 'ae-tiny'
+  | 't5-tiny'
+  | 'clip-tiny'
+  | 'clip-vision-tiny'
+  | 'redux-tiny'
+  | 'siglip-tiny'
 
 /** One tensor of `<model>.weights.json`; test/golden/README.md tells how its values follow from `seed`, `mean` and `scale`. */
 export interface GoldenTensor {
@@ -40,7 +48,7 @@ export function goldenRecipe(model: GoldenModel): GoldenRecipe {
 
 /** Inputs, outputs and values on the way, by their full names (`a.out.pred`). */
 export function goldenIo(
-  model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny',
+  model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny' | 'redux' | 'ip-adapter',
 ): ReturnType<typeof readTensors> {
   return readTensors(`${directory}${model}.io.safetensors`)
 }
