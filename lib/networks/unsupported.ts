@@ -9,7 +9,6 @@ const LORA =
 export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unless?: RegExp])[] = [
   [LORA, 'a LoRA or a similar addition to a model, not a network of its own'],
   [/(^|\.)controlnet_(x_embedder|blocks|mode_embedder)|^controlnet_/, 'a ControlNet'],
-  [/^redux_(up|down)\./, 'a FLUX Redux image adapter'],
   [/(^|\.)distilled_guidance_layer\./, 'a Chroma transformer'],
   [/(^|\.)double_stream_modulation_img\./, 'a FLUX.2 transformer'],
   [/(^|\.)txt_in\.individual_token_refiner\./, 'a HunyuanVideo transformer'],

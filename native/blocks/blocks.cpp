@@ -143,24 +143,39 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 
 // The fused attention of GPUs rounds to half precision. CUDA's does not support heads with 512 numbers, which the
 // autoencoder uses.
-bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v) {
+bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
     if (g.cpu_threads() > 0) return true;
     return g.precision() != Precision::f32 &&
-           g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), nullptr, 1.0f,
+           g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), mask, 1.0f,
                                            0.0f, 0.0f));
 }
 
 constexpr int64_t scores_per_part = 64 << 20;  // 256 MiB
-constexpr int64_t max_unfused_parts = 12;      // 9 nodes each, see attention_nodes
+constexpr int64_t max_unfused_parts = 12;      // 10 nodes each, see attention_nodes
 
-ggml_tensor * unfused_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale) {
+// The bias for keys and queries of all tokens, m of them, in half precision, which the fused attention asks for.
+ggml_tensor * whole_mask(Graph & g, ggml_tensor * rows, int64_t m) {
+    const int64_t t = rows->ne[0];
+    ggml_tensor * padded = ggml_pad(g.ctx(), rows, static_cast<int>(m - t), 0, 0, 0);  // [m, t + 1]
+    ggml_tensor * others = ggml_repeat_4d(g.ctx(), columns(g, padded, t, 1), m, m - t, 1, 1);
+    return ggml_cast(g.ctx(), ggml_concat(g.ctx(), columns(g, padded, 0, t), others, 1), GGML_TYPE_F16);
+}
+
+// the part of a mask for queries first .. first + count, or null
+ggml_tensor * mask_of(Graph & g, ggml_tensor * mask, int64_t first, int64_t count) {
+    return mask ? columns(g, mask, first, count) : nullptr;
+}
+
+ggml_tensor * unfused_attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale,
+                                ggml_tensor * mask) {
     const int64_t n = q->ne[2], step = std::max(scores_per_part / (q->ne[1] * k->ne[2]), n / max_unfused_parts + 1);
     ggml_tensor * y = nullptr;
     for (int64_t first = 0; first < n; first += step) {
-        ggml_tensor * queries = ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], std::min(step, n - first), q->nb[1],
-                                             q->nb[2], first * q->nb[2]);
-        ggml_tensor * part =
-            weighted_sum(g, ggml_soft_max_ext(g.ctx(), scores(g, queries, k), nullptr, scale, 0.0f), v);
+        const int64_t count = std::min(step, n - first);
+        ggml_tensor * queries =
+            ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
+        ggml_tensor * part = weighted_sum(
+            g, ggml_soft_max_ext(g.ctx(), scores(g, queries, k), mask_of(g, mask, first, count), scale, 0.0f), v);
         y = y ? ggml_concat(g.ctx(), y, part, 1) : part;
     }
     return y;
@@ -173,21 +188,24 @@ bool may_round(const Graph & g, const Linear & layer) {
     return g.precision() == Precision::bf16 || (g.precision() == Precision::automatic && !fine);
 }
 
-ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round) {
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round, TextBias * bias) {
     const int64_t width = q->ne[0] * q->ne[1], n = q->ne[2];
     const double operations = 4.0 * static_cast<double>(width * k->ne[2]);  // of one query, in all heads
     if (g.cpu_threads() > 0 && round && kernels::attention_suits(q->ne[0])) {
-        return g.annotate(kernels::attention(g.ctx(), q, k, v, g.cpu_threads(), g.cancel()), "attention",
+        ggml_tensor * rows = bias ? bias->rows : nullptr;
+        return g.annotate(kernels::attention(g.ctx(), q, k, v, rows, g.cpu_threads(), g.cancel()), "attention",
                           operations * static_cast<double>(n));
     }
+    if (bias && !bias->mask) bias->mask = whole_mask(g, bias->rows, k->ne[2]);
+    ggml_tensor * mask = bias ? bias->mask : nullptr;
     const float scale = 1.0f / std::sqrt(static_cast<float>(q->ne[0]));
-    if (!fused_attention_suits(g, q, k, v)) return unfused_attention(g, q, k, v, scale);
+    if (!fused_attention_suits(g, q, k, v, mask)) return unfused_attention(g, q, k, v, scale, mask);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     return in_parts(g, width, n, step, q, [&](int64_t first, int64_t count) {
         ggml_tensor * queries =
             ggml_view_3d(g.ctx(), q, q->ne[0], q->ne[1], count, q->nb[1], q->nb[2], first * q->nb[2]);
         ggml_tensor * out = ggml_flash_attn_ext(g.ctx(), heads_last(g, queries), heads_last(g, k), heads_last(g, v),
-                                                nullptr, scale, 0.0f, 0.0f);
+                                                mask_of(g, mask, first, count), scale, 0.0f, 0.0f);
         ggml_prec_set_acc(out, GGML_PREC_F32);
         g.annotate(out, "attention", operations * static_cast<double>(count));
         return ggml_reshape_2d(g.ctx(), out, width, count);  // the result has the shape [d, heads, count]

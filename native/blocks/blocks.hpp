@@ -33,9 +33,17 @@ ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x);
 // Whether the activations of this layer may be rounded to bfloat16.
 bool may_round(const Graph & g, const Linear & layer);
 
-// softmax(q k^T / sqrt(d)) v over all heads at once: q [d, heads, n], k and v [d, heads, m] -> [d * heads, n].
-// round: rounds to bfloat16 if that is faster
-ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round);
+// Numbers that are added to the scores of the first t keys. In the attention of text and image, t is the number of text
+// tokens.
+struct TextBias {
+    ggml_tensor * rows;            // [t, t + 1], F32: a row for each of the first t queries, and one for all others
+    ggml_tensor * mask = nullptr;  // the same for all keys and queries [m, n], made when an operation of ggml needs it
+};
+
+// softmax(q k^T / sqrt(d) + bias) v over all heads at once: q [d, heads, n], k and v [d, heads, m] -> [d * heads, n].
+// round: rounds to bfloat16 if that is faster. bias: or null
+ggml_tensor * attention(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, bool round,
+                        TextBias * bias = nullptr);
 // Scores are multiplied by `scale`. Then bias [m, n, heads] or a causal mask is added.
 ggml_tensor * attention_with_bias(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, float scale,
                                   ggml_tensor * bias);

@@ -19,6 +19,7 @@ using namespace bf16;
 // heads of 128) fit in L2 together.
 constexpr int64_t block_queries = 48, block_keys = 256;
 constexpr int64_t counter_bytes = 64;  // the index of the next free block
+constexpr float log2_e = 1.44269504f;  // the softmax uses powers of two
 
 int64_t padded(int64_t keys) { return (keys + 31) / 32 * 32; }
 
@@ -120,13 +121,20 @@ AVX512BF16 void soften(const Scratch & s, int64_t query, int64_t keys, int64_t d
         _mm512_storeu_ps(sums + c, _mm512_mul_ps(_mm512_loadu_ps(sums + c), _mm512_set1_ps(shrink)));
 }
 
+// Adds the bias of one query to its scores for the keys from `key` on. bias [t, t + 1] or null
+AVX512BF16 void add_bias(const ggml_tensor * bias, int64_t query, int64_t key, int64_t keys, float * scores) {
+    if (!bias) return;
+    const int64_t t = bias->ne[0];
+    const float * row = static_cast<const float *>(bias->data) + std::min(query, t) * t;
+    for (int64_t i = key; i < std::min(key + keys, t); i++) scores[i - key] += log2_e * row[i];
+}
+
 // Computes one head, for queries first .. first + n. Keys and values are packed.
-AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t * v, int64_t keys, int64_t head,
-                       int64_t first, int64_t n, const Scratch & s, const Multiplier & multiply, float * y,
-                       int64_t y_stride) {
+AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t * v, const ggml_tensor * bias,
+                       int64_t keys, int64_t head, int64_t first, int64_t n, const Scratch & s,
+                       const Multiplier & multiply, float * y, int64_t y_stride) {
     const int64_t d = q->ne[0], stride = panel_rows * padded(keys);
-    // The softmax uses powers of two.
-    const __m512 factor = _mm512_set1_ps(1.44269504f / std::sqrt(static_cast<float>(d)));
+    const __m512 factor = _mm512_set1_ps(log2_e / std::sqrt(static_cast<float>(d)));
     for (int64_t i = 0; i < n; i++) {
         const float * from = column(q, head, first + i);
         for (int64_t c = 0; c < d; c += 32) {
@@ -141,7 +149,10 @@ AVX512BF16 void attend(const ggml_tensor * q, const uint16_t * k, const uint16_t
     for (int64_t key = 0; key < keys; key += block_keys) {
         const int64_t count = std::min(block_keys, keys - key);
         multiply({k + key * d, panel_rows * d, s.q, d, s.scores, block_keys, n, d, nullptr, false}, padded(count));
-        for (int64_t i = 0; i < n; i++) soften(s, i, count, d);
+        for (int64_t i = 0; i < n; i++) {
+            add_bias(bias, first + i, key, count, s.scores + i * block_keys);
+            soften(s, i, count, d);
+        }
         multiply({v + key * panel_rows, stride, s.p, block_keys, s.sums, d, n, padded(count), nullptr, true}, d);
     }
     for (int64_t i = 0; i < n; i++) {
@@ -173,7 +184,7 @@ void pack_heads(ggml_tensor * packed, int ith, int nth, void *) {
     }
 }
 
-// sources: q, packed
+// sources: q, packed, bias (or none)
 void compute(ggml_tensor * y, int ith, int, void * cancel) {
     const ggml_tensor *q = y->src[0], *packed = y->src[1], *k = packed->src[0];
     const int64_t d = q->ne[0], heads = q->ne[1], n = q->ne[2], m = k->ne[2];
@@ -187,8 +198,8 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
                        !static_cast<const std::atomic<bool> *>(cancel)->load(std::memory_order_relaxed);) {
         const int64_t head = task / blocks, first = task % blocks * block_queries;
         const auto * keys = reinterpret_cast<const uint16_t *>(data + head * memory.head_bytes);
-        attend(q, keys, keys + memory.head_bytes / 4, m, head, first, std::min(block_queries, n - first), scratch,
-               multiply, static_cast<float *>(y->data) + first * d * heads + head * d, d * heads);
+        attend(q, keys, keys + memory.head_bytes / 4, y->src[2], m, head, first, std::min(block_queries, n - first),
+               scratch, multiply, static_cast<float *>(y->data) + first * d * heads + head * d, d * heads);
     }
 }
 
@@ -196,22 +207,23 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 
 bool attention_suits(int64_t head_dim) { return machine_has_it() && head_dim % 32 == 0; }
 
-ggml_tensor * attention(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, int threads,
-                        const std::atomic<bool> * cancel) {
+ggml_tensor * attention(ggml_context * ctx, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * bias,
+                        int threads, const std::atomic<bool> * cancel) {
     const int64_t d = q->ne[0], heads = q->ne[1];
     const Memory memory(d, heads, k->ne[2]);
     ggml_tensor * kv[] = {k, v};
     ggml_tensor * packed = ggml_custom_4d(ctx, GGML_TYPE_I8, memory.scratch + threads * memory.scratch_bytes, 1, 1, 1,
                                           kv, 2, pack_heads, threads, nullptr);
-    ggml_tensor * sources[] = {q, packed};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, d * heads, q->ne[2], 1, 1, sources, 2, compute, threads,
+    ggml_tensor * sources[] = {q, packed, bias};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, d * heads, q->ne[2], 1, 1, sources, bias ? 3 : 2, compute, threads,
                           const_cast<std::atomic<bool> *>(cancel));
 }
 
 #else
 
 bool attention_suits(int64_t) { return false; }
-ggml_tensor * attention(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int, const std::atomic<bool> *) {
+ggml_tensor * attention(ggml_context *, ggml_tensor *, ggml_tensor *, ggml_tensor *, ggml_tensor *, int,
+                        const std::atomic<bool> *) {
     return nullptr;
 }
 

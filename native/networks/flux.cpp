@@ -67,6 +67,7 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     const int64_t L = dimension(shape, 0, 1, 1 << 18, "the number of image tokens");
     const int64_t T = dimension(shape, 1, 1, 1 << 14, "the number of text tokens");
     const int64_t axes = dimension(shape, 2, 0, 7, "the set of axes");
+    const bool biased = shape.size() > 3 && dimension(shape, 3, 0, 1, "biased") == 1;
 
     int64_t channels = in_channels_;  // more if a LoRA reads a control image after these channels
     for (const Adapter & adapter : adapters_of(g, img_in_.weight))
@@ -85,6 +86,9 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
         if (positions) g.before({txt_pe.positions.back(), img_pe.positions.back()});
     }
 
+    TextBias text_bias{biased ? g.input({T, T + 1}) : nullptr};
+    TextBias * bias = biased ? &text_bias : nullptr;
+
     img = linear(g, img_in_, img);
     ggml_tensor * vec = embed(g, time_in_, timestep);
     if (guidance) vec = ggml_add(g.ctx(), vec, embed(g, guidance_in_, guidance));
@@ -93,12 +97,12 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     vec = ggml_silu(g.ctx(), vec);  // each modulation starts with it
 
     for (const DoubleBlock & block : double_blocks_) {
-        double_block(g, block, img, txt, vec, img_pe, txt_pe);
+        double_block(g, block, img, txt, vec, img_pe, txt_pe, bias);
         g.stop_point(img);
     }
     ggml_tensor * x = ggml_concat(g.ctx(), txt, img, 1);  // [hidden, T + L]
     for (const SingleBlock & block : single_blocks_) {
-        x = single_block(g, block, x, vec, pe);
+        x = single_block(g, block, x, vec, pe, bias);
         g.stop_point(x);
     }
     img = columns(g, x, T, L);
@@ -138,7 +142,7 @@ ggml_tensor * Flux::rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const 
 }
 
 void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec,
-                        const Rotary & img_pe, const Rotary & txt_pe) const {
+                        const Rotary & img_pe, const Rotary & txt_pe, TextBias * bias) const {
     ggml_context * ctx = g.ctx();
     const int64_t T = txt->ne[1], L = img->ne[1];
     const auto img_mod = modulation(g, block.img.mod, vec, 2);
@@ -159,7 +163,7 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     ggml_tensor * q = ggml_concat(ctx, rotate(g, t.q, txt_pe), rotate(g, i.q, img_pe), 2);
     ggml_tensor * k = ggml_concat(ctx, rotate(g, t.k, txt_pe), rotate(g, i.k, img_pe), 2);
     ggml_tensor * v = ggml_concat(ctx, t.v, i.v, 2);
-    ggml_tensor * attn = attention(g, q, k, v, may_round(g, block.img.attn.qkv));
+    ggml_tensor * attn = attention(g, q, k, v, may_round(g, block.img.attn.qkv), bias);
 
     const auto finish = [&](const Stream & stream, const std::vector<Modulation> & mod, ggml_tensor * x,
                             ggml_tensor * attended) {
@@ -173,7 +177,7 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
 }
 
 ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec,
-                                 const Rotary & pe) const {
+                                 const Rotary & pe, TextBias * bias) const {
     ggml_context * ctx = g.ctx();
     const Modulation mod = modulation(g, block.mod, vec, 1)[0];
     g.before({mod.gate});
@@ -185,7 +189,7 @@ ggml_tensor * Flux::single_block(Graph & g, const SingleBlock & block, ggml_tens
     ggml_tensor * projected = linear(g, two ? rows(g, block.linear1, 0, 3 * hidden_) : block.linear1, modulated);
 
     const QKV s = qkv(g, projected, block.query_norm, block.key_norm);
-    ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, may_round(g, block.linear1));
+    ggml_tensor * attn = attention(g, rotate(g, s.q, pe), rotate(g, s.k, pe), s.v, may_round(g, block.linear1), bias);
     ggml_tensor * mlp =
         two ? linear(g, rows(g, block.linear1, 3 * hidden_, mlp_), modulated)
             : ggml_view_2d(ctx, projected, mlp_, x->ne[1], projected->nb[1], 3 * hidden_ * projected->nb[0]);

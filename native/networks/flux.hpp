@@ -1,10 +1,12 @@
 // The FLUX.1 transformer, after black-forest-labs/flux src/flux/model.py and modules/layers.py.
 //
-// mode "predict", shape [L, T, axes]: L image tokens, T text tokens. axes: bit i is set if the positions on axis i are
-// not all zero.
+// mode "predict", shape [L, T, axes, biased]: L image tokens, T text tokens. axes: bit i is set if the positions on axis
+// i are not all zero. biased: 1 with an attention bias, else 0 or missing.
 // inputs: img [L, in_channels], txt [T, context_in_dim], vec [vec_in_dim], sinusoid of the timestep [256],
 //         with guidance_embed the sinusoid of the guidance [256],
-//         then for each axis that is set the positions of all tokens, text first [T + L] (I32)
+//         then for each axis that is set the positions of all tokens, text first [T + L] (I32),
+//         then, if biased, what is added to the scores of the text tokens: a row for each text token that attends to
+//         them, and one for all image tokens [T + 1, T]
 // output: [L, out_channels]
 #pragma once
 
@@ -57,9 +59,9 @@ class Flux : public Network {
     QKV qkv(Graph & g, ggml_tensor * projected, ggml_tensor * query_norm, ggml_tensor * key_norm) const;
     ggml_tensor * rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const;
     void double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec,
-                      const Rotary & img_pe, const Rotary & txt_pe) const;
+                      const Rotary & img_pe, const Rotary & txt_pe, TextBias * bias) const;
     ggml_tensor * single_block(Graph & g, const SingleBlock & block, ggml_tensor * x, ggml_tensor * vec,
-                               const Rotary & pe) const;
+                               const Rotary & pe, TextBias * bias) const;
 
     int64_t in_channels_, out_channels_, hidden_, heads_, head_dim_, context_, vec_in_, mlp_;
     int64_t axes_dim_[3];

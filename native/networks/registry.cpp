@@ -1,6 +1,9 @@
 #include "autoencoder.hpp"
+#include "clip-vision.hpp"
 #include "clip.hpp"
 #include "flux.hpp"
+#include "redux.hpp"
+#include "siglip.hpp"
 #include "t5.hpp"
 #include "taesd.hpp"
 #include "runtime/error.hpp"
@@ -11,6 +14,9 @@ std::unique_ptr<Network> make_network(const std::string & kind, const Config & c
     if (kind == "flux") return std::make_unique<Flux>(config, weights);
     if (kind == "t5") return std::make_unique<T5>(config, weights);
     if (kind == "clip") return std::make_unique<Clip>(config, weights);
+    if (kind == "clip-vision") return std::make_unique<ClipVision>(config, weights);
+    if (kind == "siglip") return std::make_unique<Siglip>(config, weights);
+    if (kind == "redux") return std::make_unique<Redux>(config, weights);
     if (kind == "autoencoder") return std::make_unique<Autoencoder>(config, weights);
     if (kind == "tiny-decoder") return std::make_unique<TinyDecoder>(config, weights);
     throw Error("FLUX_BAD_OPTION", "there is no network called " + kind);

@@ -316,7 +316,9 @@ test('some thousand random tables and calls end in a result or an error, never i
   timeout: 300_000,
 }, async () => {
   const models = await Promise.all(
-    (['flux-schnell-tiny', 't5-tiny', 'clip-tiny', 'ae-tiny'] as const).map(goldenWeights),
+    (
+      ['flux-schnell-tiny', 't5-tiny', 'clip-tiny', 'ae-tiny', 'siglip-tiny', 'clip-vision-tiny', 'redux-tiny'] as const
+    ).map(goldenWeights),
   )
   const child = spawn(process.execPath, [
     fileURLToPath(new URL('children/fuzz.mjs', import.meta.url)),

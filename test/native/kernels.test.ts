@@ -251,11 +251,14 @@ test('linear layers and attention in bfloat16 beside F32 weights', async () => {
 // one token alone.
 describe.each(['own', 'tile-model'] as const)('our attention, %s', (kernels) => {
   test.each([
-    [1, 1],
-    [30, 17],
-    [333, 37],
-    [480, 33],
-  ])('%i tokens of the picture and %i of text: F32 but for the rounding to bfloat16', async (tokens, text) => {
+    [1, 1, 0],
+    [30, 17, 0],
+    [333, 37, 0],
+    [480, 33, 0],
+    // with a bias on the last of the text tokens: within a block, and over several
+    [30, 17, 5],
+    [333, 300, 280],
+  ])('%i tokens of the picture and %i of text, %i biased: F32 but for rounding', async (tokens, text, biased) => {
     const { path } = await synthesize({
       architecture: 'flux-tiny',
       type: 'F32',
@@ -264,7 +267,7 @@ describe.each(['own', 'tile-model'] as const)('our attention, %s', (kernels) => 
     const rounded = join(folder, 'flux-rounded.safetensors')
     const coarse = await convertWeights(path, join(folder, 'flux-bf16.gguf'), { type: 'BF16', quantize, rounded })
     const [actual, expected] = [coarse, rounded].map(
-      (weights) => compute(kernels, 'predict', weights, tokens, text).output,
+      (weights) => compute(kernels, 'predict', weights, tokens, text, biased).output,
     ) as [Float32Array, Float32Array]
     const width = expected.length / tokens
     for (let row = 0; row < tokens; row++) {

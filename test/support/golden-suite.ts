@@ -2,7 +2,19 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, type NetworkOptions } from '../../lib/nn.js'
+import {
+  appendRedux,
+  Autoencoder,
+  ClipTextEncoder,
+  ClipVisionEncoder,
+  FluxTransformer,
+  ReduxProjector,
+  SiglipVisionEncoder,
+  T5Encoder,
+  type NetworkOptions,
+  type ReduxImage,
+} from '../../lib/nn.js'
+import { imageIds, packLatents } from '../../lib/families/flux1/tokens.js'
 import { toBytes } from '../../lib/images/pixels.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { devCase } from './cases.js'
@@ -94,6 +106,55 @@ export function testGolden(where: string, options: Pick<NetworkOptions, 'backend
         mean.map((m) => scaleFactor * (m - shiftFactor)),
         floats(io, 'enc-a.out.z'),
       )
+    })
+  })
+
+  const FOUR_HEADS = { numHeads: 4 }
+
+  test('clip-vision-tiny', async () => {
+    const io = goldenIo('ip-adapter')
+    const source = { path: await goldenWeights('clip-vision-tiny'), config: FOUR_HEADS }
+    await using clip = await ClipVisionEncoder.load(source, options)
+    const embedding = await clip.encode(floats(io, 'dbg.pixels'))
+    expectParity('ip-adapter', 'out.image_embeds', embedding, floats(io, 'out.image_embeds'))
+  })
+
+  describe('redux', () => {
+    const io = goldenIo('redux')
+    let flux: FluxTransformer
+    beforeAll(async () => {
+      flux = await FluxTransformer.load(await goldenWeights('flux-dev-tiny'), options)
+    })
+    afterAll(() => flux?.close())
+
+    test('siglip-tiny and redux-tiny', async () => {
+      const source = { path: await goldenWeights('siglip-tiny'), config: FOUR_HEADS }
+      await using siglip = await SiglipVisionEncoder.load(source, options)
+      const states = await siglip.encode(floats(io, 'dbg.pixels'))
+      expectParity('redux', 'out.last_hidden_state', states, floats(io, 'out.last_hidden_state'))
+      await using redux = await ReduxProjector.load(await goldenWeights('redux-tiny'), options)
+      const tokens = await redux.project(states)
+      expectParity('redux', 'out.projected', tokens, floats(io, 'out.projected'))
+      const { txt } = appendRedux(floats(io, 'in.txt'), [{ tokens }], flux.config.contextInDim)
+      expectParity('redux', 'out.txt', txt, floats(io, 'out.txt'))
+    })
+
+    test.each<[string, Partial<ReduxImage>]>([
+      ['out.pred_strength_1', {}],
+      ['out.pred_strength_0.5', { strength: 0.5 }],
+      ['out.pred_attn_bias_0.5', { strength: 0.5, strengthType: 'attn_bias' }],
+    ])('%s', async (output, image) => {
+      const [, , height, width] = io.get('in.noise')!.shape as [number, number, number, number]
+      const images = [{ tokens: floats(io, 'out.projected'), ...image }]
+      const prediction = await flux.predict({
+        img: packLatents(floats(io, 'in.noise'), height, width),
+        imgIds: imageIds(height / 2, width / 2),
+        ...appendRedux(floats(io, 'in.txt'), images, flux.config.contextInDim),
+        vec: floats(io, 'in.vec'),
+        timestep: floats(io, 'const.timestep')[0]!,
+        guidance: floats(io, 'const.guidance')[0]!,
+      })
+      expectParity('redux', output, prediction, floats(io, output))
     })
   })
 

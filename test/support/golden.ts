@@ -8,9 +8,18 @@ export type GoldenModel =
   | 'flux-schnell-tiny'
   | 'flux-fill-tiny'
   | 'flux-control-tiny'
+  | 'flux-dev33-tiny'
   | 'ae-tiny'
   | 't5-tiny'
   | 'clip-tiny'
+  | 'clip-vision-tiny'
+  | 'siglip-tiny'
+  | 'redux-tiny'
+  | 'controlnet-tiny'
+  | 'controlnet-union-tiny'
+  | 'controlnet-xlabs-tiny'
+  | 'ip-adapter-v1-tiny'
+  | 'ip-adapter-v2-tiny'
 
 /** Files of inputs and outputs that belong to several models. */
 export type GoldenCases =
@@ -25,6 +34,11 @@ export type GoldenCases =
   | 'inpaint'
   | 'inpaint-comfy'
   | 'true-cfg'
+  | 'noise-samplers'
+  | 'redux'
+  | 'ip-adapter'
+  | 'controlnet'
+  | 'controlnet-xlabs'
 
 /** One tensor of `<model>.weights.json`; test/golden/README.md tells how its values follow from `seed`, `mean` and `scale`. */
 export interface GoldenTensor {

@@ -1,6 +1,6 @@
-import { FluxError } from '../../errors.js'
 import { completeConfig, type ConfigRules } from '../config-rules.js'
-import { affineNorm, countBlocks, linear, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
+import { CLIP_ORDER, encoderLayer, requireWholeHeads } from '../encoder-layers.js'
+import { affineNorm, countBlocks, range, shapeOf, type LayoutTensor, type TensorShape } from '../layout.js'
 
 /** The CLIP text encoder's configuration. The names are those of `CLIPTextConfig` in huggingface/transformers. */
 export interface ClipConfig {
@@ -31,20 +31,8 @@ export function clipLayout(config: ClipConfig): LayoutTensor[] {
   return [
     { name: `${embeddings}.token_embedding.weight`, shape: [config.vocabSize, hidden], role: 'embedding' },
     { name: `${embeddings}.position_embedding.weight`, shape: [config.maxPositions, hidden], role: 'embedding' },
-    ...range(config.numLayers).flatMap((i) => layer(`text_model.encoder.layers.${i}`, config)),
+    ...range(config.numLayers).flatMap((i) => encoderLayer(`text_model.encoder.layers.${i}`, config, CLIP_ORDER)),
     ...affineNorm('text_model.final_layer_norm', hidden),
-  ]
-}
-
-function layer(name: string, { hiddenSize: hidden, intermediateSize }: ClipConfig): LayoutTensor[] {
-  return [
-    ...['k_proj', 'v_proj', 'q_proj', 'out_proj'].flatMap((part) =>
-      linear(`${name}.self_attn.${part}`, hidden, hidden),
-    ),
-    ...affineNorm(`${name}.layer_norm1`, hidden),
-    ...linear(`${name}.mlp.fc1`, intermediateSize, hidden),
-    ...linear(`${name}.mlp.fc2`, hidden, intermediateSize),
-    ...affineNorm(`${name}.layer_norm2`, hidden),
   ]
 }
 
@@ -72,9 +60,6 @@ export function clipConfig(tensors: Map<string, TensorShape>, overrides?: Partia
     CLIP_RULES,
     overrides,
   )
-  if (hiddenSize % config.numHeads === 0) return config
-  throw new FluxError(
-    'FLUX_BAD_OPTION',
-    `config.numHeads is ${config.numHeads}; it has to divide the hidden size, ${hiddenSize}`,
-  )
+  requireWholeHeads(config)
+  return config
 }

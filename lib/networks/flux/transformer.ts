@@ -4,6 +4,7 @@ import { AdaptedNetwork } from '../lora/adapted-network.js'
 import { openNetworkFile, type NetworkSource } from '../network-file.js'
 import { LoadedNetwork, type NetworkOptions } from '../network.js'
 import type { FluxConfig } from './layout.js'
+import { biasRows, type TextBias } from './text-bias.js'
 import { timestepEmbedding } from './timestep-embedding.js'
 
 /** Inputs of {@link FluxTransformer.predict}: L image tokens, T text tokens. Arrays are row-major. */
@@ -22,6 +23,8 @@ export interface PredictInput {
   timestep: number
   /** required by models with the guidance embedding (dev), rejected by models without it (schnell) */
   guidance?: number
+  /** how strongly runs of text tokens are attended to. @default all alike, which costs nothing */
+  textBias?: readonly TextBias[]
   signal?: AbortSignal
 }
 
@@ -63,7 +66,17 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
    * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's
    *   reason when aborted
    */
-  async predict({ img, imgIds, txt, txtIds, vec, timestep, guidance, signal }: PredictInput): Promise<Float32Array> {
+  async predict({
+    img,
+    imgIds,
+    txt,
+    txtIds,
+    vec,
+    timestep,
+    guidance,
+    textBias = [],
+    signal,
+  }: PredictInput): Promise<Float32Array> {
     const { contextInDim, vecInDim, guidanceEmbed } = this.config
     const imageTokens = rows('img', img, this.channels)
     const textTokens = rows('txt', txt, contextInDim)
@@ -83,6 +96,7 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
     if (guidance !== undefined && !(guidance >= 0 && guidance <= 1000)) {
       throw new FluxError('FLUX_BAD_OPTION', `guidance is ${guidance}; a number from 0 to 1000 is needed`)
     }
+    const bias = biasRows(textBias, textTokens)
 
     // Positions of all tokens, text first, for every axis that is used.
     const axes = [0, 1, 2].map((axis) => positions(txtIds, textTokens, imgIds, imageTokens, axis))
@@ -94,8 +108,9 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
       timestepEmbedding(timestep),
       ...(guidance === undefined ? [] : [timestepEmbedding(guidance)]),
       ...axes.filter((_, i) => used & (1 << i)),
+      ...(bias ? [bias] : []),
     ]
-    const [velocity] = await this.run('predict', [imageTokens, textTokens, used], inputs, signal)
+    const [velocity] = await this.run('predict', [imageTokens, textTokens, used, bias ? 1 : 0], inputs, signal)
     return velocity!
   }
 }

@@ -1,6 +1,6 @@
 // Evaluates one network and writes its output as raw F32:
 //   compute.mjs decode|encode WEIGHTS OUT HEIGHT WIDTH, the autoencoder; compute.mjs states WEIGHTS OUT TOKENS, the T5 encoder
-//   compute.mjs predict WEIGHTS OUT TOKENS TEXT, the transformer
+//   compute.mjs predict WEIGHTS OUT TOKENS TEXT [BIASED], the transformer; BIASED of the text tokens, the last, count a quarter
 // with the precision that GGFLUX_TEST_PRECISION names
 import { writeFileSync } from 'node:fs'
 import { Autoencoder, FluxTransformer, T5Encoder } from '../../../dist/nn.js'
@@ -14,7 +14,7 @@ if (mode === 'states') {
   console.log(t5.memory().weights)
 } else if (mode === 'predict') {
   const flux = await FluxTransformer.load(weights, options)
-  const [tokens, text] = shape.map(Number)
+  const [tokens, text, biased] = shape.map(Number)
   const wave = (length, k) => Float32Array.from({ length }, (_, i) => Math.sin(i * k) + Math.cos(i * 0.013))
   const imgIds = Float32Array.from(
     { length: 3 * tokens },
@@ -28,7 +28,8 @@ if (mode === 'states') {
     txtIds: new Float32Array(3 * text),
     vec: wave(vecInDim, 0.9),
   }
-  writeFileSync(out, await flux.predict({ ...input, timestep: 0.6, guidance: 3 }))
+  const textBias = biased ? [{ first: text - biased, count: biased, strength: 0.25 }] : []
+  writeFileSync(out, await flux.predict({ ...input, timestep: 0.6, guidance: 3, textBias }))
 } else {
   const vae = await Autoencoder.load(weights, options)
   const [height, width] = shape.map(Number)

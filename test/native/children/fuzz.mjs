@@ -1,5 +1,6 @@
-// Random damage to tables, configurations and calls of all networks: node fuzz.mjs <seed> <rounds> <flux> <t5> <clip> <autoencoder>
+// Random damage to tables, configurations and calls of all networks: node fuzz.mjs <seed> <rounds> <flux> <t5> <clip> <autoencoder> <siglip> <clip-vision> <redux>
 import { openNetworkFile } from '../../../dist/networks/network-file.js'
+import { networkDefinition } from '../../../dist/networks/registry.js'
 import { nativeAddon } from '../../../dist/native/addon.js'
 
 const [seed, rounds, ...models] = process.argv.slice(2)
@@ -43,21 +44,8 @@ const NUMBERS = [
 ]
 const LIMIT = 2 ** 28 // bytes of one load or call, so that sizes that are merely large are refused quickly
 
-const KINDS = ['flux', 't5', 'clip', 'autoencoder']
+const KINDS = ['flux', 't5', 'clip', 'autoencoder', 'siglip', 'clip-vision', 'redux']
 const networks = await Promise.all(KINDS.map((kind, i) => openNetworkFile(kind, models[i])))
-
-/** Lists become numbered fields, flags 0 or 1. */
-function nativeConfig({ config }) {
-  const { axesDim = [], chMult, ...rest } = config
-  const numbers = Object.fromEntries(Object.entries(rest).map(([name, value]) => [name, Number(value)]))
-  axesDim.forEach((dim, i) => {
-    numbers[`axesDim${i}`] = dim
-  })
-  chMult?.forEach((mult, i) => {
-    numbers[`chMult${i}`] = mult
-  })
-  return chMult ? { ...numbers, levels: chMult.length } : numbers
-}
 
 function damage(tensors, config) {
   const tensor = pick(tensors)
@@ -111,10 +99,12 @@ function call(kind, config) {
   const c = config
   const axes = [ints(n + m, 64), ints(n + m, 64), ints(n + m, 64)]
   const used = random(8)
+  const biased = random(2)
+  const patch = (count) => floats(3 * c.patchSize ** 2 * count)
   const made = {
     flux: () => [
       'predict',
-      [n, m, used],
+      [n, m, used, biased],
       [
         floats(n * c.inChannels),
         floats(m * c.contextInDim),
@@ -122,8 +112,12 @@ function call(kind, config) {
         floats(256),
         ...(c.guidanceEmbed ? [floats(256)] : []),
         ...axes.filter((_, i) => used & (1 << i)),
+        ...(biased ? [floats(m * (m + 1))] : []),
       ],
     ],
+    siglip: () => ['encode', [], [patch(Math.floor(c.imageSize / c.patchSize) ** 2)]],
+    'clip-vision': () => ['encode', [], [patch(Math.floor(c.imageSize / c.patchSize) ** 2)]],
+    redux: () => ['project', [n], [floats(n * c.reduxDim)]],
     t5: () => ['encode', [n], [ints(n, c.vocabSize), ints(n * n, c.numBuckets)]],
     clip: () => ['encode', [n], [ints(n, c.vocabSize), Int32Array.from({ length: n }, (_, i) => i)]],
     autoencoder: () =>
@@ -132,7 +126,7 @@ function call(kind, config) {
   const [, shape, inputs] = made
   const i = random(inputs.length)
   const part = pick(['mode', 'shape', 'length', 'type', 'index', 'value', 'missing', 'none', 'none', 'none'])
-  if (part === 'mode') made[0] = pick(['predict', 'encode', 'decode', ''])
+  if (part === 'mode') made[0] = pick(['predict', 'encode', 'decode', 'project', ''])
   if (part === 'shape') shape[random(shape.length + 1)] = pick(NUMBERS)
   if (part === 'length') inputs[i] = inputs[i].slice(random(3) - 1)
   if (part === 'type')
@@ -158,7 +152,7 @@ for (let round = 0; round < Number(rounds); round++) {
     shape: [...tensor.shape],
     pieces: tensor.pieces.map((piece) => ({ ...piece })),
   }))
-  const numbers = nativeConfig({ config })
+  const numbers = networkDefinition(kind).nativeConfig(config)
   damage(table, numbers)
   let network
   try {

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { autoencoderConfig, autoencoderLayout } from '../../../lib/networks/autoencoder/layout.js'
 import { clipConfig, clipLayout } from '../../../lib/networks/clip/layout.js'
+import { CLIP_VISION } from '../../../lib/networks/clip-vision/definition.js'
+import { clipVisionConfig, clipVisionLayout } from '../../../lib/networks/clip-vision/layout.js'
 import { fluxConfig, fluxLayout, type FluxConfig } from '../../../lib/networks/flux/layout.js'
+import { REDUX } from '../../../lib/networks/redux/definition.js'
+import { reduxConfig, reduxLayout } from '../../../lib/networks/redux/layout.js'
+import { SIGLIP } from '../../../lib/networks/siglip/definition.js'
+import { siglipConfig, siglipLayout } from '../../../lib/networks/siglip/layout.js'
 import { t5Config, t5Layout } from '../../../lib/networks/t5/layout.js'
 import { goldenRecipe } from '../../support/golden.js'
 import { modelFileOf, parameters } from '../../support/model-files.js'
@@ -74,6 +80,26 @@ const GOLDEN = [
     clipLayout,
   ],
   ['ae-tiny', { ...AUTOENCODER, ch: 32 }, autoencoderConfig, autoencoderLayout],
+  ['redux-tiny', { reduxDim: 64, txtInFeatures: 256 }, reduxConfig, reduxLayout],
+] as const
+
+// The reference's towers have 4 heads, which shapes do not show.
+const VISION = {
+  hiddenSize: 64,
+  numHeads: 4,
+  numLayers: 2,
+  imageSize: 56,
+  patchSize: 14,
+}
+const TOWERS = [
+  ['siglip-tiny', { ...VISION, intermediateSize: 176 }, siglipConfig, siglipLayout, /^vision_model\.head\./],
+  [
+    'clip-vision-tiny',
+    { ...VISION, intermediateSize: 256, projectionDim: 48 },
+    clipVisionConfig,
+    clipVisionLayout,
+    /^none/,
+  ],
 ] as const
 
 describe('layouts', () => {
@@ -90,7 +116,27 @@ describe('layouts', () => {
     },
   )
 
+  it.each(TOWERS)('lists the tensors of %s but for the pooling head', (model, expected, config, layout, unused) => {
+    const used = goldenRecipe(model).tensors.filter(({ name }) => !unused.test(name))
+    const read = config(modelFileOf(used).tensors, { numHeads: 4 })
+    expect(read).toEqual(expected)
+    expect(layout(read as never).map(({ name, shape }) => ({ name, shape }))).toEqual(
+      used.map(({ name, shape }) => ({ name, shape })),
+    )
+  })
+
+  it.each([SIGLIP, CLIP_VISION, REDUX])('reads the published configuration of $kind back', (definition) => {
+    const full = Object.values(definition.examples)[0] as never
+    expect(definition.readConfig(modelFileOf(definition.layout(full)).tensors)).toEqual(full)
+  })
+
   it('adds up to the published sizes', () => {
+    // the files of google/siglip-so400m-patch14-384 (its tower has 428,225,600 with the pooling head), openai/clip-vit-large-patch14 (its
+    // vision half with the projection) and FLUX.1 Redux
+    const head = 1152 + 4 * (1152 * 1152 + 1152) + 2 * 1152 + 2 * 1152 * 4304 + 4304 + 1152
+    expect(parameters(siglipLayout(SIGLIP.examples['siglip-so400m']!)) + head).toBe(428_225_600)
+    expect(parameters(clipVisionLayout(CLIP_VISION.examples['clip-vision-l']!))).toBe(303_966_208)
+    expect(parameters(reduxLayout(REDUX.examples.redux!))).toBe(64_503_808)
     expect(parameters(fluxLayout(FLUX_DEV))).toBe(11_901_408_320)
     expect(parameters(fluxLayout({ ...FLUX_DEV, guidanceEmbed: false }))).toBe(11_891_178_560)
     expect(parameters(t5Layout(T5_XXL))).toBe(4_762_310_656)
@@ -141,6 +187,18 @@ describe('configurations', () => {
       'FLUX_BAD_OPTION',
       /numHeads is 3; it has to divide the hidden size, 128/,
     )
+  })
+
+  it('takes the side of an image and heads for a vision tower, if they fit the patches', () => {
+    const { tensors } = modelFileOf(goldenRecipe('siglip-tiny').tensors)
+    expect(siglipConfig(tensors, { numHeads: 4, imageSize: 69 }).imageSize).toBe(69)
+    for (const imageSize of [55, 70])
+      fails(
+        () => siglipConfig(tensors, { imageSize }),
+        'FLUX_BAD_OPTION',
+        /config.imageSize is \d+; 4 patches of 14 pixels need 56 to 69/,
+      )
+    fails(() => siglipConfig(tensors, { numHeads: 3 }), 'FLUX_BAD_OPTION', /numHeads is 3; it has to divide .* 64/)
   })
 
   it.each<[Record<string, unknown>, RegExp]>([
