@@ -1,11 +1,15 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /// <reference types="node" preserve="true" />
 /**
- * The five networks of FLUX.1 as classes, for users with their own sampler:
+ * The networks of FLUX.1 as classes, for users with their own sampler:
  * `import { FluxTransformer } from 'ggflux/nn'`. Each runs outside the JavaScript thread, one call at a time. A second
  * call during the first is refused with FLUX_BUSY.
  */
 export { FluxTransformer, type PredictInput } from './networks/flux/transformer.js'
+export type { ControlInput, FluxAttachment, ImagePromptInput } from './networks/flux/attachments.js'
+export { describeControlNet, type ControlNetDescription } from './networks/controlnet/describe.js'
+export { CONTROL_MODES, type ControlMode } from './networks/controlnet/modes.js'
+export { IpAdapter } from './networks/ip-adapter/ip-adapter.js'
 export { T5Encoder } from './networks/t5/encoder.js'
 export { ClipTextEncoder } from './networks/clip/encoder.js'
 export { Autoencoder } from './networks/autoencoder/autoencoder.js'
@@ -14,6 +18,8 @@ export type { NetworkOptions, ProfileRow } from './networks/network.js'
 export type { LoraOptions } from './networks/lora/assignment.js'
 export type { NetworkSource } from './networks/network-file.js'
 export type { FluxConfig } from './networks/flux/layout.js'
+export type { ControlNetConfig } from './networks/controlnet/layout.js'
+export type { IpAdapterConfig } from './networks/ip-adapter/layout.js'
 export type { T5Config } from './networks/t5/layout.js'
 export type { ClipConfig } from './networks/clip/layout.js'
 export type { AutoencoderConfig } from './networks/autoencoder/layout.js'

@@ -27,8 +27,8 @@ ggml_tensor * add_columns(Graph & g, ggml_tensor * x, ggml_tensor * y, int64_t f
 
 FluxAttachments::FluxAttachments(const Flux & flux, const Attachments & attachments, const Shape & shape)
     : flux_(flux) {
-    if (shape.size() <= 3) return;
-    size_t at = 3;
+    size_t at = 4;
+    if (shape.size() <= at) return;
     for (int64_t n = dimension(shape, at++, 0, max_uses, "the number of controls"); n > 0; n--, at += 5) {
         const auto * net = attachment<ControlNet>(attachments, shape, at);
         const ControlNet::Use use = {dimension(shape, at + 1, 1, 1 << 18, "the height of the control image"),

@@ -1,6 +1,6 @@
 // The ControlNets and IP-Adapters of one evaluation of the FLUX transformer, in its graph.
 //
-// shape, after [L, T, axes]: the number of controls, for each [attachment, height, width, mode, single_blocks], the
+// shape, after [L, T, axes, 0]: the number of controls, for each [attachment, height, width, mode, single_blocks], the
 //         number of image prompts, for each [attachment]. attachment: an index into the attachments. mode: 1 if a union
 //         ControlNet gets a mode. single_blocks: 1 if its single blocks act. height, width: see ControlNet::Use
 // positions: if any control has a mode, the first text token's positions precede the others: [1 + T + L]

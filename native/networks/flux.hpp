@@ -1,6 +1,6 @@
 // The FLUX.1 transformer, after black-forest-labs/flux src/flux/model.py and modules/layers.py.
 //
-// mode "predict", shape [L, T, axes]: L image tokens, T text tokens. axes: bit i is set if the positions on axis i are
+// mode "predict", shape [L, T, axes, 0], then the attachments': L image tokens, T text tokens. axes: bit i is set if the positions on axis i are
 // not all zero.
 // inputs: img [L, in_channels], txt [T, context_in_dim], vec [vec_in_dim], sinusoid of the timestep [256],
 //         with guidance_embed the sinusoid of the guidance [256],

@@ -3,7 +3,18 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { fileURLToPath } from 'node:url'
 import { readTensors } from './safetensors.js'
 
-export type GoldenModel = 'flux-dev-tiny' | 'flux-schnell-tiny' | 'ae-tiny' | 't5-tiny' | 'clip-tiny'
+export type GoldenModel =
+  | 'flux-dev-tiny'
+  | 'flux-schnell-tiny'
+  | 'ae-tiny'
+  | 't5-tiny'
+  | 'clip-tiny'
+  | 'flux-dev33-tiny'
+  | 'controlnet-tiny'
+  | 'controlnet-union-tiny'
+  | 'controlnet-xlabs-tiny'
+  | 'ip-adapter-v1-tiny'
+  | 'ip-adapter-v2-tiny'
 
 /** One tensor of `<model>.weights.json`; test/golden/README.md tells how its values follow from `seed`, `mean` and `scale`. */
 export interface GoldenTensor {
@@ -40,7 +51,7 @@ export function goldenRecipe(model: GoldenModel): GoldenRecipe {
 
 /** Inputs, outputs and values on the way, by their full names (`a.out.pred`). */
 export function goldenIo(
-  model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny',
+  model: GoldenModel | 'timestep-embedding' | 'pipeline-dev-tiny' | 'controlnet' | 'controlnet-xlabs' | 'ip-adapter',
 ): ReturnType<typeof readTensors> {
   return readTensors(`${directory}${model}.io.safetensors`)
 }
