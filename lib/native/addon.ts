@@ -72,6 +72,14 @@ export interface NativeFactor {
   rank?: number
 }
 
+/** A network that another one evaluates in its own graph. The fields are the arguments of `Network`. */
+export interface NativeAttachment {
+  kind: string
+  files: string[]
+  tensors: NativeTensor[]
+  config: Record<string, number>
+}
+
 /**
  * Additions to one matrix, and the index in it of the first row that is converted. `tensors` contains the tensors of
  * the adapters, in `files`.
@@ -168,13 +176,21 @@ export interface NativeNetwork {
     memoryLimit: number,
     profiled?: boolean,
   ): Promise<{ outputs: Float32Array[]; profile: NativeProfileRow[] }>
-  /** bytes of the activation buffers that `run` would need; allocates none, reads no weights. Only before `load` */
-  measure(mode: string, shape: number[]): Promise<number>
+  /**
+   * bytes of the activation buffers that `run` would need with these attachments; allocates none, reads no weights.
+   * Only before `load`
+   */
+  measure(mode: string, shape: number[], attachments?: NativeAttachment[]): Promise<number>
   /**
    * Sets the adapters to the linear layers, replacing the previous ones. `tensors` contains the tensors of the
    * adapters, in `files`. They are copied, so the files may change afterwards.
    */
   adapt(files: string[], tensors: NativeTensor[], adapters: NativeAdapter[], memoryLimit: number): Promise<void>
+  /**
+   * Loads networks that this one evaluates in its own graph, replacing the previous ones. A number keeps the attachment
+   * that has this index now. Those that are not kept are freed first. If the call fails while it loads, none is left.
+   */
+  attach(attachments: (NativeAttachment | number)[], memoryLimit: number): Promise<void>
   /** frees the activation buffers; the next `run` allocates them again */
   trim(): Promise<void>
   /** makes the running call reject with the message 'FLUX_ABORTED' at its next stop point; does nothing when idle */

@@ -17,6 +17,8 @@ export interface NameTable {
   ignored: readonly RegExp[]
   /** canonical names; any of them shows that the file contains the network */
   marks: readonly string[]
+  /** a canonical name that shows another network, which shares names with this one */
+  excludes?: RegExp
 }
 
 /** `how` is left out if the tensor differs from the canonical one only in its name. */
@@ -38,11 +40,18 @@ type Named = (readonly [canonicalName: string, tensor: PlacedTensor, part?: { pa
 /** Whether the file contains the network, completely or in part. */
 export function holdsNetwork(tensors: Map<string, TensorInfo>, table: NameTable): boolean {
   return table.prefixes.some((prefix) => {
-    for (const name of tensors.keys()) {
-      if (name.startsWith(prefix) && isMark(name.slice(prefix.length), table)) return true
-    }
-    return false
+    const names = [...tensors.keys()].filter((name) => name.startsWith(prefix))
+    return isUnder(prefix, names, table)
   })
+}
+
+function isUnder(prefix: string, names: string[], table: NameTable): boolean {
+  const canonical = (name: string) => canonicalName(name.slice(prefix.length), table)
+  const { excludes, marks } = table
+  return (
+    names.some((name) => marks.includes(canonical(name))) &&
+    !(excludes && names.some((name) => excludes.test(canonical(name))))
+  )
 }
 
 /**
@@ -58,7 +67,14 @@ export function canonicalTensors(
 ): Map<string, PlacedTensor> | undefined {
   for (const prefix of table.prefixes) {
     const under = [...tensors.values()].filter(({ name }) => name.startsWith(prefix))
-    if (!under.some(({ name }) => isMark(name.slice(prefix.length), table))) continue
+    if (
+      !isUnder(
+        prefix,
+        under.map(({ name }) => name),
+        table,
+      )
+    )
+      continue
     refusePacked(under)
     const scaled = foldScales(under.map(placed))
     return collect(
@@ -71,9 +87,9 @@ export function canonicalTensors(
 
 const ruleOf = (name: string, { renames }: NameTable): Rename | undefined => renames.find(([from]) => from.test(name))
 
-function isMark(name: string, table: NameTable): boolean {
+function canonicalName(name: string, table: NameTable): string {
   const rule = ruleOf(name, table)
-  return table.marks.includes(rule ? name.replace(rule[0], rule[1]) : name)
+  return rule ? name.replace(rule[0], rule[1]) : name
 }
 
 /** The canonical tensors that a tensor is converted to, or is a part of. */

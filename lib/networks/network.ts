@@ -11,6 +11,7 @@ import {
   nativeAddon,
   type NativeAdapter,
   type NativeArray,
+  type NativeAttachment,
   type NativeNetwork,
   type NativeProfileRow,
   type NativeStatus,
@@ -108,16 +109,19 @@ export abstract class LoadedNetwork<C extends object> {
     }
   }
 
-  /** Bytes of activation buffers that an evaluation would need. No weights are read. */
+  /** Bytes of activation buffers that an evaluation with these attachments would need. No weights are read. */
   static async measure(
     file: NetworkFile<object>,
     options: NetworkOptions,
     mode: string,
     shape: number[],
+    attachments: readonly NetworkFile<object>[] = [],
   ): Promise<number> {
     const network = await create(file, options)
     try {
-      return await cancellable(network, options.signal, () => network.measure(mode, shape))
+      return await cancellable(network, options.signal, () =>
+        network.measure(mode, shape, attachments.map(nativeAttachment)),
+      )
     } catch (error) {
       throw inFile(file, error)
     } finally {
@@ -163,6 +167,27 @@ export abstract class LoadedNetwork<C extends object> {
   }
 
   /**
+   * Loads networks that this one evaluates in its own graph, replacing the previous ones.
+   *
+   * @param files of all of them
+   * @param begin called when nothing can refuse the call any more. Returns the files to load, and for those that are
+   *   loaded already their previous indices. If the call fails afterwards, nothing is attached.
+   */
+  protected async attachFiles(
+    files: readonly NetworkFile<object>[],
+    begin: () => (NetworkFile<object> | number)[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    signal?.throwIfAborted()
+    for (const { file } of files) await requireUnchanged(file)
+    const attach = () => {
+      const attachments = begin().map((item) => (typeof item === 'number' ? item : nativeAttachment(item)))
+      return this.#native.attach(attachments, freeMemory())
+    }
+    await this.#alone(attach, signal)
+  }
+
+  /**
    * Frees the activation buffers, which the next evaluation allocates again. Does nothing during an evaluation or after
    * `close()`.
    */
@@ -202,6 +227,11 @@ export abstract class LoadedNetwork<C extends object> {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+function nativeAttachment({ kind, file, config, tensors }: NetworkFile<object>): NativeAttachment {
+  const numbers = networkDefinition(kind).nativeConfig(config)
+  return { kind, files: file.parts ?? [file.path], tensors, config: numbers }
 }
 
 async function create(

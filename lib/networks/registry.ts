@@ -2,15 +2,28 @@ import { FluxError } from '../errors.js'
 import { AUTOENCODER } from './autoencoder/definition.js'
 import { CLIP } from './clip/definition.js'
 import { CLIP_VISION } from './clip-vision/definition.js'
+import { CONTROLNET } from './controlnet/definition.js'
 import type { NetworkDefinition } from './definition.js'
 import { FLUX } from './flux/definition.js'
+import { IP_ADAPTER } from './ip-adapter/definition.js'
 import { REDUX } from './redux/definition.js'
 import { SIGLIP } from './siglip/definition.js'
 import { T5 } from './t5/definition.js'
 import { TINY_DECODER } from './taesd/definition.js'
 
 /** For a checkpoint with several networks, the first match in this list names the file. */
-const BUILT_IN = [FLUX, T5, SIGLIP, CLIP, CLIP_VISION, REDUX, AUTOENCODER, TINY_DECODER] as const
+const BUILT_IN = [
+  FLUX,
+  T5,
+  SIGLIP,
+  CLIP,
+  CLIP_VISION,
+  REDUX,
+  AUTOENCODER,
+  TINY_DECODER,
+  CONTROLNET,
+  IP_ADAPTER,
+] as const
 
 type BuiltIn = (typeof BUILT_IN)[number]
 

@@ -8,7 +8,13 @@ const LORA =
  */
 export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unless?: RegExp])[] = [
   [LORA, 'a LoRA or a similar addition to a model, not a network of its own'],
-  [/(^|\.)controlnet_(x_embedder|blocks|mode_embedder)|^controlnet_/, 'a ControlNet'],
+  [/^(control_model\.|controlnet_(cond_embedding|down_blocks)\.)/, 'a ControlNet for Stable Diffusion 1, 2 or XL'],
+  [/^pos_embed_input\.proj\.weight$/, 'a ControlNet for Stable Diffusion 3'],
+  [
+    /(^|\.)controlnet_(x_embedder|blocks|mode_embedder)|^controlnet_/,
+    'a ControlNet, but not for FLUX.1',
+    /^(double_blocks\.\d+\.img_mod|transformer_blocks\.\d+\.norm1_context)\./,
+  ],
   [/(^|\.)distilled_guidance_layer\./, 'a Chroma transformer'],
   [/(^|\.)double_stream_modulation_img\./, 'a FLUX.2 transformer'],
   [/(^|\.)txt_in\.individual_token_refiner\./, 'a HunyuanVideo transformer'],
@@ -17,7 +23,7 @@ export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unle
   [
     /(^|\.)transformer_blocks\.0\.(attn1?\.to_q|norm1\.linear)\./,
     'a transformer in the names of diffusers',
-    /(^|\.)single_transformer_blocks\.0\./,
+    /(^|\.)single_transformer_blocks\.0\.|^controlnet_x_embedder\./,
   ],
   [/(^|\.)(input_blocks|output_blocks)\.0\.0\.|^down_blocks\.0\.attentions\./, 'a Stable Diffusion U-Net'],
   [/(^|\.)(post_)?quant_conv\.weight$/, "a Stable Diffusion autoencoder, not FLUX's"],

@@ -1,17 +1,19 @@
 #include "flux.hpp"
 
 #include "adapters/adapter.hpp"
+#include "flux-attachments.hpp"
 #include "runtime/error.hpp"
 
 namespace ggflux {
 
 namespace { constexpr float eps = 1e-6f; }
 
-Flux::Flux(const Config & config, Weights & w)
-    : in_channels_(config.get("inChannels")), out_channels_(config.get("outChannels")),
-      hidden_(config.get("hiddenSize", 1, 1 << 16)), heads_(config.get("numHeads", 1, 1024)),
-      context_(config.get("contextInDim")), vec_in_(config.get("vecInDim")), mlp_(4 * hidden_),
-      axes_dim_{config.get("axesDim0", 2), config.get("axesDim1", 2), config.get("axesDim2", 2)},
+Flux::Flux(const Config & config, Weights & w) : Flux(config, w, true) {}
+
+Flux::Flux(const Config & config, Weights & w, bool final_layer)
+    : in_channels_(config.get("inChannels")), hidden_(config.get("hiddenSize", 1, 1 << 16)),
+      heads_(config.get("numHeads", 1, 1024)), context_(config.get("contextInDim")), vec_in_(config.get("vecInDim")),
+      mlp_(4 * hidden_), axes_dim_{config.get("axesDim0", 2), config.get("axesDim1", 2), config.get("axesDim2", 2)},
       theta_(config.real("theta")), guidance_embed_(config.flag("guidanceEmbed")) {
     head_dim_ = hidden_ / heads_;
     if (head_dim_ * heads_ != hidden_ || axes_dim_[0] + axes_dim_[1] + axes_dim_[2] != head_dim_ ||
@@ -39,7 +41,8 @@ Flux::Flux(const Config & config, Weights & w)
                                   w.scale(block + ".norm.query_norm.scale", head_dim_),
                                   w.scale(block + ".norm.key_norm.scale", head_dim_)});
     }
-    final_linear_ = w.linear("final_layer.linear", hidden_, out_channels_);
+    if (!final_layer) return;
+    final_linear_ = w.linear("final_layer.linear", hidden_, config.get("outChannels"));
     final_modulation_ = w.linear("final_layer.adaLN_modulation.1", hidden_, 2 * hidden_);
 }
 
@@ -62,6 +65,10 @@ size_t Flux::max_nodes() const {
     return 10 * linear_nodes + 128 + double_block * double_blocks_.size() + single_block * single_blocks_.size();
 }
 
+size_t Flux::attached_nodes(const Attachments & attachments, const Shape & shape) const {
+    return FluxAttachments(*this, attachments, shape).max_nodes();
+}
+
 void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const {
     if (mode != "predict") bad_mode(mode);
     const int64_t L = dimension(shape, 0, 1, 1 << 18, "the number of image tokens");
@@ -77,32 +84,28 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
     ggml_tensor * y = g.input({vec_in_});
     ggml_tensor * timestep = g.input({256});
     ggml_tensor * guidance = guidance_embed_ ? g.input({256}) : nullptr;
-    Rotary pe, txt_pe, img_pe;
-    for (int axis = 0; axis < 3; axis++) {
-        ggml_tensor * positions = axes >> axis & 1 ? g.indices(T + L, 1 << 24) : nullptr;
-        pe.positions.push_back(positions);
-        txt_pe.positions.push_back(positions ? ggml_view_1d(g.ctx(), positions, T, 0) : nullptr);
-        img_pe.positions.push_back(positions ? ggml_view_1d(g.ctx(), positions, L, T * positions->nb[0]) : nullptr);
-        if (positions) g.before({txt_pe.positions.back(), img_pe.positions.back()});
-    }
-
+    static const Attachments none;
+    FluxAttachments attached(*this, g.attachments() ? *g.attachments() : none, shape);
+    std::vector<ggml_tensor *> positions;
+    for (int axis = 0; axis < 3; axis++)
+        positions.push_back(axes >> axis & 1 ? g.indices(attached.lead() + T + L, 1 << 24) : nullptr);
     TextBias text_bias{biased ? g.input({T, T + 1}) : nullptr};
     TextBias * bias = biased ? &text_bias : nullptr;
+    attached.build(g, {img, txt, y, timestep, positions, attached.lead()});
+    const Rotaries pe = rotaries(g, positions, attached.lead(), T, L);
 
     img = linear(g, img_in_, img);
-    ggml_tensor * vec = embed(g, time_in_, timestep);
-    if (guidance) vec = ggml_add(g.ctx(), vec, embed(g, guidance_in_, guidance));
-    vec = ggml_add(g.ctx(), vec, embed(g, vector_in_, y));
+    ggml_tensor * vec = conditioning(g, y, timestep, guidance);
     txt = linear(g, txt_in_, txt);
-    vec = ggml_silu(g.ctx(), vec);  // each modulation starts with it
 
-    for (const DoubleBlock & block : double_blocks_) {
-        double_block(g, block, img, txt, vec, img_pe, txt_pe, bias);
+    for (size_t i = 0; i < double_blocks_.size(); i++) {
+        double_block(g, double_blocks_[i], img, txt, vec, pe.img, pe.txt, attached.image_prompts(g, i), bias);
+        img = attached.after_double_block(g, i, img);
         g.stop_point(img);
     }
     ggml_tensor * x = ggml_concat(g.ctx(), txt, img, 1);  // [hidden, T + L]
-    for (const SingleBlock & block : single_blocks_) {
-        x = single_block(g, block, x, vec, pe, bias);
+    for (size_t i = 0; i < single_blocks_.size(); i++) {
+        x = attached.after_single_block(g, i, single_block(g, single_blocks_[i], x, vec, pe.all, bias));
         g.stop_point(x);
     }
     img = columns(g, x, T, L);
@@ -114,6 +117,29 @@ void Flux::build(Graph & g, const std::string & mode, const Shape & shape) const
 
 ggml_tensor * Flux::embed(Graph & g, const MLPEmbedder & mlp, ggml_tensor * x) const {
     return linear(g, mlp.out_layer, ggml_silu(g.ctx(), linear(g, mlp.in_layer, x)));
+}
+
+ggml_tensor * Flux::conditioning(Graph & g, ggml_tensor * y, ggml_tensor * timestep, ggml_tensor * guidance) const {
+    ggml_tensor * vec = embed(g, time_in_, timestep);
+    if (guidance) vec = ggml_add(g.ctx(), vec, embed(g, guidance_in_, guidance));
+    return ggml_silu(g.ctx(), ggml_add(g.ctx(), vec, embed(g, vector_in_, y)));
+}
+
+Flux::Rotaries Flux::rotaries(Graph & g, const std::vector<ggml_tensor *> & positions, int64_t first, int64_t text,
+                              int64_t image) {
+    Rotaries pe;
+    for (ggml_tensor * axis : positions) {
+        const auto part = [&](int64_t from, int64_t count) {
+            if (!axis || count == axis->ne[0]) return axis;
+            ggml_tensor * view = ggml_view_1d(g.ctx(), axis, count, from * axis->nb[0]);
+            g.before({view});
+            return view;
+        };
+        pe.all.positions.push_back(part(first, text + image));
+        pe.txt.positions.push_back(part(first, text));
+        pe.img.positions.push_back(part(first + text, image));
+    }
+    return pe;
 }
 
 std::vector<Flux::Modulation> Flux::modulation(Graph & g, const Linear & lin, ggml_tensor * vec, int count) const {
@@ -142,7 +168,8 @@ ggml_tensor * Flux::rotate(Graph & g, ggml_tensor * x, const Rotary & pe) const 
 }
 
 void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img, ggml_tensor *& txt, ggml_tensor * vec,
-                        const Rotary & img_pe, const Rotary & txt_pe, TextBias * bias) const {
+                        const Rotary & img_pe, const Rotary & txt_pe, const ImagePrompts & image_prompts,
+                        TextBias * bias) const {
     ggml_context * ctx = g.ctx();
     const int64_t T = txt->ne[1], L = img->ne[1];
     const auto img_mod = modulation(g, block.img.mod, vec, 2);
@@ -153,6 +180,9 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
     ggml_tensor * img_modulated = modulate(g, layer_norm(g, img, eps), img_mod[0].shift, img_mod[0].scale);
     const QKV i =
         qkv(g, linear(g, block.img.attn.qkv, img_modulated), block.img.attn.query_norm, block.img.attn.key_norm);
+
+    ggml_tensor * prompted = image_prompts ? image_prompts(i.q) : nullptr;
+    if (prompted) ggml_build_forward_expand(g.nodes(), prompted);  // before the queries are rotated in place
 
     // prepare the text for attention
     ggml_tensor * txt_modulated = modulate(g, layer_norm(g, txt, eps), txt_mod[0].shift, txt_mod[0].scale);
@@ -173,6 +203,7 @@ void Flux::double_block(Graph & g, const DoubleBlock & block, ggml_tensor *& img
         return ggml_add(ctx, x, ggml_mul(ctx, y, mod[1].gate));
     };
     img = finish(block.img, img_mod, img, columns(g, attn, T, L));
+    if (prompted) img = ggml_add(ctx, img, prompted);
     txt = finish(block.txt, txt_mod, txt, columns(g, attn, 0, T));
 }
 

@@ -25,6 +25,13 @@ class Config {
     std::map<std::string, double> values_;
 };
 
+class Network;
+
+// Networks that another network evaluates as parts of its own graph. Only the transformer has any.
+struct Attachments {
+    std::vector<const Network *> networks;
+};
+
 class Network {
   public:
     virtual ~Network() = default;
@@ -33,6 +40,8 @@ class Network {
     virtual void build(Graph & g, const std::string & mode, const Shape & shape) const = 0;
     // an upper bound for the number of nodes in a graph that `build` creates
     virtual size_t max_nodes() const = 0;
+    // what the attachments that `shape` names add to this bound
+    virtual size_t attached_nodes(const Attachments &, const Shape &) const { return 0; }
 };
 
 // See registry.cpp for the kinds. Declares all tensors to `weights`. The caller then loads `weights`.

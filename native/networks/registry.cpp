@@ -1,7 +1,9 @@
 #include "autoencoder.hpp"
 #include "clip-vision.hpp"
 #include "clip.hpp"
+#include "controlnet.hpp"
 #include "flux.hpp"
+#include "ip-adapter.hpp"
 #include "redux.hpp"
 #include "siglip.hpp"
 #include "t5.hpp"
@@ -19,6 +21,8 @@ std::unique_ptr<Network> make_network(const std::string & kind, const Config & c
     if (kind == "redux") return std::make_unique<Redux>(config, weights);
     if (kind == "autoencoder") return std::make_unique<Autoencoder>(config, weights);
     if (kind == "tiny-decoder") return std::make_unique<TinyDecoder>(config, weights);
+    if (kind == "controlnet") return std::make_unique<ControlNet>(config, weights);
+    if (kind == "ip-adapter") return std::make_unique<IpAdapter>(config, weights);
     throw Error("FLUX_BAD_OPTION", "there is no network called " + kind);
 }
 

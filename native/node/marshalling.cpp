@@ -121,6 +121,16 @@ std::vector<AdapterSpec> read_adapters(const Napi::Value & list) {
     });
 }
 
+std::vector<std::variant<size_t, AttachmentSpec>> read_attachments(const Napi::Value & list) {
+    using Attachment = std::variant<size_t, AttachmentSpec>;
+    return read_list(list, [](const Napi::Value & value) -> Attachment {
+        if (value.IsNumber()) return static_cast<size_t>(value.ToNumber().Uint32Value());
+        const auto row = value.As<Napi::Object>();
+        return AttachmentSpec{row.Get("kind").ToString(), read_texts(row.Get("files")), read_table(row.Get("tensors")),
+                              read_numbers(row.Get("config"))};
+    });
+}
+
 std::map<std::string, double> read_numbers(const Napi::Value & value) {
     const auto object = value.As<Napi::Object>();
     std::map<std::string, double> numbers;

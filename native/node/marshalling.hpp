@@ -17,6 +17,8 @@ std::vector<Array> read_arrays(const Napi::Value & list);
 TensorEntry read_tensor(const Napi::Value & row);
 std::vector<TensorEntry> read_table(const Napi::Value & rows);
 std::vector<AdapterSpec> read_adapters(const Napi::Value & list);
+// { kind, files, tensors, config }, or the index of an attachment
+std::vector<std::variant<size_t, AttachmentSpec>> read_attachments(const Napi::Value & list);
 std::map<std::string, double> read_numbers(const Napi::Value & object);
 Machine read_machine(const Napi::Value & options);
 size_t read_bytes(const Napi::Value & value);

@@ -8,17 +8,18 @@ Napi::Function NetworkHandle::define(Napi::Env env) {
         env, "Network",
         {InstanceMethod<&NetworkHandle::load>("load"), InstanceMethod<&NetworkHandle::run>("run"),
          InstanceMethod<&NetworkHandle::measure>("measure"), InstanceMethod<&NetworkHandle::trim>("trim"),
-         InstanceMethod<&NetworkHandle::adapt>("adapt"), InstanceMethod<&NetworkHandle::cancel>("cancel"),
-         InstanceMethod<&NetworkHandle::close>("close"), InstanceMethod<&NetworkHandle::status>("status")});
+         InstanceMethod<&NetworkHandle::adapt>("adapt"), InstanceMethod<&NetworkHandle::attach>("attach"),
+         InstanceMethod<&NetworkHandle::cancel>("cancel"), InstanceMethod<&NetworkHandle::close>("close"),
+         InstanceMethod<&NetworkHandle::status>("status")});
 }
 
 // new Network(kind, files, tensors, config, { device, threads, precision, deviceMemory })
 NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
     : Napi::ObjectWrap<NetworkHandle>(info), instance_(std::make_shared<Instance>()) {
     guard(info.Env(), [&] {
-        spec_ =
-            std::make_shared<NetworkSpec>(NetworkSpec{info[0].ToString(), read_machine(info[4]), read_texts(info[1]),
-                                                      read_table(info[2]), read_numbers(info[3])});
+        spec_ = std::make_shared<NetworkSpec>(
+            NetworkSpec{{info[0].ToString(), read_texts(info[1]), read_table(info[2]), read_numbers(info[3])},
+                        read_machine(info[4])});
         environment_of(info.Env())->add(instance_);
     });
 }
@@ -75,14 +76,18 @@ Napi::Value NetworkHandle::run(const Napi::CallbackInfo & info) {
     });
 }
 
-// measure(mode, shape), instead of load()
+// measure(mode, shape, attachments), instead of load()
 Napi::Value NetworkHandle::measure(const Napi::CallbackInfo & info) {
     return guard(info.Env(), [&] {
         if (!spec_) throw Error("FLUX_BUSY", "the network was loaded already");
+        std::vector<AttachmentSpec> attachments;
+        if (info[2].IsArray())
+            for (auto & attachment : read_attachments(info[2]))
+                attachments.push_back(std::get<AttachmentSpec>(std::move(attachment)));
         return alone(info,
-                     [spec = spec_, mode = info[0].ToString().Utf8Value(),
-                      shape = read_shape(info[1])](Instance & instance) -> Task::Finish {
-            const size_t bytes = ggflux::measure(*spec, mode, shape, instance.cancel);
+                     [spec = spec_, mode = info[0].ToString().Utf8Value(), shape = read_shape(info[1]),
+                      attachments = std::move(attachments)](Instance & instance) -> Task::Finish {
+            const size_t bytes = ggflux::measure(*spec, mode, shape, attachments, instance.cancel);
             return [bytes](Napi::Env env) { return Napi::Number::New(env, static_cast<double>(bytes)); };
         });
     });
@@ -94,6 +99,16 @@ Napi::Value NetworkHandle::adapt(const Napi::CallbackInfo & info) {
         return alone(info, [files = read_texts(info[0]), table = read_table(info[1]), specs = read_adapters(info[2]),
                             limit = read_bytes(info[3])](Instance & instance) {
             loaded(instance).adapt(files, table, specs, limit);
+            return nothing;
+        });
+    });
+}
+
+// attach(attachments, memoryLimit)
+Napi::Value NetworkHandle::attach(const Napi::CallbackInfo & info) {
+    return guard(info.Env(), [&] {
+        return alone(info, [specs = read_attachments(info[0]), limit = read_bytes(info[1])](Instance & instance) {
+            loaded(instance).attach(specs, limit, instance.progress);
             return nothing;
         });
     });

@@ -16,6 +16,7 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
     Napi::Value measure(const Napi::CallbackInfo & info);
     Napi::Value trim(const Napi::CallbackInfo & info);
     Napi::Value adapt(const Napi::CallbackInfo & info);
+    Napi::Value attach(const Napi::CallbackInfo & info);
     Napi::Value close(const Napi::CallbackInfo & info);
     Napi::Value status(const Napi::CallbackInfo & info);
     void cancel(const Napi::CallbackInfo & info);

@@ -12,6 +12,7 @@
 namespace ggflux {
 
 struct Adapters;
+struct Attachments;
 
 class Graph {
   public:
@@ -43,6 +44,7 @@ class Graph {
     ggml_tensor * unrounded(ggml_tensor * weight);
 
     void adapt(const Adapters & adapters) { adapters_ = &adapters; }
+    void attach(const Attachments & attachments) { attachments_ = &attachments; }
 
     ggml_context * ctx() const { return context_.get(); }
     ggml_cgraph * nodes() const { return graph_; }
@@ -50,7 +52,8 @@ class Graph {
     bool on_cuda() const { return cuda_; }
     bool supported(const ggml_tensor * operation) const { return ggml_backend_dev_supports_op(device_, operation); }
     Precision precision() const { return precision_; }
-    const Adapters * adapters() const { return adapters_; }  // or null
+    const Adapters * adapters() const { return adapters_; }           // or null
+    const Attachments * attachments() const { return attachments_; }  // or null
     const std::atomic<bool> * cancel() const { return cancel_; }
     const std::vector<Input> & inputs() const { return inputs_; }
     const std::vector<ggml_tensor *> & outputs() const { return outputs_; }
@@ -64,6 +67,7 @@ class Graph {
     int cpu_threads_;
     Precision precision_;
     const Adapters * adapters_ = nullptr;
+    const Attachments * attachments_ = nullptr;
     const std::atomic<bool> * cancel_;
     ggml_cgraph * graph_;
     std::vector<Input> inputs_;

@@ -51,6 +51,19 @@ export const FLUX_RULES: ConfigRules<FluxConfig> = {
 
 /** All tensors of the transformer, in the order of the official files. */
 export function fluxLayout(config: FluxConfig): LayoutTensor[] {
+  const { hiddenSize: hidden } = config
+  return [
+    ...trunkLayout(config),
+    ...linear('final_layer.linear', config.outChannels, hidden),
+    ...linear('final_layer.adaLN_modulation.1', 2 * hidden, hidden),
+  ]
+}
+
+/** The configuration of the parts that a ControlNet shares with the transformer. */
+export type TrunkConfig = Omit<FluxConfig, 'outChannels'>
+
+/** All tensors but those of the last layer. */
+export function trunkLayout(config: TrunkConfig): LayoutTensor[] {
   const { hiddenSize: hidden, depth, depthSingleBlocks } = config
   const embedder = (name: string, input: number) => [
     ...linear(`${name}.in_layer`, hidden, input),
@@ -64,12 +77,10 @@ export function fluxLayout(config: FluxConfig): LayoutTensor[] {
     ...linear('txt_in', hidden, config.contextInDim),
     ...range(depth).flatMap((i) => doubleBlock(`double_blocks.${i}`, config)),
     ...range(depthSingleBlocks).flatMap((i) => singleBlock(`single_blocks.${i}`, config)),
-    ...linear('final_layer.linear', config.outChannels, hidden),
-    ...linear('final_layer.adaLN_modulation.1', 2 * hidden, hidden),
   ]
 }
 
-function doubleBlock(block: string, config: FluxConfig): LayoutTensor[] {
+function doubleBlock(block: string, config: TrunkConfig): LayoutTensor[] {
   const { hiddenSize: hidden } = config
   return ['img', 'txt'].flatMap((stream) => [
     ...linear(`${block}.${stream}_mod.lin`, 6 * hidden, hidden),
@@ -81,7 +92,7 @@ function doubleBlock(block: string, config: FluxConfig): LayoutTensor[] {
   ])
 }
 
-function singleBlock(block: string, config: FluxConfig): LayoutTensor[] {
+function singleBlock(block: string, config: TrunkConfig): LayoutTensor[] {
   const { hiddenSize: hidden } = config
   return [
     ...linear(`${block}.linear1`, (3 + MLP_RATIO) * hidden, hidden),
@@ -91,7 +102,7 @@ function singleBlock(block: string, config: FluxConfig): LayoutTensor[] {
   ]
 }
 
-function queryKeyNorm(name: string, { hiddenSize, numHeads }: FluxConfig): LayoutTensor[] {
+function queryKeyNorm(name: string, { hiddenSize, numHeads }: TrunkConfig): LayoutTensor[] {
   const shape = [hiddenSize / numHeads]
   return [
     { name: `${name}.query_norm.scale`, shape, role: 'norm' },
@@ -107,25 +118,31 @@ function queryKeyNorm(name: string, { hiddenSize, numHeads }: FluxConfig): Layou
  *   for an invalid override
  */
 export function fluxConfig(tensors: Map<string, TensorShape>, overrides?: Partial<FluxConfig>): FluxConfig {
+  const outChannels = shapeOf(tensors, 'final_layer.linear.weight', 2)[0]!
+  return checkedAxes(completeConfig<FluxConfig>({ ...trunkConfig(tensors), outChannels }, FLUX_RULES, overrides))
+}
+
+/** The part of the configuration that a ControlNet has as well, without axes if the head dimension is not 128. */
+export function trunkConfig(tensors: Map<string, TensorShape>): Partial<TrunkConfig> {
   const [hiddenSize, inChannels] = shapeOf(tensors, 'img_in.weight', 2) as [number, number]
   const [headDim] = shapeOf(tensors, 'double_blocks.0.img_attn.norm.query_norm.scale', 1) as [number]
-  const config = completeConfig<FluxConfig>(
-    {
-      inChannels,
-      outChannels: shapeOf(tensors, 'final_layer.linear.weight', 2)[0]!,
-      hiddenSize,
-      numHeads: hiddenSize / headDim,
-      depth: countBlocks(tensors.keys(), 'double_blocks.', 'img_mod.lin.weight'),
-      depthSingleBlocks: countBlocks(tensors.keys(), 'single_blocks.', 'linear1.weight'),
-      contextInDim: shapeOf(tensors, 'txt_in.weight', 2)[1]!,
-      vecInDim: shapeOf(tensors, 'vector_in.in_layer.weight', 2)[1]!,
-      guidanceEmbed: tensors.has('guidance_in.in_layer.weight'),
-      ...(headDim === 128 ? { axesDim: OFFICIAL_AXES } : {}),
-      theta: 10000,
-    },
-    FLUX_RULES,
-    overrides,
-  )
+  return {
+    inChannels,
+    hiddenSize,
+    numHeads: hiddenSize / headDim,
+    depth: countBlocks(tensors.keys(), 'double_blocks.', 'img_mod.lin.weight'),
+    depthSingleBlocks: countBlocks(tensors.keys(), 'single_blocks.', 'linear1.weight'),
+    contextInDim: shapeOf(tensors, 'txt_in.weight', 2)[1]!,
+    vecInDim: shapeOf(tensors, 'vector_in.in_layer.weight', 2)[1]!,
+    guidanceEmbed: tensors.has('guidance_in.in_layer.weight'),
+    ...(headDim === 128 ? { axesDim: OFFICIAL_AXES } : {}),
+    theta: 10000,
+  }
+}
+
+/** @throws {FluxError} FLUX_BAD_OPTION if the axes do not add up to the head dimension */
+export function checkedAxes<C extends TrunkConfig>(config: C): C {
+  const headDim = config.hiddenSize / config.numHeads
   const sum = config.axesDim.reduce((a, b) => a + b, 0)
   if (sum === headDim) return config
   throw new FluxError(

@@ -59,6 +59,9 @@ function block(name: string): RegExp {
 /** The names of the norms' scales in transformers files since 2026. */
 const NORM_WEIGHTS: Rename = [/^((?:double|single)_blocks\.\d+\..*\b(?:query|key)_norm)\.weight$/, '$1.scale']
 
+/** ControlNets for FLUX.1 have the transformer's names and these. */
+const CONTROLNET_MARK = /^(pos_embed_input|controlnet_x_embedder|controlnet_blocks\.\d+|controlnet_mode_embedder)\./
+
 /**
  * FLUX transformers with the official names of black-forest-labs/flux or the names of diffusers, alone or inside a
  * ComfyUI checkpoint.
@@ -69,6 +72,7 @@ export const FLUX_NAMES: NameTable = {
   aliases: {},
   ignored: [],
   marks: ['img_in.weight', 'double_blocks.0.img_mod.lin.weight', 'single_blocks.0.linear2.weight'],
+  excludes: CONTROLNET_MARK,
 }
 
 export const FLUX_LORA_NAMES: LoraNames<FluxConfig> = {

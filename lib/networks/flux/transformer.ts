@@ -1,8 +1,20 @@
 import { FluxError } from '../../errors.js'
+import type { NativeArray } from '../../native/addon.js'
 import { exactly, rows } from '../array-checks.js'
 import { AdaptedNetwork } from '../lora/adapted-network.js'
 import { openNetworkFile, type NetworkSource } from '../network-file.js'
 import { LoadedNetwork, type NetworkOptions } from '../network.js'
+import {
+  attachmentInputs,
+  openAttachments,
+  requireFits,
+  versionOf,
+  wholeUse,
+  type ControlInput,
+  type FluxAttachment,
+  type ImagePromptInput,
+  type OpenAttachment,
+} from './attachments.js'
 import type { FluxConfig } from './layout.js'
 import { biasRows, type TextBias } from './text-bias.js'
 import { timestepEmbedding } from './timestep-embedding.js'
@@ -25,11 +37,17 @@ export interface PredictInput {
   guidance?: number
   /** how strongly runs of text tokens are attended to. @default all alike, which costs nothing */
   textBias?: readonly TextBias[]
+  /** control images for attached ControlNets; their effects add up. @default none */
+  controls?: readonly ControlInput[]
+  /** images for attached IP-Adapters; their effects add up. @default none */
+  imagePrompts?: readonly ImagePromptInput[]
   signal?: AbortSignal
 }
 
 /** The FLUX.1 transformer: black-forest-labs/flux, `src/flux/model.py`. */
 export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
+  #attached: readonly OpenAttachment[] = []
+
   /**
    * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY,
    *   FLUX_DEVICE
@@ -39,16 +57,52 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
     return new FluxTransformer(file, await LoadedNetwork.start(file, options))
   }
 
-  /** Bytes that one evaluation takes in addition to the weights. Only the file's header is read. */
+  /**
+   * Bytes that one evaluation takes in addition to the weights. Only the files' headers are read.
+   *
+   * @param attachments each is used once
+   */
   static async activationBytes(
     source: NetworkSource<FluxConfig>,
     imageTokens: number,
     textTokens: number,
     options: NetworkOptions = {},
+    attachments: readonly FluxAttachment[] = [],
   ): Promise<number> {
     const file = await openNetworkFile('flux', source)
+    const attached = await openAttachments(attachments)
+    for (const attachment of attached) requireFits(attachment, file.config)
     const rowsAndColumns = 0b110
-    return LoadedNetwork.measure(file, options, 'predict', [imageTokens, textTokens, rowsAndColumns])
+    const shape = [imageTokens, textTokens, rowsAndColumns, 0, ...wholeUse(attached, imageTokens)]
+    return LoadedNetwork.measure(file, options, 'predict', shape, attached)
+  }
+
+  /**
+   * Loads ControlNets and IP-Adapters, which `predict` then evaluates together with the transformer. The list replaces
+   * the previous one; what is in both is not loaded again, unless its file has changed. An empty list removes all. They
+   * use the transformer's device, threads and precision, and count in `memory()`. LoRAs do not change them.
+   *
+   * What is not in the list is freed before anything is loaded. If loading fails or is aborted, none is left; wrong
+   * files are found before that, and leave everything as it was.
+   *
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_FILE, FLUX_UNSUPPORTED, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY,
+   *   FLUX_CLOSED; the signal's reason when aborted
+   */
+  async attach(attachments: readonly FluxAttachment[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    const files = await openAttachments(attachments)
+    for (const file of files) requireFits(file, this.config)
+    const versions = files.map(versionOf)
+    if (JSON.stringify(versions) === JSON.stringify(this.#attached.map(versionOf))) return
+    const begin = () => {
+      const before = this.#attached.map(versionOf)
+      this.#attached = []
+      return files.map((file, i) => {
+        const index = before.indexOf(versions[i]!)
+        return index < 0 ? file : index
+      })
+    }
+    await this.attachFiles(files, begin, signal)
+    this.#attached = files
   }
 
   /**
@@ -66,17 +120,8 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
    * @throws {FluxError} FLUX_BAD_SHAPE, FLUX_BAD_OPTION, FLUX_OUT_OF_MEMORY, FLUX_BUSY, FLUX_CLOSED; the signal's
    *   reason when aborted
    */
-  async predict({
-    img,
-    imgIds,
-    txt,
-    txtIds,
-    vec,
-    timestep,
-    guidance,
-    textBias = [],
-    signal,
-  }: PredictInput): Promise<Float32Array> {
+  async predict(input: PredictInput): Promise<Float32Array> {
+    const { img, imgIds, txt, txtIds, vec, timestep, guidance, textBias = [], signal } = input
     const { contextInDim, vecInDim, guidanceEmbed } = this.config
     const imageTokens = rows('img', img, this.channels)
     const textTokens = rows('txt', txt, contextInDim)
@@ -98,19 +143,25 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
     }
     const bias = biasRows(textBias, textTokens)
 
-    // Positions of all tokens, text first, for every axis that is used.
+    const attached = attachmentInputs(this.#attached, input, imageTokens)
+
+    // Positions of all tokens, text first, for every axis that is used. A ControlNet's mode is a token before them.
     const axes = [0, 1, 2].map((axis) => positions(txtIds, textTokens, imgIds, imageTokens, axis))
     const used = axes.reduce((set, axis, i) => (axis.some((position) => position !== 0) ? set | (1 << i) : set), 0)
-    const inputs = [
+    const inputs: NativeArray[] = [
       img,
       txt,
       vec,
       timestepEmbedding(timestep),
       ...(guidance === undefined ? [] : [timestepEmbedding(guidance)]),
-      ...axes.filter((_, i) => used & (1 << i)),
+      ...axes
+        .filter((_, i) => used & (1 << i))
+        .map((axis) => (attached.mode ? Int32Array.of(axis[0]!, ...axis) : axis)),
       ...(bias ? [bias] : []),
+      ...attached.inputs,
     ]
-    const [velocity] = await this.run('predict', [imageTokens, textTokens, used, bias ? 1 : 0], inputs, signal)
+    const shape = [imageTokens, textTokens, used, bias ? 1 : 0, ...attached.shape]
+    const [velocity] = await this.run('predict', shape, inputs, signal)
     return velocity!
   }
 }
