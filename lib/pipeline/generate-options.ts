@@ -102,9 +102,6 @@ export interface Settings extends ImageRequest {
 
 const KNOWN = [
   'prompt',
-  'negativePrompt',
-  'trueCfg',
-  ...IMAGE_OPTIONS,
   'width',
   'height',
   'steps',
@@ -125,6 +122,9 @@ const KNOWN = [
   'format',
   'quality',
   'compression',
+  'negativePrompt',
+  'trueCfg',
+  ...IMAGE_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
 const MAX_STEPS = RANGES.steps.most

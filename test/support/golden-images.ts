@@ -26,22 +26,22 @@ export class GoldenNetworks {
   }
 
   transformer(model: Transformer): Promise<FluxTransformer> {
-    return this.#load(model, FluxTransformer) as Promise<FluxTransformer>
+    return this.#load(model, FluxTransformer)
   }
 
   vae(): Promise<Autoencoder> {
-    return this.#load('ae-tiny', Autoencoder) as Promise<Autoencoder>
+    return this.#load('ae-tiny', Autoencoder)
   }
 
   async close(): Promise<void> {
     for (const network of this.#loaded.values()) await (await network).close()
   }
 
-  #load(
+  #load<Network extends FluxTransformer | Autoencoder>(
     model: GoldenModel,
-    network: typeof FluxTransformer | typeof Autoencoder,
-  ): Promise<FluxTransformer | Autoencoder> {
-    let loaded = this.#loaded.get(model)
+    network: { load(path: string, options: NetworkOptions): Promise<Network> },
+  ): Promise<Network> {
+    let loaded = this.#loaded.get(model) as Promise<Network> | undefined
     if (!loaded) {
       loaded = goldenWeights(model).then((path) => network.load(path, this.#options))
       this.#loaded.set(model, loaded)

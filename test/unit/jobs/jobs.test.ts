@@ -6,10 +6,10 @@ import { collect, isSettled } from '../../support/async.js'
 
 const tick = () => new Promise((resolve) => setImmediate(resolve))
 
-const image = { type: 'image', image: Buffer.from('image') } as ImageEvent
+const image = { type: 'image', index: 0, image: Buffer.from('image') } as ImageEvent
 const step = (step: number, steps: number, bytes = 0): StepEvent => {
   const shown = bytes ? { preview: { data: Buffer.alloc(bytes), width: 1, height: 1 } } : {}
-  return { type: 'step', step, steps, sigma: 1, sigmaNext: 0, ms: 1, reused: false, ...shown }
+  return { type: 'step', index: 0, step, steps, sigma: 1, sigmaNext: 0, ms: 1, reused: false, ...shown }
 }
 
 /** Work that goes on when `go` is called; it stops within a step when it is cancelled, as a network does. */
@@ -215,4 +215,19 @@ test('one signal for many jobs has one listener, and none when they are over', a
   expect(listeners).toBe(0)
   process.off('warning', warned)
   expect(warnings).toEqual([])
+})
+
+test('progress counts all images of a job', async () => {
+  async function* two(): ReturnType<Work> {
+    yield step(1, 1)
+    yield image
+    yield { ...step(1, 1), index: 1 }
+    return { ...image, index: 1 }
+  }
+  const seen: number[] = []
+  const job = new JobQueue().add(two, undefined, 2)
+  for await (const _ of job.events()) seen.push(job.progress)
+  await job.result
+  expect(seen.at(-1)).toBe(1)
+  expect((await collect(job.events())).map((event) => 'index' in event && event.index)).toEqual([0, 0, 1, 1])
 })

@@ -335,14 +335,20 @@ describe('files that do not fit', () => {
     )
   })
 
-  test.each([
-    ['Fill', 384],
-    ['Canny or Depth', 128],
-  ])('%s as text to image', async (name, inChannels) => {
-    const path = await made(`${inChannels}.safetensors`, 'flux-tiny', { inChannels, depth: 1, depthSingleBlocks: 1 })
+  test('a transformer for a number of channels that no model has', async () => {
+    const path = await made('192.safetensors', 'flux-tiny', { inChannels: 192, depth: 1, depthSingleBlocks: 1 })
     await expect(other('transformer', path)).rejects.toThrow(
-      fails('FLUX_UNSUPPORTED', path, `takes ${inChannels} channels`, name.split(' ')[0]!, 'needs a model with 64'),
+      fails('FLUX_UNSUPPORTED', path, 'takes 192 channels', 'Fill 384'),
     )
+  })
+
+  test.each([
+    ['fill', 384],
+    ['control', 128],
+    ['references', 64],
+  ])('a model that reads %s', async (reads, inChannels) => {
+    const path = await made(`${inChannels}.safetensors`, 'flux-tiny', { inChannels, depth: 1, depthSingleBlocks: 1 })
+    expect((await other('transformer', path)).variant.reads).toBe(reads)
   })
 
   test('paths that lead nowhere or to a folder', async () => {

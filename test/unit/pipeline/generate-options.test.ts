@@ -73,6 +73,21 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   format: [...WRONG, ...NAMES, 'PNG', 'gif'],
   quality: [...WRONG, ...NUMBERS, 0, 101, 50.5],
   compression: [...WRONG, ...NUMBERS, 10, 2.5],
+  negativePrompt: [...WRONG, 0, true, 'a'.repeat(32_769)],
+  trueCfg: [...WRONG, ...NUMBERS, 0.5, 101, { scale: 2, start: 2 }, { scale: 2, zeroStar: 'x' }, { scal: 2 }],
+  count: [...WRONG, ...NUMBERS, 0, 65, 1.5],
+  image: [...WRONG, '', 5, true],
+  strength: [...WRONG, ...NUMBERS, 1.1],
+  mask: [...WRONG, '', 5, true],
+  maskBlur: [...WRONG, ...NUMBERS, 257],
+  maskGrow: [...WRONG, '1', true, Infinity, 1e300, 257, -257, 0.5],
+  onlyMasked: [null, NaN, 'yes', 5, [], { padding: -1 }, { pad: 1 }],
+  extend: [...WRONG, 5, true, '', { left: -1 }, { up: 1 }],
+  convention: [...WRONG, ...NAMES],
+  controlImage: [...WRONG, '', 5, true],
+  referenceImages: [null, NaN, {}, 'x', 5, [null], [''], [5], Array(9).fill('x.png')],
+  referencePlacement: [...WRONG, ...NAMES],
+  resize: [...WRONG, ...NAMES],
 }
 
 describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () => {
@@ -101,7 +116,7 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
     expect(() => complete({ step: 4 })).toThrow(
       badOption(/there is no step in the options; there are prompt, width, height, steps,/),
     )
-    expect(() => complete({ negativePrompt: 'x' })).toThrow(badOption(/there is no negativePrompt/))
+    expect(() => complete({ negativeprompt: 'x' })).toThrow(badOption(/there is no negativeprompt/))
   })
 
   test.each([null, undefined, 'a fox', 7, ['a fox'], () => 1])('no options at all: %o', (options) => {

@@ -5,7 +5,7 @@ import { imageSummary } from '../../../lib/cli/image-report.js'
 import { progressText } from '../../../lib/cli/write-progress.js'
 
 const step = (step: number, ms: number) =>
-  ({ type: 'step', step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
+  ({ type: 'step', index: 0, step, steps: 4, sigma: 1, sigmaNext: 0, reused: false, ms }) as const
 
 test('the stages of a picture, the share of the weights, the speed and the time left', () => {
   const progress = new ImageProgress(0)
@@ -41,9 +41,10 @@ test('a log gets the stages, and a step only when ten seconds have passed', () =
 })
 
 test('the last line', () => {
-  const timings = { text: 400, load: 200, denoise: 3600, decode: 1100 }
+  const timings = { encode: 0, text: 400, load: 200, denoise: 3600, decode: 1100 }
   const image: ImageEvent = {
     type: 'image',
+    index: 0,
     image: Buffer.alloc(0),
     format: 'png',
     width: 256,

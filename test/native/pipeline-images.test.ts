@@ -1,0 +1,222 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
+import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
+import { collect } from '../support/async.js'
+import { heldOutPrompts, some, verdict, type Prompt } from '../support/judge/trial.js'
+import { loadTiny, streamed } from '../support/tiny.js'
+
+const SIDE = 128
+const folder = mkdtempSync(join(tmpdir(), 'ggflux-images-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+let pipe: FluxPipeline
+beforeAll(async () => {
+  pipe = await loadTiny()
+})
+afterAll(() => pipe?.close())
+
+const draw = (options: Omit<GenerateOptions, 'count'>) => pipe.generate({ format: 'raw', seed: 5, ...options })
+const raw = (data: Uint8Array, width = SIDE, height = SIDE) => ({ data: new Uint8Array(data), width, height })
+
+/** root mean square of the difference of bytes */
+function apart(a: Uint8Array, b: Uint8Array): number {
+  expect(a.length).toBe(b.length)
+  return Math.sqrt(a.reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0) / a.length)
+}
+
+/** white in a rectangle */
+function mask(left: number, top: number, width: number, height: number) {
+  const data = new Uint8Array(SIDE * SIDE)
+  for (let y = top; y < top + height; y++) data.fill(255, y * SIDE + left, y * SIDE + left + width)
+  return raw(data)
+}
+
+const SQUARE = 'a large blue square on a white background'
+const CIRCLE = 'a large red circle on a white background'
+
+describe.each(['diffusers', 'comfyui'] as const)('from an image, by the convention of %s', (convention) => {
+  test('strength 1 ignores the image, and less keeps more and more of it', async () => {
+    const image = raw(await draw({ prompt: SQUARE, seed: 1 }))
+    const text = await draw({ prompt: CIRCLE })
+    expect((await draw({ prompt: CIRCLE, image, strength: 1, convention })).equals(text)).toBe(true)
+    const distances = []
+    for (const strength of [0.3, 0.6, 0.9])
+      distances.push(apart(await draw({ prompt: CIRCLE, image, strength, convention }), image.data))
+    const [little, more, most] = distances as [number, number, number]
+    expect(little).toBeLessThan(0.7 * more)
+    expect(more).toBeLessThan(most)
+  })
+
+  test('outside the mask nothing changes, and inside is what the prompt says', { timeout: 120_000 }, async () => {
+    // a thing in the middle is replaced by another
+    const prompts = some(heldOutPrompts().single, 10)
+    let right = 0
+    for (const [i, prompt] of prompts.entries()) {
+      const other = prompts[(i + 3) % prompts.length]!
+      const image = raw(await draw({ prompt: other.prompt, seed: 1000 + i }))
+      const everything = mask(8, 8, 112, 112)
+      const drawn = await draw({ prompt: prompt.prompt, image, mask: everything, strength: 1, convention })
+      for (let y = 0; y < SIDE; y++)
+        for (const x of y < 8 || y >= 120 ? [0, 60, 127] : [0, 7, 120, 127])
+          for (let c = 0; c < 3; c++) expect(drawn[3 * (y * SIDE + x) + c]).toBe(image.data[3 * (y * SIDE + x) + c])
+      right += Number(shows(drawn, prompt))
+    }
+    expect(right).toBeGreaterThanOrEqual(6)
+  })
+
+  /** the thing in its colour; the background keeps the old one at the edge */
+  const shows = (rgb: Uint8Array, prompt: Prompt): boolean => {
+    const { things } = verdict(rgb, SIDE, SIDE, prompt, 0).agreement
+    return things.every(({ shape, color }) => shape && color)
+  }
+})
+
+test('only the masked part, larger: the rest stays, and the part changes', async () => {
+  const image = raw(await draw({ prompt: SQUARE, seed: 1 }))
+  const part = mask(40, 40, 40, 40)
+  const drawn = await draw({ prompt: CIRCLE, image, mask: part, onlyMasked: { padding: 8 }, strength: 1 })
+  let changed = 0
+  for (let i = 0; i < drawn.length; i++) {
+    if (drawn[i] === image.data[i]) continue
+    changed++
+    expect(part.data[Math.floor(i / 3)]).toBe(255)
+  }
+  expect(changed).toBeGreaterThan(3 * 40 * 40 * 0.3)
+})
+
+test('a soft mask is blended: at its edge the result lies between', async () => {
+  const image = raw(new Uint8Array(3 * SIDE * SIDE).fill(255))
+  const drawn = await draw({
+    prompt: 'a large red circle on a black background',
+    image,
+    mask: mask(32, 32, 64, 64),
+    maskBlur: 6,
+    strength: 1,
+  })
+  // row 64 from the left: white, then darker and darker
+  const row = Array.from({ length: 64 }, (_, x) => drawn[3 * (64 * SIDE + x) + 2]!)
+  expect(row.slice(0, 8).every((value) => value === 255)).toBe(true)
+  expect(row[31]!).toBeLessThan(250)
+  expect(row[31]!).toBeGreaterThan(60)
+})
+
+test('sizes that are no multiple of 16 come back as they were; more at the sides with extend', async () => {
+  const image = raw(new Uint8Array(3 * 130 * 77).fill(200), 130, 77)
+  const event = await streamed(pipe, { prompt: CIRCLE, image, strength: 0.5, seed: 1, format: 'raw' })
+  expect([event.width, event.height, event.image.length]).toEqual([130, 77, 3 * 130 * 77])
+  const wider = await streamed(pipe, {
+    prompt: CIRCLE,
+    image,
+    extend: { left: 30 },
+    strength: 1,
+    seed: 1,
+    format: 'raw',
+  })
+  expect([wider.width, wider.height]).toEqual([160, 77])
+  for (let y = 0; y < 77; y++) for (let x = 30; x < 160; x++) expect(wider.image[3 * (y * 160 + x)]).toBe(200)
+})
+
+test('a large image is drawn at the size of the model, with a warning', async () => {
+  const image = raw(new Uint8Array(3 * 400 * 200).fill(90), 400, 200)
+  const events = await collect(pipe.stream({ prompt: CIRCLE, image, strength: 0.3, seed: 1, format: 'raw' }))
+  const warnings = events.flatMap((event) => (event.type === 'warning' ? [event.message] : []))
+  expect(warnings).toEqual([expect.stringMatching(/image of 400 x 200 is drawn at 192 x 96; give width and height/)])
+  expect(events.at(-1)).toMatchObject({ width: 192, height: 96 })
+})
+
+test('reference images change the result, and the order of events has the stage encode', async () => {
+  const image = raw(await draw({ prompt: SQUARE, seed: 1 }))
+  const events = await collect(pipe.stream({ prompt: CIRCLE, referenceImages: [image], seed: 5, format: 'raw' }))
+  expect(
+    events.flatMap((event) => (event.type === 'stage' ? [event.stage] : [])).filter((stage) => stage !== 'load'),
+  ).toEqual(['text', 'encode', 'denoise', 'decode'])
+  const drawn = events.at(-1) as { image: Buffer }
+  expect(apart(drawn.image, await draw({ prompt: CIRCLE }))).toBeGreaterThan(1)
+})
+
+test('several images of one call are those of its seeds', async () => {
+  const [first, second, third] = await pipe.generate({ prompt: CIRCLE, seed: 5, count: 3, format: 'raw' })
+  for (const [image, seed] of [
+    [first, 5],
+    [second, 6],
+    [third, 7],
+  ] as const)
+    expect(image!.equals(await draw({ prompt: CIRCLE, seed }))).toBe(true)
+  const events = await collect(pipe.stream({ prompt: CIRCLE, seed: 5, count: 2 }))
+  expect(events.flatMap((event) => (event.type === 'image' ? [[event.index, event.seed]] : []))).toEqual([
+    [0, 5],
+    [1, 6],
+  ])
+})
+
+test('an estimate reads the images and counts what they cost', async () => {
+  const image = raw(new Uint8Array(3 * SIDE * SIDE))
+  const plain = await pipe.estimate({ width: SIDE, height: SIDE })
+  const kontext = await pipe.estimate({ width: SIDE, height: SIDE, referenceImages: [image] })
+  expect(kontext.operations.step).toBeGreaterThan(1.5 * plain.operations.step)
+  expect(kontext.memory.activations).toBeGreaterThanOrEqual(plain.memory.activations)
+})
+
+describe('wrong inputs are refused before any work', () => {
+  const image = raw(new Uint8Array(3 * SIDE * SIDE))
+  const broken = join(folder, 'broken.png')
+  writeFileSync(broken, Buffer.from('89504e470d0a1a0a0000000d49484452000075300000753008020000', 'hex'))
+  test.each<[string, object, string, RegExp]>([
+    [
+      'a mask of another size',
+      { image, mask: raw(new Uint8Array(64 * 64), 64, 64) },
+      'FLUX_BAD_OPTION',
+      /mask is 64 x 64, but image is 128 x 128/,
+    ],
+    ['an empty mask', { image, mask: raw(new Uint8Array(SIDE * SIDE)) }, 'FLUX_BAD_OPTION', /mask is empty/],
+    ['a mask without an image', { mask: mask(0, 0, 9, 9) }, 'FLUX_BAD_OPTION', /mask is given without image/],
+    ['strength without an image', { strength: 0.5 }, 'FLUX_BAD_OPTION', /strength is given without image/],
+    ['strength 0', { image, strength: 0 }, 'FLUX_BAD_OPTION', /strength is 0/],
+    ['strength NaN', { image, strength: NaN }, 'FLUX_BAD_OPTION', /strength is NaN/],
+    [
+      'a control image for a model without control',
+      { controlImage: image },
+      'FLUX_BAD_OPTION',
+      /controlImage is given, but the model reads none/,
+    ],
+    ['onlyMasked without a mask', { image, onlyMasked: true }, 'FLUX_BAD_OPTION', /onlyMasked is given without mask/],
+    ['nine references', { referenceImages: Array(9).fill(image) }, 'FLUX_BAD_OPTION', /at most 8 images/],
+    ['nothing to extend', { image, extend: {} }, 'FLUX_BAD_OPTION', /extend is/],
+    ['an unknown side', { image, extend: { up: 5 } }, 'FLUX_BAD_OPTION', /there is no up in extend/],
+    [
+      'a negative prompt without guidance',
+      { negativePrompt: 'red' },
+      'FLUX_BAD_OPTION',
+      /negativePrompt has no effect while trueCfg is 1/,
+    ],
+    [
+      'guidance that ends before it starts',
+      { trueCfg: { scale: 2, start: 0.8, end: 0.2 } },
+      'FLUX_BAD_OPTION',
+      /end is 0.2/,
+    ],
+    ['no images', { count: 0 }, 'FLUX_BAD_OPTION', /count is 0/],
+    ['a missing file', { image: join(folder, 'none.png') }, 'FLUX_NOT_FOUND', /none\.png/],
+    ['30,000 x 30,000 pixels, truncated', { image: broken }, 'FLUX_(UNSUPPORTED|BAD_FILE)', /broken\.png/],
+    ['bytes that are no image', { image: new Uint8Array(64) }, 'FLUX_BAD_FILE', /not an image file/],
+    [
+      'pixels that are missing',
+      { image: { data: new Uint8Array(9), width: 5, height: 5, channels: 3 } },
+      'FLUX_BAD_SHAPE',
+      /image\.data has 9 values/,
+    ],
+  ])('%s', async (_, options, code, message) => {
+    await expect(
+      pipe.generate({ prompt: CIRCLE, ...options } as GenerateOptions & { count: undefined }),
+    ).rejects.toMatchObject({
+      code: expect.stringMatching(code),
+      message: expect.stringMatching(message),
+    })
+  })
+
+  test('the pipeline goes on', async () => {
+    expect((await draw({ prompt: CIRCLE })).length).toBe(3 * SIDE * SIDE)
+  })
+})
