@@ -382,6 +382,7 @@ describe('wrong inputs', () => {
     ],
     ['no number', ['--steps', 'many'], /--steps <n>.*'many'/],
     ['a width that is no multiple of 16', ['--model', 'tiny', '--width', '100'], /width is 100\b.*multiple of 16/],
+    ['an unknown shift', ['--shift', 'diffusers'], /--shift \[how\].*'diffusers'.*comfyui/],
     ['an unknown sampler', ['--sampler', 'magic'], /--sampler <name>.*'magic'.*euler/],
     ['a model given twice', ['--model', 'tiny', '--vae', 'x'], /--model <name>.*cannot be used with.*--vae/],
     ['half a model', ['--vae', 'x', '--clip', 'y'], /--transformer, --t5 missing/],

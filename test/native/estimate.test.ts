@@ -34,6 +34,10 @@ test('an estimate grows with the picture, its steps and its text, and loads noth
   expect(wide.memory.activations).toBeGreaterThan(small.memory.activations)
   expect(long.operations).toEqual(small.operations)
   expect(long.seconds!.total - small.seconds!.total).toBeCloseTo(4 * small.seconds!.step, 6)
+  // two evaluations in each step but the last
+  const heun = await pipe.estimate({ ...size, steps: 5, sampler: 'heun' })
+  expect(heun.operations).toEqual(small.operations)
+  expect(heun.seconds!.total - long.seconds!.total).toBeCloseTo(4 * small.seconds!.step, 6)
   expect(wordy.operations.text).toBeGreaterThan(small.operations.text)
   expect(wordy.operations.step).toBeGreaterThan(small.operations.step)
   const { weights, activations, total } = small.memory

@@ -11,7 +11,8 @@ import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, type NetworkO
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
 import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { denoise } from '../../lib/sampling/denoise.js'
-import { gaussianNoise } from '../../lib/sampling/noise.js'
+import { gaussianNoise, gaussianNoiseStream } from '../../lib/sampling/noise.js'
+import { SAMPLERS, type SamplerName } from '../../lib/sampling/samplers.js'
 import { schedule } from '../../lib/sampling/schedule.js'
 import type { ModelFiles } from '../../lib/families/registry.js'
 import { collect } from '../support/async.js'
@@ -169,12 +170,13 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
     guidance: number
     seed: number
     noise: 'float32' | 'bfloat16'
+    sampler: SamplerName
     tokens: number
   }
 
   async function byHand(
     prompt: string,
-    { width, height, sigmas, guidance, seed, noise, tokens }: Spelt,
+    { width, height, sigmas, guidance, seed, noise: variant, sampler, tokens }: Spelt,
   ): Promise<Uint8Array> {
     const { ids, eos } = tokenizers.clip.encode(prompt)
     const txt = await networks.t5.encode(tokenizers.t5.encode(prompt, tokens).ids)
@@ -183,8 +185,11 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
     const imgIds = imageIds(rows / 2, columns / 2)
     const predict = (img: Float32Array, timestep: number) =>
       networks.flux.predict({ img, imgIds, txt, vec, timestep, ...(guided ? { guidance } : {}) })
-    let latents = packLatents(gaussianNoise(seed, [16, rows, columns], noise), rows, columns)
-    for await (const step of denoise({ predict, latents, sigmas })) latents = step.latents
+    let latents = packLatents(gaussianNoise(seed, [16, rows, columns], variant), rows, columns)
+    const draw = gaussianNoiseStream(seed + 1, [16, rows, columns], variant)
+    const noise = () => packLatents(draw(), rows, columns)
+    for await (const step of denoise({ predict, latents, sigmas, noise, sampler: SAMPLERS[sampler] }))
+      latents = step.latents
     return toBytes(await networks.vae.decode(unpackLatents(latents, rows, columns), rows, columns), width, height)
   }
 
@@ -196,6 +201,7 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
     guidance: 3.5,
     seed: 7,
     noise: 'float32',
+    sampler: 'euler',
     tokens: 32,
   }
   const cases: [string, Partial<GenerateOptions>, Partial<Spelt>][] = [
@@ -205,6 +211,17 @@ describe.each<[string, () => Promise<ModelFiles>, boolean]>([
     ['the other shift', { shift: !guided }, { sigmas: schedule({ steps: 2, sequenceLength: 16, shift: !guided }) }],
     ['the linear scheduler', { scheduler: 'linear' }, { sigmas: [1, 0.5, 0] }],
     ['bfloat16 noise', { noise: 'bfloat16' }, { noise: 'bfloat16' }],
+    ['a sampler with noise', { sampler: 'lcm' }, { sampler: 'lcm' }],
+    [
+      'a sampler with bfloat16 noise',
+      { sampler: 'er_sde', noise: 'bfloat16' },
+      { sampler: 'er_sde', noise: 'bfloat16' },
+    ],
+    [
+      'a sampler that takes other levels',
+      { sampler: 'dpm_2' },
+      { sampler: 'dpm_2', sigmas: schedule({ steps: 3, sequenceLength: 16, shift: guided }).toSpliced(2, 1) },
+    ],
     ['fewer tokens', { maxSequenceLength: 16 }, { tokens: 16 }],
     [
       'a wide picture',

@@ -207,6 +207,34 @@ describe('defaults', () => {
   })
 })
 
+describe('samplers, schedulers and the shift', () => {
+  const close = (options: object, expected: number[], model = dev) => {
+    const { sigmas } = complete(options, model)
+    expect(sigmas).toHaveLength(expected.length)
+    expected.forEach((sigma, i) => expect(sigmas[i]).toBeCloseTo(sigma, 5))
+  }
+  const simple = { width: 512, height: 512, steps: 4, scheduler: 'simple' }
+
+  test("the shift 'comfyui' is the same at every size, and none for schnell", () => {
+    close(simple, [1, 0.849235, 0.652489, 0.384945, 0])
+    close({ ...simple, shift: 'comfyui' }, [1, 0.904531, 0.759511, 0.512844, 0])
+    for (const shift of [undefined, false, 'comfyui']) close({ ...simple, shift }, [1, 0.75, 0.5, 0.25, 0], schnell)
+  })
+
+  test.each(['dpm_2', 'uni_pc', 'uni_pc_bh2'])('%s takes the levels of one step more', (sampler) => {
+    close({ ...simple, sampler, shift: 'comfyui' }, [1, 0.926647, 0.825702, 0.677987, 0])
+    close({ sampler, steps: 1 }, [1, 0])
+    expect(complete({ sampler, sigmas: [1, 0.5, 0.2] }).sigmas).toEqual([1, 0.5, 0.2, 0])
+  })
+
+  test.each(['euler_ancestral', 'dpmpp_2m_sde', 'dpmpp_sde', 'lcm', 'er_sde'])('%s allows no step cache', (sampler) => {
+    expect(() => complete({ sampler, stepCache: 0.1 })).toThrow(
+      badOption(new RegExp(`^stepCache is 0.1, but sampler '${sampler}' adds noise`)),
+    )
+    expect(complete({ sampler, stepCache: 0 })).toMatchObject({ sampler })
+  })
+})
+
 describe('the options of load', () => {
   const files = { transformer: 'a', t5: 'b', clip: 'c', vae: 'd' }
   const wrongOfLoad: [string, unknown[]][] = [
