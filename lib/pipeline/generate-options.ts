@@ -9,6 +9,7 @@ import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } 
 import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
+import { parsePromptWeights } from '../tokenizers/prompt-weights.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 
 export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
@@ -40,6 +41,8 @@ export interface GenerateOptions extends Pick<EncodeOptions, 'format' | 'quality
   noise?: NoiseVariant
   /** tokens of the prompt that T5 sees, 16 to 512. @default dev 512, schnell 256, tiny 32 */
   maxSequenceLength?: number
+  /** whether `(word:1.3)`, `(word)` and `[word]` in the prompt are weights, see `parsePromptWeights`. @default false */
+  promptWeights?: boolean
   /**
    * Skips evaluations of the model while its velocity changes smoothly: the relative error that an extrapolated
    * velocity may have, 0 to 1. Useful with many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
@@ -94,6 +97,7 @@ const KNOWN = [
   'shift',
   'noise',
   'maxSequenceLength',
+  'promptWeights',
   'stepCache',
   'loras',
   'preview',
@@ -130,6 +134,7 @@ export function completeOptions(
     shift = defaults.shift,
     noise = 'float32',
     maxSequenceLength = defaults.maxSequenceLength,
+    promptWeights = false,
     stepCache = 0,
     loras = [],
     preview,
@@ -152,6 +157,8 @@ export function completeOptions(
   if (typeof shift !== 'boolean') throw badOption('shift', shift, 'true or false')
   requireOneOf('noise', noise, ['float32', 'bfloat16'])
   requireWithin('maxSequenceLength', maxSequenceLength)
+  if (typeof promptWeights !== 'boolean') throw badOption('promptWeights', promptWeights, 'true or false')
+  if (promptWeights) parsePromptWeights(prompt)
   requireWithin('stepCache', stepCache)
   checkLoras(loras)
   if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
@@ -173,6 +180,7 @@ export function completeOptions(
     scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,
     maxSequenceLength,
+    promptWeights,
     stepCache,
     loras,
     preview: preview === undefined ? undefined : completePreview(preview, latent),
