@@ -39,6 +39,7 @@ const PASSED = [
   'shift',
   'noise',
   'maxSequenceLength',
+  'promptWeights',
   'stepCache',
   'quality',
   'negativePrompt',
@@ -109,6 +110,7 @@ export function generateCommand(program: Command): void {
       ).choices(['float32', 'bfloat16']),
     )
     .option('--max-sequence-length <n>', 'tokens that T5 reads (default: dev 512, schnell 256, tiny 32)', parseNumber)
+    .option('--prompt-weights', 'read (word:1.3), (word) and [word] in the prompt as weights')
     .option(
       '--step-cache <error>',
       'relative error allowed for skipped evaluations, such as 0.1 (default: 0, skip none)',

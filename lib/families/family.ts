@@ -103,6 +103,8 @@ export interface ImageRequest {
   height: number
   guidance: number | undefined
   maxSequenceLength: number
+  /** whether the prompt has weights, `(word:1.3)` */
+  promptWeights: boolean
 }
 
 export interface ScheduleRequest {

@@ -11,6 +11,7 @@ import { SAMPLER_TRAITS, SAMPLERS, samplerSigmas, type SamplerName } from '../sa
 import { customSigmas, SCHEDULERS, SHIFTS, type SchedulerName, type Shift } from '../sampling/schedule.js'
 import { guidancePhase, type GuidanceOptions } from '../sampling/guidance.js'
 import { sigmasAtStrength } from '../sampling/strength.js'
+import { parsePromptWeights } from '../tokenizers/prompt-weights.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
 
@@ -51,6 +52,8 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
   noise?: NoiseVariant
   /** tokens of the prompt that T5 sees, 16 to 512. @default dev 512, schnell 256, tiny 32 */
   maxSequenceLength?: number
+  /** whether `(word:1.3)`, `(word)` and `[word]` in the prompt are weights, see `parsePromptWeights`. @default false */
+  promptWeights?: boolean
   /**
    * Skips evaluations of the model while its velocity changes smoothly: the relative error that an extrapolated
    * velocity may have, 0 to 1. Useful with many steps (dev); 0.05 to 0.2 is usual. @default 0, every step is evaluated
@@ -114,6 +117,7 @@ const KNOWN = [
   'shift',
   'noise',
   'maxSequenceLength',
+  'promptWeights',
   'stepCache',
   'loras',
   'preview',
@@ -154,6 +158,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     shift = defaults.shift,
     noise = 'float32',
     maxSequenceLength = defaults.maxSequenceLength,
+    promptWeights = false,
     stepCache = 0,
     loras = [],
     preview,
@@ -178,6 +183,8 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
   if (!SHIFTS.includes(shift)) throw badOption('shift', shift, "true, false or 'comfyui'")
   requireOneOf('noise', noise, ['float32', 'bfloat16'])
   requireWithin('maxSequenceLength', maxSequenceLength)
+  if (typeof promptWeights !== 'boolean') throw badOption('promptWeights', promptWeights, 'true or false')
+  if (promptWeights) parsePromptWeights(prompt)
   requireWithin('stepCache', stepCache)
   if (stepCache > 0 && SAMPLER_TRAITS[sampler].addsNoise) {
     const reason = `sampler '${sampler}' adds noise in each step, which cannot be extrapolated`
@@ -218,6 +225,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,
     maxSequenceLength,
+    promptWeights,
     stepCache,
     loras,
     preview: preview === undefined ? undefined : completePreview(preview, latent),

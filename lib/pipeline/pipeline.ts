@@ -422,10 +422,10 @@ export class ImagePipeline {
   }
 
   /** Returns a key of everything that a conditioning depends on. */
-  #promptKey({ prompt, maxSequenceLength }: Settings, { assigned, version }: VersionedPlan): string {
+  #promptKey({ prompt, promptWeights, maxSequenceLength }: Settings, { assigned, version }: VersionedPlan): string {
     const { family } = this.#parts.model
     const adapted = componentsFor(family, 'text').some((name) => (assigned[name] ?? []).length > 0)
-    return JSON.stringify([family.id, maxSequenceLength, prompt, adapted ? version : ''])
+    return JSON.stringify([family.id, maxSequenceLength, prompt, promptWeights, adapted ? version : ''])
   }
 
   #encoders(loras: VersionedPlan, signal: AbortSignal): Encoders<Components> {

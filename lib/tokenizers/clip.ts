@@ -2,6 +2,7 @@ import { Tokenizer } from '@huggingface/tokenizers'
 import { FluxError } from '../errors.js'
 import { BYTE_SYMBOLS } from './byte-symbols.js'
 import { findTokenizerFiles, isRecord, readTokenizerFile, readTokenizerJson } from './files.js'
+import type { WeightedText } from './prompt-weights.js'
 import { checkText } from './text.js'
 
 const BEGIN = '<|startoftext|>'
@@ -24,6 +25,19 @@ export interface ClipTokens {
   /** whether the text was longer than `maxLength` */
   truncated: boolean
 }
+
+/** A part of a prompt that the encoder sees at once. */
+export interface ClipChunk {
+  /** [maxLength]: begin, tokens, end, then the end id up to the length */
+  ids: Int32Array
+  /** [maxLength]: the tokens' weights; 1 for begin and end */
+  weights: Float32Array
+  /** index of the first end id */
+  eos: number
+}
+
+/** A part with this many tokens may be cut in two; a shorter one goes into the next chunk as a whole. */
+const LONG_PART = 8
 
 /** Names of the files of a tokenizer, the preferred ones first. */
 export const CLIP_TOKENIZER_FILES: readonly (readonly string[])[] = [['vocab.json', 'merges.txt'], ['tokenizer.json']]
@@ -115,12 +129,45 @@ export class ClipTokenizer {
    * @throws FluxError FLUX_BAD_OPTION
    */
   encode(text: string, maxLength = 77): ClipTokens {
-    checkText(text, maxLength, 2)
-    const found: number[] = this.#tokenizer.encode(text).ids
-    const ids = new Int32Array(maxLength).fill(this.#end)
-    ids[0] = this.#begin
-    ids.set(found.slice(0, maxLength - 2), 1)
-    return { ids, eos: ids.indexOf(this.#end), truncated: found.length > maxLength - 2 }
+    const [{ ids, eos }, ...more] = this.encodeChunks([{ text, weight: 1 }], maxLength)
+    return { ids, eos, truncated: more.length > 0 }
+  }
+
+  /**
+   * Cuts a prompt of any length into chunks. A part of fewer than 8 tokens is not cut in two. Source:
+   * comfyanonymous/ComfyUI, `comfy/sd1_clip.py` (`SDTokenizer`). FLUX sees the first chunk only: its transformer
+   * receives no states of CLIP, and the pooled output is that of the first chunk.
+   *
+   * @param maxLength tokens of a chunk, including begin and end. @default 77
+   * @returns one chunk or more
+   * @throws FluxError FLUX_BAD_OPTION
+   */
+  encodeChunks(parts: readonly WeightedText[], maxLength = 77): [ClipChunk, ...ClipChunk[]] {
+    const room = maxLength - 2
+    const chunks: [id: number, weight: number][][] = [[]]
+    for (const { text, weight } of parts) {
+      checkText(text, maxLength, 2)
+      let left: number[] = this.#tokenizer.encode(text).ids
+      const divisible = left.length >= LONG_PART || left.length > room
+      while (left.length > 0) {
+        const chunk = chunks.at(-1)!
+        const free = room - chunk.length
+        const fitting = left.length <= free ? left.length : divisible ? free : 0
+        chunk.push(...left.slice(0, fitting).map((id) => [id, weight] as [number, number]))
+        left = left.slice(fitting)
+        if (left.length > 0) chunks.push([])
+      }
+    }
+    return chunks.map((tokens) => {
+      const ids = new Int32Array(maxLength).fill(this.#end)
+      const weights = new Float32Array(maxLength).fill(1)
+      ids[0] = this.#begin
+      tokens.forEach(([id, weight], i) => {
+        ids[i + 1] = id
+        weights[i + 1] = weight
+      })
+      return { ids, weights, eos: ids.indexOf(this.#end) }
+    }) as [ClipChunk, ...ClipChunk[]]
   }
 }
 

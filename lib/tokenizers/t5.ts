@@ -4,6 +4,7 @@ import { findTokenizerFiles, readTokenizerFile, readTokenizerJson } from './file
 import { Normalizer } from './normalizer.js'
 import { readSentencePiece } from './sentencepiece.js'
 import { t5VocabularyFromGguf, t5VocabularyFromJson, type T5Vocabulary } from './t5-vocabulary.js'
+import type { WeightedText } from './prompt-weights.js'
 import { checkText } from './text.js'
 import { PIECE_TYPE, UnigramModel } from './unigram.js'
 
@@ -77,13 +78,32 @@ export class T5Tokenizer {
    * @throws FluxError FLUX_BAD_OPTION
    */
   encode(text: string, maxLength: number): T5Tokens {
-    checkText(text, maxLength, 1)
-    const pieces = this.#model.encode(this.#normalizer.normalize(text))
+    const { weights: _, ...tokens } = this.encodeParts([{ text, weight: 1 }], maxLength)
+    return tokens
+  }
+
+  /**
+   * Encodes each part by itself, one after the other. Source: comfyanonymous/ComfyUI, `comfy/sd1_clip.py`
+   * (`SDTokenizer`).
+   *
+   * @param maxLength as in {@link encode}
+   * @returns the tokens, with `weights` [maxLength]: 1 for end and padding
+   * @throws FluxError FLUX_BAD_OPTION
+   */
+  encodeParts(parts: readonly WeightedText[], maxLength: number): T5Tokens & { weights: Float32Array } {
+    const pieces = parts.flatMap(({ text, weight }) => {
+      checkText(text, maxLength, 1)
+      return this.#model.encode(this.#normalizer.normalize(text)).map((id) => [id, weight] as const)
+    })
     const length = Math.min(pieces.length + 1, maxLength)
     const ids = new Int32Array(maxLength).fill(this.#pad)
-    ids.set(pieces.slice(0, length - 1))
+    const weights = new Float32Array(maxLength).fill(1)
+    pieces.slice(0, length - 1).forEach(([id, weight], i) => {
+      ids[i] = id
+      weights[i] = weight
+    })
     ids[length - 1] = this.#end
-    return { ids, length, truncated: pieces.length + 1 > maxLength }
+    return { ids, weights, length, truncated: pieces.length + 1 > maxLength }
   }
 }
 

@@ -5,11 +5,20 @@ import { afterAll, expect, test } from 'vitest'
 import { CLIP_VISION } from '../../lib/networks/clip-vision/definition.js'
 import { REDUX } from '../../lib/networks/redux/definition.js'
 import { SIGLIP } from '../../lib/networks/siglip/definition.js'
-import { ClipVisionEncoder, ReduxProjector, SiglipVisionEncoder, type ProfileRow } from '../../lib/nn.js'
+import { writeModelFile } from '../../lib/formats/write-model-file.js'
+import { convert, inspect } from '../../lib/index.js'
+import {
+  ClipTextEncoder,
+  ClipVisionEncoder,
+  ReduxProjector,
+  SiglipVisionEncoder,
+  type ProfileRow,
+} from '../../lib/nn.js'
 import { nativeQuantize as quantize } from '../../lib/native/addon.js'
 import { synthesize } from '../../lib/tools/synth/synth.js'
 import { onTestBackend } from '../support/backend.js'
 import { goldenIo, goldenWeights } from '../support/golden.js'
+import { readTensors, relL2 } from '../support/safetensors.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'ggflux-towers-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -72,4 +81,52 @@ test('a tower whose image is no whole number of patches leaves out the rest', as
     return y < 56 && x < 56 ? pixels[(channel * 56 + y) * 56 + x]! : 9
   })
   expect(await larger.encode(wide)).toEqual(await exact.encode(pixels))
+})
+
+test('convert leaves the pooling head out, and inspect tells what a file is', async () => {
+  const path = await goldenWeights('siglip-tiny')
+  const out = join(folder, 'siglip-f16.gguf')
+  await convert(path, out, { type: 'F16' })
+  const io = goldenIo('redux')
+  await using tower = await SiglipVisionEncoder.load({ path: out, config: FOUR_HEADS }, onTestBackend)
+  const states = await tower.encode(io.get('dbg.pixels')!.data as Float32Array)
+  // rounding to F16 changes the transformer by 9e-4; three times that may be
+  expect(relL2(states, io.get('out.last_hidden_state')!.data as Float32Array)).toBeLessThan(3e-3)
+  for (const file of [path, out]) {
+    expect(await inspect(file)).toMatchObject({
+      role: 'vision tower',
+      architecture: 'SigLIP vision tower (56 pixels, patches of 14)',
+      problems: [],
+    })
+  }
+  expect(await inspect(await goldenWeights('clip-vision-tiny'))).toMatchObject({
+    architecture: 'CLIP vision tower (56 pixels, patches of 14)',
+    problems: [],
+  })
+  expect(await inspect(await goldenWeights('redux-tiny'))).toMatchObject({ role: 'redux', problems: [] })
+})
+
+test('a whole CLIP holds both encoders', async () => {
+  const path = join(folder, 'whole-clip.safetensors')
+  const halves = [
+    ...readTensors(await goldenWeights('clip-tiny')),
+    ...readTensors(await goldenWeights('clip-vision-tiny')),
+  ]
+  const tensors = halves.map(([name, { shape, data }]) => ({
+    name,
+    type: 'F32' as const,
+    shape,
+    data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  }))
+  const scale = { name: 'logit_scale', type: 'F32' as const, shape: [], data: new Uint8Array(4) }
+  await writeModelFile(path, [...tensors, scale])
+  await using whole = await ClipVisionEncoder.load({ path, config: FOUR_HEADS }, onTestBackend)
+  await using half = await ClipVisionEncoder.load(
+    { path: await goldenWeights('clip-vision-tiny'), config: FOUR_HEADS },
+    onTestBackend,
+  )
+  const pixels = goldenIo('ip-adapter').get('dbg.pixels')!.data as Float32Array
+  expect(await whole.encode(pixels)).toEqual(await half.encode(pixels))
+  await using text = await ClipTextEncoder.load(path, onTestBackend)
+  expect(text.config.hiddenSize).toBe(128)
 })

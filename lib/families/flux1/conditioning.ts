@@ -1,6 +1,7 @@
 import type { FluxTransformer } from '../../nn.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Predict } from '../../sampling/samplers.js'
+import { applyPromptWeights, parsePromptWeights } from '../../tokenizers/prompt-weights.js'
 import type { Conditioning } from '../conditioning.js'
 import type { Encoders, ImageRequest } from '../family.js'
 import type { EncodeImage, ImageInputs } from '../image-inputs.js'
@@ -15,18 +16,29 @@ type FluxConditioning = Conditioning<'txt' | 'vec'>
 /** pixels along each side of a token */
 const SIDE = FLUX_LATENT.sizeMultiple
 
-/** Cuts off or pads the prompt to `maxSequenceLength` for T5. Padding is not masked, as in the official program. */
+/**
+ * Cuts off or pads the prompt to `maxSequenceLength` for T5. Padding is not masked, as in the official program.
+ *
+ * Weights act on T5's states, not on CLIP's pooled output, and of CLIP's chunks the first is used. Source:
+ * comfyanonymous/ComfyUI, `comfy/text_encoders/flux.py`.
+ */
 export async function encodePrompt(
-  { prompt, maxSequenceLength }: ImageRequest,
+  { prompt, promptWeights, maxSequenceLength }: ImageRequest,
   { tokenizers, run }: Encoders<Flux1Components>,
 ): Promise<FluxConditioning> {
-  const t5Tokens = tokenizers.t5.encode(prompt, maxSequenceLength)
-  const clipTokens = tokenizers.clip.encode(prompt)
-  const txt = await run('t5', (t5, options) => t5.encode(t5Tokens.ids, options))
+  const parts = promptWeights ? parsePromptWeights(prompt) : [{ text: prompt, weight: 1 }]
+  const t5Tokens = tokenizers.t5.encodeParts(parts, maxSequenceLength)
+  const [clipTokens, ...unread] = tokenizers.clip.encodeChunks(parts)
+  const txt = await run('t5', async (t5, options) => {
+    const states = await t5.encode(t5Tokens.ids, options)
+    if (t5Tokens.weights.every((weight) => weight === 1)) return states
+    const empty = await t5.encode(tokenizers.t5.encode('', maxSequenceLength).ids, options)
+    return applyPromptWeights(states, empty, t5Tokens.weights)
+  })
   const vec = await run('clip', async (clip, options) => {
     return (await clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options })).pooled
   })
-  const truncated = [...(t5Tokens.truncated ? ['t5'] : []), ...(clipTokens.truncated ? ['clip'] : [])]
+  const truncated = [...(t5Tokens.truncated ? ['t5'] : []), ...(unread.length > 0 ? ['clip'] : [])]
   return { tensors: { txt, vec }, truncated }
 }
 

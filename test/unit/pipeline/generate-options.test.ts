@@ -54,6 +54,7 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   shift: [...WRONG, 0, 1, '', 'true'],
   noise: [...WRONG, ...NAMES],
   maxSequenceLength: [...WRONG, ...NUMBERS, 0, 15, 513, 20.5],
+  promptWeights: [...WRONG, 0, 1, '', 'true'],
   stepCache: [...WRONG, ...NUMBERS, 1.1],
   loras: [
     null,
@@ -130,6 +131,12 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
     expect(() => complete({ format: 'webp', compression: 3 })).toThrow(
       badOption(/^compression is 3, but the format webp/),
     )
+  })
+
+  test('a weight out of range, only where weights are read', () => {
+    const prompt = 'a (red:1e3) fox'
+    expect(() => complete({ prompt, promptWeights: true })).toThrow(badOption(/^prompt gives "red" the weight 1000/))
+    expect(complete({ prompt })).toMatchObject({ prompt, promptWeights: false })
   })
 
   test('guidance for a model without', () => {
