@@ -23,7 +23,7 @@ export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unle
   [
     /(^|\.)transformer_blocks\.0\.(attn1?\.to_q|norm1\.linear)\./,
     'a transformer in the names of diffusers',
-    /(^|\.)single_transformer_blocks\.0\.|^controlnet_x_embedder\./,
+    /(^|\.)single_transformer_blocks\.0\.|^controlnet_(x_embedder|blocks)\b/,
   ],
   [/(^|\.)(input_blocks|output_blocks)\.0\.0\.|^down_blocks\.0\.attentions\./, 'a Stable Diffusion U-Net'],
   [/(^|\.)(post_)?quant_conv\.weight$/, "a Stable Diffusion autoencoder, not FLUX's"],

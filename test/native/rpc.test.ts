@@ -7,6 +7,7 @@ import { afterAll, afterEach, expect, test } from 'vitest'
 import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { FluxTransformer } from '../../lib/nn.js'
 import { anyInput } from '../support/any-input.mjs'
+import { testAttachments } from '../support/attachments-suite.js'
 import { goldenWeights } from '../support/golden.js'
 import { testGolden } from '../support/golden-suite.js'
 import { freePort, startRpcServer } from '../support/rpc-server.js'
@@ -18,6 +19,8 @@ afterAll(() => server.stop())
 
 testGolden('on an RPC server', { backend: server.backend })
 testGolden('on an RPC server without room for matrices', { backend: server.backend, deviceMemory: 0 })
+testAttachments('on an RPC server', { backend: server.backend })
+testAttachments('on an RPC server without room for matrices', { backend: server.backend, deviceMemory: 0 })
 
 test('what finds no room on the device stays in this memory, the last matrices first', async () => {
   const memory = async (deviceMemory?: number) => {
