@@ -137,7 +137,13 @@ class Case {
 
   async bind(model: Transformer, images: Record<string, Float32Array> = {}): Promise<Predict> {
     const tensors = { txt: this.floats('in.txt'), vec: this.floats('in.vec'), ...images }
-    const request = { prompt: '', ...this.inPixels, guidance: this.floats('const.guidance')[0]!, maxSequenceLength: 0 }
+    const request = {
+      prompt: '',
+      promptWeights: false,
+      ...this.inPixels,
+      guidance: this.floats('const.guidance')[0]!,
+      maxSequenceLength: 0,
+    }
     const conditioning: Conditioning = { tensors, truncated: [] }
     return bindTransformer(await this.#networks.transformer(model), conditioning, request, new AbortController().signal)
   }
