@@ -7,7 +7,7 @@ import type { Prediction } from '../sampling/prediction.js'
 import type { Predict } from '../sampling/samplers.js'
 import type { SchedulerName, Shift } from '../sampling/schedule.js'
 import type { Conditioning } from './conditioning.js'
-import type { EncodeImage, ImageInputs } from './image-inputs.js'
+import type { ImageEncoders, ImageInputs } from './image-inputs.js'
 import type { LatentFormat } from './latent-format.js'
 
 /** The tokenizer of a text encoder. */
@@ -28,8 +28,11 @@ export interface TokenizerSource {
 export interface Component {
   kind: NetworkKind
   network: { load(source: { path: string; config?: object }, options: NetworkOptions): Promise<LoadedNetwork<object>> }
-  /** its purpose: 'text' encodes the prompt, 'denoise' predicts, 'decode' makes the image, 'preview' makes a preview */
-  stage: 'text' | 'denoise' | 'decode' | 'preview'
+  /**
+   * its purpose: 'text' encodes the prompt, 'image' encodes images that guide, 'denoise' predicts, 'decode' makes the image,
+   * 'preview' makes a preview
+   */
+  stage: 'text' | 'image' | 'denoise' | 'decode' | 'preview'
   required: boolean
   /** the name that the command line's help shows */
   title: string
@@ -105,6 +108,8 @@ export interface ImageRequest {
   maxSequenceLength: number
   /** whether the prompt has weights, `(word:1.3)` */
   promptWeights: boolean
+  /** the noise levels of the run */
+  sigmas: readonly number[]
 }
 
 export interface ScheduleRequest {
@@ -146,12 +151,21 @@ export interface Family<C extends Components = Components> {
   /** noise levels, descending to 0 */
   sigmas(request: ScheduleRequest): number[]
   encode(request: ImageRequest, encoders: Encoders<C>): Promise<Conditioning>
-  /** encodes the images that the denoiser reads, as tensors of the conditioning; absent if no variant reads any */
+  /**
+   * errors in a request's images, before anything is loaded: files of ControlNets, missing components; absent if no
+   * variant reads images
+   *
+   * @throws {FluxError}
+   */
+  checkImages?(inputs: ImageInputs, networks: NetworksOf<C>): Promise<void>
+  /** encodes the images for `bind`, which finds the result in its conditioning */
   encodeImages?(
     inputs: ImageInputs,
     size: Pick<ImageRequest, 'width' | 'height'>,
-    encode: EncodeImage,
-  ): Promise<Record<string, Float32Array>>
+    encoders: ImageEncoders,
+  ): Promise<unknown>
+  /** loads what evaluates the images inside the denoiser, and removes what the last request needed */
+  attach?(denoiser: Denoiser<C>, inputs: ImageInputs, signal: AbortSignal): Promise<void>
   /** the model as a function of the state and the noise level; everything else is bound */
   bind(denoiser: Denoiser<C>, conditioning: Conditioning, request: ImageRequest, signal: AbortSignal): Predict
   operations(networks: NetworksOf<C>, size: ImageSize): Record<Work, Flops>

@@ -5,18 +5,56 @@ export interface Pixels {
   height: number
 }
 
-/** The images that a model's input is made from, in pixels of the size that they are encoded at. */
+/** The images that a model's input is made from, in pixels. Those that are read at the drawing's size have it already. */
 export interface ImageInputs {
-  /** the image to repaint, of the request's size; for models that repaint (Fill) */
-  image?: Pixels
-  /** [height, width], 255 where the image is drawn anew, 0 where it stays */
-  mask?: Uint8Array
-  /** an edge or depth image of the request's size, for models that follow one (Canny, Depth) */
+  /** the image to repaint and its mask [height, width], 255 where it is drawn anew; for models that repaint (Fill) */
+  fill?: { image: Pixels; mask: Uint8Array }
+  /** an edge or depth image of the drawing's size, for models that follow one (Canny, Depth) */
   control?: Pixels
   /** images that the prompt refers to, for models that edit (Kontext); sides are multiples of 16 */
   references?: Pixels[]
-  /** how the references are placed, see {@link ReferencePlacement} @default 'offset' */
+  /** how the references are placed @default 'offset' */
   placement?: ReferencePlacement
+  /** images of the drawing's size for ControlNets */
+  controlNets?: ControlNetInput[]
+  /** [height, width], 255 where the image is drawn anew; for ControlNets that repaint */
+  mask?: Uint8Array
+  /** images of any size that guide next to the text */
+  redux?: ReduxInput[]
+  /** images of any size for IP-Adapters */
+  ipAdapters?: IpAdapterInput[]
+}
+
+export interface ControlNetInput {
+  /** the ControlNet's file */
+  path: string
+  image: Pixels
+  /** for union ControlNets */
+  mode?: string | number
+  scale: number
+  /** shares of the steps between which it acts */
+  start: number
+  end: number
+}
+
+export interface ReduxInput {
+  image: Pixels
+  strength: number
+  strengthType: 'multiply' | 'attn_bias'
+}
+
+export interface IpAdapterInput {
+  /** the adapter's file */
+  path: string
+  image: Pixels
+  scale: number
+}
+
+/** What a family encodes images with. */
+export interface ImageEncoders {
+  vae: EncodeImage
+  /** evaluates an optional component, such as a vision tower */
+  run<T>(name: string, work: (network: never, options: { signal: AbortSignal }) => Promise<T>): Promise<T>
 }
 
 /**

@@ -44,8 +44,45 @@ export interface ImageOptions {
   referenceImages?: readonly ImageSource[]
   /** how references are placed in the model's space of positions. @default 'offset' */
   referencePlacement?: ReferencePlacement
+  /** ControlNets, at most 8; their effects add up */
+  controlNets?: readonly ControlNetOptions[]
+  /** images that guide next to the text, at most 8; the model needs `siglip` and `redux` */
+  redux?: readonly ReduxOptions[]
+  /** IP-Adapters, at most 8; the model needs `clipVision` */
+  ipAdapters?: readonly IpAdapterOptions[]
   /** how images are brought to the size that is drawn. @default 'cover' */
   resize?: ResizeMode
+}
+
+export interface ControlNetOptions {
+  /** the ControlNet's file */
+  path: string
+  /** what it follows: edges, depth, a pose …; for a ControlNet that repaints, the image itself */
+  image: ImageSource
+  /** for union ControlNets: 'canny', 'tile', 'depth', 'blur', 'pose', 'gray', 'low-quality', 'auto', or the row of the mode */
+  mode?: string | number
+  /** 0 to 10. @default 0.7 */
+  scale?: number
+  /** share of the steps after which it begins, 0 to 1. @default 0 */
+  start?: number
+  /** share of the steps after which it ends, 0 to 1. @default 1 */
+  end?: number
+}
+
+export interface ReduxOptions {
+  image: ImageSource
+  /** 0 to 10. @default 1 */
+  strength?: number
+  /** what the strength acts on: the image's tokens, or the attention that is paid to them. @default 'multiply' */
+  strengthType?: 'multiply' | 'attn_bias'
+}
+
+export interface IpAdapterOptions {
+  /** the adapter's file */
+  path: string
+  image: ImageSource
+  /** -10 to 10. @default 0.6 */
+  scale?: number
 }
 
 type Side = 'left' | 'right' | 'top' | 'bottom'
@@ -61,6 +98,9 @@ export interface ImageSettings extends Pick<ImageOptions, 'image' | 'mask' | 'co
   extend: Record<Side, number> | undefined
   referenceImages: readonly ImageSource[]
   referencePlacement: ReferencePlacement
+  controlNets: readonly Required<Omit<ControlNetOptions, 'mode'>>[] & readonly ControlNetOptions[]
+  redux: readonly Required<ReduxOptions>[]
+  ipAdapters: readonly Required<IpAdapterOptions>[]
   resize: ResizeMode
 }
 
@@ -76,10 +116,14 @@ export const IMAGE_OPTIONS = [
   'controlImage',
   'referenceImages',
   'referencePlacement',
+  'controlNets',
+  'redux',
+  'ipAdapters',
   'resize',
 ] as const satisfies readonly (keyof ImageOptions)[]
 
-const MAX_REFERENCES = 8
+/** of each kind of image */
+const MAX_IMAGES = 8
 const SIDES: readonly Side[] = ['left', 'right', 'top', 'bottom']
 
 /**
@@ -107,9 +151,7 @@ export function completeImages(
   for (const [name, source] of Object.entries({ image, mask, controlImage })) {
     if (source !== undefined) requireSource(name, source)
   }
-  if (!Array.isArray(referenceImages) || referenceImages.length > MAX_REFERENCES)
-    throw badOption('referenceImages', referenceImages, `an array of at most ${MAX_REFERENCES} images`)
-  referenceImages.forEach((source, i) => requireSource(`referenceImages[${i}]`, source))
+  listOf('referenceImages', referenceImages).forEach((source, i) => requireSource(`referenceImages[${i}]`, source))
   requireWithin('strength', strength)
   requireWithin('maskBlur', maskBlur)
   requireWithin('maskGrow', maskGrow)
@@ -141,7 +183,11 @@ export function completeImages(
       'FLUX_BAD_OPTION',
       'referenceImages is given, but the model reads none; give a model such as FLUX.1 Kontext',
     )
-  if (image === undefined && controlImage === undefined && referenceImages.length === 0) return undefined
+  const controlNets = completeControlNets(options.controlNets ?? [])
+  const redux = completeRedux(options.redux ?? [])
+  const ipAdapters = completeIpAdapters(options.ipAdapters ?? [])
+  const lists = [referenceImages, controlNets, redux, ipAdapters]
+  if (image === undefined && controlImage === undefined && lists.every(({ length }) => length === 0)) return undefined
   return {
     ...(image === undefined ? {} : { image }),
     ...(mask === undefined ? {} : { mask }),
@@ -154,8 +200,65 @@ export function completeImages(
     extend: extend === undefined ? undefined : completeExtend(extend),
     referenceImages,
     referencePlacement,
+    controlNets,
+    redux,
+    ipAdapters,
     resize,
   }
+}
+
+function completeControlNets(list: readonly ControlNetOptions[]): ImageSettings['controlNets'] {
+  return listOf('controlNets', list).map((net, i) => {
+    const name = `controlNets[${i}]`
+    requireOptions(name, net, ['path', 'image', 'mode', 'scale', 'start', 'end'])
+    const { path, image, mode, scale = 0.7, start = 0, end = 1 } = net
+    requirePath(`${name}.path`, path)
+    requireSource(`${name}.image`, image)
+    if (mode !== undefined && typeof mode !== 'string' && typeof mode !== 'number')
+      throw badOption(`${name}.mode`, mode, "a name such as 'canny', or the row of the mode")
+    requireNumber(`${name}.scale`, scale, 0, 10)
+    requireNumber(`${name}.start`, start, 0, 1)
+    requireNumber(`${name}.end`, end, start, 1)
+    return { path, image, ...(mode === undefined ? {} : { mode }), scale, start, end }
+  })
+}
+
+function completeRedux(list: readonly ReduxOptions[]): ImageSettings['redux'] {
+  return listOf('redux', list).map((redux, i) => {
+    const name = `redux[${i}]`
+    requireOptions(name, redux, ['image', 'strength', 'strengthType'])
+    const { image, strength = 1, strengthType = 'multiply' } = redux
+    requireSource(`${name}.image`, image)
+    requireNumber(`${name}.strength`, strength, 0, 10)
+    requireOneOf(`${name}.strengthType`, strengthType, ['multiply', 'attn_bias'])
+    return { image, strength, strengthType }
+  })
+}
+
+function completeIpAdapters(list: readonly IpAdapterOptions[]): ImageSettings['ipAdapters'] {
+  return listOf('ipAdapters', list).map((adapter, i) => {
+    const name = `ipAdapters[${i}]`
+    requireOptions(name, adapter, ['path', 'image', 'scale'])
+    const { path, image, scale = 0.6 } = adapter
+    requirePath(`${name}.path`, path)
+    requireSource(`${name}.image`, image)
+    requireNumber(`${name}.scale`, scale, -10, 10)
+    return { path, image, scale }
+  })
+}
+
+function listOf<T>(name: string, list: readonly T[]): readonly T[] {
+  if (!Array.isArray(list) || list.length > MAX_IMAGES) throw badOption(name, list, `an array of at most ${MAX_IMAGES}`)
+  return list
+}
+
+function requirePath(name: string, path: unknown): void {
+  if (typeof path !== 'string' || path === '') throw badOption(name, path, 'the path of its file')
+}
+
+function requireNumber(name: string, value: unknown, least: number, most: number): void {
+  if (typeof value !== 'number' || !(value >= least && value <= most))
+    throw badOption(name, value, `a number from ${least} to ${most}`)
 }
 
 function completePadding(onlyMasked: boolean | { padding?: number }): number | undefined {

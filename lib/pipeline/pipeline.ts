@@ -3,7 +3,7 @@ import { Estimator, type Estimate } from '../cost/estimate.js'
 import { FluxError } from '../errors.js'
 import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
 import type { Conditioning } from '../families/conditioning.js'
-import { toPlanes } from '../families/image-inputs.js'
+import { toPlanes, type ImageEncoders } from '../families/image-inputs.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions, encodeImage, loadEncoder } from '../images/encode.js'
 import { formatParameters } from '../images/infotext.js'
@@ -238,8 +238,16 @@ export class ImagePipeline {
     }
   }
 
-  #prepare({ width, height }: GenerateOptions, images: ImageSettings, signal: AbortSignal): Promise<PreparedImages> {
-    return prepareImages(images, this.#parts.model.variant, { width, height, signal })
+  /** Reads the images of a request, and checks them against the model. */
+  async #prepare(
+    { width, height }: GenerateOptions,
+    images: ImageSettings,
+    signal: AbortSignal,
+  ): Promise<PreparedImages> {
+    const { family, networks, variant } = this.#parts.model
+    const prepared = await prepareImages(images, variant, { width, height, signal })
+    await family.checkImages?.(prepared.inputs, networks)
+    return prepared
   }
 
   /** the generation parameters as text */
@@ -303,26 +311,28 @@ export class ImagePipeline {
 
     if (!this.#parts.networks[this.#denoiser]!.loaded) yield { type: 'stage', stage: 'load' }
     const denoiser = await this.#network(this.#denoiser, loras, signal)
+    await family.attach?.(denoiser as never, prepared?.inputs ?? {}, signal)
     timings.load = lap()
 
     yield { type: 'stage', stage: 'denoise' }
     const shape = { latent, rows: height / latent.reduction, columns: width / latent.reduction, signal }
     const { keep, ...start } = await startState(family, variant, settings, prepared)
     let { latents } = start
-    const tensors = prepared?.encoded?.tensors
-    const bind = ({ tensors: text, truncated }: Conditioning): Predict =>
-      family.bind(denoiser as never, { tensors: { ...text, ...tensors }, truncated }, settings, signal)
-    const bound = negative ? guided(bind(conditioning), bind(negative), settings.trueCfg!) : bind(conditioning)
+    const encoded = prepared?.encoded?.images
     let asked = false
-    const evaluate: Predict = async (x, sigma) => {
-      asked = true
-      const began = performance.now()
-      const output = await bound(x, sigma)
-      estimator.observe('step', settings, performance.now() - began)
-      const what = `the ${this.#denoiser}'s prediction at noise level ${sigma}`
-      requireFinite(output, what, denoiser.path, loras.assigned[this.#denoiser])
-      return output
+    const bind = (conditioning: Conditioning): Predict => {
+      const bound = family.bind(denoiser as never, { ...conditioning, images: encoded }, settings, signal)
+      return async (x, sigma) => {
+        asked = true
+        const began = performance.now()
+        const output = await bound(x, sigma)
+        estimator.observe('step', settings, performance.now() - began)
+        const what = `the ${this.#denoiser}'s prediction at noise level ${sigma}`
+        requireFinite(output, what, denoiser.path, loras.assigned[this.#denoiser])
+        return output
+      }
     }
+    const evaluate = negative ? guided(bind(conditioning), bind(negative), settings.trueCfg!) : bind(conditioning)
     const predict =
       settings.stepCache > 0
         ? new StepCache(evaluate, settings.stepCache, settings.trueCfg && guidancePhase(settings.trueCfg)).predict
@@ -401,13 +411,20 @@ export class ImagePipeline {
   async #encodeImages({ inputs, start, width, height }: PreparedImages, signal: AbortSignal): Promise<EncodedImages> {
     const { family, variant } = this.#parts.model
     const { latent } = variant
-    const vae = await this.#decoder('decode', signal)
-    const encode = imageEncoder(vae as unknown as Encoder, latent, signal)
-    const tensors = (await family.encodeImages?.(inputs, { width, height }, encode)) ?? {}
-    const started = start && (await encode(toPlanes(start), height, width))
-    await vae.trim()
+    const decoder = await this.#decoder('decode', signal)
+    const vae = imageEncoder(decoder as unknown as Encoder, latent, signal)
+    const run: ImageEncoders['run'] = async (name, work) => {
+      try {
+        return await work((await this.#parts.networks[name]!.get(signal)) as never, { signal })
+      } finally {
+        if (!this.#parts.keep) await this.#parts.networks[name]!.release()
+      }
+    }
+    const images = await family.encodeImages?.(inputs, { width, height }, { vae, run })
+    const started = start && (await vae(toPlanes(start), height, width))
+    await decoder.trim()
     const [rows, columns] = [height / latent.reduction, width / latent.reduction]
-    return { tensors, ...(started ? { image: latent.toState(started, rows, columns) } : {}) }
+    return { images, ...(started ? { image: latent.toState(started, rows, columns) } : {}) }
   }
 
   /** Assigns the LoRAs to the networks, from the LoRA files as they are now. */

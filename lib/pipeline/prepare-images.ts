@@ -30,7 +30,7 @@ export interface PreparedImages {
 
 export interface EncodedImages {
   /** what the denoiser reads */
-  tensors: Record<string, Float32Array>
+  images: unknown
   /** state of the image to start from, without noise */
   image?: Float32Array
 }
@@ -76,27 +76,55 @@ export async function prepareImages(
       referenceSize?.(image.width, image.height) ?? fitSize(image.width, image.height, unit, areaOf(image, defaults))
     references.push(await resizeImage(image, size.width, size.height, 'cover'))
   }
-  const size = drawingSize((canvas?.image ?? control ?? references[0])!, { width, height }, unit, defaults)
+  const first = settings.controlNets[0]
+  const guide =
+    canvas || control || references[0] || !first ? undefined : await read(first.image, 'controlNets[0].image')
+  const model = canvas?.image ?? control ?? references[0] ?? guide
+  const size = drawingSize(model, { width, height }, unit, defaults)
   const warnings = size.warning === undefined ? [] : [size.warning]
   const inputs: ImageInputs = {
     ...(control ? { control: await resizeImage(control, size.width, size.height, settings.resize) } : {}),
     ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
+    ...(await guides(settings, size, read)),
   }
   const prepared = { width: size.width, height: size.height, inputs, warnings }
   if (!canvas) return { ...prepared, finish: (drawn) => drawn }
   const drawing = await startDrawing(canvas, size, settings)
-  if (reads === 'fill') Object.assign(inputs, { image: drawing.start, mask: drawing.mask!.data })
+  if (drawing.mask) inputs.mask = drawing.mask.data
+  if (reads === 'fill') inputs.fill = { image: drawing.start, mask: drawing.mask!.data }
   return { ...prepared, ...drawing }
+}
+
+/** The images of ControlNets, at the size of the drawing, of Redux and of IP-Adapters. */
+async function guides(
+  { controlNets, redux, ipAdapters, resize }: ImageSettings,
+  { width, height }: DrawingSize,
+  read: (source: ImageSource, name: string) => Promise<RgbImage>,
+): Promise<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> {
+  const inputs: Required<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> = {
+    controlNets: [],
+    redux: [],
+    ipAdapters: [],
+  }
+  for (const [i, net] of controlNets.entries()) {
+    const image = await read(net.image, `controlNets[${i}].image`)
+    inputs.controlNets.push({ ...net, image: await resizeImage(image, width, height, resize) })
+  }
+  for (const [i, one] of redux.entries())
+    inputs.redux.push({ ...one, image: await read(one.image, `redux[${i}].image`) })
+  for (const [i, adapter] of ipAdapters.entries())
+    inputs.ipAdapters.push({ ...adapter, image: await read(adapter.image, `ipAdapters[${i}].image`) })
+  return inputs
 }
 
 /** Without a wanted size, that of the image, unless it is much larger than the model's own. */
 function drawingSize(
-  image: RgbImage,
+  image: RgbImage | undefined,
   { width, height }: { width: number | undefined; height: number | undefined },
   unit: number,
   defaults: { width: number; height: number },
 ): DrawingSize & { warning?: string } {
-  if (width !== undefined || height !== undefined)
+  if (!image || width !== undefined || height !== undefined)
     return { width: width ?? defaults.width, height: height ?? defaults.height, padded: false }
   const area = defaults.width * defaults.height
   const atLeast = (side: number) => Math.max(side, RANGES.width.least)

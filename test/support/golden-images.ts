@@ -1,6 +1,12 @@
 import type { Conditioning } from '../../lib/families/conditioning.js'
-import { toPlanes, type EncodeImage, type ReferencePlacement } from '../../lib/families/image-inputs.js'
-import { bindTransformer, encodeImages } from '../../lib/families/flux1/conditioning.js'
+import {
+  toPlanes,
+  type EncodeImage,
+  type ImageEncoders,
+  type ReferencePlacement,
+} from '../../lib/families/image-inputs.js'
+import { bindTransformer } from '../../lib/families/flux1/conditioning.js'
+import { encodeImages } from '../../lib/families/flux1/image-tokens.js'
 import { packLatents, unpackLatents } from '../../lib/families/flux1/tokens.js'
 import { toBytes } from '../../lib/images/pixels.js'
 import { Autoencoder, FluxTransformer, type NetworkOptions } from '../../lib/nn.js'
@@ -135,8 +141,12 @@ class Case {
     return mean.map((value) => scaleFactor * (value - shiftFactor))
   }
 
-  async bind(model: Transformer, images: Record<string, Float32Array> = {}): Promise<Predict> {
-    const tensors = { txt: this.floats('in.txt'), vec: this.floats('in.vec'), ...images }
+  get encoders(): ImageEncoders {
+    return { vae: this.encode, run: () => Promise.reject(new Error('no vision tower')) }
+  }
+
+  async bind(model: Transformer, images?: unknown): Promise<Predict> {
+    const tensors = { txt: this.floats('in.txt'), vec: this.floats('in.vec') }
     const request = {
       prompt: '',
       promptWeights: false,
@@ -144,7 +154,7 @@ class Case {
       guidance: this.floats('const.guidance')[0]!,
       maxSequenceLength: 0,
     }
-    const conditioning: Conditioning = { tensors, truncated: [] }
+    const conditioning: Conditioning = { tensors, images, truncated: [] }
     return bindTransformer(await this.#networks.transformer(model), conditioning, request, new AbortController().signal)
   }
 
@@ -202,20 +212,20 @@ const check = (title: string, file: GoldenCases, name: string, run: (given: Case
 }
 
 check('Fill: image and mask next to the channels', 'fill', '', async (given) => {
-  const images = { image: given.pixels('in.image_u8'), mask: given.bytes('in.mask_u8') }
-  const tokens = await encodeImages(images, given.inPixels, given.encode)
+  const images = { fill: { image: given.pixels('in.image_u8'), mask: given.bytes('in.mask_u8') } }
+  const tokens = await encodeImages(images, given.inPixels, given.encoders)
   given.compare('out.img_cond', tokens.channels!)
   await given.run(await given.bind('flux-fill-tiny', tokens))
 })
 
 check('Canny and Depth: a control image next to the channels', 'control', '', async (given) => {
-  const tokens = await encodeImages({ control: given.pixels('in.control_u8') }, given.inPixels, given.encode)
+  const tokens = await encodeImages({ control: given.pixels('in.control_u8') }, given.inPixels, given.encoders)
   given.compare('out.img_cond', tokens.channels!)
   await given.run(await given.bind('flux-control-tiny', tokens))
 })
 
 check('Kontext: a reference image after the image tokens', 'kontext', '', async (given) => {
-  const tokens = await encodeImages({ references: [given.pixels('in.reference_u8')] }, given.inPixels, given.encode)
+  const tokens = await encodeImages({ references: [given.pixels('in.reference_u8')] }, given.inPixels, given.encoders)
   given.compare('out.img_cond_seq', tokens.references!)
   given.compare('out.img_cond_seq_ids', tokens.referenceIds!)
   await given.run(await given.bind('flux-dev-tiny', tokens))
@@ -224,12 +234,12 @@ check('Kontext: a reference image after the image tokens', 'kontext', '', async 
 for (const name of ['a', 'b']) {
   check(`Kontext with two references, case ${name}`, 'kontext-two', name, async (given) => {
     const references = [given.pixels('in.reference_0_u8'), given.pixels('in.reference_1_u8')]
-    const tokens = await encodeImages({ references }, given.inPixels, given.encode)
+    const tokens = await encodeImages({ references }, given.inPixels, given.encoders)
     given.compare('out.img_cond_seq', tokens.references!)
     given.compare('out.img_cond_seq_ids', tokens.referenceIds!)
     await given.run(await given.bind('flux-dev-tiny', tokens))
     for (const placement of ['index', 'uxo'] as ReferencePlacement[]) {
-      const placed = await encodeImages({ references, placement }, given.inPixels, given.encode)
+      const placed = await encodeImages({ references, placement }, given.inPixels, given.encoders)
       given.compare(`out.${placement}.img_cond_seq_ids`, placed.referenceIds!)
       const predict = await given.bind('flux-dev-tiny', placed)
       given.compare(`out.${placement}.pred.0`, await predict(given.noise, given.floats('out.timesteps')[0]!))

@@ -1,4 +1,13 @@
-import { Autoencoder, ClipTextEncoder, FluxTransformer, T5Encoder, TinyDecoder } from '../../nn.js'
+import {
+  Autoencoder,
+  ClipTextEncoder,
+  ClipVisionEncoder,
+  FluxTransformer,
+  ReduxProjector,
+  SiglipVisionEncoder,
+  T5Encoder,
+  TinyDecoder,
+} from '../../nn.js'
 import { CLIP_TOKENIZER_FILES, ClipTokenizer } from '../../tokenizers/clip.js'
 import { T5_TOKENIZER_FILES, T5Tokenizer } from '../../tokenizers/t5.js'
 import type { Components } from '../family.js'
@@ -50,6 +59,30 @@ export const FLUX_COMPONENTS = {
     required: true,
     title: 'the autoencoder',
     hubFolder: 'vae',
+  },
+  siglip: {
+    kind: 'siglip',
+    network: SiglipVisionEncoder,
+    stage: 'image',
+    required: false,
+    title: "SigLIP's vision tower, for --redux-image",
+    label: 'SigLIP vision tower',
+  },
+  redux: {
+    kind: 'redux',
+    network: ReduxProjector,
+    stage: 'image',
+    required: false,
+    title: "Redux's projector, for --redux-image",
+    label: 'Redux projector',
+  },
+  clipVision: {
+    kind: 'clip-vision',
+    network: ClipVisionEncoder,
+    stage: 'image',
+    required: false,
+    title: "CLIP's vision tower, for --ip-adapter",
+    label: 'CLIP vision tower',
   },
   previewDecoder: {
     kind: 'tiny-decoder',

@@ -1,12 +1,14 @@
 import type { FluxTransformer } from '../../nn.js'
+import type { FluxAttachment } from '../../networks/flux/attachments.js'
+import { appendRedux } from '../../networks/redux/append.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Predict } from '../../sampling/samplers.js'
 import { applyPromptWeights, parsePromptWeights } from '../../tokenizers/prompt-weights.js'
 import type { Conditioning } from '../conditioning.js'
 import type { Encoders, ImageRequest } from '../family.js'
-import type { EncodeImage, ImageInputs } from '../image-inputs.js'
+import type { ImageInputs } from '../image-inputs.js'
 import type { Flux1Components } from './components.js'
-import { concatenated, imageTokens, joinChannels, referenceIds, type ImageTokens } from './image-tokens.js'
+import { concatenated, joinChannels, type FluxImages } from './image-tokens.js'
 import { FLUX_LATENT } from './latent.js'
 import { imageIds } from './tokens.js'
 
@@ -42,43 +44,55 @@ export async function encodePrompt(
   return { tensors: { txt, vec }, truncated }
 }
 
-/** Encodes the images that the transformer reads next to the prompt. */
-export async function encodeImages(
-  inputs: ImageInputs,
-  { width, height }: Pick<ImageRequest, 'width' | 'height'>,
-  encode: EncodeImage,
-): Promise<Record<string, Float32Array>> {
-  const tokens = await imageTokens(inputs, encode)
-  if (!tokens.references) return { ...tokens }
-  const inTokens = (size: { width: number; height: number }) => ({
-    rows: size.height / SIDE,
-    columns: size.width / SIDE,
-  })
-  const ids = referenceIds(inputs.references!.map(inTokens), inTokens({ width, height }), inputs.placement ?? 'offset')
-  return { ...tokens, referenceIds: ids }
+/** Attaches the ControlNets and IP-Adapters of a request to the transformer, in the order of `FluxImages`. */
+export async function attachNetworks(
+  flux: FluxTransformer,
+  { controlNets = [], ipAdapters = [] }: ImageInputs,
+  signal: AbortSignal,
+): Promise<void> {
+  const attachments: FluxAttachment[] = [
+    ...controlNets.map(({ path }) => ({ kind: 'controlnet' as const, path })),
+    ...ipAdapters.map(({ path }) => ({ kind: 'ip-adapter' as const, path })),
+  ]
+  await flux.attach(attachments, { signal })
 }
 
 export function bindTransformer(
   flux: FluxTransformer,
   conditioning: Conditioning,
-  { width, height, guidance }: ImageRequest,
+  { width, height, guidance, sigmas }: ImageRequest,
   signal: AbortSignal,
 ): Predict {
-  const { txt, vec, channels, references, referenceIds } = conditioning.tensors as FluxConditioning['tensors'] &
-    ImageTokens
+  const { txt, vec } = (conditioning as FluxConditioning).tensors
+  const {
+    channels,
+    references,
+    referenceIds,
+    controls = [],
+    imagePrompts,
+    redux,
+  } = (conditioning.images ?? {}) as FluxImages
   const ids = imageIds(height / SIDE, width / SIDE)
   const count = ids.length / 3
+  const steps = sigmas.length - 1
   const given = {
     imgIds: referenceIds ? concatenated([ids, referenceIds]) : ids,
-    txt,
     vec,
     signal,
+    ...(redux ? appendRedux(txt, redux, flux.config.contextInDim) : { txt }),
+    ...(imagePrompts ? { imagePrompts } : {}),
     ...(guidance === undefined ? {} : { guidance }),
   }
   return async (state, sigma) => {
+    // a level belongs to the step that starts at it or above it
+    const step = sigmas.slice(1).filter((level) => level >= sigma).length
+    // as in diffusers: a step is left out unless it is within start and end as a whole
+    const acting = controls.flatMap(({ start, end, ...control }) =>
+      step / steps < start || (step + 1) / steps > end ? [] : [control],
+    )
     const wide = channels ? joinChannels(state, channels, count) : state
     const img = references ? concatenated([wide, references]) : wide
-    const output = await flux.predict({ img, timestep: flow.timestep(sigma), ...given })
+    const output = await flux.predict({ img, timestep: flow.timestep(sigma), controls: acting, ...given })
     return references ? output.subarray(0, state.length) : output // the references' own outputs are not used
   }
 }

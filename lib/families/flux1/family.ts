@@ -4,7 +4,9 @@ import { flopsOf, type NetworkFile } from '../../networks/network-file.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Family, ImageSize, NetworksOf } from '../family.js'
 import { FLUX_COMPONENTS, type Flux1Components } from './components.js'
-import { bindTransformer, encodeImages, encodePrompt } from './conditioning.js'
+import { checkImages } from './check-images.js'
+import { attachNetworks, bindTransformer, encodePrompt } from './conditioning.js'
+import { encodeImages } from './image-tokens.js'
 import { FLUX_LATENT } from './latent.js'
 import { FLUX_PRESETS } from './presets.js'
 import { fluxSigmas } from './schedule.js'
@@ -20,6 +22,12 @@ export interface Flux1Files {
   clip: string
   /** the autoencoder */
   vae: string
+  /** SigLIP's vision tower, for Redux @default none */
+  siglip?: string
+  /** Redux's projector @default none */
+  redux?: string
+  /** CLIP's vision tower with its projection, for IP-Adapters @default none */
+  clipVision?: string
   /** TAEF1's decoder, for previews @default none */
   previewDecoder?: string
   /**
@@ -46,7 +54,9 @@ export const flux1: Family<Flux1Components> = {
   prediction: flow,
   sigmas: fluxSigmas,
   encode: encodePrompt,
+  checkImages,
   encodeImages,
+  attach: attachNetworks,
   bind: bindTransformer,
   operations({ transformer, t5, clip, vae }, { width, height, maxSequenceLength, references }) {
     const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]

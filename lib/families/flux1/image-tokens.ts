@@ -1,36 +1,111 @@
-import { toPlanes, type EncodeImage, type ImageInputs, type Pixels, type ReferencePlacement } from '../image-inputs.js'
+import { latentMask } from '../../images/latent-mask.js'
+import { resample } from '../../images/resample.js'
+import type { ControlMode } from '../../networks/controlnet/modes.js'
+import { describeControlNet } from '../../networks/controlnet/describe.js'
+import type { ControlInput, ImagePromptInput } from '../../networks/flux/attachments.js'
+import type { ReduxImage } from '../../networks/redux/append.js'
+import { clipPixels, siglipPixels, type Resample } from '../../networks/vision-pixels.js'
+import type { ClipVisionEncoder, ReduxProjector, SiglipVisionEncoder } from '../../nn.js'
+import {
+  toPlanes,
+  type ImageEncoders,
+  type ImageInputs,
+  type Pixels,
+  type ReferencePlacement,
+} from '../image-inputs.js'
 import { FLUX_LATENT } from './latent.js'
 import { imageIds, packLatents } from './tokens.js'
 
-const { reduction, sizeMultiple } = FLUX_LATENT
+const { channels, reduction, sizeMultiple } = FLUX_LATENT
 /** pixels along each side of a token */
 const TOKEN_SIDE = sizeMultiple
+const TOKEN_CHANNELS = channels * (sizeMultiple / reduction) ** 2
 
-/** Tokens of images that condition a transformer. */
-export interface ImageTokens {
+/** The encoded images of a request. */
+export interface FluxImages {
   /** [L, 64 or 320], next to the channels of each image token: a control image's latent, or Fill's image and mask */
   channels?: Float32Array
   /** [R, 64], after the image tokens in the sequence: the reference images' latents */
   references?: Float32Array
   /** [R, 3] positions of the reference tokens */
   referenceIds?: Float32Array
+  /** as `FluxTransformer.predict` takes them, and the shares of the steps between which they act */
+  controls?: (ControlInput & { start: number; end: number })[]
+  imagePrompts?: ImagePromptInput[]
+  redux?: ReduxImage[]
 }
 
 /** Encodes the images. Source: black-forest-labs/flux `src/flux/sampling.py` (`prepare_control`, `_fill`, `_kontext`). */
-export async function imageTokens(inputs: ImageInputs, encode: EncodeImage): Promise<ImageTokens> {
-  const { image, mask, control, references = [] } = inputs
+export async function encodeImages(
+  inputs: ImageInputs,
+  { width, height }: { width: number; height: number },
+  { vae, run }: ImageEncoders,
+): Promise<FluxImages> {
+  const { fill, control, references = [], placement = 'offset', controlNets = [], redux = [], ipAdapters = [] } = inputs
   const encoded = async ({ width, height }: Pixels, planes: Float32Array): Promise<Float32Array> =>
-    packLatents(await encode(planes, height, width), height / reduction, width / reduction)
-  if (control) return { channels: await encoded(control, toPlanes(control)) }
-  if (image && mask) {
+    packLatents(await vae(planes, height, width), height / reduction, width / reduction)
+  const images: FluxImages = {}
+  if (control) images.channels = await encoded(control, toPlanes(control))
+  if (fill) {
+    const { image, mask } = fill
     // the part that is drawn anew is grey, in proportion to the mask
     const planes = toPlanes(image).map((value, i) => value * (1 - mask[i % mask.length]! / 255))
-    return { channels: joinChannels(await encoded(image, planes), packMask(mask, image.width, image.height)) }
+    const tokens = await encoded(image, planes)
+    images.channels = joinChannels(tokens, packMask(mask, width, height), tokens.length / TOKEN_CHANNELS)
   }
-  if (references.length === 0) return {}
-  const tokens: Float32Array[] = []
-  for (const reference of references) tokens.push(await encoded(reference, toPlanes(reference)))
-  return { references: concatenated(tokens) }
+  if (references.length > 0) {
+    const tokens: Float32Array[] = []
+    for (const reference of references) tokens.push(await encoded(reference, toPlanes(reference)))
+    const inTokens = (size: { width: number; height: number }) => ({
+      rows: size.height / TOKEN_SIDE,
+      columns: size.width / TOKEN_SIDE,
+    })
+    images.references = concatenated(tokens)
+    images.referenceIds = referenceIds(references.map(inTokens), inTokens({ width, height }), placement)
+  }
+  for (const [attachment, { path, image, mode, scale, start, end }] of controlNets.entries()) {
+    const { input } = await describeControlNet(path)
+    const planes = toPlanes(image)
+    const read =
+      input === 'rgb'
+        ? { image: planes, width, height }
+        : { image: input === 'latents' ? await encoded(image, planes) : await withHole(inputs.mask!, image, encoded) }
+    const named = mode === undefined ? {} : { mode: mode as ControlMode | number }
+    ;(images.controls ??= []).push({ attachment, ...read, ...named, scale, start, end })
+  }
+  for (const { image, strength, strengthType } of redux) {
+    const states = await run('siglip', (tower: SiglipVisionEncoder, options) => {
+      const { imageSize } = tower.config
+      return tower.encode(siglipPixels(image.data, image.width, image.height, imageSize, bicubic), options)
+    })
+    const tokens = await run('redux', (projector: ReduxProjector, options) => projector.project(states, options))
+    ;(images.redux ??= []).push({ tokens, strength, strengthType })
+  }
+  for (const [i, { image, scale }] of ipAdapters.entries()) {
+    const embeds = await run('clipVision', (tower: ClipVisionEncoder, options) => {
+      const { imageSize } = tower.config
+      return tower.encode(clipPixels(image.data, image.width, image.height, imageSize, bicubic), options)
+    })
+    ;(images.imagePrompts ??= []).push({ attachment: controlNets.length + i, embeds, scale })
+  }
+  return images
+}
+
+const bicubic: Resample = (rgb, width, height, toWidth, toHeight) =>
+  resample(rgb, [height, width, 3], [toHeight, toWidth], 'bicubic')
+
+/** For a ControlNet that repaints: black where the image is drawn anew, and four mask values for each token, 1 = keep. */
+async function withHole(
+  mask: Uint8Array,
+  image: Pixels,
+  encoded: (image: Pixels, planes: Float32Array) => Promise<Float32Array>,
+): Promise<Float32Array> {
+  const { width, height } = image
+  const planes = toPlanes(image).map((value, i) => (mask[i % mask.length]! >= 128 ? -1 : value))
+  const keep = latentMask({ data: mask, width, height }, 'blend').map((value) => 1 - value)
+  const tokens = await encoded(image, planes)
+  const masks = packLatents(keep, height / reduction, width / reduction)
+  return joinChannels(tokens, masks, tokens.length / TOKEN_CHANNELS)
 }
 
 /**
@@ -83,7 +158,7 @@ export function referenceIds(
 }
 
 /** Puts the rows of `more` after the rows of `tokens`: [L, a] and [L, b] to [L, a + b]. `count`: L. */
-export function joinChannels(tokens: Float32Array, more: Float32Array, count = tokens.length / 64): Float32Array {
+export function joinChannels(tokens: Float32Array, more: Float32Array, count: number): Float32Array {
   const [a, b] = [tokens.length / count, more.length / count]
   const joined = new Float32Array(tokens.length + more.length)
   for (let i = 0; i < count; i++) {

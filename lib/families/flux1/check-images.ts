@@ -1,0 +1,41 @@
+import { FluxError } from '../../errors.js'
+import { CONTROL_MODES } from '../../networks/controlnet/modes.js'
+import { describeControlNet } from '../../networks/controlnet/describe.js'
+import { checkIpAdapter } from '../../networks/flux/attachments.js'
+import { badOption } from '../../options/checks.js'
+import type { NetworksOf } from '../family.js'
+import type { ImageInputs } from '../image-inputs.js'
+import type { Flux1Components } from './components.js'
+
+/**
+ * Finds what would fail later: components that are missing for the images of a request, ControlNets and IP-Adapters of
+ * another model, modes that a ControlNet does not have.
+ *
+ * @throws {FluxError}
+ */
+export async function checkImages(
+  { controlNets = [], ipAdapters = [], redux = [], mask }: ImageInputs,
+  networks: Partial<NetworksOf<Flux1Components>>,
+): Promise<void> {
+  const lacks = (option: string, component: string, what: string): FluxError =>
+    new FluxError(
+      'FLUX_BAD_OPTION',
+      `${option} is given, but the model has no ${component}: give the file of ${what} to load`,
+    )
+  if (redux.length > 0 && !networks.siglip) throw lacks('redux', 'siglip', "SigLIP's vision tower")
+  if (redux.length > 0 && !networks.redux) throw lacks('redux', 'redux', "Redux's projector")
+  if (ipAdapters.length > 0 && !networks.clipVision) throw lacks('ipAdapters', 'clipVision', "CLIP's vision tower")
+  const { config } = networks.transformer!
+  for (const [i, { path, mode }] of controlNets.entries()) {
+    const { input, modes } = await describeControlNet(path, config)
+    const name = `controlNets[${i}]`
+    if (input === 'latents-and-mask' && !mask)
+      throw new FluxError('FLUX_BAD_OPTION', `${name}: this ControlNet repaints; give image and mask as well`)
+    if (modes.length === 0 && mode !== undefined)
+      throw badOption(`${name}.mode`, mode, 'nothing, because this ControlNet has one mode')
+    const known = (modes as readonly string[]).includes(mode as string) || mode === 'auto'
+    const row = Number.isInteger(mode) && Number(mode) >= 0 && Number(mode) < CONTROL_MODES.length + 100
+    if (modes.length > 0 && !known && !row) throw badOption(`${name}.mode`, mode, `one of ${modes.join(', ')}, auto`)
+  }
+  for (const { path } of ipAdapters) await checkIpAdapter(path, config)
+}
