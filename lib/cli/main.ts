@@ -9,6 +9,7 @@ import { reportFailure } from './failure.js'
 import { generateCommand } from './generate.js'
 import { inspectCommand } from './inspect.js'
 import { survivePipes } from './output.js'
+import { parametersCommand } from './parameters.js'
 import { pullCommand } from './pull.js'
 import { rpcServerCommand } from './rpc-server.js'
 import { synthCommand } from './synth.js'
@@ -42,6 +43,7 @@ cacheCommands(program)
 convertCommand(program)
 devicesCommand(program)
 inspectCommand(program)
+parametersCommand(program)
 pullCommand(program)
 rpcServerCommand(program)
 synthCommand(program)

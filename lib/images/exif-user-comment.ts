@@ -53,3 +53,21 @@ function encoded(text: string): { charset: string; bytes: Buffer } {
 function placeholder({ length }: Buffer): string {
   return '*'.repeat(length)
 }
+
+/**
+ * Reads a UserComment. UTF-16 is big-endian as A1111 and ggflux write it, except where zeros are in the other half of
+ * the bytes.
+ */
+export function readUserComment(comment: Uint8Array): string {
+  const charset = Buffer.from(comment.subarray(0, 8)).toString('latin1')
+  const text = Buffer.from(comment.subarray(8))
+  if (charset !== 'UNICODE\0') return untilNul(text.toString('utf8'))
+  const zeros = [0, 0]
+  for (let i = 0; i < text.length; i++) if (text[i] === 0) zeros[i % 2]! += 1
+  const even = text.subarray(0, text.length & ~1)
+  return untilNul((zeros[1]! > zeros[0]! ? even : even.swap16()).toString('utf16le'))
+}
+
+function untilNul(text: string): string {
+  return text.split('\0', 1)[0]!
+}

@@ -14,8 +14,6 @@ export interface ExifFields {
   number(tag: number): number | undefined
   /** of the fields that hold text, up to the first NUL */
   texts(): string[]
-  /** whether its numbers are little-endian */
-  littleEndian: boolean
 }
 
 /**
@@ -62,7 +60,6 @@ export function readExif(exif: Uint8Array): ExifFields {
       [...fields.values()]
         .filter(({ type }) => type === 2)
         .map(({ bytes }) => Buffer.from(bytes).toString('utf8').split('\0', 1)[0]!),
-    littleEndian,
   }
 }
 

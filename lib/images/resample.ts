@@ -90,7 +90,7 @@ function pass(data: Uint8Array, outer: number, inner: number, weights: readonly 
       }
       for (let i = 0; i < inner; i++, out++) {
         const value = sums[i]! >> PRECISION
-        scaled[out] = value < 0 ? 0 : value > 255 ? 255 : value
+        scaled[out] = value < 0 ? 0 : Math.min(value, 255)
       }
     }
   }

@@ -77,13 +77,13 @@ describe('help', () => {
     expect(broken('--version').stdout).toBe(`${version}\n`)
     const { stdout, status } = broken('--help')
     expect(status).toBe(0)
-    for (const name of ['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth'])
+    for (const name of ['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth'])
       expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
     expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
   })
 
-  test.each(['generate', 'bench', 'devices', 'inspect', 'rpc-server', 'synth'])(
+  test.each(['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth'])(
     '%s --help ends with examples',
     (command) => {
       const { stdout, status } = ggflux(command, '--help')
@@ -542,6 +542,26 @@ describe('devices', () => {
     expect(lines.filter((line) => line.startsWith('* ')).map((line) => line.split(/ +/)[1])).toContain(
       found.find(({ auto }) => auto)!.name,
     )
+  })
+})
+
+describe('parameters', () => {
+  const image = fileURLToPath(new URL('../fixtures/images/comfyui.png', import.meta.url))
+
+  test('shows options, LoRAs and what has no option', () => {
+    const { stdout, status } = ggflux('parameters', image)
+    expect(status).toBe(0)
+    expect(stdout.toString()).toMatch(
+      /^written by +comfyui\nprompt +a fox "in the snow"[^]*\nlora +ink.safetensors 1\nno option: model +flux1-dev/,
+    )
+    expect(JSON.parse(ggflux('parameters', '--json', image).stdout.toString())).toMatchObject({
+      writer: 'comfyui',
+      options: { steps: 20 },
+    })
+  })
+
+  test('a file that is no image: exit code 1', () => {
+    expectFailure(ggflux('parameters', fileURLToPath(import.meta.url)), 1, /is not an image file/)
   })
 })
 

@@ -20,6 +20,7 @@ const OUTPUTS = [
   /^1\n0\.33\n0\.67\ntrue\n$/,
   /^TimeoutError\n$/,
   /^FLUX_BAD_OPTION width is 1000: give a multiple of 16 from 64 to 4096; 1008 is nearest\n$/,
+  /^\{ x: 0, y: 55, width: 132, height: 132 \} 400\n$/,
   /^$/,
   /^\d{4,}\n$/,
 ]
