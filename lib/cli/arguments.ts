@@ -32,3 +32,18 @@ export function parseSides(text: string): Record<string, number> {
     }),
   )
 }
+
+/**
+ * `file=net.gguf,image=edges.png,scale=0.7`: one more object with these names. Numbers become numbers, and `file` is
+ * called `path`. A comma in a path cannot be written.
+ */
+export function addEntries<T>(...names: string[]): (text: string, before?: T[]) => T[] {
+  return (text, before = []) => {
+    const entries = text.split(',').map((entry) => {
+      const [, name = '', value = ''] = /^([^=]*)=(.*)$/.exec(entry) ?? []
+      if (!names.includes(name) || value === '') throw new InvalidArgumentError(`Give ${names.join('=…, ')}=….`)
+      return [name === 'file' ? 'path' : name, Number.isNaN(Number(value)) ? value : Number(value)]
+    })
+    return [...before, Object.fromEntries(entries) as T]
+  }
+}

@@ -3,7 +3,8 @@ import { FluxError } from '../errors.js'
 import type { GenerateOptions, ImageEvent, ImageFormat, LatentPreview, LoraOptions, ModelFiles } from '../index.js'
 import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
-import { addLora, parseNumber, parseNumbers, parsePadding, parseSides } from './arguments.js'
+import type { ControlNetOptions, IpAdapterOptions, ReduxOptions } from '../pipeline/image-options.js'
+import { addEntries, addLora, parseNumber, parseNumbers, parsePadding, parseSides } from './arguments.js'
 import { interruptible } from './interrupt.js'
 import {
   addMachineOptions,
@@ -61,6 +62,9 @@ const PASSED = [
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
   lora?: LoraOptions[]
   referenceImage?: string[]
+  controlnet?: ControlNetOptions[]
+  reduxImage?: ReduxOptions[]
+  ipAdapter?: IpAdapterOptions[]
   output?: string
   preview?: string
   previewEvery?: number
@@ -137,6 +141,21 @@ export function generateCommand(program: Command): void {
       'an image the prompt refers to, for Kontext; may be repeated',
       (path, before: string[] = []) => [...before, path],
     )
+    .option(
+      '--controlnet <list>',
+      'file=…,image=… and mode=canny, scale=0.7, start=0, end=1 as needed; may be repeated',
+      addEntries('file', 'image', 'mode', 'scale', 'start', 'end'),
+    )
+    .option(
+      '--redux-image <list>',
+      'an image that guides: image=… and strength=1; may be repeated; needs --redux and --siglip',
+      addEntries('image', 'strength'),
+    )
+    .option(
+      '--ip-adapter <list>',
+      'file=…,image=… and scale=0.6; may be repeated; needs --clip-vision',
+      addEntries('file', 'image', 'scale'),
+    )
     .addOption(new Option('--reference-placement <how>', '(default: offset)').choices(['offset', 'index', 'uxo']))
     .addOption(
       new Option('--convention <name>', 'whose rules --strength and --mask follow (default: diffusers)').choices([
@@ -206,6 +225,9 @@ async function generate(prompt: string, options: Options): Promise<void> {
       ...given(options, PASSED),
       ...(options.lora ? { loras: options.lora } : {}),
       ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
+      ...(options.controlnet ? { controlNets: options.controlnet } : {}),
+      ...(options.reduxImage ? { redux: options.reduxImage } : {}),
+      ...(options.ipAdapter ? { ipAdapters: options.ipAdapter } : {}),
       ...shown,
     }
     generated = await interruptible((signal) => makeImage({ ...settings, signal }, source, options, report, began))

@@ -1,5 +1,5 @@
 import type { ImageFormat } from '../images/encode.js'
-import type { LatentPreview } from '../images/latent-preview.js'
+import type { LatentPreview } from '../families/latent-preview.js'
 
 /** What the pipeline is doing; an image passes through the stages in this order. `encode`: images are encoded. */
 export type Stage = 'text' | 'encode' | 'load' | 'denoise' | 'decode'

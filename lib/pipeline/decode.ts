@@ -1,6 +1,6 @@
 import type { LatentFormat } from '../families/latent-format.js'
 import { inBackground } from '../images/background.js'
-import { latentPreview, type LatentPreview } from '../images/latent-preview.js'
+import { latentPreview, type LatentPreview } from '../families/latent-preview.js'
 import { requireFinite } from '../networks/finite.js'
 import type { PreviewOptions } from './generate-options.js'
 import { decodeWithin, type Decode } from './tiles.js'

@@ -209,7 +209,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
         ? sigmasOf(steps)
         : sigmasAtStrength(sigmasOf, steps, images.strength, images.convention)
   const guidedAt = guidedBy && { ...guidedBy, sigmas: levels }
-  if (guidedAt) guidancePhase(guidedAt) // checks the options
+  if (guidedAt) guidancePhase(guidedAt, 'trueCfg.') // checks the options
   return {
     prompt,
     negativePrompt,

@@ -183,9 +183,9 @@ export function completeImages(
       'FLUX_BAD_OPTION',
       'referenceImages is given, but the model reads none; give a model such as FLUX.1 Kontext',
     )
-  const controlNets = completeControlNets(options.controlNets ?? [])
-  const redux = completeRedux(options.redux ?? [])
-  const ipAdapters = completeIpAdapters(options.ipAdapters ?? [])
+  const controlNets = completeControlNets(options.controlNets)
+  const redux = completeRedux(options.redux)
+  const ipAdapters = completeIpAdapters(options.ipAdapters)
   const lists = [referenceImages, controlNets, redux, ipAdapters]
   if (image === undefined && controlImage === undefined && lists.every(({ length }) => length === 0)) return undefined
   return {
@@ -207,7 +207,7 @@ export function completeImages(
   }
 }
 
-function completeControlNets(list: readonly ControlNetOptions[]): ImageSettings['controlNets'] {
+function completeControlNets(list: readonly ControlNetOptions[] = []): ImageSettings['controlNets'] {
   return listOf('controlNets', list).map((net, i) => {
     const name = `controlNets[${i}]`
     requireOptions(name, net, ['path', 'image', 'mode', 'scale', 'start', 'end'])
@@ -223,7 +223,7 @@ function completeControlNets(list: readonly ControlNetOptions[]): ImageSettings[
   })
 }
 
-function completeRedux(list: readonly ReduxOptions[]): ImageSettings['redux'] {
+function completeRedux(list: readonly ReduxOptions[] = []): ImageSettings['redux'] {
   return listOf('redux', list).map((redux, i) => {
     const name = `redux[${i}]`
     requireOptions(name, redux, ['image', 'strength', 'strengthType'])
@@ -235,7 +235,7 @@ function completeRedux(list: readonly ReduxOptions[]): ImageSettings['redux'] {
   })
 }
 
-function completeIpAdapters(list: readonly IpAdapterOptions[]): ImageSettings['ipAdapters'] {
+function completeIpAdapters(list: readonly IpAdapterOptions[] = []): ImageSettings['ipAdapters'] {
   return listOf('ipAdapters', list).map((adapter, i) => {
     const name = `ipAdapters[${i}]`
     requireOptions(name, adapter, ['path', 'image', 'scale'])

@@ -2,6 +2,7 @@ import type { Family, Variant } from '../families/family.js'
 import { inBackground } from '../images/background.js'
 import { latentMask } from '../images/latent-mask.js'
 import type { Kept } from '../sampling/inpaint.js'
+import { SAMPLER_TRAITS } from '../sampling/samplers.js'
 import type { Settings } from './generate-options.js'
 import type { PreparedImages } from './prepare-images.js'
 
@@ -16,7 +17,7 @@ export interface StartState {
 export async function startState(
   { prediction }: Family,
   { latent, reads }: Variant,
-  { width, height, seed, noise: variant, sigmas, images }: Settings,
+  { width, height, seed, noise: variant, sigmas, sampler, images }: Settings,
   prepared: PreparedImages | undefined,
 ): Promise<StartState> {
   const { channels, reduction, toState } = latent
@@ -30,7 +31,8 @@ export async function startState(
   if (!image) return { latents: noise }
   const latents = prediction.noised(image, noise, sigmas[0]!)
   if (!prepared.mask || reads === 'fill') return { latents }
-  const rule = images!.convention === 'comfyui' ? 'denoised' : 'blend'
-  const mask = toState(latentMask(prepared.mask, rule, channels), rows, columns)
+  const form = images!.convention === 'comfyui' ? 'denoised' : 'blend'
+  const mask = toState(latentMask(prepared.mask, form, channels), rows, columns)
+  const rule = SAMPLER_TRAITS[sampler].continuesFromState ? form : 'denoised'
   return { latents, keep: { image, noise, mask, rule } }
 }

@@ -31,10 +31,11 @@ export type GuidancePhase = 'zero' | 'guided' | 'unguided'
  * A level belongs to the step that starts at it or above it. Of n steps, those from int(start * n) to int(end * n) - 1
  * are guided, as in diffusers' guiders. ComfyUI instead takes noise levels: its 0.5 is half of the time before the shift.
  *
+ * @param label goes before the names of options in messages
  * @throws FluxError FLUX_BAD_OPTION for a value out of range
  */
-export function guidancePhase(options: GuidanceOptions): (sigma: number) => GuidancePhase {
-  const { scale, sigmas, start, end, zeroInitSteps } = complete(options)
+export function guidancePhase(options: GuidanceOptions, label = ''): (sigma: number) => GuidancePhase {
+  const { scale, sigmas, start, end, zeroInitSteps } = complete(options, label)
   const steps = sigmas.length - 1
   return (sigma) => {
     const step = sigmas.slice(1).filter((level) => level >= sigma).length
@@ -81,14 +82,14 @@ function projection(positive: Float32Array, negative: Float32Array): number {
   return product / (square + 1e-8)
 }
 
-function complete(options: GuidanceOptions) {
+function complete(options: GuidanceOptions, label = '') {
   const { start = 0, end = 1, zeroStar, zeroInitSteps = zeroStar === 'diffusers' ? 1 : 0 } = options
-  if (!Number.isFinite(options.scale)) throw badOption('scale', options.scale, 'a finite number')
-  if (!(start >= 0 && start <= 1)) throw badOption('start', start, 'a number from 0 to 1')
-  if (!(end >= start && end <= 1)) throw badOption('end', end, `a number from start (${start}) to 1`)
+  if (!Number.isFinite(options.scale)) throw badOption(`${label}scale`, options.scale, 'a finite number')
+  if (!(start >= 0 && start <= 1)) throw badOption(`${label}start`, start, 'a number from 0 to 1')
+  if (!(end >= start && end <= 1)) throw badOption(`${label}end`, end, `a number from start (${start}) to 1`)
   if (zeroStar !== undefined && zeroStar !== 'diffusers' && zeroStar !== 'comfyui')
-    throw badOption('zeroStar', zeroStar, 'diffusers or comfyui')
+    throw badOption(`${label}zeroStar`, zeroStar, 'diffusers or comfyui')
   if (!Number.isInteger(zeroInitSteps) || zeroInitSteps < 0)
-    throw badOption('zeroInitSteps', zeroInitSteps, 'a whole number from 0')
+    throw badOption(`${label}zeroInitSteps`, zeroInitSteps, 'a whole number from 0')
   return { scale: options.scale, sigmas: options.sigmas, start, end, zeroStar, zeroInitSteps }
 }

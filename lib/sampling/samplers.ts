@@ -45,9 +45,11 @@ export interface SamplerTraits {
   addsNoise: boolean
   /** whether it takes the noise levels of one step more, without the last one above 0 */
   dropsPenultimate: boolean
+  /** whether it goes on from the state that it gave, which the loop may have changed; else it keeps another one */
+  continuesFromState: boolean
 }
 
-const PLAIN: SamplerTraits = { evaluations: 1, addsNoise: false, dropsPenultimate: false }
+const PLAIN: SamplerTraits = { evaluations: 1, addsNoise: false, dropsPenultimate: false, continuesFromState: true }
 
 export const SAMPLER_TRAITS: Record<SamplerName, SamplerTraits> = {
   euler: PLAIN,
@@ -61,8 +63,8 @@ export const SAMPLER_TRAITS: Record<SamplerName, SamplerTraits> = {
   ipndm: PLAIN,
   deis: PLAIN,
   res_multistep: PLAIN,
-  uni_pc: { ...PLAIN, dropsPenultimate: true },
-  uni_pc_bh2: { ...PLAIN, dropsPenultimate: true },
+  uni_pc: { ...PLAIN, dropsPenultimate: true, continuesFromState: false },
+  uni_pc_bh2: { ...PLAIN, dropsPenultimate: true, continuesFromState: false },
   er_sde: { ...PLAIN, addsNoise: true },
 }
 

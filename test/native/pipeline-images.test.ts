@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
 import { collect } from '../support/async.js'
@@ -182,7 +183,21 @@ describe('wrong inputs are refused before any work', () => {
       /controlImage is given, but the model reads none/,
     ],
     ['onlyMasked without a mask', { image, onlyMasked: true }, 'FLUX_BAD_OPTION', /onlyMasked is given without mask/],
-    ['nine references', { referenceImages: Array(9).fill(image) }, 'FLUX_BAD_OPTION', /at most 8 images/],
+    ['nine references', { referenceImages: Array(9).fill(image) }, 'FLUX_BAD_OPTION', /an array of at most 8/],
+    [
+      'a ControlNet that is another network',
+      { controlNets: [{ path: tinyModelFiles().clip, image }] },
+      'FLUX_(BAD_FILE|UNSUPPORTED)',
+      /clip\.gguf/,
+    ],
+    ['a ControlNet that is missing', { controlNets: [{ path: 'none', image }] }, 'FLUX_NOT_FOUND', /none/],
+    ['Redux without its networks', { redux: [{ image }] }, 'FLUX_BAD_OPTION', /the model has no siglip/],
+    [
+      'an IP-Adapter without its vision tower',
+      { ipAdapters: [{ path: 'x', image }] },
+      'FLUX_BAD_OPTION',
+      /the model has no clipVision/,
+    ],
     ['nothing to extend', { image, extend: {} }, 'FLUX_BAD_OPTION', /extend is/],
     ['an unknown side', { image, extend: { up: 5 } }, 'FLUX_BAD_OPTION', /there is no up in extend/],
     [

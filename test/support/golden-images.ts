@@ -1,11 +1,13 @@
 import type { Conditioning } from '../../lib/families/conditioning.js'
 import {
   toPlanes,
+  type ControlNetInput,
   type EncodeImage,
   type ImageEncoders,
   type ReferencePlacement,
 } from '../../lib/families/image-inputs.js'
-import { bindTransformer } from '../../lib/families/flux1/conditioning.js'
+import { checkImages } from '../../lib/families/flux1/check-images.js'
+import { attachNetworks, bindTransformer } from '../../lib/families/flux1/conditioning.js'
 import { encodeImages } from '../../lib/families/flux1/image-tokens.js'
 import { packLatents, unpackLatents } from '../../lib/families/flux1/tokens.js'
 import { toBytes } from '../../lib/images/pixels.js'
@@ -145,6 +147,10 @@ class Case {
     return { vae: this.encode, run: () => Promise.reject(new Error('no vision tower')) }
   }
 
+  transformer(model: Transformer): Promise<FluxTransformer> {
+    return this.#networks.transformer(model)
+  }
+
   async bind(model: Transformer, images?: unknown): Promise<Predict> {
     const tensors = { txt: this.floats('in.txt'), vec: this.floats('in.vec') }
     const request = {
@@ -153,6 +159,7 @@ class Case {
       ...this.inPixels,
       guidance: this.floats('const.guidance')[0]!,
       maxSequenceLength: 0,
+      sigmas: this.#find('out.timesteps') ? [...this.floats('out.timesteps')] : [1, 0],
     }
     const conditioning: Conditioning = { tensors, images, truncated: [] }
     return bindTransformer(await this.#networks.transformer(model), conditioning, request, new AbortController().signal)
@@ -282,6 +289,38 @@ for (const name of ['d100', 'd060']) {
       sigmas,
       keep: { image, noise: given.noise, mask, rule: 'denoised' },
     })
+  })
+}
+
+for (const name of ['union', 'plain', 'gated', 'multi', 'multi_all', 'multi_union']) {
+  check(`ControlNets as diffusers combines them, case ${name}`, 'controlnet', name, async (given) => {
+    const [a, b] = [given.pixels('in.control_a_u8'), given.pixels('in.control_b_u8')]
+    const union = await goldenWeights('controlnet-union-tiny')
+    const plain = await goldenWeights('controlnet-tiny')
+    const always = { start: 0, end: 1 }
+    const nets: Record<string, ControlNetInput[]> = {
+      union: [{ path: union, image: a, mode: 2, scale: 0.7, ...always }],
+      plain: [{ path: plain, image: b, scale: 0.7, ...always }],
+      gated: [{ path: union, image: a, mode: 7, scale: 0.7, start: 0.25, end: 0.75 }],
+      multi: [
+        { path: union, image: a, mode: 2, scale: 0.7, start: 0, end: 0.5 },
+        { path: plain, image: b, scale: 0.4, start: 0.25, end: 1 },
+      ],
+      multi_all: [
+        { path: union, image: a, mode: 2, scale: 0.7, ...always },
+        { path: plain, image: b, scale: 0.4, ...always },
+      ],
+      multi_union: [
+        { path: union, image: a, mode: 2, scale: 0.7, ...always },
+        { path: union, image: b, mode: 7, scale: 0.4, ...always },
+      ],
+    }
+    const inputs = { controlNets: nets[name]! }
+    const images = await encodeImages(inputs, given.inPixels, given.encoders)
+    const flux = await given.transformer('flux-dev33-tiny')
+    await checkImages(inputs, { transformer: { config: flux.config } } as never)
+    await attachNetworks(flux, inputs, new AbortController().signal)
+    await given.run(await given.bind('flux-dev33-tiny', images))
   })
 }
 

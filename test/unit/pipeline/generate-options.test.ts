@@ -88,6 +88,29 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   controlImage: [...WRONG, '', 5, true],
   referenceImages: [null, NaN, {}, 'x', 5, [null], [''], [5], Array(9).fill('x.png')],
   referencePlacement: [...WRONG, ...NAMES],
+  controlNets: [
+    null,
+    NaN,
+    {},
+    'x',
+    [null],
+    [{}],
+    [{ path: 'x' }],
+    [{ path: '', image: 'x' }],
+    [{ path: 'x', image: 5 }],
+  ],
+  redux: [
+    null,
+    NaN,
+    {},
+    'x',
+    [null],
+    [{}],
+    [{ image: 5 }],
+    [{ image: 'x', strength: 11 }],
+    [{ image: 'x', strengthType: 'x' }],
+  ],
+  ipAdapters: [null, NaN, {}, 'x', [null], [{}], [{ path: 'x' }], [{ path: 'x', image: 'x', scale: NaN }]],
   resize: [...WRONG, ...NAMES],
 }
 
@@ -97,7 +120,9 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
   )
   test.each(cases)('%s: %o', (name, value) => {
     const others = name === 'quality' ? { format: 'jpeg' } : {}
-    expect(() => complete({ ...others, [name]: value })).toThrow(badOption(new RegExp(`^${name}\\b`)))
+    expect(() => complete({ ...others, [name]: value })).toThrow(
+      badOption(new RegExp(`^${name}\\b|^there is no \\w+ in ${name};`)),
+    )
   })
 
   const previews: [unknown, RegExp][] = [

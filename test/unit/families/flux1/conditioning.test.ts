@@ -42,6 +42,7 @@ const request = (change: Partial<ImageRequest>): ImageRequest => ({
   guidance: undefined,
   maxSequenceLength: 64,
   promptWeights: true,
+  sigmas: [1, 0],
   ...change,
 })
 

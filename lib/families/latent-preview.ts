@@ -1,7 +1,7 @@
 import { FluxError } from '../errors.js'
-import { FLUX_RGB } from '../families/flux1/latent.js'
-import type { LatentRgb } from '../families/latent-format.js'
-import { toByte } from './pixels.js'
+import { FLUX_RGB } from './flux1/latent.js'
+import type { LatentRgb } from './latent-format.js'
+import { toByte } from '../images/pixels.js'
 
 export interface LatentPreview {
   /** RGB, 3 bytes per pixel, row by row */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { latentPreview } from '../../../lib/images/latent-preview.js'
+import { latentPreview } from '../../../lib/families/latent-preview.js'
 import { processorTime } from '../../support/clock.js'
 
 // ComfyUI's comfy/latent_formats.py, class Flux: per colour, over the 16 channels
