@@ -76,6 +76,16 @@ test('a file is read by its content, from a path as well, whatever its name', as
   expect((await readImage(path)).data).toEqual(new Uint8Array(waves(3)))
 })
 
+test.each(['gif', 'webp'] as const)('of an animated %s the first frame', async (format) => {
+  const frames = Buffer.concat([Buffer.alloc(8 * 8 * 3, 255), Buffer.alloc(8 * 8 * 3, 0)])
+  const raw = { width: 8, height: 16, channels: 3, pageHeight: 8 } as const
+  const file = await sharp(frames, { raw })
+    .toFormat(format, { delay: [100, 100] })
+    .toBuffer()
+  expect((await sharp(file).metadata()).pages).toBe(2)
+  expect(await readImage(file)).toMatchObject({ data: new Uint8Array(8 * 8 * 3).fill(255), width: 8, height: 8 })
+})
+
 describe('transparent pixels', () => {
   test.each(['png', 'webp', 'avif'] as const)('%s: on white, on any colour, or as stored', async (format) => {
     const rgba = Buffer.from([200, 120, 40, 0, 200, 120, 40, 128, 200, 120, 40, 255, 0, 0, 0, 255])
