@@ -128,20 +128,23 @@ function blurLine(data: Uint8Array, begin: number, step: number, length: number,
   const whole = Math.trunc(radius)
   const inside = Math.trunc(Math.fround(2 ** 24 / Math.fround(radius * 2 + 1)))
   const edge = Math.trunc((2 ** 24 - (whole * 2 + 1) * inside) / 2)
-  let line = Uint8Array.from({ length }, (_, i) => data[begin + i * step]!)
-  const at = (i: number) => line[i < 0 ? 0 : i >= length ? length - 1 : i]!
+  // with the first and the last value continued on both sides
+  const margin = whole + 1
+  const line = new Uint8Array(length + 2 * margin)
+  for (let i = 0; i < length; i++) line[margin + i] = data[begin + i * step]!
+  const blurred = new Uint8Array(length)
   for (let pass = 0; pass < BLUR_PASSES; pass++) {
-    const blurred = new Uint8Array(length)
+    line.fill(line[margin]!, 0, margin).fill(line[margin + length - 1]!, margin + length)
     let sum = 0
-    for (let i = -whole; i <= whole; i++) sum += at(i)
+    for (let i = 1; i < 2 * margin; i++) sum += line[i]!
     for (let i = 0; i < length; i++) {
-      const edges = at(i - whole - 1) + at(i + whole + 1)
-      blurred[i] = Math.floor((sum * inside + edges * edge + 2 ** 23) / 2 ** 24)
-      sum += at(i + whole + 1) - at(i - whole)
+      const [before, after] = [line[i]!, line[i + 2 * margin]!]
+      blurred[i] = Math.floor((sum * inside + (before + after) * edge + 2 ** 23) / 2 ** 24)
+      sum += after - line[i + 1]!
     }
-    line = blurred
+    line.set(blurred, margin)
   }
-  for (let i = 0; i < length; i++) data[begin + i * step] = line[i]!
+  for (let i = 0; i < length; i++) data[begin + i * step] = blurred[i]!
 }
 
 /**
@@ -165,18 +168,24 @@ export function growMask(mask: Mask, pixels: number): Mask {
   return { ...mask, data }
 }
 
-/** The largest of each value and those `shift` before and after it on its axis, which has `length` values at a distance of `step`. */
+/**
+ * The largest of each value and those `shift` before and after it on its axis, which has `length` values at a distance
+ * of `step`. At the ends of the axis the windows overlap more.
+ */
 function largestOfThree(
   data: Uint8Array<ArrayBuffer>,
   length: number,
   step: number,
   shift: number,
 ): Uint8Array<ArrayBuffer> {
-  return data.map((value, i) => {
-    const position = Math.floor(i / step) % length
-    // at the ends of the axis the windows overlap more
-    const before = Math.min(shift, position)
-    const after = Math.min(shift, length - 1 - position)
-    return Math.max(value, data[i - before * step]!, data[i + after * step]!)
-  })
+  const largest = new Uint8Array(data.length)
+  for (let outer = 0; outer < data.length; outer += length * step) {
+    for (let position = 0; position < length; position++) {
+      const before = Math.min(shift, position) * step
+      const after = Math.min(shift, length - 1 - position) * step
+      const begin = outer + position * step
+      for (let i = begin; i < begin + step; i++) largest[i] = Math.max(data[i]!, data[i - before]!, data[i + after]!)
+    }
+  }
+  return largest
 }

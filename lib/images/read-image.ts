@@ -27,6 +27,7 @@ interface Decoded {
   pixels: Pixels
   /** of Exif, 1 to 8 */
   orientation: number
+  /** the profile that the pixels still have to be converted from */
   profile?: Uint8Array | undefined
 }
 
@@ -54,8 +55,9 @@ export async function readImage(source: ImageSource, options: ReadImageOptions =
     return { ...image, alpha }
   }
   const file = await readImageFile(name, source)
-  const { pixels, orientation, profile } = await (file.type === 'PNG' ? readPng : readWithSharp)(file, maxPixels)
-  const converted = profile && !ignoreProfile ? await convertToSrgb(file.what, pixels, profile) : pixels
+  const read = file.type === 'PNG' ? readPng : readWithSharp
+  const { pixels, orientation, profile } = await read(file, maxPixels, ignoreProfile)
+  const converted = profile ? await convertToSrgb(file.what, pixels, profile) : pixels
   return inBackground('toRgbImage', [converted, orientation, background], [converted.data.buffer as ArrayBuffer])
 }
 
@@ -67,7 +69,7 @@ function damaged(what: string, cause: unknown): FluxError {
 /** chunks that the decoder gets: what viewers need for the pixels */
 const PIXEL_CHUNKS = ['IHDR', 'PLTE', 'tRNS', 'IDAT', 'IEND']
 
-async function readPng({ bytes, what }: ImageFile, maxPixels: number): Promise<Decoded> {
+async function readPng({ bytes, what }: ImageFile, maxPixels: number, ignoreProfile: boolean): Promise<Decoded> {
   const chunks = [...pngChunks(bytes)]
   const [first] = chunks
   let header: PngHeader
@@ -80,7 +82,7 @@ async function readPng({ bytes, what }: ImageFile, maxPixels: number): Promise<D
   requireFewPixels(what, header.width, header.height, maxPixels)
   if (chunks.at(-1)!.type !== 'IEND') throw damaged(what, new Error('it is truncated'))
   const one = (type: string) => chunks.find((chunk) => chunk.type === type)?.data
-  const [exif, iccp] = [one('eXIf'), one('iCCP')]
+  const [exif, iccp] = [one('eXIf'), ignoreProfile ? undefined : one('iCCP')]
   const orientation = exif && readExif(exif).number(EXIF_TAG.orientation)
 
   const kept = chunks.filter(({ type }, i) => PIXEL_CHUNKS.includes(type) && (type !== 'IHDR' || i === 0))
@@ -111,15 +113,19 @@ function inflateProfile(what: string, iccp: Uint8Array): Uint8Array {
   }
 }
 
-async function readWithSharp({ bytes, type, what }: ImageFile, maxPixels: number): Promise<Decoded> {
+async function readWithSharp(
+  { bytes, type, what }: ImageFile,
+  maxPixels: number,
+  ignoreProfile: boolean,
+): Promise<Decoded> {
   const sharp = await loadSharp(`${what} (${type})`, 'give a PNG file')
   const input = { limitInputPixels: maxPixels, failOn: 'error' } as const
   try {
     const { width, height, depth, icc } = await sharp(bytes, { ...input, limitInputPixels: false }).metadata()
     requireFewPixels(what, width, height, maxPixels)
     // sharp leaves more than 8 bits in the profile's colours without saying so, so they are converted afterwards
-    const profile = depth === 'ushort' ? icc : undefined
-    const { data, info } = await sharp(bytes, { ...input, ignoreIcc: profile !== undefined })
+    const profile = depth === 'ushort' && !ignoreProfile ? icc : undefined
+    const { data, info } = await sharp(bytes, { ...input, ignoreIcc: ignoreProfile || profile !== undefined })
       .rotate() // by its Exif orientation
       .toColourspace('srgb')
       .timeout({ seconds: 60 })

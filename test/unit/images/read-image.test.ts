@@ -7,6 +7,7 @@ import { deflateSync } from 'node:zlib'
 import sharp, { type Sharp } from 'sharp'
 import { describe, expect, test } from 'vitest'
 import { FluxError } from '../../../lib/errors.js'
+import { pngChunks } from '../../../lib/images/png-chunks.js'
 import { readImage } from '../../../lib/images/read-image.js'
 import { longestStandstill } from '../../support/clock.js'
 import { makePng, pngChunk } from '../../support/png.js'
@@ -76,6 +77,16 @@ test('a file is read by its content, from a path as well, whatever its name', as
   expect((await readImage(path)).data).toEqual(new Uint8Array(waves(3)))
 })
 
+test.each(['gif', 'webp'] as const)('of an animated %s the first frame', async (format) => {
+  const frames = Buffer.concat([Buffer.alloc(8 * 8 * 3, 255), Buffer.alloc(8 * 8 * 3, 0)])
+  const raw = { width: 8, height: 16, channels: 3, pageHeight: 8 } as const
+  const file = await sharp(frames, { raw })
+    .toFormat(format, { delay: [100, 100] })
+    .toBuffer()
+  expect((await sharp(file).metadata()).pages).toBe(2)
+  expect(await readImage(file)).toMatchObject({ data: new Uint8Array(8 * 8 * 3).fill(255), width: 8, height: 8 })
+})
+
 describe('transparent pixels', () => {
   test.each(['png', 'webp', 'avif'] as const)('%s: on white, on any colour, or as stored', async (format) => {
     const rgba = Buffer.from([200, 120, 40, 0, 200, 120, 40, 128, 200, 120, 40, 255, 0, 0, 0, 255])
@@ -143,6 +154,14 @@ describe('bit depths', () => {
     const image = await readImage(await encode(plain.withIccProfile('p3')).toBuffer())
     expect(largestDifference(image.data.subarray(0, 3), Uint8Array.of(200, 60, 60))).toBeLessThanOrEqual(2)
   })
+})
+
+test.each(['png', 'jpeg', 'webp'] as const)('ignoreProfile takes the numbers of a %s as sRGB', async (format) => {
+  const red = sharp({ create: { width: 8, height: 8, channels: 3, background: { r: 200, g: 60, b: 60 } } })
+  const file = await red.withIccProfile('p3').toFormat(format, { quality: 100 }).toBuffer()
+  const first = async (options: object) => (await readImage(file, options)).data.subarray(0, 3)
+  expect(largestDifference(await first({}), Uint8Array.of(200, 60, 60))).toBeLessThanOrEqual(3)
+  expect(largestDifference(await first({ ignoreProfile: true }), Uint8Array.of(185, 71, 65))).toBeLessThanOrEqual(3)
 })
 
 describe('orientation', () => {
@@ -320,6 +339,37 @@ describe('damaged files', () => {
     }
   })
 })
+
+test.each(['PNG RGBA', 'PNG interlaced', 'PNG palette', 'PNG palette with alpha'])(
+  '%s: chunks changed, with right checksums',
+  async (kind) => {
+    const file = new Uint8Array(await files[kind]!())
+    const chunks = [...pngChunks(file)]
+    let state = 3
+    const random = (below: number) => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+      return Math.floor((state / 2 ** 32) * below)
+    }
+    const results = new Set<string>()
+    for (let i = 0; i < 300; i++) {
+      const at = random(chunks.length)
+      const parts = chunks.map(({ type, data }, k) => {
+        if (k !== at) return pngChunk(type, data)
+        if (i % 3 === 0) return Buffer.alloc(0)
+        if (i % 3 === 1) return pngChunk(type, data.subarray(0, random(data.length + 1)))
+        const changed = Buffer.from(data)
+        if (data.length > 0) changed[random(data.length)] = random(256)
+        return pngChunk(type, changed)
+      })
+      const mutated = Buffer.concat([file.subarray(0, 8), ...parts])
+      const image = await readImage(mutated, { maxPixels: 1_000_000 }).catch((error) => error)
+      if (image instanceof Error) expect(image, String(image.stack)).toBeInstanceOf(FluxError)
+      else expect(image.data.length).toBe(image.width * image.height * 3)
+      results.add(image instanceof Error ? (image as FluxError).code : 'read')
+    }
+    expect([...results]).toEqual(expect.arrayContaining(['read', 'FLUX_BAD_FILE']))
+  },
+)
 
 test('the event loop goes on while a large PNG is decoded', async () => {
   const [width, height] = [3000, 2000]
