@@ -13,7 +13,7 @@ export interface StartState {
   keep?: Kept
 }
 
-/** Returns the state that the first step starts from: noise, or an image with noise, of which a part may stay. */
+/** Returns the state that the first step starts from: noise, or an image with noise, and a part of it may stay. */
 export async function startState(
   { prediction }: Family,
   { latent, reads }: Variant,

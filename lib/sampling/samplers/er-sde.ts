@@ -3,7 +3,7 @@ import { intervals } from './intervals.js'
 import { belowPureNoise, noiseRatio } from './noise-ratio.js'
 import type { SamplerInput, SamplerStep } from './sampler.js'
 
-/** points of the sums that stand for integrals, as in the source */
+/** points of the sums that replace integrals, as in the source */
 const POINTS = 200
 
 /**

@@ -21,7 +21,7 @@ export async function* resMultistep({
     if (previous === undefined || next === 0) x = combine([kept, x], [1 - kept, denoised])
     else {
       const width = Math.log(sigma / next)
-      // where the previous estimate lies, as a share of this step; negative
+      // place of the previous estimate, as a share of this step; negative
       const before = Math.log(sigma / previous.sigma) / width
       const phi1 = (1 - kept) / width
       const phi2 = (1 - phi1) / width

@@ -4,13 +4,13 @@ const TERMS = 60
 const ITERATIONS = 8
 
 /**
- * Returns the quantile of the symmetric beta distribution Beta(shape, shape): the x in 0 to 1 below which the share `p`
- * of the distribution lies. Equal to scipy.stats.beta.ppf(p, shape, shape) within 1e-12 for shapes from 0.5 to 1.
+ * Returns the quantile of the symmetric beta distribution Beta(shape, shape): the x from 0 to 1 for which the share of
+ * values below x is `p`. Equal to scipy.stats.beta.ppf(p, shape, shape) within 1e-12 for shapes from 0.5 to 1.
  */
 export function betaQuantile(p: number, shape: number): number {
   if (p === 0.5) return 0.5
   if (p > 0.5) return 1 - betaQuantile(1 - p, shape)
-  // half of the distribution lies below 1/2
+  // half of the values are below 1/2
   const wanted = 2 * p * incompleteBeta(0.5, shape)
   // in u = x ** shape / shape the integral is almost a straight line, with the slope (1 - x) ** (shape - 1)
   const xOf = (u: number) => (shape * u) ** (1 / shape)

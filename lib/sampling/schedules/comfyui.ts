@@ -29,7 +29,7 @@ export function normal(steps: number, mu: number): number[] {
   return [...linspace(1, entry(0), steps).map(sigma), 0]
 }
 
-/** the same with one level more, of which the last is left out */
+/** the same with one level more, without the last one */
 export function sgmUniform(steps: number, mu: number): number[] {
   const { entry, sigma } = table(mu)
   return [

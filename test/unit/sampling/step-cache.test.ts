@@ -49,8 +49,8 @@ const heun: Sampler = async function* ({ estimate, latents, sigmas }) {
 
 /** Euler's method, which goes back once to where it came from, to another state: restart sampling. */
 const restart: Sampler = async function* ({ estimate, latents, sigmas, noise }) {
-  yield* euler({ estimate, noise, latents, sigmas: sigmas.slice(0, 12) })
-  yield* euler({ estimate, noise, latents: latents.map((value) => value + 5), sigmas: sigmas.slice(4) })
+  yield* euler({ estimate, latents, sigmas: sigmas.slice(0, 12), noise })
+  yield* euler({ estimate, latents: latents.map((value) => value + 5), sigmas: sigmas.slice(4), noise })
 }
 
 describe('the step cache', () => {
