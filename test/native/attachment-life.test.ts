@@ -323,6 +323,17 @@ describe('costs', () => {
   })
 })
 
+test('samples are computed when they are needed, and are not all in memory together', async () => {
+  const depths = { depth: 8, depthSingleBlocks: 8 }
+  const [model, many] = [join(folder, 'deep-flux.safetensors'), join(folder, 'deep-controlnet.safetensors')]
+  await synthesize({ architecture: 'flux-tiny', config: depths, path: model })
+  await synthesize({ architecture: 'flux-controlnet-tiny', config: depths, path: many })
+  const bytes = (attachments: FluxAttachment[]) =>
+    FluxTransformer.activationBytes(model, 1024, 64, onTestBackend, attachments)
+  const samples = 16 * 1024 * 256 * 4
+  expect((await bytes([net(many)])) - (await bytes([]))).toBeLessThan(samples / 3)
+})
+
 // ggml ends the process when a graph has more nodes than it was given room for.
 test('the graph has room for everything that can be attached, on every path', { timeout: 120_000 }, async () => {
   const PLENTY = 2 ** 34

@@ -37,9 +37,8 @@ test.each(
   for await (const { latents } of denoise(run)) last = latents
   // uni_pc ends at noise level 0.001
   for (let i = 0; i < 2; i++) close(last[i]!, image[i]!, 2e-3 + 0.001 * Math.abs(noise[i]! - image[i]!))
-  for (let i = 2; i < 4; i++) close(last[i]!, target)
+  for (let i = 2; i < 4; i++) close(last[i]!, target, 2e-3 + 0.001 * Math.abs(noise[i]! - target))
   // 'blend' acts after each step, so a second evaluation within a step does not see it
   if (rule === 'blend' && SAMPLER_TRAITS[name].evaluations > 1) return
-  for (const { x, sigma } of seen)
-    for (let i = 0; i < 2; i++) close(x[i]!, (1 - sigma) * image[i]! + sigma * noise[i]!)
+  for (const { x, sigma } of seen) for (let i = 0; i < 2; i++) close(x[i]!, (1 - sigma) * image[i]! + sigma * noise[i]!)
 })
