@@ -82,15 +82,6 @@ function describeModel({ files, problems, image, memory }: ModelInspection): str
   ].join('\n')
 }
 
-function needsOf({ needs, config }: Inspection): string[] {
-  const channels = config && 'inChannels' in config ? config.inChannels : 64
-  if (channels > 64)
-    return [
-      `images that show it what to draw, ${channels} channels of each token with them: only FluxTransformer of ggflux/nn takes those yet`,
-    ]
-  return needs
-}
-
 function fits(weights: number): string {
   const memory = `${formatBytes(weights)} of weights in ${formatBytes(totalMemory())} of memory`
   return weights < totalMemory() ? memory : `${memory} do not fit: take a smaller quantisation`
@@ -109,6 +100,7 @@ function describe(file: Inspection): string {
     config,
     metadata,
     tokenizer,
+    needs,
     problems,
     weights,
     step,
@@ -132,7 +124,7 @@ function describe(file: Inspection): string {
     ['config', Object.entries(config ?? {}).map(([name, value]) => `${name} = ${value}`)],
     ['tokenizer', tokenizer ? ['inside'] : []],
     ['metadata', shown],
-    ['needs', problems.length === 0 ? needsOf(file) : []],
+    ['needs', problems.length === 0 ? needs : []],
     [
       'here',
       step === undefined || weights === undefined

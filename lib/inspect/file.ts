@@ -11,7 +11,7 @@ import { flopsOf, identify, isCoarse, networkOf, type NetworkFile } from '../net
 import { elementCount } from '../formats/tensor-types.js'
 import { networkDefinition, withoutArticle } from '../networks/registry.js'
 import { badOption } from '../options/checks.js'
-import { needsOf } from './needs.js'
+import { imagesFor, needsOf } from './needs.js'
 import { devicePeak, CostModel } from '../cost/cost-model.js'
 
 const MAX_VALUE = 200
@@ -49,7 +49,9 @@ function described(file: ModelFile): Inspection & { network?: NetworkFile<object
   const { path } = file
   const identity = identify(file)
   const definition = identity?.kind === undefined ? undefined : networkDefinition(identity.kind)
-  const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config' | 'weights'> = {
+  const found: Pick<Inspection, 'role' | 'architecture' | 'problems' | 'config' | 'weights'> & {
+    network?: NetworkFile<object>
+  } = {
     role: definition?.role ?? 'unknown',
     architecture: identity ? withoutArticle(identity.label) : 'unknown',
     problems: [],
@@ -79,7 +81,7 @@ function described(file: ModelFile): Inspection & { network?: NetworkFile<object
     types: typeUses(file),
     metadata: Object.fromEntries([...file.metadata].flatMap(([key, value]) => shortEntry(key, value))),
     tokenizer: file.metadata.has('tokenizer.ggml.tokens'),
-    needs: definition ? needsOf(definition.kind) : [],
+    needs: definition ? [...needsOf(definition.kind), ...(found.network ? imagesFor(found.network) : [])] : [],
   }
 }
 

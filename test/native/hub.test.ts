@@ -379,13 +379,20 @@ describe('a model on the hub is inspected as load would take it', () => {
   })
 
   test('networks that do not fit each other, on the hub and in the cache', async () => {
-    const fill = await made('flux-tiny', { inChannels: 384, contextInDim: 128, depth: 1, depthSingleBlocks: 1 })
-    hub.add('YarvixPA/FLUX.1-Fill-dev-GGUF', { 'flux1-fill-dev-Q4_K_S.gguf': fill })
-    const wrong = [expect.stringMatching(/takes 384 channels.*Fill, Canny or Depth/)]
+    const other = await made('flux-tiny', { inChannels: 192, contextInDim: 128, depth: 1, depthSingleBlocks: 1 })
+    hub.add('YarvixPA/FLUX.1-Fill-dev-GGUF', { 'flux1-fill-dev-Q4_K_S.gguf': other })
+    const wrong = [expect.stringMatching(/takes 192 channels.*Fill 384/)]
     expect((await inspected('flux.1-fill-dev')).problems).toEqual(wrong)
     await pull('flux.1-fill-dev', options())
     const { problems, image } = await inspectModel('flux.1-fill-dev', { hub: { cacheDir, offline: true } })
     expect([problems, image]).toEqual([wrong, undefined])
+  })
+
+  test('a Fill model is inspected without the images that it needs to draw', async () => {
+    const fill = await made('flux-tiny', { inChannels: 384, contextInDim: 128, depth: 1, depthSingleBlocks: 1 })
+    hub.add('YarvixPA/FLUX.1-Fill-dev-GGUF', { 'flux1-fill-dev-Q4_K_S.gguf': fill })
+    await pull('flux.1-fill-dev', options())
+    expect(await inspected('flux.1-fill-dev')).toMatchObject({ problems: [], image: { width: 1024, height: 1024 } })
   })
 
   test('a decoder for previews of other channels', async () => {
