@@ -11,7 +11,15 @@ import { attachNetworks, bindTransformer } from '../../lib/families/flux1/condit
 import { encodeImages } from '../../lib/families/flux1/image-tokens.js'
 import { packLatents, unpackLatents } from '../../lib/families/flux1/tokens.js'
 import { toBytes } from '../../lib/images/pixels.js'
-import { Autoencoder, FluxTransformer, type NetworkOptions } from '../../lib/nn.js'
+import {
+  Autoencoder,
+  ClipVisionEncoder,
+  FluxTransformer,
+  ReduxProjector,
+  SiglipVisionEncoder,
+  type NetworkOptions,
+} from '../../lib/nn.js'
+import type { LoadedNetwork } from '../../lib/networks/network.js'
 import { denoise } from '../../lib/sampling/denoise.js'
 import type { Kept } from '../../lib/sampling/inpaint.js'
 import { flow } from '../../lib/sampling/prediction.js'
@@ -27,7 +35,7 @@ type Transformer = Extract<GoldenModel, `flux-${string}`>
 /** The networks of the cases, loaded when they are first needed. */
 export class GoldenNetworks {
   readonly #options: NetworkOptions
-  readonly #loaded = new Map<string, Promise<FluxTransformer | Autoencoder>>()
+  readonly #loaded = new Map<string, Promise<LoadedNetwork<object>>>()
 
   constructor(options: NetworkOptions) {
     this.#options = options
@@ -41,15 +49,29 @@ export class GoldenNetworks {
     return this.#load('ae-tiny', Autoencoder)
   }
 
+  /** A vision tower, or what follows it, by the name of the component. */
+  vision(name: string): Promise<SiglipVisionEncoder | ClipVisionEncoder | ReduxProjector> {
+    if (name === 'redux') return this.#load('redux-tiny', ReduxProjector)
+    // heads of 64 numbers would be the rule
+    const withHeads = <Network>(tower: {
+      load(source: { path: string; config: { numHeads: number } }, options: NetworkOptions): Promise<Network>
+    }) => ({
+      load: (path: string, options: NetworkOptions) => tower.load({ path, config: { numHeads: 4 } }, options),
+    })
+    return name === 'siglip'
+      ? this.#load('siglip-tiny', withHeads(SiglipVisionEncoder))
+      : this.#load('clip-vision-tiny', withHeads(ClipVisionEncoder))
+  }
+
   async close(): Promise<void> {
     for (const network of this.#loaded.values()) await (await network).close()
   }
 
-  #load<Network extends FluxTransformer | Autoencoder>(
+  #load<Network extends LoadedNetwork<object>>(
     model: GoldenModel,
     network: { load(path: string, options: NetworkOptions): Promise<Network> },
   ): Promise<Network> {
-    let loaded = this.#loaded.get(model) as Promise<Network> | undefined
+    let loaded = this.#loaded.get(model) as unknown as Promise<Network> | undefined
     if (!loaded) {
       loaded = goldenWeights(model).then((path) => network.load(path, this.#options))
       this.#loaded.set(model, loaded)
@@ -120,7 +142,7 @@ class Case {
   /** Notes the error of an output as a row: relative L2, or the largest difference, or the share of other bytes. */
   compare(tensor: string, actual: ArrayLike<number>): void {
     const { rel_l2, max_abs, min_equal_fraction, exact } =
-      goldenErrors()[`${this.#file}.io.safetensors`]![this.#prefix + tensor]!.suggested
+      goldenErrors()[`${this.#file}.io.safetensors`]![(this.has(tensor) ? this.#prefix : '') + tensor]!.suggested
     const expected = this.#find(tensor).data as Float32Array
     const note = (error: number, limit: number, how = '') =>
       this.rows.push([`${this.#file} ${this.#prefix}${tensor}${how}`, error, limit])
@@ -144,7 +166,11 @@ class Case {
   }
 
   get encoders(): ImageEncoders {
-    return { vae: this.encode, run: () => Promise.reject(new Error('no vision tower')) }
+    const { signal } = new AbortController()
+    return {
+      vae: this.encode,
+      run: async (name, work) => work((await this.#networks.vision(name)) as never, { signal }),
+    }
   }
 
   transformer(model: Transformer): Promise<FluxTransformer> {
@@ -319,6 +345,35 @@ for (const name of ['union', 'plain', 'gated', 'multi', 'multi_all', 'multi_unio
     const images = await encodeImages(inputs, given.inPixels, given.encoders)
     const flux = await given.transformer('flux-dev33-tiny')
     await checkImages(inputs, { transformer: { config: flux.config } } as never)
+    await attachNetworks(flux, inputs, new AbortController().signal)
+    await given.run(await given.bind('flux-dev33-tiny', images))
+  })
+}
+
+for (const [output, strength, strengthType] of [
+  ['out.pred_strength_1', 1, 'multiply'],
+  ['out.pred_strength_0.5', 0.5, 'multiply'],
+  ['out.pred_attn_bias_0.5', 0.5, 'attn_bias'],
+] as const) {
+  check(`Redux: ${output}`, 'redux', '', async (given) => {
+    const inputs = { redux: [{ image: given.pixels('in.pixels_u8'), strength, strengthType }] }
+    const images = await encodeImages(inputs, given.inPixels, given.encoders)
+    given.compare('out.projected', images.redux![0]!.tokens)
+    const predict = await given.bind('flux-dev-tiny', images)
+    given.compare(output, await predict(given.noise, given.floats('const.timestep')[0]!))
+  })
+}
+
+for (const version of ['v1', 'v2'] as const) {
+  check(`IP-Adapter ${version}`, 'ip-adapter', version, async (given) => {
+    const path = await goldenWeights(`ip-adapter-${version}-tiny`)
+    const inputs = {
+      ipAdapters: [{ path, image: given.pixels('in.pixels_u8'), scale: given.floats('const.scale')[0]! }],
+    }
+    const images = await encodeImages(inputs, given.inPixels, given.encoders)
+    given.compare('out.image_embeds', images.imagePrompts![0]!.embeds)
+    const flux = await given.transformer('flux-dev33-tiny')
+    await checkImages(inputs, { transformer: { config: flux.config }, clipVision: {} } as never)
     await attachNetworks(flux, inputs, new AbortController().signal)
     await given.run(await given.bind('flux-dev33-tiny', images))
   })
