@@ -1,21 +1,25 @@
 #!/usr/bin/env node
 import { Command } from 'commander'
 import { VERSION } from '../version.js'
-import { benchCommand } from './bench.js'
-import { cacheCommands } from './cache.js'
-import { convertCommand } from './convert.js'
-import { devicesCommand } from './devices.js'
 import { reportFailure } from './failure.js'
-import { generateCommand } from './generate.js'
-import { inspectCommand } from './inspect.js'
 import { survivePipes } from './output.js'
-import { parametersCommand } from './parameters.js'
-import { pullCommand } from './pull.js'
-import { rpcServerCommand } from './rpc-server.js'
-import { synthCommand } from './synth.js'
+
+/** The modules of the commands. A call loads only that of its own command; the help needs all. */
+const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
+  generate: async () => (await import('./generate.js')).generateCommand,
+  bench: async () => (await import('./bench.js')).benchCommand,
+  list: async () => (await import('./cache.js')).cacheCommands,
+  convert: async () => (await import('./convert.js')).convertCommand,
+  devices: async () => (await import('./devices.js')).devicesCommand,
+  inspect: async () => (await import('./inspect.js')).inspectCommand,
+  parameters: async () => (await import('./parameters.js')).parametersCommand,
+  pull: async () => (await import('./pull.js')).pullCommand,
+  'rpc-server': async () => (await import('./rpc-server.js')).rpcServerCommand,
+  synth: async () => (await import('./synth.js')).synthCommand,
+}
 
 const program = new Command('ggflux')
-  .description('FLUX.1 text-to-image on this machine, with quantised GGUF weights, without Python or a server.')
+  .description('FLUX.1 images on this machine, with quantised GGUF weights, without Python or a server.')
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print help')
   .helpCommand('help [command]', 'print help on a command')
@@ -37,16 +41,9 @@ With these files in one folder:
 GGFLUX_DEBUG=1 adds stack traces to errors.`,
   )
 
-generateCommand(program)
-benchCommand(program)
-cacheCommands(program)
-convertCommand(program)
-devicesCommand(program)
-inspectCommand(program)
-parametersCommand(program)
-pullCommand(program)
-rpcServerCommand(program)
-synthCommand(program)
+const [name = ''] = process.argv.slice(2)
+const own = Object.hasOwn(COMMANDS, name) ? [COMMANDS[name]!] : Object.values(COMMANDS)
+if (!['-v', '--version'].includes(name)) for (const load of own) (await load())(program)
 
 survivePipes()
 
