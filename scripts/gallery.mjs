@@ -1,8 +1,9 @@
-// Makes the pictures that the README and the tiny model's card show: `node scripts/gallery.mjs`, after a build.
+// Makes the pictures that the README, the page on editing and the tiny model's card show: `node scripts/gallery.mjs`, after a build.
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { encodeImage, FluxPipeline } from 'ggflux'
+import sharp from 'sharp'
 
 const root = fileURLToPath(new URL('../', import.meta.url))
 
@@ -39,5 +40,47 @@ for (const [i, { prompt }] of chosen.entries()) {
     rgb.copy(sheet, ((y + row) * COLUMNS * SIDE + x) * 3, row * SIDE * 3, (row + 1) * SIDE * 3)
   }
 }
-await pipe.close()
 writeFileSync(`${root}models/tiny/sheet.png`, await encodeImage(sheet, COLUMNS * SIDE, ROWS * SIDE, { compression: 9 }))
+
+// images in, each a strip: what was given, then what was drawn
+const GAP = 8
+const square = (data) => ({ data: new Uint8Array(data), width: SIDE, height: SIDE })
+const draw = (options) => pipe.generate({ seed: 2, steps: 20, format: 'raw', ...options })
+
+/** Writes images of the same height next to each other, on transparent ground. */
+async function writeStrip(name, images) {
+  const widths = images.map(({ width }) => width)
+  const width = widths.reduce((sum, one) => sum + one + GAP, -GAP)
+  const composite = images.map(({ data, width, height }, i) => ({
+    input: Buffer.from(data),
+    raw: { width, height, channels: 3 },
+    top: 0,
+    left: widths.slice(0, i).reduce((sum, one) => sum + one + GAP, 0),
+  }))
+  const create = { width, height: SIDE, channels: 4, background: '#0000' }
+  await sharp({ create })
+    .composite(composite)
+    .png({ compressionLevel: 9, adaptiveFiltering: true })
+    .toFile(`${root}docs/gallery/${name}.png`)
+}
+
+const startImage = square(await draw({ prompt: 'a large green square on a beige background', seed: 1 }))
+const changed = []
+for (const strength of [0.3, 0.4, 0.6])
+  changed.push(
+    square(await draw({ prompt: 'a large purple heart on a light blue background', image: startImage, strength })),
+  )
+await writeStrip('strength', [startImage, ...changed])
+
+const whole = square(await draw({ prompt: 'a yellow star left of a purple heart on a dark blue background', seed: 1 }))
+const mask = { data: new Uint8Array(SIDE * SIDE), width: SIDE, height: SIDE }
+for (let i = 0; i < mask.data.length; i++) mask.data[i] = i % SIDE < SIDE / 2 ? 0 : 255
+const prompt = 'a yellow star left of an orange ring on a dark blue background'
+const repainted = square(await draw({ prompt, image: whole, mask, strength: 1 }))
+await writeStrip('mask', [whole, square([...mask.data].flatMap((value) => [value, value, value])), repainted])
+
+const narrow = square(await draw({ prompt: 'a green diamond on a beige background', seed: 1 }))
+const wider = { prompt: 'a green diamond left of a pink cross on a beige background', image: narrow, strength: 1 }
+const extended = { ...square(await draw({ ...wider, extend: { right: SIDE } })), width: 2 * SIDE }
+await writeStrip('extend', [narrow, extended])
+await pipe.close()

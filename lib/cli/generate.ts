@@ -141,6 +141,13 @@ export function generateCommand(program: Command): void {
       'an image the prompt refers to, for Kontext; may be repeated',
       (path, before: string[] = []) => [...before, path],
     )
+    .addOption(
+      new Option('--reference-placement <how>', 'where they are placed (default: offset)').choices([
+        'offset',
+        'index',
+        'uxo',
+      ]),
+    )
     .option(
       '--controlnet <list>',
       'file=…,image=… and mode=canny, scale=0.7, start=0, end=1 as needed; may be repeated',
@@ -156,7 +163,6 @@ export function generateCommand(program: Command): void {
       'file=…,image=… and scale=0.6; may be repeated; needs --clip-vision',
       addEntries('file', 'image', 'scale'),
     )
-    .addOption(new Option('--reference-placement <how>', '(default: offset)').choices(['offset', 'index', 'uxo']))
     .addOption(
       new Option('--convention <name>', 'whose rules --strength and --mask follow (default: diffusers)').choices([
         'diffusers',

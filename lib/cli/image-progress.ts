@@ -38,6 +38,8 @@ export class ImageProgress {
   update(event: GenerateEvent, now: number): void {
     this.#since = now
     if (event.type === 'stage') this.#stage = event.stage
+    // another image begins
+    if (event.type === 'stage' && event.stage === 'text') [this.#step, this.#ms] = [0, 0]
     if (event.type !== 'step') return
     this.#step = event.step
     this.#steps = event.steps

@@ -19,7 +19,9 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
 }
 
 const program = new Command('ggflux')
-  .description('FLUX.1 images on this machine, with quantised GGUF weights, without Python or a server.')
+  .description(
+    'FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python or a server.',
+  )
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print help')
   .helpCommand('help [command]', 'print help on a command')

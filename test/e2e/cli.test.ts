@@ -147,7 +147,7 @@ describe('generate', () => {
       seed: 3,
       steps: 2,
     })
-    expect(Object.keys(image.timings)).toEqual(['text', 'load', 'denoise', 'decode'])
+    expect(Object.keys(image.timings)).toEqual(['text', 'encode', 'load', 'denoise', 'decode'])
     expect(image.memory.peak).toBeGreaterThan(50e6)
     expect(image.bytes).toBe(read('ggflux-3.png').length)
     // one pixel per latent
@@ -225,6 +225,52 @@ describe('generate', () => {
     expect(shell.stdout.subarray(0, 8)).toEqual(PNG)
     expect(readdirSync(folder)).toEqual(['pipe'])
   })
+})
+
+test('images in: a start image and a mask give numbered images, which keep what is black in the mask', async () => {
+  const [width, height] = [64, 96]
+  const pixels = (name: string) => sharp(read(name)).raw().toBuffer()
+  const isWhite = (x: number) => x < 32
+  const mask = Buffer.from(Array.from({ length: width * height }, (_, i) => (isWhite(i % width) ? 255 : 0)))
+  writeFileSync(
+    join(folder, 'mask.png'),
+    await sharp(mask, { raw: { width, height, channels: 1 } })
+      .png()
+      .toBuffer(),
+  )
+  expect(ggflux('generate', 'a red circle', '-o', 'in.png', '--seed', '1', '--quiet', ...SMALL).status).toBe(0)
+
+  // the size is the image's
+  const images = ['--image', 'in.png', '--mask', 'mask.png', '--strength', '0.5', '--count', '2']
+  const { status, stdout, stderr } = ggflux(
+    ...['generate', 'a blue square', '-o', 'out.png', '--seed', '2', '--json', '--steps', '4', '--threads', '1'],
+    ...images,
+  )
+  expect(stderr).not.toContain('ggflux:')
+  expect(status).toBe(0)
+  expect(readdirSync(folder).sort()).toEqual(['in.png', 'mask.png', 'out-1.png', 'out-2.png'])
+  const events = stdout
+    .toString()
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  const order = events.map(({ type, stage, index, step }) => stage ?? [type, index, ...(step ? [step] : [])].join(' '))
+  const [first, second] = [0, 1].map((index) => [`step ${index} 1`, `step ${index} 2`, 'decode', `image ${index}`])
+  expect(order).toEqual(['text', 'encode', 'load', 'denoise', ...first!, 'text', 'denoise', ...second!])
+  expect(events.filter(({ type }) => type === 'image')).toMatchObject([
+    { path: 'out-1.png', seed: 2, width, height, steps: 2 },
+    { path: 'out-2.png', seed: 3, width, height, steps: 2 },
+  ])
+  expect(events.at(-1).parameters).toContain('Denoising strength: 0.5')
+
+  const before = await pixels('in.png')
+  for (const name of ['out-1.png', 'out-2.png']) {
+    const after = await pixels(name)
+    const changed = [...after.keys()].filter((i) => after[i] !== before[i])
+    expect(changed.filter((i) => !isWhite(Math.floor(i / 3) % width))).toEqual([])
+    expect(changed.length).toBeGreaterThan(before.length / 8)
+  }
+  expect(read('out-1.png').equals(read('out-2.png'))).toBe(false)
 })
 
 describe('streams that fail', () => {
@@ -391,6 +437,20 @@ describe('wrong inputs', () => {
     ['options of a preview that is not there', ['--preview-every', '2'], /--preview is missing/],
     ['two things for stdout', ['-o', '-', '--json'], /--json and -o -/],
     ['a picture without a name', ['-o', ''], /file to write is ''/],
+    ['a wrong key', ['--controlnet', 'path=a,image=b'], /--controlnet <list>.*'path=a,image=b'.*Give file=…, image=…/],
+    [
+      'a ControlNet without an image',
+      ['--model', 'tiny', '--controlnet', 'file=a'],
+      /controlNets\[0\]\.image is undefined/,
+    ],
+    ['an unknown side', ['--model', 'tiny', '--image', 'a.png', '--extend', 'up=5'], /no up in extend/],
+    ['a mask without an image', ['--model', 'tiny', '--mask', 'a.png'], /mask is given without image/],
+    [
+      'a negative prompt alone',
+      ['--model', 'tiny', '--negative-prompt', 'red'],
+      /negativePrompt has no effect while trueCfg is 1/,
+    ],
+    ['several pictures for stdout', ['-o', '-', '--count', '2'], /-o - takes one image/],
     ['a preview without a name', ['--preview', ''], /file to write is ''/],
   ])('%s: exit code 2', (_, args, message) => {
     expectFailure(ggflux('generate', 'a', ...args), 2, message)

@@ -96,7 +96,7 @@ function incompatibilities({
     found.push(new FluxError(code, `${path} ${message}`))
   }
   if (![1, 2, 6].includes(inChannels / TOKEN)) {
-    const known = `text to image ${TOKEN}, Canny and Depth ${2 * TOKEN}, Fill ${6 * TOKEN}`
+    const known = `dev, schnell and Kontext ${TOKEN}, Canny and Depth ${2 * TOKEN}, Fill ${6 * TOKEN}`
     refuse(transformer, `takes ${inChannels} channels; known are models with ${known}`, 'FLUX_UNSUPPORTED')
   }
   if (t5 && t5.config.dModel !== contextInDim) {

@@ -52,7 +52,7 @@ export function fluxVariant({ file, config }: VariantSource): Variant {
 }
 
 function deDistilled(path: string, title: string): string {
-  const remedy = 'Give it about 28 steps and shift: true; what asks for true CFG stays weaker than its makers show'
+  const remedy = 'Give it about 28 steps, shift: true and trueCfg of about 3.5'
   return `${path}: the model has no guidance, and its metadata calls it '${title}', so it is no schnell, though the defaults are schnell's. ${remedy}`
 }
 

@@ -24,6 +24,11 @@ test('the stages of a picture, the share of the weights, the speed and the time 
   expect(progress.text(60_000)).toMatch(/0\.00 s left$/)
   progress.update({ type: 'stage', stage: 'decode' }, 60_000)
   expect(progress.text(61_000)).toBe('decoding the image  1.0 s')
+  // the next of several images has a speed of its own
+  progress.update({ type: 'stage', stage: 'text' }, 62_000)
+  progress.update({ type: 'stage', stage: 'denoise' }, 62_000)
+  progress.update({ ...step(1, 500), index: 1 }, 62_500)
+  expect(progress.text(62_500)).toMatch(/^step 1\/4 .* 0\.50 s\/step, 1\.5 s left$/)
 })
 
 test('a log gets the stages, and a step only when ten seconds have passed', () => {
