@@ -15,7 +15,9 @@ import { rpcServerCommand } from './rpc-server.js'
 import { synthCommand } from './synth.js'
 
 const program = new Command('ggflux')
-  .description('FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python or a server.')
+  .description(
+    'FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python or a server.',
+  )
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print help')
   .helpCommand('help [command]', 'print help on a command')
