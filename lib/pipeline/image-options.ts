@@ -13,8 +13,8 @@ export interface ImageOptions {
   /** the image to start from, or to repaint where `mask` says so */
   image?: ImageSource
   /**
-   * how much of the image changes, 0 to 1: the part of the noise levels that is run. @default 0.6; 1 for models that
-   * repaint (Fill)
+   * how much of the image changes, above 0 up to 1: the part of the noise levels that is run; no effect next to
+   * `sigmas`. @default 0.6; 1 for models that repaint (Fill)
    */
   strength?: number
   /**
@@ -31,7 +31,7 @@ export interface ImageOptions {
    * are seen as well, 0 to 1024, 32 by default. @default false
    */
   onlyMasked?: boolean | { padding?: number }
-  /** pixels added at each side and drawn, for models that repaint (Fill) or with a mask */
+  /** pixels added at each side and drawn, 0 to 4096; works best with models that repaint (Fill) */
   extend?: Partial<Record<Side, number>>
   /**
    * whose rules `strength` and `mask` follow. 'diffusers': fewer steps, a binary mask, blended after each step;
