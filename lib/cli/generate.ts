@@ -60,6 +60,8 @@ const PASSED = [
 ] as const
 
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
+  variationSeed?: number
+  variationStrength?: number
   lora?: LoraOptions[]
   referenceImage?: string[]
   controlnet?: ControlNetOptions[]
@@ -93,6 +95,8 @@ export function generateCommand(program: Command): void {
     .option('--guidance <n>', 'strength of the prompt, not for schnell (default: 3.5; tiny 2)', parseNumber)
     .option('--seed <n>', 'the same seed gives the same image (default: random)', parseNumber)
     .option('--count <n>', 'number of images; the seeds follow each other (default: 1)', parseNumber)
+    .option('--variation-seed <n>', 'noise on the way to that of a second seed', parseNumber)
+    .option('--variation-strength <n>', 'how far on that way, 0 to 1', parseNumber)
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
     .addOption(
@@ -218,11 +222,13 @@ async function generate(prompt: string, options: Options): Promise<void> {
   let generated: GeneratedImage
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
+    const { variationSeed, variationStrength } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
     const settings = {
       prompt,
       format,
       ...given(options, PASSED),
+      ...grouped('variation', { seed: variationSeed, strength: variationStrength }),
       ...(options.lora ? { loras: options.lora } : {}),
       ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
       ...(options.controlnet ? { controlNets: options.controlnet } : {}),
@@ -235,6 +241,11 @@ async function generate(prompt: string, options: Options): Promise<void> {
     report.stop()
   }
   await report.finish(generated)
+}
+
+/** Returns an option that is an object, unless all of its values are undefined. */
+function grouped<T extends object>(name: string, values: T): Record<string, T> {
+  return Object.values(values).every((value) => value === undefined) ? {} : { [name]: values }
 }
 
 async function makeImage(

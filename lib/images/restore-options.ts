@@ -14,10 +14,14 @@ export interface RestoredOptions {
   seed?: number
   width?: number
   height?: number
+  variation?: { seed: number; strength: number }
 }
 
+/** options that one text gives */
+type Plain = Exclude<keyof RestoredOptions, 'variation'>
+
 /** What a file says, before it is checked. */
-export interface FoundParameters extends Record<keyof RestoredOptions, string | undefined> {
+export interface FoundParameters extends Record<Plain, string | undefined> {
   loras: { name: string; scale: number }[]
   /** what has no option here, by the name in the file */
   unmapped: (readonly [name: string, value: string | undefined])[]
@@ -28,7 +32,7 @@ export function restoreOptions(found: FoundParameters): { options: RestoredOptio
   const unmapped = new Map(found.unmapped.filter((entry): entry is [string, string] => entry[1] !== undefined))
   const options: RestoredOptions = {}
   /** takes an option over, or notes its text */
-  const restore = <Name extends keyof RestoredOptions>(
+  const restore = <Name extends Plain>(
     name: Name,
     convert: (text: string) => RestoredOptions[Name] | undefined,
   ): void => {
@@ -39,8 +43,7 @@ export function restoreOptions(found: FoundParameters): { options: RestoredOptio
     else options[name] = value
   }
   restore('prompt', (text) => text)
-  for (const name of ['steps', 'guidance', 'width', 'height'] as const)
-    restore(name, (text) => (isWithin(Number(text), RANGES[name]) ? Number(text) : undefined))
+  for (const name of ['steps', 'guidance', 'width', 'height'] as const) restore(name, within(name))
   restore('seed', readSeed)
   restore('sampler', readSampler)
   restore('scheduler', readScheduler)
@@ -48,8 +51,21 @@ export function restoreOptions(found: FoundParameters): { options: RestoredOptio
   if (cfg !== 1) restore('trueCfg', () => (isWithin(cfg, RANGES.guidance) ? cfg : undefined))
   // without true CFG a negative prompt had no effect
   if (found.negativePrompt) restore('negativePrompt', (text) => ((options.trueCfg ?? 1) > 1 ? text : undefined))
+  /** takes a field of A1111's form, unless its value is not valid here */
+  const take = <T>(field: string, convert: (text: string) => T | undefined): T | undefined => {
+    const text = unmapped.get(field)
+    const value = text === undefined ? undefined : convert(text)
+    if (value !== undefined) unmapped.delete(field)
+    return value
+  }
+  const seed = take('Variation seed', readSeed)
+  const strength = take('Variation seed strength', within('strength'))
+  if (seed !== undefined && strength !== undefined) options.variation = { seed, strength }
   return { options, unmapped: Object.fromEntries(unmapped) }
 }
+
+const within = (name: keyof typeof RANGES) => (text: string) =>
+  isWithin(Number(text), RANGES[name]) ? Number(text) : undefined
 
 /**
  * Seeds have up to 64 bits elsewhere. Only the low 32 choose the noise, here as in torch (see `gaussianNoise`), so that

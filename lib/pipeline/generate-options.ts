@@ -35,6 +35,8 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
   seed?: number
   /** number of images, 1 to 64, with the seeds seed, seed + 1, … @default 1 */
   count?: number
+  /** noise between those of two seeds, see {@link VariationOptions}. @default that of `seed` */
+  variation?: VariationOptions
   /** @default 'euler' */
   sampler?: SamplerName
   /** @default 'official' */
@@ -72,6 +74,17 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
 
 export interface TrueCfgOptions extends Omit<GuidanceOptions, 'sigmas'> {}
 
+/**
+ * Noise on the way from that of `seed` to that of a second seed, see `slerp`, in the start and in what samplers add. With
+ * `count`, the second seed counts up and the first stays, as in A1111.
+ */
+export interface VariationOptions {
+  /** the second seed, 0 to 2^53 - 1 */
+  seed: number
+  /** 0 (the image of `seed`) to 1 (that of the second seed) */
+  strength: number
+}
+
 export interface PreviewOptions {
   /** show a preview every this many steps. @default 1 */
   every?: number
@@ -92,6 +105,8 @@ export interface Settings extends ImageRequest {
   sigmas: number[]
   seed: number
   count: number
+  /** undefined if the strength is 0 */
+  variation: VariationOptions | undefined
   sampler: SamplerName
   scheduler: string
   noise: NoiseVariant
@@ -128,6 +143,7 @@ const KNOWN = [
   'compression',
   'negativePrompt',
   'trueCfg',
+  'variation',
   ...IMAGE_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
@@ -152,6 +168,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     guidance = defaults.guidance,
     seed = randomInt(2 ** 32),
     count = 1,
+    variation,
     sampler = 'euler',
     scheduler = 'official',
     sigmas,
@@ -178,6 +195,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
   requireGuidance(guidance, defaults.guidance !== undefined)
   requireWhole('count', count, 1, MAX_COUNT)
   requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
+  if (variation !== undefined) requireVariation(variation, count)
   requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
   requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
   if (!SHIFTS.includes(shift)) throw badOption('shift', shift, "true, false or 'comfyui'")
@@ -221,6 +239,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     guidance,
     seed,
     count,
+    variation: variation?.strength ? variation : undefined,
     sampler,
     scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,
@@ -261,6 +280,13 @@ function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOption
   if (negativePrompt === '') return undefined
   const remedy = 'give trueCfg above 1, such as 3.5, which takes twice as long, or leave negativePrompt out'
   throw new FluxError('FLUX_BAD_OPTION', `negativePrompt has no effect while trueCfg is 1; ${remedy}`)
+}
+
+function requireVariation(variation: VariationOptions, count: number): void {
+  requireOptions('variation', variation, ['seed', 'strength'])
+  requireWhole('variation.seed', variation.seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
+  if (!isWithin(variation.strength, RANGES.strength))
+    throw badOption('variation.strength', variation.strength, inWords(RANGES.strength))
 }
 
 function ownSigmas(sigmas: number[]): number[] {

@@ -21,6 +21,7 @@ import { denoise } from '../sampling/denoise.js'
 import { guidancePhase, guided } from '../sampling/guidance.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
+import { slerp } from '../sampling/slerp.js'
 import { stepNoise } from '../sampling/step-noise.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
 import type { GenerateEvent, Stage, WarningEvent } from '../jobs/events.js'
@@ -219,9 +220,9 @@ export class ImagePipeline {
     return this.#jobs.add((signal) => this.#series(options, settings, signal), signal, settings.count)
   }
 
-  /** Makes `count` images, with seeds that follow each other. */
+  /** Makes `count` images, with seeds that follow each other: the second ones, where there is a variation. */
   async *#series(options: GenerateOptions, settings: Settings, signal: AbortSignal): ReturnType<Work> {
-    const { images, seed, count, onWarning } = settings
+    const { images, seed, variation, count, onWarning } = settings
     const prepared = images && (await this.#prepare(options, images, signal))
     for (const message of prepared?.warnings ?? []) {
       onWarning?.(message)
@@ -232,7 +233,8 @@ export class ImagePipeline {
       ? this.#complete({ ...options, width: prepared.width, height: prepared.height, seed })
       : settings
     for (let index = 0; ; index++) {
-      const image = yield* this.#make({ ...sized, seed: seed + index }, index, prepared, signal)
+      const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
+      const image = yield* this.#make({ ...sized, ...next }, index, prepared, signal)
       if (index === count - 1) return image
       yield image
     }
@@ -268,6 +270,8 @@ export class ImagePipeline {
       height,
       model: basename(this.#parts.model.networks[this.#denoiser]!.file.path).replace(/\.(gguf|safetensors)$/i, ''),
       extra: {
+        'Variation seed': settings.variation?.seed,
+        'Variation seed strength': settings.variation?.strength,
         'Denoising strength': images?.image === undefined ? undefined : images.strength,
         'Step cache': settings.stepCache || undefined,
         LoRA: named.join(' + ') || undefined,
@@ -281,7 +285,7 @@ export class ImagePipeline {
     prepared: PreparedImages | undefined,
     signal: AbortSignal,
   ): ReturnType<Work> {
-    const { width, height, sigmas, seed, sampler, encode, images, onWarning } = settings
+    const { width, height, sigmas, seed, variation, sampler, encode, images, onWarning } = settings
     const parameters = this.#parameters(settings)
     const { estimator } = this.#parts
     const { family, variant } = this.#parts.model
@@ -340,12 +344,16 @@ export class ImagePipeline {
     const { prediction } = family
     let { preview } = settings
     const { rows, columns } = shape
-    const noise = stepNoise({
-      seed,
-      shape: [1, latent.channels, rows, columns],
-      variant: settings.noise,
-      toState: (values) => latent.toState(values, rows, columns),
-    })
+    const noiseOf = (seed: number) =>
+      stepNoise({
+        seed,
+        shape: [1, latent.channels, rows, columns],
+        variant: settings.noise,
+        toState: (values) => latent.toState(values, rows, columns),
+      })
+    const own = noiseOf(seed)
+    const other = variation && noiseOf(variation.seed)
+    const noise: typeof own = other ? (...way) => slerp(own(...way), other(...way), variation.strength) : own
     const run = { predict, latents, sigmas, sampler: SAMPLERS[sampler], noise, prediction, keep, signal }
     for await (const state of denoise(run)) {
       const { step, steps, sigma, sigmaNext } = state

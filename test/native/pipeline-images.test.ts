@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readParameters } from '../../lib/images/read-parameters.js'
 import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
@@ -150,6 +151,39 @@ test('several images of one call are those of its seeds', async () => {
     [0, 5],
     [1, 6],
   ])
+})
+
+describe('variations', () => {
+  test.each(['euler', 'euler_ancestral'] as const)(
+    '%s: from the image of one seed to that of another',
+    async (sampler) => {
+      const [one, other] = [await draw({ prompt: CIRCLE, sampler }), await draw({ prompt: CIRCLE, sampler, seed: 9 })]
+      const at = (strength: number) => draw({ prompt: CIRCLE, sampler, variation: { seed: 9, strength } })
+      expect((await at(0)).equals(one)).toBe(true)
+      expect((await at(1)).equals(other)).toBe(true)
+      const [little, much] = [await at(0.05), await at(0.95)]
+      expect(apart(little, one)).toBeGreaterThan(0)
+      expect(apart(little, one)).toBeLessThan(apart(little, other))
+      expect(apart(much, other)).toBeLessThan(apart(much, one))
+    },
+  )
+
+  test('of several images the second seed counts up, and it is recorded', async () => {
+    const variation = { seed: 9, strength: 1 }
+    const events = await collect(pipe.stream({ prompt: CIRCLE, seed: 5, count: 2, variation, format: 'raw' }))
+    const images = events.filter((event) => event.type === 'image')
+    for (const [index, { image, seed, parameters }] of images.entries()) {
+      expect(image.equals(await draw({ prompt: CIRCLE, seed: 9 + index }))).toBe(true)
+      expect(seed).toBe(5)
+      expect(parameters).toContain(`, Seed: 5, `)
+      expect(parameters).toContain(`, Variation seed: ${9 + index}, Variation seed strength: 1, `)
+    }
+    expect(images).toHaveLength(2)
+    const file = await pipe.generate({ prompt: CIRCLE, seed: 5, variation: { seed: 9, strength: 0.25 } })
+    expect((await readParameters(file))!.options).toMatchObject({ seed: 5, variation: { seed: 9, strength: 0.25 } })
+    const plain = await pipe.generate({ prompt: CIRCLE, seed: 5, variation: { seed: 9, strength: 0 } })
+    expect((await readParameters(plain))!.options).not.toHaveProperty('variation')
+  })
 })
 
 test('an estimate reads the images and counts what they cost', async () => {

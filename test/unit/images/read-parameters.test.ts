@@ -113,6 +113,17 @@ describe('A1111 and Forge', () => {
     })
   })
 
+  test('a variation, and half of one', async () => {
+    const text = 'a fox\nSteps: 4, Seed: 1, Variation seed: 18446744073709551615, Variation seed strength: 0.25'
+    expect((await readParameters(pngOf(text)))!.options).toMatchObject({
+      seed: 1,
+      variation: { seed: 2 ** 32 - 1, strength: 0.25 },
+    })
+    const wrong = await readParameters(pngOf(text.replace('0.25', '1.25')))
+    expect(wrong!.options).not.toHaveProperty('variation')
+    expect(wrong!.unmapped).toMatchObject({ 'Variation seed strength': '1.25' })
+  })
+
   test('unquoted JSON, and a field by the name of a property', async () => {
     const text = 'a fox\nSteps: 4, Hashes: {"vae": "1", "model": "2"}, __proto__: 7, constructor: 8, Seed: 5'
     const { options, unmapped } = (await readParameters(pngOf(text)))!
