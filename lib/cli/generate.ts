@@ -62,6 +62,9 @@ const PASSED = [
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
   variationSeed?: number
   variationStrength?: number
+  hiresScale?: number
+  hiresStrength?: number
+  hiresUpscale?: 'latent' | 'image'
   lora?: LoraOptions[]
   referenceImage?: string[]
   controlnet?: ControlNetOptions[]
@@ -97,6 +100,9 @@ export function generateCommand(program: Command): void {
     .option('--count <n>', 'number of images; the seeds follow each other (default: 1)', parseNumber)
     .option('--variation-seed <n>', 'noise on the way to that of a second seed', parseNumber)
     .option('--variation-strength <n>', 'how far on that way, 0 to 1', parseNumber)
+    .option('--hires-scale <n>', 'enlarge the image so many times and refine it (default: one pass)', parseNumber)
+    .option('--hires-strength <n>', 'how much of the enlarged image changes, 0 to 1 (default: 0.5)', parseNumber)
+    .addOption(new Option('--hires-upscale <how>', 'what is enlarged (default: latent)').choices(['latent', 'image']))
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
     .addOption(
@@ -222,13 +228,14 @@ async function generate(prompt: string, options: Options): Promise<void> {
   let generated: GeneratedImage
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
-    const { variationSeed, variationStrength } = options
+    const { variationSeed, variationStrength, hiresScale: scale, hiresStrength, hiresUpscale: upscale } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
     const settings = {
       prompt,
       format,
       ...given(options, PASSED),
       ...grouped('variation', { seed: variationSeed, strength: variationStrength }),
+      ...grouped('hires', { scale, strength: hiresStrength, upscale }),
       ...(options.lora ? { loras: options.lora } : {}),
       ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
       ...(options.controlnet ? { controlNets: options.controlnet } : {}),

@@ -1,3 +1,4 @@
+import { defined } from '../options/defined.js'
 import { isWithin, RANGES } from '../options/ranges.js'
 import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
 import { SCHEDULERS, type SchedulerName } from '../sampling/schedule.js'
@@ -15,10 +16,18 @@ export interface RestoredOptions {
   width?: number
   height?: number
   variation?: { seed: number; strength: number }
+  hires?: {
+    scale?: number
+    width?: number
+    height?: number
+    strength?: number
+    steps?: number
+    upscale?: 'latent' | 'image'
+  }
 }
 
 /** options that one text gives */
-type Plain = Exclude<keyof RestoredOptions, 'variation'>
+type Plain = Exclude<keyof RestoredOptions, 'variation' | 'hires'>
 
 /** What a file says, before it is checked. */
 export interface FoundParameters extends Record<Plain, string | undefined> {
@@ -61,11 +70,28 @@ export function restoreOptions(found: FoundParameters): { options: RestoredOptio
   const seed = take('Variation seed', readSeed)
   const strength = take('Variation seed strength', within('strength'))
   if (seed !== undefined && strength !== undefined) options.variation = { seed, strength }
+  const hires = {
+    scale: take('Hires upscale', within('hiresScale')),
+    ...take('Hires resize', readSize),
+    steps: take('Hires steps', within('steps')),
+    upscale: take('Hires upscaler', readUpscaler),
+  }
+  if (Object.values(hires).some((value) => value !== undefined))
+    options.hires = defined({ ...hires, strength: take('Denoising strength', within('strength')) })
   return { options, unmapped: Object.fromEntries(unmapped) }
 }
 
 const within = (name: keyof typeof RANGES) => (text: string) =>
   isWithin(Number(text), RANGES[name]) ? Number(text) : undefined
+
+function readSize(text: string): { width: number; height: number } | undefined {
+  const [width, height] = text.split('x').map(Number)
+  return isWithin(width, RANGES.width) && isWithin(height, RANGES.height) ? { width, height } : undefined
+}
+
+function readUpscaler(label: string): 'latent' | 'image' | undefined {
+  return label === 'Latent' ? 'latent' : label === 'Lanczos' ? 'image' : undefined
+}
 
 /**
  * Seeds have up to 64 bits elsewhere. Only the low 32 choose the noise, here as in torch (see `gaussianNoise`), so that

@@ -13,6 +13,7 @@ import { guidancePhase, type GuidanceOptions } from '../sampling/guidance.js'
 import { sigmasAtStrength } from '../sampling/strength.js'
 import { parsePromptWeights } from '../tokenizers/prompt-weights.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
+import { completeHires, type HiresOptions, type HiresSettings } from './hires-options.js'
 import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
 
 export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
@@ -37,6 +38,8 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
   count?: number
   /** noise between those of two seeds, see {@link VariationOptions}. @default that of `seed` */
   variation?: VariationOptions
+  /** draws small, enlarges and refines, see {@link HiresOptions}. `width` and `height` are those of the first pass */
+  hires?: HiresOptions
   /** @default 'euler' */
   sampler?: SamplerName
   /** @default 'official' */
@@ -107,6 +110,8 @@ export interface Settings extends ImageRequest {
   count: number
   /** undefined if the strength is 0 */
   variation: VariationOptions | undefined
+  /** undefined for one pass */
+  hires: (HiresSettings & Pick<Settings, 'trueCfg'>) | undefined
   sampler: SamplerName
   scheduler: string
   noise: NoiseVariant
@@ -144,6 +149,7 @@ const KNOWN = [
   'negativePrompt',
   'trueCfg',
   'variation',
+  'hires',
   ...IMAGE_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
@@ -169,6 +175,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     seed = randomInt(2 ** 32),
     count = 1,
     variation,
+    hires,
     sampler = 'euler',
     scheduler = 'official',
     sigmas,
@@ -217,8 +224,10 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     ...(compression === undefined ? {} : { compression }),
   }
   checkEncodeOptions(encode)
-  const request = { width, height, scheduler, shift: shift === 'comfyui' && !defaults.shift ? false : shift }
-  const sigmasOf = samplerSigmas(sampler, (steps) => family.sigmas({ ...request, steps }))
+  const request = { scheduler, shift: shift === 'comfyui' && !defaults.shift ? false : shift }
+  const sigmasAt = (size: { width: number; height: number }) =>
+    samplerSigmas(sampler, (steps) => family.sigmas({ ...size, ...request, steps }))
+  const sigmasOf = sigmasAt({ width, height })
   const images = completeImages(options, variant)
   const levels =
     sigmas !== undefined
@@ -226,6 +235,17 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
       : images?.image === undefined
         ? sigmasOf(steps)
         : sigmasAtStrength(sigmasOf, steps, images.strength, images.convention)
+  if (hires !== undefined && options.image !== undefined)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      'hires is given next to image, but its first pass draws from noise: give one',
+    )
+  const { convention = 'diffusers' } = options
+  // images determine the size later, and the options are completed again
+  const isSized = images === undefined || options.width !== undefined || options.height !== undefined
+  const size = isSized ? { width, height } : { width: RANGES.width.least, height: RANGES.height.least }
+  const first = { ...size, steps: levels.length - 1, convention, unit: latent.sizeMultiple, sigmasOf: sigmasAt }
+  const second = hires === undefined ? undefined : completeHires(hires, first)
   const guidedAt = guidedBy && { ...guidedBy, sigmas: levels }
   if (guidedAt) guidancePhase(guidedAt, 'trueCfg.') // checks the options
   return {
@@ -240,6 +260,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     seed,
     count,
     variation: variation?.strength ? variation : undefined,
+    hires: second && { ...second, trueCfg: guidedBy && { ...guidedBy, sigmas: second.sigmas } },
     sampler,
     scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,

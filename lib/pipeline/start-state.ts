@@ -19,7 +19,7 @@ export async function startState(
   { prediction }: Family,
   { latent, reads }: Variant,
   { width, height, seed, variation, noise: variant, sigmas, sampler, images }: Settings,
-  prepared: PreparedImages | undefined,
+  prepared: Pick<PreparedImages, 'encoded' | 'mask'> | undefined,
 ): Promise<StartState> {
   const { channels, reduction, toState } = latent
   const [rows, columns] = [height / reduction, width / reduction]
