@@ -24,6 +24,9 @@ import {
   writeNewFile,
   writeStdout,
 } from './output.js'
+import { defined } from '../options/defined.js'
+import { printWarning } from './failure.js'
+import { withProgress } from './write-progress.js'
 import { imageReport, type GeneratedImage, type ImageReport } from './image-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-image.js'
 
@@ -136,7 +139,11 @@ export function generateCommand(program: Command): void {
       parseNumber,
     )
     .option('--negative-prompt <text>', 'what the image should not show; needs --true-cfg')
-    .option('--lora <file[:scale]>', 'a LoRA and its strength; may be repeated (default: 1)', addLora)
+    .option(
+      '--lora <file[:scale]>',
+      'a LoRA, also hf:owner/name:file, and its strength; may be repeated (default: 1)',
+      addLora,
+    )
     .optionsGroup('Images in:')
     .option('--image <file>', 'the image to start from, or to repaint')
     .option('--strength <n>', 'how much of it changes, 0 to 1 (default: 0.6; Fill 1)', parseNumber)
@@ -222,6 +229,7 @@ async function generate(prompt: string, options: Options): Promise<void> {
   const drawing = chooseDrawing(options)
   const format = await checkOutput(options, drawing)
   const source = await resolveModel(options)
+  const files = await onThisMachine(options)
   if (source === 'tiny' && !options.model && !options.quiet) process.stderr.write(TINY_NOTE)
 
   const report = await imageReport(options, drawing, began)
@@ -236,11 +244,9 @@ async function generate(prompt: string, options: Options): Promise<void> {
       ...given(options, PASSED),
       ...grouped('variation', { seed: variationSeed, strength: variationStrength }),
       ...grouped('hires', { scale, strength: hiresStrength, upscale }),
-      ...(options.lora ? { loras: options.lora } : {}),
       ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
-      ...(options.controlnet ? { controlNets: options.controlnet } : {}),
       ...(options.reduxImage ? { redux: options.reduxImage } : {}),
-      ...(options.ipAdapter ? { ipAdapters: options.ipAdapter } : {}),
+      ...files,
       ...shown,
     }
     generated = await interruptible((signal) => makeImage({ ...settings, signal }, source, options, report, began))
@@ -248,6 +254,18 @@ async function generate(prompt: string, options: Options): Promise<void> {
     report.stop()
   }
   await report.finish(generated)
+}
+
+/** LoRAs, ControlNets and IP-Adapters; those on the hub are downloaded first, with a progress line. */
+async function onThisMachine({ lora, controlnet, ipAdapter, quiet }: Options) {
+  const files = defined({ loras: lora, controlNets: controlnet, ipAdapters: ipAdapter })
+  const paths = Object.values(files).flatMap((list) => list.map(({ path }) => path))
+  const { isReference } = await import('../hub/reference.js')
+  if (!paths.some((path) => typeof path === 'string' && isReference(path))) return files
+  const { filesFromHub } = await import('../pipeline/files-from-hub.js')
+  const onWarning = quiet ? () => {} : printWarning
+  return (await withProgress(quiet, (signal, onProgress) => filesFromHub(files, { signal, onProgress, onWarning })))
+    .result
 }
 
 /** Returns an option that is an object, unless all of its values are undefined. */

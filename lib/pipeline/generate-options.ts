@@ -65,7 +65,8 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
    */
   stepCache?: number
   /**
-   * LoRAs that are applied together, next to the transformer's weights; changing them takes milliseconds. @default none
+   * LoRAs that are applied together, next to the transformer's weights; changing them takes milliseconds. A path
+   * may be `hf:owner/name:file`, which is downloaded once. @default none
    */
   loras?: readonly LoraOptions[]
   /** what each step's event shows, see {@link PreviewOptions}; `generate()` rejects it. @default none */

@@ -11,6 +11,8 @@ import { inBackground } from '../images/background.js'
 import { resizeImage } from '../images/resize.js'
 import type { LatentFormat } from '../families/latent-format.js'
 import type { LatentPreview } from '../families/latent-preview.js'
+import type { PullOptions } from '../hub/pull.js'
+import { isReference } from '../hub/reference.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
@@ -28,6 +30,7 @@ import { slerp } from '../sampling/slerp.js'
 import { stepNoise } from '../sampling/step-noise.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
 import type { GenerateEvent, Stage, StageEvent, StepEvent, WarningEvent } from '../jobs/events.js'
+import { filesFromHub } from './files-from-hub.js'
 import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
 import type { HiresSettings } from './hires-options.js'
 import type { ImageSettings } from './image-options.js'
@@ -48,6 +51,8 @@ interface Parts {
   estimator: Estimator
   /** whether the text encoders stay in memory */
   keep: boolean
+  /** how files on the hub are downloaded */
+  hub: PullOptions
 }
 
 /** What the passes of one image share. */
@@ -108,11 +113,8 @@ export class ImagePipeline {
       ...device
     } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
-    const opened = await openModel(model, {
-      ...hub,
-      ...(signal ? { signal } : {}),
-      ...(onDownload ? { onProgress: onDownload } : {}),
-    })
+    const downloads: PullOptions = { ...hub, ...(onDownload ? { onProgress: onDownload } : {}) }
+    const opened = await openModel(model, { ...downloads, ...(signal ? { signal } : {}) })
     const { family, networks, variant } = opened
     const needed = Object.keys(networks).filter((name) => family.components[name]!.required)
     const total = needed.reduce((sum, name) => sum + networks[name]!.bytes, 0)
@@ -135,6 +137,7 @@ export class ImagePipeline {
       networks: Object.fromEntries(Object.keys(networks).map((name) => [name, lazily(name)])),
       estimator: new Estimator(opened, device, keep),
       keep,
+      hub: downloads,
     })
     try {
       if (keep) for (const name of needed) await pipeline.#parts.networks[name]!.get(signal)
@@ -242,17 +245,19 @@ export class ImagePipeline {
   }
 
   /** Makes `count` images, with seeds that follow each other: the second ones, where there is a variation. */
-  async *#series(options: GenerateOptions, settings: Settings, signal: AbortSignal): ReturnType<Work> {
-    const { images, seed, variation, count, onWarning } = settings
+  async *#series(given: GenerateOptions, { seed, onWarning }: Settings, signal: AbortSignal): ReturnType<Work> {
+    const warnings: string[] = []
+    const hub = { ...this.#parts.hub, signal, onWarning: (message: string) => void warnings.push(message) }
+    const options = { ...(await filesFromHub(given, hub)), seed }
+    const settings = this.#complete(options)
+    const { images, variation, count } = settings
     const prepared = images && (await this.#prepare(options, images, signal))
-    for (const message of prepared?.warnings ?? []) {
+    for (const message of [...warnings, ...(prepared?.warnings ?? [])]) {
       onWarning?.(message)
       yield { type: 'warning', message }
     }
     // the images determine the size, and with it the noise levels
-    const sized = prepared
-      ? this.#complete({ ...options, width: prepared.width, height: prepared.height, seed })
-      : settings
+    const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
     const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal) : undefined
     for (let index = 0; ; index++) {
       const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
@@ -270,7 +275,11 @@ export class ImagePipeline {
   ): Promise<PreparedImages> {
     const { family, networks, variant } = this.#parts.model
     const prepared = await prepareImages(images, variant, { width, height, signal })
-    await family.checkImages?.(prepared.inputs, networks)
+    const { controlNets = [], ipAdapters = [] } = prepared.inputs
+    // an estimate leaves files on the hub
+    const isHere = ({ path }: { path: string }) => !isReference(path)
+    const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
+    await family.checkImages?.({ ...prepared.inputs, ...here }, networks)
     return prepared
   }
 
