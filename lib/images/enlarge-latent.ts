@@ -37,7 +37,7 @@ export function enlargeLatent(
 
 const mix = (a: number, b: number, amount: number): number => a + amount * (b - a)
 
-/** For each target position along an axis: the two positions that it lies between, and how far it is from the first. */
+/** For each target position along an axis: the two positions around it, and how far it is from the first. */
 function neighbours(
   begin: number,
   length: number,

@@ -10,7 +10,7 @@ import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLER_TRAITS, SAMPLERS, samplerSigmas, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, SHIFTS, type SchedulerName, type Shift } from '../sampling/schedule.js'
 import { guidancePhase, type GuidanceOptions } from '../sampling/guidance.js'
-import { sigmasAtStrength } from '../sampling/strength.js'
+import { sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
 import { parsePromptWeights } from '../tokenizers/prompt-weights.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
 import { completeHires, type HiresOptions, type HiresSettings } from './hires-options.js'
@@ -106,7 +106,11 @@ export interface Settings extends ImageRequest {
   negativePrompt: string
   /** undefined for no guidance */
   trueCfg: GuidanceOptions | undefined
+  /** as requested; a strength may leave fewer */
+  steps: number
   sigmas: number[]
+  shift: Shift
+  convention: StrengthRule
   seed: number
   count: number
   /** undefined if the strength is 0 */
@@ -256,7 +260,10 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     images,
     width,
     height,
+    steps: sigmas === undefined ? steps : levels.length - 1,
     sigmas: levels,
+    shift,
+    convention,
     guidance,
     seed,
     count,

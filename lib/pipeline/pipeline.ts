@@ -1,4 +1,3 @@
-import { basename } from 'node:path'
 import { Estimator, type Estimate } from '../cost/estimate.js'
 import { FluxError } from '../errors.js'
 import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
@@ -6,7 +5,6 @@ import type { Conditioning } from '../families/conditioning.js'
 import { toPlanes, type ImageEncoders } from '../families/image-inputs.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions, encodeImage, loadEncoder } from '../images/encode.js'
-import { formatParameters } from '../images/infotext.js'
 import { inBackground } from '../images/background.js'
 import { resizeImage } from '../images/resize.js'
 import type { LatentFormat } from '../families/latent-format.js'
@@ -38,6 +36,7 @@ import { imageEncoder, requireEncoder, type Encoder } from './encode-image.js'
 import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import { openModel, type OpenModel } from './open-model.js'
+import { parametersOf } from './parameters.js'
 import { prepareImages, type EncodedImages, type PreparedImages } from './prepare-images.js'
 import { PromptCache } from './prompt-cache.js'
 import { startState } from './start-state.js'
@@ -285,46 +284,8 @@ export class ImagePipeline {
 
   /** the generation parameters as text */
   #parameters(settings: Settings): string {
-    const {
-      prompt,
-      negativePrompt,
-      trueCfg,
-      width,
-      height,
-      sigmas,
-      guidance,
-      seed,
-      sampler,
-      scheduler,
-      images,
-      hires,
-    } = settings
-    const sized = hires?.given.width !== undefined
-    const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
-    return formatParameters({
-      prompt,
-      negativePrompt,
-      trueCfg: trueCfg?.scale,
-      steps: sigmas.length - 1,
-      sampler,
-      scheduler,
-      guidance,
-      seed,
-      width,
-      height,
-      model: basename(this.#parts.model.networks[this.#denoiser]!.file.path).replace(/\.(gguf|safetensors)$/i, ''),
-      extra: {
-        'Variation seed': settings.variation?.seed,
-        'Variation seed strength': settings.variation?.strength,
-        'Denoising strength': hires?.strength ?? (images?.image === undefined ? undefined : images.strength),
-        'Hires upscale': hires && !sized ? (hires.given.scale ?? 2) : undefined,
-        'Hires resize': sized ? `${hires.width}x${hires.height}` : undefined,
-        'Hires steps': hires?.given.steps,
-        'Hires upscaler': hires && HIRES_UPSCALERS[hires.upscale],
-        'Step cache': settings.stepCache || undefined,
-        LoRA: named.join(' + ') || undefined,
-      },
-    })
+    const { networks, variant } = this.#parts.model
+    return parametersOf(settings, networks[this.#denoiser]!.file.path, variant.defaults)
   }
 
   async *#make(
@@ -627,9 +588,6 @@ export class ImagePipeline {
 
 /** The former name. Both names load models of every family. */
 export { ImagePipeline as FluxPipeline }
-
-/** A1111's names */
-const HIRES_UPSCALERS: Record<HiresSettings['upscale'], string> = { latent: 'Latent', image: 'Lanczos' }
 
 /** Returns a function that gives the milliseconds since its last call. */
 function stopwatch(): () => number {
