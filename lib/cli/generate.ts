@@ -24,6 +24,9 @@ import {
   writeNewFile,
   writeStdout,
 } from './output.js'
+import { defined } from '../options/defined.js'
+import { printWarning } from './failure.js'
+import { withProgress } from './write-progress.js'
 import { imageReport, type GeneratedImage, type ImageReport } from './image-report.js'
 import { detectDrawing, DRAWINGS, type Drawing } from './terminal-image.js'
 
@@ -60,6 +63,11 @@ const PASSED = [
 ] as const
 
 interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (typeof PASSED)[number]> {
+  variationSeed?: number
+  variationStrength?: number
+  hiresScale?: number
+  hiresStrength?: number
+  hiresUpscale?: 'latent' | 'image'
   lora?: LoraOptions[]
   referenceImage?: string[]
   controlnet?: ControlNetOptions[]
@@ -93,6 +101,11 @@ export function generateCommand(program: Command): void {
     .option('--guidance <n>', 'strength of the prompt, not for schnell (default: 3.5; tiny 2)', parseNumber)
     .option('--seed <n>', 'the same seed gives the same image (default: random)', parseNumber)
     .option('--count <n>', 'number of images; the seeds follow each other (default: 1)', parseNumber)
+    .option('--variation-seed <n>', 'noise on the way to that of a second seed', parseNumber)
+    .option('--variation-strength <n>', 'how far on that way, 0 to 1', parseNumber)
+    .option('--hires-scale <n>', 'enlarge the image so many times and refine it (default: one pass)', parseNumber)
+    .option('--hires-strength <n>', 'how much of the enlarged image changes, 0 to 1 (default: 0.5)', parseNumber)
+    .addOption(new Option('--hires-upscale <how>', 'what is enlarged (default: latent)').choices(['latent', 'image']))
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
     .addOption(
@@ -126,7 +139,11 @@ export function generateCommand(program: Command): void {
       parseNumber,
     )
     .option('--negative-prompt <text>', 'what the image should not show; needs --true-cfg')
-    .option('--lora <file[:scale]>', 'a LoRA and its strength; may be repeated (default: 1)', addLora)
+    .option(
+      '--lora <file[:scale]>',
+      'a LoRA, also hf:owner/name:file, and its strength; may be repeated (default: 1)',
+      addLora,
+    )
     .optionsGroup('Images in:')
     .option('--image <file>', 'the image to start from, or to repaint')
     .option('--strength <n>', 'how much of it changes, 0 to 1 (default: 0.6; Fill 1)', parseNumber)
@@ -218,22 +235,24 @@ async function generate(prompt: string, options: Options): Promise<void> {
   const drawing = chooseDrawing(options)
   const format = await checkOutput(options, drawing)
   const source = await resolveModel(options)
+  const files = await onThisMachine(options)
   if (source === 'tiny' && !options.model && !options.quiet) process.stderr.write(TINY_NOTE)
 
   const report = await imageReport(options, drawing, began)
   let generated: GeneratedImage
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
+    const { variationSeed, variationStrength, hiresScale: scale, hiresStrength, hiresUpscale: upscale } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
     const settings = {
       prompt,
       format,
       ...given(options, PASSED),
-      ...(options.lora ? { loras: options.lora } : {}),
+      ...grouped('variation', { seed: variationSeed, strength: variationStrength }),
+      ...grouped('hires', { scale, strength: hiresStrength, upscale }),
       ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
-      ...(options.controlnet ? { controlNets: options.controlnet } : {}),
       ...(options.reduxImage ? { redux: options.reduxImage } : {}),
-      ...(options.ipAdapter ? { ipAdapters: options.ipAdapter } : {}),
+      ...files,
       ...shown,
     }
     generated = await interruptible((signal) => makeImage({ ...settings, signal }, source, options, report, began))
@@ -241,6 +260,23 @@ async function generate(prompt: string, options: Options): Promise<void> {
     report.stop()
   }
   await report.finish(generated)
+}
+
+/** LoRAs, ControlNets and IP-Adapters; those on the hub are downloaded first, with a progress line. */
+async function onThisMachine({ lora, controlnet, ipAdapter, quiet }: Options) {
+  const files = defined({ loras: lora, controlNets: controlnet, ipAdapters: ipAdapter })
+  const paths = Object.values(files).flatMap((list) => list.map(({ path }) => path))
+  const { isReference } = await import('../hub/reference.js')
+  if (!paths.some((path) => typeof path === 'string' && isReference(path))) return files
+  const { filesFromHub } = await import('../pipeline/files-from-hub.js')
+  const onWarning = quiet ? () => {} : printWarning
+  return (await withProgress(quiet, (signal, onProgress) => filesFromHub(files, { signal, onProgress, onWarning })))
+    .result
+}
+
+/** Returns an option that is an object, unless all of its values are undefined. */
+function grouped<T extends object>(name: string, values: T): Record<string, T> {
+  return Object.values(values).every((value) => value === undefined) ? {} : { [name]: values }
 }
 
 async function makeImage(

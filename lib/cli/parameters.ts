@@ -19,7 +19,10 @@ async function showParameters(path: string, { json }: { json?: true }): Promise<
   const { writer, options, loras, unmapped } = found
   const rows = [
     ['written by', writer],
-    ...Object.entries(options).map(([name, value]) => [name, String(value)]),
+    ...Object.entries(options).map(([name, value]) => [
+      name,
+      typeof value === 'object' ? JSON.stringify(value) : String(value),
+    ]),
     ...loras.map(({ name, scale }) => ['lora', `${name} ${scale}`]),
     ...Object.entries(unmapped).map(([name, value]) => [`no option: ${name}`, value]),
   ]

@@ -15,7 +15,10 @@ import { devicePeak, CostModel } from './cost-model.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {
-  /** multiplications and additions: for the text encoders, for one evaluation in a step, and for the decoder */
+  /**
+   * multiplications and additions: for the text encoders, for one evaluation in a step (with `hires` the mean of both
+   * passes), and for the decoder
+   */
   operations: Record<Work, number>
   /**
    * Times of the text encoders (with loading, when they are not kept), of one evaluation in a step (some samplers have
@@ -27,8 +30,16 @@ export interface Estimate {
   memory: { weights: number; activations: number; total: number }
 }
 
+/** One run over noise levels. */
+type Pass = ImageSize & { sigmas: readonly number[] }
+
 /** `trueCfg`: each step evaluates the model twice */
-type ImageRequest = ImageSize & { sigmas: readonly number[]; sampler?: SamplerName; trueCfg?: object | undefined }
+interface ImageRequest extends Pass {
+  sampler?: SamplerName
+  trueCfg?: object | undefined
+  /** the second pass, over an enlarged image */
+  hires?: (Pick<Pass, 'width' | 'height' | 'sigmas'> & { upscale: 'latent' | 'image' }) | undefined
+}
 
 /** A family and the files of its networks. */
 interface Model {
@@ -58,7 +69,25 @@ export class Estimator {
     this.#costModel.observe(work, this.#operations(request)[work], milliseconds / 1000)
   }
 
-  async estimate(request: ImageRequest): Promise<Estimate> {
+  async estimate({ hires, ...request }: ImageRequest): Promise<Estimate> {
+    const first = await this.#estimatePass(request)
+    if (!hires) return first
+    const second = await this.#estimatePass({ ...request, ...hires })
+    const [a, b] = [evaluations(request), evaluations({ ...request, ...hires })]
+    const both = (one: Record<Work, number>, two: Record<Work, number>): Record<Work, number> => ({
+      text: one.text,
+      step: (a * one.step + b * two.step) / (a + b),
+      decode: two.decode + (hires.upscale === 'image' ? one.decode : 0),
+    })
+    const seconds = first.seconds && second.seconds && both(first.seconds, second.seconds)
+    return {
+      operations: both(first.operations, second.operations),
+      seconds: seconds && { ...seconds, total: seconds.text + (a + b) * seconds.step + seconds.decode },
+      memory: first.memory.total > second.memory.total ? first.memory : second.memory,
+    }
+  }
+
+  async #estimatePass(request: ImageRequest): Promise<Estimate> {
     const operations = this.#operations(request)
     const rounded = this.#rounded()
     const [text, step, decode] = await Promise.all(
@@ -67,9 +96,7 @@ export class Estimator {
       ),
     )
     const known = text !== undefined && step !== undefined && decode !== undefined
-    const each = request.trueCfg ? 2 : 1
-    const evaluations = each * evaluationsIn(request.sampler ?? 'euler', request.sigmas.length - 1)
-    const seconds = known ? { text, step, decode, total: text + evaluations * step + decode } : undefined
+    const seconds = known ? { text, step, decode, total: text + evaluations(request) * step + decode } : undefined
     const sum = ({ products, attention }: Flops) => products + attention
     return {
       operations: { text: sum(operations.text), step: sum(operations.step), decode: sum(operations.decode) },
@@ -110,6 +137,11 @@ export class Estimator {
     const activations = await family.activationBytes(networks, request, this.#device)
     return { weights, activations, total: weights + activations }
   }
+}
+
+/** of the denoiser in one pass */
+function evaluations({ sampler = 'euler', sigmas, trueCfg }: ImageRequest): number {
+  return (trueCfg ? 2 : 1) * evaluationsIn(sampler, sigmas.length - 1)
 }
 
 function largest(files: NetworkFile<unknown>[]): NetworkFile<unknown> {

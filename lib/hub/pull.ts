@@ -63,6 +63,18 @@ export async function pullFile(reference: string, options: PullOptions = {}): Pr
   return firstPath(found)
 }
 
+/** Like {@link pullFile}, but a file in the cache is used without any request, or an older one without the hub. */
+export async function fileFromHub(reference: string, options: PullOptions): Promise<string> {
+  const requests = await requestsOf(options)
+  const found = await cacheFirst(
+    (where) => planFile(reference, where, requests),
+    () => true,
+    requests,
+  )
+  await takeAll([found], requests, options)
+  return firstPath(found)
+}
+
 /**
  * Like {@link pull}, but a model that is completely in the cache is used without any request. If the hub is not
  * reachable, an older revision is used.
@@ -118,22 +130,31 @@ function newest({ settings: { offline } }: Requests): Where {
   return offline ? 'any revision' : 'hub'
 }
 
+/** Finds the files that `load` uses. */
+function findModel(source: string | ModelFiles, requests: Requests): Promise<Plan> {
+  const isComplete = ({ problems }: Plan) => !problems.some(isMissing)
+  return cacheFirst((where) => planModel(source, where, requests), isComplete, requests)
+}
+
 /**
- * Finds the files that `load` uses: from the cache if all are there, otherwise from the hub, or from an older revision
- * if the hub is not reachable.
+ * Finds files in the cache if all are there, otherwise on the hub, or in an older revision if the hub is not reachable.
  */
-async function findModel(source: string | ModelFiles, requests: Requests): Promise<Plan> {
-  const plan = await planModel(source, 'cache', requests).catch((error: unknown) => {
+async function cacheFirst<T>(
+  plan: (where: Where) => Promise<T>,
+  isComplete: (found: T) => boolean,
+  { settings: { offline } }: Requests,
+): Promise<T> {
+  const cached = await plan('cache').catch((error: unknown) => {
     if (!isMissing(error)) throw error
   })
-  if (plan && !plan.problems.some(isMissing)) return plan
-  if (requests.settings.offline) return planModel(source, 'any revision', requests)
+  if (cached !== undefined && isComplete(cached)) return cached
+  if (offline) return plan('any revision')
   try {
-    return await planModel(source, 'hub', requests)
+    return await plan('hub')
   } catch (error) {
     if (!isOffline(error)) throw error
-    const older = await planModel(source, 'any revision', requests).catch(() => undefined)
-    if (!older || older.problems.some(isMissing)) throw error
+    const older = await plan('any revision').catch(() => undefined)
+    if (older === undefined || !isComplete(older)) throw error
     return older
   }
 }

@@ -1,5 +1,6 @@
 import { parentPort } from 'node:worker_threads'
 import { decodePng } from './decode-png.js'
+import { enlargeLatent } from './enlarge-latent.js'
 import { findEdges } from './find-edges.js'
 import { toBytes } from './pixels.js'
 import { encodePng } from './png.js'
@@ -10,7 +11,7 @@ import { gaussianNoise } from '../sampling/noise.js'
 /**
  * The jobs of the background thread: computations on images that would block the event loop for tens of milliseconds.
  */
-const JOBS = { encodePng, decodePng, toRgbImage, resizePlanes, findEdges, toBytes, gaussianNoise }
+const JOBS = { encodePng, decodePng, toRgbImage, resizePlanes, findEdges, toBytes, gaussianNoise, enlargeLatent }
 
 export type Jobs = typeof JOBS
 

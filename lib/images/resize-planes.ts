@@ -52,7 +52,7 @@ function coveringBox(width: number, height: number, targetWidth: number, targetH
 }
 
 /** Rounds as Python does: a half to the even neighbour. */
-function halfEven(x: number): number {
+export function halfEven(x: number): number {
   const rounded = Math.round(x)
   return rounded - x === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded
 }

@@ -1,7 +1,10 @@
 import type { ImageFormat } from '../images/encode.js'
 import type { LatentPreview } from '../families/latent-preview.js'
 
-/** What the pipeline is doing; an image passes through the stages in this order. `encode`: images are encoded. */
+/**
+ * What the pipeline is doing; an image passes through the stages in this order. `encode`: images are encoded. With
+ * `hires`, `denoise` comes twice, and `decode` and `encode` may come between.
+ */
 export type Stage = 'text' | 'encode' | 'load' | 'denoise' | 'decode'
 
 export interface StageEvent {
@@ -13,7 +16,7 @@ export interface StepEvent {
   type: 'step'
   /** of the image, from 0; above 0 only with the option `count` */
   index: number
-  /** from 1 to `steps` */
+  /** from 1 to `steps`; with `hires` the steps of both passes have one count */
   step: number
   steps: number
   /** noise level before the step, and after it */

@@ -18,6 +18,7 @@ export const RANGES = {
   stepCache: { least: 0, most: 1, unit: 0 },
   trueCfg: { least: 1, most: 100, unit: 0 },
   strength: { least: 0, most: 1, unit: 0 },
+  hiresScale: { least: 1, most: 64, unit: 0 },
   maskBlur: { least: 0, most: 256, unit: 0 },
   maskGrow: { least: -256, most: 256, unit: 1 },
 } as const satisfies Record<string, NumberRange>

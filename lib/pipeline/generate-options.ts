@@ -10,9 +10,10 @@ import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLER_TRAITS, SAMPLERS, samplerSigmas, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, SHIFTS, type SchedulerName, type Shift } from '../sampling/schedule.js'
 import { guidancePhase, type GuidanceOptions } from '../sampling/guidance.js'
-import { sigmasAtStrength } from '../sampling/strength.js'
+import { sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
 import { parsePromptWeights } from '../tokenizers/prompt-weights.js'
 import { MAX_TEXT_LENGTH } from '../tokenizers/text.js'
+import { completeHires, type HiresOptions, type HiresSettings } from './hires-options.js'
 import { completeImages, IMAGE_OPTIONS, type ImageOptions, type ImageSettings } from './image-options.js'
 
 export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'format' | 'quality' | 'compression'> {
@@ -35,6 +36,10 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
   seed?: number
   /** number of images, 1 to 64, with the seeds seed, seed + 1, … @default 1 */
   count?: number
+  /** noise between those of two seeds, see {@link VariationOptions}. @default that of `seed` */
+  variation?: VariationOptions
+  /** draws small, enlarges and refines, see {@link HiresOptions}. `width` and `height` are those of the first pass */
+  hires?: HiresOptions
   /** @default 'euler' */
   sampler?: SamplerName
   /** @default 'official' */
@@ -60,7 +65,8 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
    */
   stepCache?: number
   /**
-   * LoRAs that are applied together, next to the transformer's weights; changing them takes milliseconds. @default none
+   * LoRAs that are applied together, next to the transformer's weights; changing them takes milliseconds. A path
+   * may be `hf:owner/name:file`, which is downloaded once. @default none
    */
   loras?: readonly LoraOptions[]
   /** what each step's event shows, see {@link PreviewOptions}; `generate()` rejects it. @default none */
@@ -71,6 +77,17 @@ export interface GenerateOptions extends ImageOptions, Pick<EncodeOptions, 'form
 }
 
 export interface TrueCfgOptions extends Omit<GuidanceOptions, 'sigmas'> {}
+
+/**
+ * Noise on the way from that of `seed` to that of a second seed, see `slerp`, in the start and in what samplers add. With
+ * `count`, the second seed counts up and the first stays, as in A1111.
+ */
+export interface VariationOptions {
+  /** the second seed, 0 to 2^53 - 1 */
+  seed: number
+  /** 0 (the image of `seed`) to 1 (that of the second seed) */
+  strength: number
+}
 
 export interface PreviewOptions {
   /** show a preview every this many steps. @default 1 */
@@ -89,9 +106,17 @@ export interface Settings extends ImageRequest {
   negativePrompt: string
   /** undefined for no guidance */
   trueCfg: GuidanceOptions | undefined
+  /** as requested; a strength may leave fewer */
+  steps: number
   sigmas: number[]
+  shift: Shift
+  convention: StrengthRule
   seed: number
   count: number
+  /** undefined if the strength is 0 */
+  variation: VariationOptions | undefined
+  /** undefined for one pass */
+  hires: (HiresSettings & Pick<Settings, 'trueCfg'>) | undefined
   sampler: SamplerName
   scheduler: string
   noise: NoiseVariant
@@ -128,6 +153,8 @@ const KNOWN = [
   'compression',
   'negativePrompt',
   'trueCfg',
+  'variation',
+  'hires',
   ...IMAGE_OPTIONS,
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
@@ -152,6 +179,8 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     guidance = defaults.guidance,
     seed = randomInt(2 ** 32),
     count = 1,
+    variation,
+    hires,
     sampler = 'euler',
     scheduler = 'official',
     sigmas,
@@ -178,6 +207,7 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
   requireGuidance(guidance, defaults.guidance !== undefined)
   requireWhole('count', count, 1, MAX_COUNT)
   requireWhole('seed', seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
+  if (variation !== undefined) requireVariation(variation, count)
   requireOneOf('sampler', sampler, Object.keys(SAMPLERS))
   requireOneOf('scheduler', scheduler, Object.keys(SCHEDULERS))
   if (!SHIFTS.includes(shift)) throw badOption('shift', shift, "true, false or 'comfyui'")
@@ -199,8 +229,10 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     ...(compression === undefined ? {} : { compression }),
   }
   checkEncodeOptions(encode)
-  const request = { width, height, scheduler, shift: shift === 'comfyui' && !defaults.shift ? false : shift }
-  const sigmasOf = samplerSigmas(sampler, (steps) => family.sigmas({ ...request, steps }))
+  const request = { scheduler, shift: shift === 'comfyui' && !defaults.shift ? false : shift }
+  const sigmasAt = (size: { width: number; height: number }) =>
+    samplerSigmas(sampler, (steps) => family.sigmas({ ...size, ...request, steps }))
+  const sigmasOf = sigmasAt({ width, height })
   const images = completeImages(options, variant)
   const levels =
     sigmas !== undefined
@@ -208,6 +240,17 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
       : images?.image === undefined
         ? sigmasOf(steps)
         : sigmasAtStrength(sigmasOf, steps, images.strength, images.convention)
+  if (hires !== undefined && options.image !== undefined)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      'hires is given next to image, but its first pass draws from noise: give one',
+    )
+  const { convention = 'diffusers' } = options
+  // images determine the size later, and the options are completed again
+  const isSized = images === undefined || options.width !== undefined || options.height !== undefined
+  const size = isSized ? { width, height } : { width: RANGES.width.least, height: RANGES.height.least }
+  const first = { ...size, steps: levels.length - 1, convention, unit: latent.sizeMultiple, sigmasOf: sigmasAt }
+  const second = hires === undefined ? undefined : completeHires(hires, first)
   const guidedAt = guidedBy && { ...guidedBy, sigmas: levels }
   if (guidedAt) guidancePhase(guidedAt, 'trueCfg.') // checks the options
   return {
@@ -217,10 +260,15 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     images,
     width,
     height,
+    steps: sigmas === undefined ? steps : levels.length - 1,
     sigmas: levels,
+    shift,
+    convention,
     guidance,
     seed,
     count,
+    variation: variation?.strength ? variation : undefined,
+    hires: second && { ...second, trueCfg: guidedBy && { ...guidedBy, sigmas: second.sigmas } },
     sampler,
     scheduler: sigmas === undefined ? scheduler : 'custom',
     noise,
@@ -261,6 +309,13 @@ function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOption
   if (negativePrompt === '') return undefined
   const remedy = 'give trueCfg above 1, such as 3.5, which takes twice as long, or leave negativePrompt out'
   throw new FluxError('FLUX_BAD_OPTION', `negativePrompt has no effect while trueCfg is 1; ${remedy}`)
+}
+
+function requireVariation(variation: VariationOptions, count: number): void {
+  requireOptions('variation', variation, ['seed', 'strength'])
+  requireWhole('variation.seed', variation.seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
+  if (!isWithin(variation.strength, RANGES.strength))
+    throw badOption('variation.strength', variation.strength, inWords(RANGES.strength))
 }
 
 function ownSigmas(sigmas: number[]): number[] {

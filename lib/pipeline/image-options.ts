@@ -55,7 +55,7 @@ export interface ImageOptions {
 }
 
 export interface ControlNetOptions {
-  /** the ControlNet's file */
+  /** the ControlNet's file, or `hf:owner/name:file`, which is downloaded once */
   path: string
   /** what it follows: edges, depth, a pose …; for a ControlNet that repaints, the image itself */
   image: ImageSource
@@ -78,7 +78,7 @@ export interface ReduxOptions {
 }
 
 export interface IpAdapterOptions {
-  /** the adapter's file */
+  /** the adapter's file, or `hf:owner/name:file`, which is downloaded once */
   path: string
   image: ImageSource
   /** -10 to 10. @default 0.6 */

@@ -22,7 +22,8 @@ export interface LoadOptions extends NetworkOptions {
   /** how models are downloaded from the hub */
   hub?: HubOptions
   /**
-   * called with the bytes of the model in the hub's cache and the total; not called when nothing has to be downloaded
+   * called with the bytes of the model in the hub's cache and the total; not called when nothing has to be downloaded.
+   * Later also for LoRAs, ControlNets and IP-Adapters on the hub that an image needs
    */
   onDownload?: (done: number, total: number) => void
   /** called with the loaded share of all weights, 0 to 1, after each file is loaded; during the first image as well */

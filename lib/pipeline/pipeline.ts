@@ -1,4 +1,3 @@
-import { basename } from 'node:path'
 import { Estimator, type Estimate } from '../cost/estimate.js'
 import { FluxError } from '../errors.js'
 import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
@@ -6,8 +5,12 @@ import type { Conditioning } from '../families/conditioning.js'
 import { toPlanes, type ImageEncoders } from '../families/image-inputs.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions, encodeImage, loadEncoder } from '../images/encode.js'
-import { formatParameters } from '../images/infotext.js'
+import { inBackground } from '../images/background.js'
+import { resizeImage } from '../images/resize.js'
+import type { LatentFormat } from '../families/latent-format.js'
 import type { LatentPreview } from '../families/latent-preview.js'
+import type { PullOptions } from '../hub/pull.js'
+import { isReference } from '../hub/reference.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
@@ -21,15 +24,19 @@ import { denoise } from '../sampling/denoise.js'
 import { guidancePhase, guided } from '../sampling/guidance.js'
 import { SAMPLERS, type Predict } from '../sampling/samplers.js'
 import { StepCache } from '../sampling/step-cache.js'
+import { slerp } from '../sampling/slerp.js'
 import { stepNoise } from '../sampling/step-noise.js'
 import { decodeState, previewOf, type Decoder } from './decode.js'
-import type { GenerateEvent, Stage, WarningEvent } from '../jobs/events.js'
+import type { GenerateEvent, Stage, StageEvent, StepEvent, WarningEvent } from '../jobs/events.js'
+import { filesFromHub } from './files-from-hub.js'
 import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
+import type { HiresSettings } from './hires-options.js'
 import type { ImageSettings } from './image-options.js'
 import { imageEncoder, requireEncoder, type Encoder } from './encode-image.js'
 import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import { openModel, type OpenModel } from './open-model.js'
+import { parametersOf } from './parameters.js'
 import { prepareImages, type EncodedImages, type PreparedImages } from './prepare-images.js'
 import { PromptCache } from './prompt-cache.js'
 import { startState } from './start-state.js'
@@ -43,6 +50,25 @@ interface Parts {
   estimator: Estimator
   /** whether the text encoders stay in memory */
   keep: boolean
+  /** how files on the hub are downloaded */
+  hub: PullOptions
+}
+
+/** What the passes of one image share. */
+interface Run {
+  index: number
+  /** number of steps that are done, and of all */
+  before: number
+  steps: number
+  conditioning: Conditioning
+  negative: Conditioning | undefined
+  denoiser: LoadedNetwork<object>
+  loras: VersionedPlan
+  /** undefined after one has failed */
+  preview: Settings['preview']
+  timings: Record<Stage, number>
+  warning: (message: string) => WarningEvent
+  signal: AbortSignal
 }
 
 /** A model from prompt to image, of any family. Its calls are queued: one image at a time. */
@@ -86,11 +112,8 @@ export class ImagePipeline {
       ...device
     } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
-    const opened = await openModel(model, {
-      ...hub,
-      ...(signal ? { signal } : {}),
-      ...(onDownload ? { onProgress: onDownload } : {}),
-    })
+    const downloads: PullOptions = { ...hub, ...(onDownload ? { onProgress: onDownload } : {}) }
+    const opened = await openModel(model, { ...downloads, ...(signal ? { signal } : {}) })
     const { family, networks, variant } = opened
     const needed = Object.keys(networks).filter((name) => family.components[name]!.required)
     const total = needed.reduce((sum, name) => sum + networks[name]!.bytes, 0)
@@ -113,6 +136,7 @@ export class ImagePipeline {
       networks: Object.fromEntries(Object.keys(networks).map((name) => [name, lazily(name)])),
       estimator: new Estimator(opened, device, keep),
       keep,
+      hub: downloads,
     })
     try {
       if (keep) for (const name of needed) await pipeline.#parts.networks[name]!.get(signal)
@@ -211,7 +235,7 @@ export class ImagePipeline {
       const lacks = `preview.method is '${preview.method}', but the model has no ${previewDecoder}`
       throw new FluxError('FLUX_BAD_OPTION', `${lacks}: give the file of such a decoder to load, or take 'linear'`)
     }
-    if (images) {
+    if (images || settings.hires?.upscale === 'image') {
       const { file, config } = networks[componentsFor(family, 'decode')[0]!]!
       requireEncoder(file, config as object)
     }
@@ -219,20 +243,24 @@ export class ImagePipeline {
     return this.#jobs.add((signal) => this.#series(options, settings, signal), signal, settings.count)
   }
 
-  /** Makes `count` images, with seeds that follow each other. */
-  async *#series(options: GenerateOptions, settings: Settings, signal: AbortSignal): ReturnType<Work> {
-    const { images, seed, count, onWarning } = settings
+  /** Makes `count` images, with seeds that follow each other: the second ones, where there is a variation. */
+  async *#series(given: GenerateOptions, { seed, onWarning }: Settings, signal: AbortSignal): ReturnType<Work> {
+    const warnings: string[] = []
+    const hub = { ...this.#parts.hub, signal, onWarning: (message: string) => void warnings.push(message) }
+    const options = { ...(await filesFromHub(given, hub)), seed }
+    const settings = this.#complete(options)
+    const { images, variation, count } = settings
     const prepared = images && (await this.#prepare(options, images, signal))
-    for (const message of prepared?.warnings ?? []) {
+    for (const message of [...warnings, ...(prepared?.warnings ?? [])]) {
       onWarning?.(message)
       yield { type: 'warning', message }
     }
     // the images determine the size, and with it the noise levels
-    const sized = prepared
-      ? this.#complete({ ...options, width: prepared.width, height: prepared.height, seed })
-      : settings
+    const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
+    const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal) : undefined
     for (let index = 0; ; index++) {
-      const image = yield* this.#make({ ...sized, seed: seed + index }, index, prepared, signal)
+      const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
+      const image = yield* this.#make({ ...sized, ...next }, index, { prepared, large }, signal)
       if (index === count - 1) return image
       yield image
     }
@@ -240,48 +268,33 @@ export class ImagePipeline {
 
   /** Reads the images of a request, and checks them against the model. */
   async #prepare(
-    { width, height }: GenerateOptions,
+    { width, height }: Pick<GenerateOptions, 'width' | 'height'>,
     images: ImageSettings,
     signal: AbortSignal,
   ): Promise<PreparedImages> {
     const { family, networks, variant } = this.#parts.model
     const prepared = await prepareImages(images, variant, { width, height, signal })
-    await family.checkImages?.(prepared.inputs, networks)
+    const { controlNets = [], ipAdapters = [] } = prepared.inputs
+    // an estimate leaves files on the hub
+    const isHere = ({ path }: { path: string }) => !isReference(path)
+    const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
+    await family.checkImages?.({ ...prepared.inputs, ...here }, networks)
     return prepared
   }
 
   /** the generation parameters as text */
   #parameters(settings: Settings): string {
-    const { prompt, negativePrompt, trueCfg, width, height, sigmas, guidance, seed, sampler, scheduler, images } =
-      settings
-    const named = settings.loras.map(({ path, scale = 1 }) => `${basename(path, '.safetensors')} ${scale}`)
-    return formatParameters({
-      prompt,
-      negativePrompt,
-      trueCfg: trueCfg?.scale,
-      steps: sigmas.length - 1,
-      sampler,
-      scheduler,
-      guidance,
-      seed,
-      width,
-      height,
-      model: basename(this.#parts.model.networks[this.#denoiser]!.file.path).replace(/\.(gguf|safetensors)$/i, ''),
-      extra: {
-        'Denoising strength': images?.image === undefined ? undefined : images.strength,
-        'Step cache': settings.stepCache || undefined,
-        LoRA: named.join(' + ') || undefined,
-      },
-    })
+    const { networks, variant } = this.#parts.model
+    return parametersOf(settings, networks[this.#denoiser]!.file.path, variant.defaults)
   }
 
   async *#make(
     settings: Settings,
     index: number,
-    prepared: PreparedImages | undefined,
+    { prepared, large }: { prepared: PreparedImages | undefined; large: PreparedImages | undefined },
     signal: AbortSignal,
   ): ReturnType<Work> {
-    const { width, height, sigmas, seed, sampler, encode, images, onWarning } = settings
+    const { seed, hires, encode, images, onWarning } = settings
     const parameters = this.#parameters(settings)
     const { estimator } = this.#parts
     const { family, variant } = this.#parts.model
@@ -294,8 +307,7 @@ export class ImagePipeline {
     }
     await loadEncoder(format)
     yield { type: 'stage', stage: 'text' }
-    let clock = performance.now()
-    const lap = (): number => -clock + (clock = performance.now())
+    const lap = stopwatch()
     const loras = await this.#plan(settings.loras)
     for (const message of unmatched(settings.loras, loras)) yield warning(message)
     requireControl(loras, variant.reads, images?.controlImage !== undefined)
@@ -315,7 +327,80 @@ export class ImagePipeline {
     timings.load = lap()
 
     yield { type: 'stage', stage: 'denoise' }
-    const shape = { latent, rows: height / latent.reduction, columns: width / latent.reduction, signal }
+    const steps = settings.sigmas.length - 1 + (hires ? hires.sigmas.length - 1 : 0)
+    const { preview } = settings
+    const run: Run = {
+      index,
+      before: 0,
+      steps,
+      conditioning,
+      negative,
+      denoiser,
+      loras,
+      preview,
+      timings,
+      warning,
+      signal,
+    }
+    let last: Settings = settings
+    let state = yield* this.#steps(run, settings, prepared)
+    if (hires) {
+      last = { ...settings, ...hires }
+      const image = yield* this.#enlarge(state, settings, hires, run)
+      if (large && !large.encoded) {
+        yield { type: 'stage', stage: 'encode' }
+        lap()
+        large.encoded = await this.#encodeImages(large, signal)
+        timings.encode += lap()
+      }
+      yield { type: 'stage', stage: 'denoise' }
+      state = yield* this.#steps(run, last, { encoded: { images: large?.encoded?.images, image } })
+    }
+    lap()
+
+    yield { type: 'stage', stage: 'decode' }
+    // each network frees its buffers before the next one starts: gigabytes at 1024 x 1024
+    await denoiser.trim()
+    const decoder = await this.#decoder('decode', signal)
+    const { rgb, tile } = await decodeState(decoder, { ...shapeOf(latent, last), state, signal })
+    await decoder.trim()
+    const drawn = { data: rgb, width: last.width, height: last.height }
+    const result = prepared ? await prepared.finish(drawn) : drawn
+    const image = await untilAborted(
+      encodeImage(result.data, result.width, result.height, { ...encode, parameters }),
+      signal,
+    )
+    const ms = lap()
+    timings.decode += ms
+    if (tile === undefined) estimator.observe('decode', last, ms)
+    return {
+      type: 'image',
+      index,
+      image,
+      format,
+      width: result.width,
+      height: result.height,
+      seed,
+      parameters,
+      truncated: conditioning.truncated,
+      ...(tile === undefined ? {} : { tile }),
+      timings,
+    }
+  }
+
+  /** Runs the steps of one pass, and returns the state after the last one. */
+  async *#steps(
+    run: Run,
+    settings: Settings,
+    prepared: Pick<PreparedImages, 'encoded' | 'mask'> | undefined,
+  ): AsyncGenerator<StepEvent | WarningEvent, Float32Array, undefined> {
+    const { index, before, steps, conditioning, negative, denoiser, loras, timings, warning, signal } = run
+    const { sigmas, seed, variation, sampler } = settings
+    const { estimator } = this.#parts
+    const { family, variant } = this.#parts.model
+    const { latent } = variant
+    const lap = stopwatch()
+    const shape = { ...shapeOf(latent, settings), signal }
     const { keep, ...start } = await startState(family, variant, settings, prepared)
     let { latents } = start
     const encoded = prepared?.encoded?.images
@@ -338,17 +423,22 @@ export class ImagePipeline {
         ? new StepCache(evaluate, settings.stepCache, settings.trueCfg && guidancePhase(settings.trueCfg)).predict
         : evaluate
     const { prediction } = family
-    let { preview } = settings
     const { rows, columns } = shape
-    const noise = stepNoise({
-      seed,
-      shape: [1, latent.channels, rows, columns],
-      variant: settings.noise,
-      toState: (values) => latent.toState(values, rows, columns),
-    })
-    const run = { predict, latents, sigmas, sampler: SAMPLERS[sampler], noise, prediction, keep, signal }
-    for await (const state of denoise(run)) {
-      const { step, steps, sigma, sigmaNext } = state
+    const noiseOf = (seed: number) =>
+      stepNoise({
+        seed,
+        shape: [1, latent.channels, rows, columns],
+        variant: settings.noise,
+        toState: (values) => latent.toState(values, rows, columns),
+      })
+    const own = noiseOf(seed)
+    const other = variation && noiseOf(variation.seed)
+    const noise: typeof own = other ? (...way) => slerp(own(...way), other(...way), variation.strength) : own
+    const input = { predict, latents, sigmas, sampler: SAMPLERS[sampler], noise, prediction, keep, signal }
+    for await (const state of denoise(input)) {
+      const { sigma, sigmaNext } = state
+      const step = before + state.step
+      const { preview } = run
       latents = state.latents
       const ms = lap()
       timings.denoise += ms
@@ -359,7 +449,7 @@ export class ImagePipeline {
           shown = { preview: await previewOf(preview.method, { ...shape, state: state.denoised }, decoder) }
         } catch (error) {
           if (signal.aborted || !(error instanceof FluxError)) throw error
-          preview = undefined
+          run.preview = undefined
           yield warning(`the preview of step ${step} failed, and there will be no more: ${error.message}`)
         }
       }
@@ -367,34 +457,37 @@ export class ImagePipeline {
       asked = false
       lap()
     }
+    run.before += sigmas.length - 1
+    return latents
+  }
 
+  /** Enlarges the state after the first pass, as a latent or as an image. */
+  async *#enlarge(
+    state: Float32Array,
+    settings: Settings,
+    { width, height, upscale }: HiresSettings,
+    { denoiser, timings, signal }: Run,
+  ): AsyncGenerator<StageEvent, Float32Array, undefined> {
+    const { latent } = this.#parts.model.variant
+    const from = shapeOf(latent, settings)
+    if (upscale === 'latent') {
+      const { rows, columns } = shapeOf(latent, { width, height })
+      const latents = latent.toLatent(state, from.rows, from.columns)
+      const sizes = [[from.rows, from.columns] as const, [rows, columns] as const] as const
+      return latent.toState(await inBackground('enlargeLatent', [latents, ...sizes]), rows, columns)
+    }
     yield { type: 'stage', stage: 'decode' }
-    // each network frees its buffers before the next one starts: gigabytes at 1024 x 1024
+    const lap = stopwatch()
     await denoiser.trim()
     const decoder = await this.#decoder('decode', signal)
-    const { rgb, tile } = await decodeState(decoder, { ...shape, state: latents })
+    const { rgb: data } = await decodeState(decoder, { ...from, state, signal })
     await decoder.trim()
-    const drawn = { data: rgb, width, height }
-    const result = prepared ? await prepared.finish(drawn) : drawn
-    const image = await untilAborted(
-      encodeImage(result.data, result.width, result.height, { ...encode, parameters }),
-      signal,
-    )
-    timings.decode = lap()
-    if (tile === undefined) estimator.observe('decode', settings, timings.decode)
-    return {
-      type: 'image',
-      index,
-      image,
-      format,
-      width: result.width,
-      height: result.height,
-      seed,
-      parameters,
-      truncated: conditioning.truncated,
-      ...(tile === undefined ? {} : { tile }),
-      timings,
-    }
+    const start = await resizeImage({ data, width: settings.width, height: settings.height }, width, height, 'cover')
+    timings.decode += lap()
+    yield { type: 'stage', stage: 'encode' }
+    const { image } = await this.#encodeImages({ inputs: {}, start, width, height }, signal)
+    timings.encode += lap()
+    return image!
   }
 
   /** Encodes a prompt, unless it is known. */
@@ -408,7 +501,10 @@ export class ImagePipeline {
   }
 
   /** Encodes the images: the tensors that the denoiser reads, and the state of the image to start from. */
-  async #encodeImages({ inputs, start, width, height }: PreparedImages, signal: AbortSignal): Promise<EncodedImages> {
+  async #encodeImages(
+    { inputs, start, width, height }: Pick<PreparedImages, 'inputs' | 'start' | 'width' | 'height'>,
+    signal: AbortSignal,
+  ): Promise<EncodedImages> {
     const { family, variant } = this.#parts.model
     const { latent } = variant
     const decoder = await this.#decoder('decode', signal)
@@ -492,6 +588,16 @@ export class ImagePipeline {
 
 /** The former name. Both names load models of every family. */
 export { ImagePipeline as FluxPipeline }
+
+/** Returns a function that gives the milliseconds since its last call. */
+function stopwatch(): () => number {
+  let clock = performance.now()
+  return () => -clock + (clock = performance.now())
+}
+
+function shapeOf(latent: LatentFormat, { width, height }: { width: number; height: number }) {
+  return { latent, rows: height / latent.reduction, columns: width / latent.reduction }
+}
 
 /** Rejects a control image that nothing reads, and its absence where something needs one. */
 function requireControl({ widening }: VersionedPlan, reads: Variant['reads'], given: boolean): void {

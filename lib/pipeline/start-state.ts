@@ -2,6 +2,7 @@ import type { Family, Variant } from '../families/family.js'
 import { inBackground } from '../images/background.js'
 import { latentMask } from '../images/latent-mask.js'
 import type { Kept } from '../sampling/inpaint.js'
+import { slerp } from '../sampling/slerp.js'
 import { SAMPLER_TRAITS } from '../sampling/samplers.js'
 import type { Settings } from './generate-options.js'
 import type { PreparedImages } from './prepare-images.js'
@@ -17,16 +18,15 @@ export interface StartState {
 export async function startState(
   { prediction }: Family,
   { latent, reads }: Variant,
-  { width, height, seed, noise: variant, sigmas, sampler, images }: Settings,
-  prepared: PreparedImages | undefined,
+  { width, height, seed, variation, noise: variant, sigmas, sampler, images }: Settings,
+  prepared: Pick<PreparedImages, 'encoded' | 'mask'> | undefined,
 ): Promise<StartState> {
   const { channels, reduction, toState } = latent
   const [rows, columns] = [height / reduction, width / reduction]
-  const noise = toState(
-    await inBackground('gaussianNoise', [seed, [1, channels, rows, columns], variant]),
-    rows,
-    columns,
-  )
+  const noiseOf = (seed: number) => inBackground('gaussianNoise', [seed, [1, channels, rows, columns], variant])
+  const own = await noiseOf(seed)
+  const varied = variation ? slerp(own, await noiseOf(variation.seed), variation.strength) : own
+  const noise = toState(varied, rows, columns)
   const image = prepared?.encoded?.image
   if (!image) return { latents: noise }
   const latents = prediction.noised(image, noise, sigmas[0]!)

@@ -24,6 +24,7 @@ const MOST_STEPS = 10_000
  * @param sigmasOf from a number of steps to noise levels, such as `schedule`
  * @param steps at least 1
  * @param strength above 0 (the image stays as it is) up to 1 (pure noise)
+ * @param name of the strength in messages
  * @throws FluxError FLUX_BAD_OPTION for a strength out of range, or one that leaves no step
  */
 export function sigmasAtStrength(
@@ -31,22 +32,23 @@ export function sigmasAtStrength(
   steps: number,
   strength: number,
   rule: StrengthRule = 'diffusers',
+  name = 'strength',
 ): number[] {
   if (typeof strength !== 'number' || !(strength > 0 && strength <= 1))
-    throw badOption('strength', strength, 'a number above 0, which keeps the image, up to 1, which ignores it')
+    throw badOption(name, strength, 'a number above 0, which keeps the image, up to 1, which ignores it')
   requireOneOf('the rule of strength', rule, STRENGTH_RULES)
   if (rule === 'comfyui') {
     if (strength > WHOLE) return sigmasOf(steps)
     const total = Math.trunc(steps / strength)
     if (total > MOST_STEPS) {
       const least = Math.min(1, steps / MOST_STEPS)
-      throw badOption('strength', strength, `at least ${least} for ${steps} steps`)
+      throw badOption(name, strength, `at least ${least} for ${steps} steps`)
     }
     return sigmasOf(total).slice(-(steps + 1))
   }
   const start = Math.trunc(Math.max(steps - Math.min(steps * strength, steps), 0))
   const sigmas = sigmasOf(steps).slice(start)
   if (sigmas.length < 2)
-    throw new FluxError('FLUX_BAD_OPTION', `strength is ${strength}, which leaves none of ${steps} steps: give more`)
+    throw new FluxError('FLUX_BAD_OPTION', `${name} is ${strength}, which leaves none of ${steps} steps: give more`)
   return sigmas
 }

@@ -24,10 +24,12 @@ import { withFileLock } from '../../lib/native/file-lock.js'
 import { readHubFile, readHubModel } from '../../lib/hub/pull.js'
 import { cachedModels, FluxPipeline, inspectModel, pull, pullFile, removeCached } from '../../lib/index.js'
 import { describeFile } from '../../lib/inspect/file.js'
+import { openNetworkFile } from '../../lib/networks/network-file.js'
 import { synthesize, type SynthOptions } from '../../lib/tools/synth/synth.js'
 import { onTestBackend } from '../support/backend.js'
 import { stopwatch } from '../support/clock.js'
 import { FakeHub, lastChange } from '../support/hub.js'
+import { loraFile, numbers, RANK, tensorSource } from '../support/lora.js'
 import { freePort } from '../support/rpc-server.js'
 import { loadTiny, SMALL } from '../support/tiny.js'
 
@@ -192,6 +194,77 @@ describe('a model', () => {
     ])
     expect([tokenizers!.t5!, tokenizers!.clip!].map(inside)).toEqual(['tokenizer_2', 'tokenizer'])
   })
+})
+
+describe('LoRAs, ControlNets and IP-Adapters by reference', () => {
+  const STYLE = 'hf:a/styles:style.safetensors'
+  const layer = 'lora_unet_double_blocks_0_img_attn_proj'
+  let local: string
+
+  beforeEach(async () => {
+    const path = fileURLToPath(new URL('../../models/tiny/transformer.gguf', import.meta.url))
+    const { hiddenSize } = (await openNetworkFile('flux', path)).config
+    local = await loraFile(join(cacheDir, 'local.safetensors'), [
+      tensorSource(`${layer}.lora_down.weight`, numbers([RANK, hiddenSize], 1, 0.3)),
+      tensorSource(`${layer}.lora_up.weight`, numbers([hiddenSize, RANK], 2, 0.3)),
+    ])
+    hub.add('a/styles', { 'style.safetensors': readFileSync(local) })
+  })
+
+  test('a LoRA is downloaded once, then taken from the cache without any request, and draws what the file draws', async () => {
+    const progress: [number, number][] = []
+    const load = (more: object = {}) =>
+      loadTiny({ hub: { ...options(), ...more }, onDownload: (...now) => progress.push(now) })
+    const pipe = await load()
+    const expected = await pipe.generate({ ...SMALL, loras: [{ path: local }] })
+    expect(expected.equals(await pipe.generate(SMALL))).toBe(false)
+    expect(hub.requests).toEqual([])
+    const job = pipe.submit({ ...SMALL, loras: [{ path: STYLE }] })
+    expect((await job.result).image.equals(expected)).toBe(true)
+    expect((await job.result).parameters).toContain('LoRA: style 1,')
+    const { length } = readFileSync(local)
+    expect(progress.at(-1)).toEqual([length, length])
+
+    hub.requests.length = 0
+    expect((await pipe.generate({ ...SMALL, loras: [{ path: STYLE }] })).equals(expected)).toBe(true)
+    await pipe.close()
+    const offline = await load({ offline: true })
+    expect((await offline.generate({ ...SMALL, loras: [{ path: STYLE }] })).equals(expected)).toBe(true)
+    expect(hub.requests).toEqual([])
+    const missing = offline.generate({ ...SMALL, loras: [{ path: 'hf:a/bytes:small.gguf' }] })
+    await expect(missing).rejects.toMatchObject({
+      code: 'FLUX_NOT_FOUND',
+      message: expect.stringMatching(/not in the cache/),
+    })
+    await offline.close()
+  }, 60_000)
+
+  test('before any work, with the errors of files', async () => {
+    const pipe = await loadTiny({ hub: options() })
+    const image = { data: new Uint8Array(64 * 64 * 3), width: 64, height: 64 }
+    const path = `hf:${SCHNELL}:Q8_0`
+    const controlNets = [{ path, image }]
+    const events: string[] = []
+    const draw = async (more: object) => {
+      for await (const event of pipe.stream({ ...SMALL, ...more })) events.push(event.type)
+    }
+    // it is a text encoder
+    await expect(draw({ controlNets })).rejects.toThrow(/snapshots.*flux1-schnell-Q8_0\.gguf/)
+    await expect(draw({ ipAdapters: [{ path: 'hf:a/bytes:Q4_0', image }] })).rejects.toThrow(
+      /no file of the repository has 'Q4_0' in its name/,
+    )
+    await expect(draw({ loras: [{ path: 'hf:no' }] })).rejects.toThrow(/^'hf:no' names nothing on the hub/)
+    await expect(draw({ loras: [{ path: 'hf:no/body' }] })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
+    const stop = new AbortController()
+    stop.abort(new Error('enough'))
+    await expect(draw({ loras: [{ path: STYLE }], signal: stop.signal })).rejects.toThrow('enough')
+    expect(events).toEqual([])
+    hub.requests.length = 0
+    const estimate = await pipe.estimate({ ...SMALL, controlNets: [{ path: 'hf:no/body', image }] })
+    expect(estimate.operations.step).toBeGreaterThan(0)
+    expect(hub.requests).toEqual([])
+    await pipe.close()
+  }, 60_000)
 })
 
 describe('a download', () => {
@@ -731,6 +804,16 @@ describe('the commands', () => {
       'out.png',
     )
     expect(readFileSync(join(cacheDir, 'out.png')).subarray(1, 4).toString()).toBe('PNG')
+    const layer = 'lora_unet_double_blocks_99_img_attn_proj'
+    const style = await loraFile(join(cacheDir, 'style.safetensors'), [
+      tensorSource(`${layer}.lora_down.weight`, numbers([RANK, 64], 1)),
+    ])
+    hub.add('a/other', { 'style.safetensors': readFileSync(style) })
+    const reference = ['--lora', 'hf:a/other:style.safetensors:0.5']
+    await expect(ggflux('generate', 'a red circle', ...reference, '-o', 'out.png')).rejects.toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/models--a--other.*style\.safetensors: none of its 1 tensors belongs/),
+    })
     expect((await ggflux('rm', 'flux.1-schnell')).stdout).toMatch(
       /^removed hf:city96\/FLUX.1-schnell-gguf:flux1-schnell-Q4_K_S.gguf\nflux.1-schnell: [\d.]+ MB are free again$/m,
     )

@@ -2,6 +2,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readParameters } from '../../lib/images/read-parameters.js'
+import { resizeImage } from '../../lib/images/resize.js'
 import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
@@ -152,6 +154,125 @@ test('several images of one call are those of its seeds', async () => {
   ])
 })
 
+describe('variations', () => {
+  test.each(['euler', 'euler_ancestral'] as const)(
+    '%s: from the image of one seed to that of another',
+    async (sampler) => {
+      const [one, other] = [await draw({ prompt: CIRCLE, sampler }), await draw({ prompt: CIRCLE, sampler, seed: 9 })]
+      const at = (strength: number) => draw({ prompt: CIRCLE, sampler, variation: { seed: 9, strength } })
+      expect((await at(0)).equals(one)).toBe(true)
+      expect((await at(1)).equals(other)).toBe(true)
+      const [little, much] = [await at(0.05), await at(0.95)]
+      expect(apart(little, one)).toBeGreaterThan(0)
+      expect(apart(little, one)).toBeLessThan(apart(little, other))
+      expect(apart(much, other)).toBeLessThan(apart(much, one))
+    },
+  )
+
+  test('of several images the second seed counts up, and it is recorded', async () => {
+    const variation = { seed: 9, strength: 1 }
+    const events = await collect(pipe.stream({ prompt: CIRCLE, seed: 5, count: 2, variation, format: 'raw' }))
+    const images = events.filter((event) => event.type === 'image')
+    for (const [index, { image, seed, parameters }] of images.entries()) {
+      expect(image.equals(await draw({ prompt: CIRCLE, seed: 9 + index }))).toBe(true)
+      expect(seed).toBe(5)
+      expect(parameters).toContain(`, Seed: 5, `)
+      expect(parameters).toContain(`, Variation seed: ${9 + index}, Variation seed strength: 1, `)
+    }
+    expect(images).toHaveLength(2)
+    const file = await pipe.generate({ prompt: CIRCLE, seed: 5, variation: { seed: 9, strength: 0.25 } })
+    expect((await readParameters(file))!.options).toMatchObject({ seed: 5, variation: { seed: 9, strength: 0.25 } })
+    const plain = await pipe.generate({ prompt: CIRCLE, seed: 5, variation: { seed: 9, strength: 0 } })
+    expect((await readParameters(plain))!.options).not.toHaveProperty('variation')
+  })
+})
+
+describe('hires', () => {
+  const small = { prompt: CIRCLE, width: 64, height: 64, steps: 4 }
+
+  test('an enlarged image is refined as an image to start from is', async () => {
+    for (const convention of ['diffusers', 'comfyui'] as const) {
+      const first = raw(await draw(small), 64, 64)
+      const image = await resizeImage(first, 128, 96, 'cover')
+      const expected = await draw({ ...small, width: 128, height: 96, image, strength: 0.75, convention })
+      const hires = { width: 128, height: 96, strength: 0.75, upscale: 'image' } as const
+      expect((await draw({ ...small, convention, hires })).equals(expected)).toBe(true)
+    }
+  })
+
+  test('an enlarged latent keeps what was drawn, the more the lower the strength', async () => {
+    const first = await resizeImage(raw(await draw(small), 64, 64), 128, 128, 'cover')
+    const at = (strength: number) => draw({ ...small, steps: 8, hires: { scale: 2, strength } })
+    const [little, all] = [await at(0.25), await at(1)]
+    expect(apart(little, first.data)).toBeLessThan(0.7 * apart(all, first.data))
+    expect(all.equals(await draw({ ...small, steps: 8, width: 128, height: 128 }))).toBe(true)
+  })
+
+  test('the steps of both passes are counted, and previews have their sizes', async () => {
+    const hires = { scale: 1.5, strength: 0.5, steps: 6, upscale: 'image' } as const
+    const job = pipe.submit({ ...small, seed: 5, format: 'raw', hires, preview: {} })
+    const [seen, progress]: [unknown[], number[]] = [[], []]
+    for await (const event of job.events()) {
+      progress.push(job.progress)
+      if (event.type === 'stage' && event.stage !== 'load') seen.push(event.stage)
+      if (event.type === 'step') seen.push([event.step, event.steps, event.preview!.width])
+    }
+    const steps = (from: number, to: number, width: number) =>
+      Array.from({ length: to - from + 1 }, (_, i) => [from + i, 7, width])
+    expect(seen).toEqual([
+      'text',
+      'denoise',
+      ...steps(1, 4, 8),
+      'decode',
+      'encode',
+      'denoise',
+      ...steps(5, 7, 12),
+      'decode',
+    ])
+    expect(progress).toEqual(progress.toSorted((a, b) => a - b))
+    expect(await job.result).toMatchObject({ width: 96, height: 96 })
+  })
+
+  test('with references and true CFG, and the parameters come back', async () => {
+    const referenceImages = [raw(await draw({ prompt: SQUARE, seed: 1 }))]
+    const hires = { scale: 2, strength: 0.5, steps: 2, upscale: 'latent' } as const
+    const guidance = { negativePrompt: 'blue', trueCfg: 2 }
+    const options = { ...small, ...guidance, steps: 2, seed: 5, hires }
+    const plain = await pipe.generate(options)
+    const guided = await pipe.generate({ ...options, referenceImages })
+    expect(guided.equals(plain)).toBe(false)
+    const { options: restored } = (await readParameters(plain))!
+    expect(restored).toMatchObject({ ...small, ...guidance, steps: 2, seed: 5, hires })
+    expect(await pipe.generate({ ...restored, prompt: CIRCLE })).toEqual(plain)
+    const sized = { width: 64, height: 80, strength: 0.75, upscale: 'image' } as const
+    const { options: again } = (await readParameters(await pipe.generate({ ...small, hires: sized })))!
+    expect(again.hires).toEqual(sized)
+  })
+
+  test('the size is that of a control image, times the scale', async () => {
+    const referenceImages = [raw(new Uint8Array(3 * 64 * 80).fill(90), 64, 80)]
+    const hires = { width: 80, height: 96 }
+    const event = await streamed(pipe, { prompt: CIRCLE, steps: 1, seed: 1, referenceImages, hires, format: 'raw' })
+    expect([event.width, event.height]).toEqual([80, 96])
+    const less = pipe.generate({ prompt: CIRCLE, steps: 1, referenceImages, hires: { width: 64, height: 64 } })
+    await expect(less).rejects.toThrow(/^hires\.height is 64: give a multiple of 16 from 80 to 4096/)
+  })
+
+  test('an estimate counts both passes', async () => {
+    const [first, second, both] = [
+      await pipe.estimate({ width: 64, height: 64, steps: 4 }),
+      await pipe.estimate({ width: 128, height: 128, steps: 4 }),
+      await pipe.estimate({ width: 64, height: 64, steps: 4, hires: { strength: 1 } }),
+    ]
+    expect(both.operations.step).toBeCloseTo((first.operations.step + second.operations.step) / 2, 0)
+    expect(both.operations.decode).toBe(second.operations.decode)
+    expect(both.memory).toEqual(second.memory)
+    const image = await pipe.estimate({ width: 64, height: 64, steps: 4, hires: { strength: 0.5, upscale: 'image' } })
+    expect(image.operations.step).toBeCloseTo((2 * first.operations.step + second.operations.step) / 3, 0)
+    expect(image.operations.decode).toBe(first.operations.decode + second.operations.decode)
+  })
+})
+
 test('an estimate reads the images and counts what they cost', async () => {
   const image = raw(new Uint8Array(3 * SIDE * SIDE))
   const plain = await pipe.estimate({ width: SIDE, height: SIDE })
@@ -198,6 +319,7 @@ describe('wrong inputs are refused before any work', () => {
       'FLUX_BAD_OPTION',
       /the model has no clipVision/,
     ],
+    ['hires from an image', { image, hires: {} }, 'FLUX_BAD_OPTION', /hires is given next to image/],
     ['nothing to extend', { image, extend: {} }, 'FLUX_BAD_OPTION', /extend is/],
     ['an unknown side', { image, extend: { up: 5 } }, 'FLUX_BAD_OPTION', /there is no up in extend/],
     [

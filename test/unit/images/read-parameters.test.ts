@@ -49,12 +49,12 @@ describe('what ggflux writes comes back', () => {
     const file = await encodeImage(new Uint8Array(16 * 16 * 3), 16, 16, { format, parameters })
     expect(await readParameters(file)).toEqual({
       writer: 'ggflux',
-      options: made,
+      options: { ...made, stepCache: 0.1 },
       loras: [
         { name: 'oil paint', scale: 0.5 },
         { name: 'ink', scale: -1 },
       ],
-      unmapped: { Model: 'flux1, dev', 'Step cache': '0.1' },
+      unmapped: { Model: 'flux1, dev' },
       text: parameters,
     })
   })
@@ -111,6 +111,33 @@ describe('A1111 and Forge', () => {
       options: { prompt: 'a fox', height: 64 },
       unmapped: { steps: '0', sampler: 'Fastest', scheduler: 'Automatic', trueCfg: 'x', seed: '-1', width: '1000' },
     })
+  })
+
+  test('a variation, and half of one', async () => {
+    const text = 'a fox\nSteps: 4, Seed: 1, Variation seed: 18446744073709551615, Variation seed strength: 0.25'
+    expect((await readParameters(pngOf(text)))!.options).toMatchObject({
+      seed: 1,
+      variation: { seed: 2 ** 32 - 1, strength: 0.25 },
+    })
+    const wrong = await readParameters(pngOf(text.replace('0.25', '1.25')))
+    expect(wrong!.options).not.toHaveProperty('variation')
+    expect(wrong!.unmapped).toMatchObject({ 'Variation seed strength': '1.25' })
+  })
+
+  test('hires, and a strength that belongs to an image', async () => {
+    const settings = 'Steps: 20, Seed: 1, Size: 512x768, Denoising strength: 0.45'
+    const read = async (more: string) => (await readParameters(pngOf(`a fox\n${settings}${more}`)))!
+    const { options, unmapped } = await read(', Hires upscale: 2, Hires steps: 10, Hires upscaler: 4x-UltraSharp')
+    expect(options.hires).toEqual({ scale: 2, steps: 10, strength: 0.45 })
+    expect([options.strength, unmapped]).toEqual([undefined, { 'Hires upscaler': '4x-UltraSharp' }])
+    const latent = await read(', Hires resize: 1024x1536, Hires upscaler: Latent')
+    expect(latent.options.hires).toEqual({ width: 1024, height: 1536, strength: 0.45, upscale: 'latent' })
+    const plain = await read(', Hires resize: 1000x1536, Shift: 3, CFG scale: 0.5')
+    expect(plain).toMatchObject({
+      options: { strength: 0.45 },
+      unmapped: { 'Hires resize': '1000x1536', Shift: '3', trueCfg: '0.5' },
+    })
+    expect(plain.options).not.toHaveProperty('hires')
   })
 
   test('unquoted JSON, and a field by the name of a property', async () => {

@@ -77,6 +77,39 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
   negativePrompt: [...WRONG, 0, true, 'a'.repeat(32_769)],
   trueCfg: [...WRONG, ...NUMBERS, 0.5, 101, { scale: 2, start: 2 }, { scale: 2, zeroStar: 'x' }, { scal: 2 }],
   count: [...WRONG, ...NUMBERS, 0, 65, 1.5],
+  variation: [
+    ...WRONG,
+    '1',
+    5,
+    true,
+    { seed: 1 },
+    { strength: 1 },
+    { seed: -1, strength: 0.5 },
+    { seed: 0.5, strength: 0.5 },
+    { seed: 1, strength: 1.1 },
+    { seed: 1, strength: '1' },
+    { seed: 1, strength: 1, sead: 1 },
+  ],
+  hires: [
+    ...WRONG.filter((value) => !(typeof value === 'object' && value && Object.keys(value).length === 0)),
+    [],
+    2,
+    true,
+    { scale: 0.5 },
+    { scale: NaN },
+    { scale: 5 },
+    { scale: 2, width: 1024, height: 1024 },
+    { width: 2048 },
+    { width: 1024, height: 1000 },
+    { width: 1008, height: 1024 },
+    { width: 4112, height: 4096 },
+    { strength: 0 },
+    { strength: '1' },
+    { steps: 0 },
+    { steps: 1.5 },
+    { upscale: 'lanczos' },
+    { times: 2 },
+  ],
   image: [...WRONG, '', 5, true],
   strength: [...WRONG, ...NUMBERS, 1.1],
   mask: [...WRONG, '', 5, true],
@@ -236,6 +269,30 @@ describe('defaults', () => {
       sigmas: [1, 0.5, 0],
       scheduler: 'custom',
     })
+  })
+})
+
+describe('hires', () => {
+  const levels = (options: object) => {
+    const { width, height, sigmas } = complete(options).hires!
+    return { width, height, sigmas: sigmas.map((sigma) => Number(sigma.toFixed(6))) }
+  }
+  const small = { width: 256, height: 512, scheduler: 'simple', steps: 4 }
+
+  test('the second pass has the levels of its size, from its strength on', () => {
+    // simple, 4 steps at 1024 x 1024: [1, 0.904531, 0.759511, 0.512844, 0]
+    const square = { ...small, width: 512 }
+    expect(levels({ ...square, hires: {} })).toEqual({ width: 1024, height: 1024, sigmas: [0.759511, 0.512844, 0] })
+    expect(levels({ ...square, hires: { strength: 0.2 } }).sigmas).toEqual([0.512844, 0])
+    const comfyui = { ...square, convention: 'comfyui' }
+    expect(levels({ ...comfyui, hires: { strength: 0.6 } }).sigmas).toEqual([0.863338, 0.759511, 0.612339, 0.387176, 0])
+    expect(levels({ ...square, sigmas: [1, 0.5], hires: { strength: 1 } }).sigmas).toHaveLength(3)
+    expect(complete({ ...square, hires: {} }).sigmas[1]).toBeCloseTo(0.849235, 5)
+  })
+
+  test('sides are rounded to multiples of 16', () => {
+    expect(levels({ ...small, hires: { scale: 1.3 } })).toMatchObject({ width: 336, height: 672 })
+    expect(levels({ ...small, hires: { width: 256, height: 4096 } })).toMatchObject({ width: 256, height: 4096 })
   })
 })
 

@@ -1,0 +1,86 @@
+import { FluxError } from '../errors.js'
+import { badOption, requireOneOf, requireOptions } from '../options/checks.js'
+import { inWords, isWithin, RANGES } from '../options/ranges.js'
+import { sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
+
+/** Draws small first, enlarges the result, and refines it from noise: more detail than one run at the large size. */
+export interface HiresOptions {
+  /**
+   * times the size of the first pass, from 1; sides are rounded to multiples of 16. @default 2, without `width` and
+   * `height`
+   */
+  scale?: number
+  /** of the result in pixels, at least that of the first pass, a multiple of 16, at most 4096. In place of `scale` */
+  width?: number
+  height?: number
+  /** how much of the enlarged image changes, above 0, up to 1; `convention` says by whose rule. @default 0.5 */
+  strength?: number
+  /** that `strength` is a part of, 1 to 1000. @default those of the first pass */
+  steps?: number
+  /**
+   * 'latent': bilinear, as ComfyUI's LatentUpscale, costs nothing; 'image': decoded, enlarged by Lanczos and encoded,
+   * sharper at a low strength. Another aspect is cut off equally on two sides. @default 'latent'
+   */
+  upscale?: 'latent' | 'image'
+}
+
+/** The options, checked and with defaults, and the second pass. */
+export interface HiresSettings {
+  strength: number
+  upscale: 'latent' | 'image'
+  /** the options as they were given */
+  given: HiresOptions
+  width: number
+  height: number
+  /** the noise levels of the second pass */
+  sigmas: number[]
+}
+
+/** what a hires pass starts from */
+interface FirstPass {
+  width: number
+  height: number
+  /** its number of steps */
+  steps: number
+  convention: StrengthRule
+  /** sides are multiples of this */
+  unit: number
+  /** noise levels for a size */
+  sigmasOf: (size: { width: number; height: number }) => (steps: number) => number[]
+}
+
+/** @throws {FluxError} FLUX_BAD_OPTION */
+export function completeHires(
+  hires: HiresOptions,
+  { width, height, steps: firstSteps, convention, unit, sigmasOf }: FirstPass,
+): HiresSettings {
+  requireOptions('hires', hires, ['scale', 'width', 'height', 'strength', 'steps', 'upscale'])
+  const { scale = 2, strength = 0.5, steps = firstSteps, upscale = 'latent' } = hires
+  requireWithin('scale', scale, RANGES.hiresScale)
+  requireWithin('strength', strength, RANGES.strength)
+  requireWithin('steps', steps, RANGES.steps)
+  requireOneOf('hires.upscale', upscale, ['latent', 'image'])
+  const sized = hires.width !== undefined || hires.height !== undefined
+  if (sized && hires.scale !== undefined)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `hires.scale is ${hires.scale}, next to a width or height: give one or the other`,
+    )
+  const times = (side: number) => unit * Math.round((side * scale) / unit)
+  const size = sized
+    ? { width: hires.width as number, height: hires.height as number }
+    : { width: times(width), height: times(height) }
+  requireWithin('width', size.width, { ...RANGES.width, least: width, unit })
+  requireWithin('height', size.height, { ...RANGES.height, least: height, unit })
+  return {
+    strength,
+    upscale,
+    given: hires,
+    ...size,
+    sigmas: sigmasAtStrength(sigmasOf(size), steps, strength, convention, 'hires.strength'),
+  }
+}
+
+function requireWithin(name: keyof HiresOptions, value: number, range: Parameters<typeof inWords>[0]): void {
+  if (!isWithin(value, range)) throw badOption(`hires.${name}`, value, inWords(range))
+}
