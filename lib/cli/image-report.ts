@@ -111,14 +111,15 @@ export function imageSummary(
   { image: { width, height, seed }, path, steps, timings, ms }: GeneratedImage,
   memory: number,
 ): string {
-  const stages = [timings.text, timings.load, timings.denoise / steps, timings.decode]
-  const [text, load, step, decode] = stages.map((ms) => formatSeconds(ms / 1000))
+  const stages = [timings.text, timings.encode, timings.load, timings.denoise / steps, timings.decode]
+  const [text, encode, load, step, decode] = stages.map((ms) => formatSeconds(ms / 1000))
+  const images = timings.encode > 1 ? ` images ${encode},` : ''
   return [
     path,
     `${width}x${height}`,
     `seed ${seed}`,
     `${steps} step${steps === 1 ? '' : 's'}`,
-    `${formatSeconds(ms / 1000)} (text ${text}, load ${load}, ${steps} x ${step}, decode ${decode})`,
+    `${formatSeconds(ms / 1000)} (text ${text},${images} load ${load}, ${steps} x ${step}, decode ${decode})`,
     `peak memory ${formatBytes(memory)}`,
   ].join('  ')
 }

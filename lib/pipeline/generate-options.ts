@@ -234,6 +234,11 @@ export function completeOptions(options: GenerateOptions, family: Pick<Family, '
     samplerSigmas(sampler, (steps) => family.sigmas({ ...size, ...request, steps }))
   const sigmasOf = sigmasAt({ width, height })
   const images = completeImages(options, variant)
+  if (sigmas !== undefined && options.strength !== undefined)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      'strength is given next to sigmas, whose first value says how much noise the image gets: give one of them',
+    )
   const levels =
     sigmas !== undefined
       ? ownSigmas(sigmas)

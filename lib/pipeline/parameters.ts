@@ -25,7 +25,7 @@ export function parametersOf(settings: Settings, model: string, defaults: Defaul
     extra: {
       'Variation seed': variation?.seed,
       'Variation seed strength': variation?.strength,
-      'Denoising strength': hires?.strength ?? image?.strength,
+      'Denoising strength': hires?.strength ?? (scheduler === 'custom' ? undefined : image?.strength),
       'Strength convention': (hires || image) && settings.convention === 'comfyui' ? 'comfyui' : undefined,
       'Hires upscale': hires && !sized ? (hires.given.scale ?? 2) : undefined,
       'Hires resize': sized ? `${hires.width}x${hires.height}` : undefined,

@@ -184,7 +184,7 @@ async function openCanvas(
   let image = await read(source!, 'image')
   let mask: Mask | undefined
   if (maskSource !== undefined) {
-    mask = await readMask(maskSource)
+    mask = await readMask(maskSource, { name: 'mask' })
     if (mask.width !== image.width || mask.height !== image.height) {
       throw new FluxError(
         'FLUX_BAD_OPTION',

@@ -83,11 +83,16 @@ test('another picture, the same again without, and a warning for what does nothi
     tensorSource('img_in.lora_A.weight', numbers([RANK, 2 * pipe.config.inChannels], 1)),
     tensorSource('img_in.lora_B.weight', numbers([hiddenSize, RANK], 2)),
   ])
-  const needs = expect.stringMatching(/needs a control image.*reads 128 channels/) as string
+  const needs = expect.stringMatching(/this LoRA reads a control image .*; give controlImage/) as string
   await expect(pipe.generate({ ...SMALL, loras: [{ path: control }] })).rejects.toMatchObject({
-    code: 'FLUX_UNSUPPORTED',
+    code: 'FLUX_BAD_OPTION',
     message: needs,
   })
+  const { width, height } = SMALL
+  const gray = { data: new Uint8Array(3 * width * height).fill(128), width, height }
+  const drawn = await pipe.generate({ ...SMALL, loras: [{ path: control }], controlImage: gray })
+  expect(drawn.equals(without.bytes)).toBe(false)
+  expect((await picture()).bytes.equals(without.bytes)).toBe(true)
 })
 
 test('a LoRA of CLIP changes only the pictures that ask for it', async () => {

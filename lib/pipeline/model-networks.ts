@@ -1,0 +1,147 @@
+import type { Estimator } from '../cost/estimate.js'
+import type { Conditioning } from '../families/conditioning.js'
+import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
+import { toPlanes, type ImageEncoders } from '../families/image-inputs.js'
+import { requireFinite } from '../networks/finite.js'
+import { planLoras, type LoraOptions } from '../networks/lora/assignment.js'
+import { adaptTo, versionOf, type Adaptable, type VersionedPlan } from '../networks/lora/ensure-loras.js'
+import { isAdaptable } from '../networks/lora/layer-names.js'
+import type { LoadedNetwork } from '../networks/network.js'
+import type { Decoder } from './decode.js'
+import { imageEncoder, type Encoder } from './encode-image.js'
+import type { Settings } from './generate-options.js'
+import type { LazyNetwork } from './lazy-network.js'
+import type { OpenModel } from './open-model.js'
+import type { EncodedImages, PreparedImages } from './prepare-images.js'
+import { PromptCache } from './prompt-cache.js'
+
+/** The networks of a model: loaded when they are needed, with the LoRAs of the image. */
+export class ModelNetworks {
+  readonly model: OpenModel & { variant: Variant }
+  readonly estimator: Estimator
+  /** name of the component that denoises */
+  readonly denoiserName: string
+  readonly #keep: boolean
+  readonly #lazy: Record<string, LazyNetwork<LoadedNetwork<object>>>
+  readonly #prompts = new PromptCache()
+  /** LoRAs of the last image */
+  #loras: VersionedPlan | undefined
+
+  /**
+   * @param keep whether the text encoders stay in memory
+   * @param lazy the networks by the names of the components
+   */
+  constructor(
+    model: OpenModel & { variant: Variant },
+    estimator: Estimator,
+    keep: boolean,
+    lazy: Record<string, LazyNetwork<LoadedNetwork<object>>>,
+  ) {
+    this.model = model
+    this.estimator = estimator
+    this.denoiserName = denoiserOf(model.family)
+    this.#keep = keep
+    this.#lazy = lazy
+  }
+
+  /** whether the network that denoises is in memory */
+  get hasDenoiser(): boolean {
+    return this.#lazy[this.denoiserName]!.loaded
+  }
+
+  denoiser(loras: VersionedPlan, signal: AbortSignal): Promise<LoadedNetwork<object>> {
+    return this.#network(this.denoiserName, loras, signal)
+  }
+
+  /** Assigns the LoRAs to the networks, from the LoRA files as they are now. */
+  async plan(loras: readonly LoraOptions[]): Promise<VersionedPlan> {
+    const version = await versionOf(loras)
+    if (this.#loras?.version === version) return this.#loras
+    const { networks } = this.model
+    const adaptable = Object.entries(networks).flatMap(([name, network]) =>
+      isAdaptable(network) ? [[name, network] as const] : [],
+    )
+    return (this.#loras = { ...(await planLoras(loras, Object.fromEntries(adaptable))), version })
+  }
+
+  /** Encodes a prompt, unless it is known: then it takes 0 ms. */
+  async encode(
+    settings: Settings,
+    loras: VersionedPlan,
+    signal: AbortSignal,
+  ): Promise<{ conditioning: Conditioning; ms: number }> {
+    let ms = 0
+    const conditioning = await this.#prompts.get(this.#promptKey(settings, loras), async () => {
+      const began = performance.now()
+      const encoded = await this.model.family.encode(settings, this.#encoders(loras, signal))
+      ms = performance.now() - began
+      this.estimator.observe('text', settings, ms)
+      return encoded
+    })
+    return { conditioning, ms }
+  }
+
+  /** Encodes the images: the tensors that the denoiser reads, and the state of the image to start from. */
+  async encodeImages(
+    { inputs, start, width, height }: Pick<PreparedImages, 'inputs' | 'start' | 'width' | 'height'>,
+    signal: AbortSignal,
+  ): Promise<EncodedImages> {
+    const { family, variant } = this.model
+    const { latent } = variant
+    const decoder = await this.decoder('decode', signal)
+    const vae = imageEncoder(decoder as unknown as Encoder, latent, signal)
+    const run: ImageEncoders['run'] = async (name, work) => {
+      try {
+        return await work((await this.#lazy[name]!.get(signal)) as never, { signal })
+      } finally {
+        if (!this.#keep) await this.#lazy[name]!.release()
+      }
+    }
+    const images = await family.encodeImages?.(inputs, { width, height }, { vae, run })
+    const started = start && (await vae(toPlanes(start), height, width))
+    await decoder.trim()
+    const [rows, columns] = [height / latent.reduction, width / latent.reduction]
+    return { images, ...(started ? { image: latent.toState(started, rows, columns) } : {}) }
+  }
+
+  async decoder(stage: 'preview' | 'decode', signal: AbortSignal): Promise<Decoder & LoadedNetwork<object>> {
+    const [name] = componentsFor(this.model.family, stage)
+    return (await this.#lazy[name!]!.get(signal)) as Decoder & LoadedNetwork<object>
+  }
+
+  /** Returns a key of everything that a conditioning depends on. */
+  #promptKey({ prompt, promptWeights, maxSequenceLength }: Settings, { assigned, version }: VersionedPlan): string {
+    const { family } = this.model
+    const adapted = componentsFor(family, 'text').some((name) => (assigned[name] ?? []).length > 0)
+    return JSON.stringify([family.id, maxSequenceLength, prompt, promptWeights, adapted ? version : ''])
+  }
+
+  #encoders(loras: VersionedPlan, signal: AbortSignal): Encoders<Components> {
+    const { model } = this
+    return {
+      tokenizers: model.tokenizers,
+      run: async (name, work) => {
+        try {
+          const encoder = await this.#network(name, loras, signal)
+          const output = await work(encoder, { signal })
+          const { label = name } = model.family.components[name]!
+          requireFinite(output, `the output of the ${label}`, encoder.path, loras.assigned[name])
+          return output
+        } finally {
+          if (!this.#keep) await this.#lazy[name]!.release()
+        }
+      },
+    }
+  }
+
+  /** Loads a network if it is not loaded, and applies its LoRAs. */
+  async #network(name: string, { assigned }: VersionedPlan, signal: AbortSignal): Promise<LoadedNetwork<object>> {
+    const network = await this.#lazy[name]!.get(signal)
+    if (assigned[name]) await adaptTo(network as unknown as Adaptable, assigned[name])
+    return network
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(Object.values(this.#lazy).map((network) => network.close()))
+  }
+}
