@@ -61,7 +61,7 @@ export class CostModel {
   }
 
   observe(work: Work, operations: Flops, seconds: number): void {
-    this.#factors.set(work, seconds / total(operations))
+    if (total(operations) > 0) this.#factors.set(work, seconds / total(operations))
   }
 }
 
@@ -72,6 +72,7 @@ const total = ({ products, attention }: Flops): number => products + attention
  */
 const SHARES: Record<Work, Record<'bf16' | 'f32', Flops>> = {
   text: { bf16: { products: 0.7, attention: 0.3 }, f32: { products: 0.7, attention: 0.3 } },
+  encode: { bf16: { products: 0.7, attention: 0.5 }, f32: { products: 0.75, attention: 0.5 } },
   step: { bf16: { products: 0.86, attention: 0.68 }, f32: { products: 0.84, attention: 0.55 } },
   decode: { bf16: { products: 0.7, attention: 0.5 }, f32: { products: 0.75, attention: 0.5 } },
 }

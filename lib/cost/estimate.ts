@@ -9,24 +9,28 @@ import {
   type NetworksOf,
   type Components,
 } from '../families/family.js'
-import type { Flops, Work } from '../networks/flops.js'
+import { NO_FLOPS, type Flops, type Work } from '../networks/flops.js'
 import { evaluationsIn, type SamplerName } from '../sampling/samplers.js'
 import { devicePeak, CostModel } from './cost-model.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {
   /**
-   * multiplications and additions: for the text encoders, for one evaluation in a step (with `hires` the mean of both
-   * passes), and for the decoder
+   * multiplications and additions: for the text encoders, for encoding the images that are given, for one evaluation in
+   * a step (with `hires` the mean of both passes), and for the decoder
    */
   operations: Record<Work, number>
   /**
-   * Times of the text encoders (with loading, when they are not kept), of one evaluation in a step (some samplers have
-   * two in each), of the decoder, and of everything together. Before the first image, they come from a short measurement of the processor; on other devices they are
-   * undefined. Afterwards, they come from the time that the last image took.
+   * Times of the text encoders (with loading, when they are not kept), of encoding the images, of one evaluation in a step
+   * (some samplers have two in each), of the decoder, and of everything together. Before the first image, they come from
+   * a short measurement of the processor; on other devices they are undefined. Afterwards, they come from the time that
+   * the last image took.
    */
   seconds: Record<Work | 'total', number> | undefined
-  /** peak memory in bytes: weights, activation buffers, and both together; previews by the autoencoder take more */
+  /**
+   * peak memory in bytes: weights, with those of ControlNets and IP-Adapters; activation buffers; and both together.
+   * Previews by the autoencoder, and vision towers that stay in memory, take more.
+   */
   memory: { weights: number; activations: number; total: number }
 }
 
@@ -46,6 +50,8 @@ interface Model {
   family: Family
   networks: NetworksOf<Components>
 }
+
+const WORKS = ['text', 'encode', 'step', 'decode'] as const satisfies readonly Work[]
 
 /** Predicts time and memory, and learns from the measured time. */
 export class Estimator {
@@ -72,17 +78,19 @@ export class Estimator {
   async estimate({ hires, ...request }: ImageRequest): Promise<Estimate> {
     const first = await this.#estimatePass(request)
     if (!hires) return first
-    const second = await this.#estimatePass({ ...request, ...hires })
+    const second = await this.#estimatePass({ ...request, ...hires, startsFromImage: hires.upscale === 'image' })
     const [a, b] = [evaluations(request), evaluations({ ...request, ...hires })]
     const both = (one: Record<Work, number>, two: Record<Work, number>): Record<Work, number> => ({
       text: one.text,
+      // the second pass reads the images at its own size
+      encode: one.encode + two.encode,
       step: (a * one.step + b * two.step) / (a + b),
       decode: two.decode + (hires.upscale === 'image' ? one.decode : 0),
     })
     const seconds = first.seconds && second.seconds && both(first.seconds, second.seconds)
     return {
       operations: both(first.operations, second.operations),
-      seconds: seconds && { ...seconds, total: seconds.text + (a + b) * seconds.step + seconds.decode },
+      seconds: seconds && { ...seconds, total: totalOf(seconds, a + b) },
       memory: first.memory.total > second.memory.total ? first.memory : second.memory,
     }
   }
@@ -90,24 +98,22 @@ export class Estimator {
   async #estimatePass(request: ImageRequest): Promise<Estimate> {
     const operations = this.#operations(request)
     const rounded = this.#rounded()
-    const [text, step, decode] = await Promise.all(
-      (['text', 'step', 'decode'] as const).map((work) =>
-        this.#costModel.predict(work, operations[work], rounded[work]),
-      ),
+    const predicted = await Promise.all(
+      WORKS.map(async (work) => [work, await this.#costModel.predict(work, operations[work], rounded[work])] as const),
     )
-    const known = text !== undefined && step !== undefined && decode !== undefined
-    const seconds = known ? { text, step, decode, total: text + evaluations(request) * step + decode } : undefined
-    const sum = ({ products, attention }: Flops) => products + attention
+    const known = predicted.every(([, seconds]) => seconds !== undefined)
+    const seconds = known ? (Object.fromEntries(predicted) as Record<Work, number>) : undefined
+    const sums = WORKS.map((work) => [work, operations[work].products + operations[work].attention])
     return {
-      operations: { text: sum(operations.text), step: sum(operations.step), decode: sum(operations.decode) },
-      seconds,
+      operations: Object.fromEntries(sums) as Record<Work, number>,
+      seconds: seconds && { ...seconds, total: totalOf(seconds, evaluations(request)) },
       memory: await this.#memory(request),
     }
   }
 
   #operations(request: ImageRequest): Record<Work, Flops> {
     const { family, networks } = this.#model
-    return family.operations(networks, request)
+    return { encode: NO_FLOPS, ...family.operations(networks, request) }
   }
 
   #files(stage: Component['stage']): NetworkFile<unknown>[] {
@@ -122,6 +128,7 @@ export class Estimator {
       precision === 'bf16' || (precision === 'auto' && isCoarse(network))
     return {
       text: coarse(largest(this.#files('text'))),
+      encode: precision === 'bf16',
       step: coarse(largest(this.#files('denoise'))),
       decode: precision === 'bf16',
     }
@@ -133,11 +140,16 @@ export class Estimator {
     const drawing = [...this.#files('denoise'), ...this.#files('decode')].reduce((sum, { bytes }) => sum + bytes, 0)
     // encoders that are not kept are loaded one by one: before the denoiser for the first image, later next to it
     const encoders = this.#keep ? text.reduce((sum, bytes) => sum + bytes, 0) : Math.max(0, ...text)
-    const weights = this.#keep || this.#drawn ? encoders + drawing : Math.max(encoders, drawing)
+    const attached = (request.attached ?? []).reduce((sum, { bytes }) => sum + bytes, 0)
+    const denoising = drawing + attached
+    const weights = this.#keep || this.#drawn ? encoders + denoising : Math.max(encoders, denoising)
     const activations = await family.activationBytes(networks, request, this.#device)
     return { weights, activations, total: weights + activations }
   }
 }
+
+const totalOf = ({ text, encode, step, decode }: Record<Work, number>, evaluations: number): number =>
+  text + encode + evaluations * step + decode
 
 /** of the denoiser in one pass */
 function evaluations({ sampler = 'euler', sigmas, trueCfg }: ImageRequest): number {

@@ -122,8 +122,12 @@ export interface ScheduleRequest {
 
 /** The sizes that an image's cost depends on. */
 export interface ImageSize extends Pick<ImageRequest, 'width' | 'height' | 'maxSequenceLength'> {
-  /** the sizes of reference images, as the denoiser reads them. @default none */
-  references?: readonly { width: number; height: number }[]
+  /** what the denoiser reads. @default none */
+  inputs?: ImageInputs
+  /** the files of networks that are evaluated inside the denoiser, as `checkImages` returned them. @default none */
+  attached?: readonly NetworkFile<object>[]
+  /** whether an image is encoded to start from. @default false */
+  startsFromImage?: boolean
 }
 
 /** The locations of a family's models on the hub. */
@@ -155,9 +159,10 @@ export interface Family<C extends Components = Components> {
    * errors in a request's images, before anything is loaded: files of ControlNets, missing components; absent if no
    * variant reads images
    *
+   * @returns the files that `attach` loads
    * @throws {FluxError}
    */
-  checkImages?(inputs: ImageInputs, networks: NetworksOf<C>): Promise<void>
+  checkImages?(inputs: ImageInputs, networks: NetworksOf<C>): Promise<NetworkFile<object>[]>
   /** encodes the images for `bind`, which finds the result in its conditioning */
   encodeImages?(
     inputs: ImageInputs,
@@ -168,7 +173,8 @@ export interface Family<C extends Components = Components> {
   attach?(denoiser: Denoiser<C>, inputs: ImageInputs, signal: AbortSignal): Promise<void>
   /** the model as a function of the state and the noise level; everything else is bound */
   bind(denoiser: Denoiser<C>, conditioning: Conditioning, request: ImageRequest, signal: AbortSignal): Predict
-  operations(networks: NetworksOf<C>, size: ImageSize): Record<Work, Flops>
+  /** `encode`: of a request's images, absent if no variant reads images */
+  operations(networks: NetworksOf<C>, size: ImageSize): Record<Exclude<Work, 'encode'>, Flops> & { encode?: Flops }
   /** an upper bound of the activations in bytes; no two evaluations hold theirs in memory at the same time */
   activationBytes(networks: NetworksOf<C>, size: ImageSize, options: NetworkOptions): Promise<number>
   presets: FamilyPresets

@@ -11,8 +11,24 @@ export interface Flops {
   attention: number
 }
 
-/** The parts of an image that take the time: the text encoders, one step, the decoder. */
-export type Work = 'text' | 'step' | 'decode'
+/** The parts of an image that take the time: the prompt, the images that are read, one evaluation, the decoder. */
+export type Work = 'text' | 'encode' | 'step' | 'decode'
+
+export const NO_FLOPS: Flops = { products: 0, attention: 0 }
+
+export function sumOf(all: readonly Flops[]): Flops {
+  const sum = { ...NO_FLOPS }
+  for (const { products, attention } of all) {
+    sum.products += products
+    sum.attention += attention
+  }
+  return sum
+}
+
+export const timesFlops = (times: number, { products, attention }: Flops): Flops => ({
+  products: times * products,
+  attention: times * attention,
+})
 
 /** Each element of a weight is multiplied with each column, and added. */
 export function productFlops(layout: LayoutTensor[], columns: (name: string) => number): number {

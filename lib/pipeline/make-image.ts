@@ -78,9 +78,12 @@ export async function* makeImage(task: ImageTask): ReturnType<Work> {
   const negative = settings.trueCfg && (await textOf({ ...settings, prompt: settings.negativePrompt }))
   lap()
 
-  if (prepared && !prepared.encoded) yield { type: 'stage', stage: 'encode' }
-  if (prepared) prepared.encoded ??= await networks.encodeImages(prepared, signal)
-  timings.encode = lap()
+  if (prepared && !prepared.encoded) {
+    yield { type: 'stage', stage: 'encode' }
+    prepared.encoded = await networks.encodeImages(prepared, signal)
+    timings.encode = lap()
+    networks.estimator.observe('encode', costOf(settings, prepared), timings.encode)
+  }
 
   if (!networks.hasDenoiser) yield { type: 'stage', stage: 'load' }
   const denoiser = await networks.denoiser(loras, signal)
@@ -181,11 +184,12 @@ async function* runSteps(
  * evaluated since the last question.
  */
 function predictor(
-  { networks, conditioning, negative, denoiser, loras, signal }: Run,
+  { networks, conditioning, negative, denoiser, loras, prepared, signal }: Run,
   settings: Settings,
   images: unknown,
 ): { predict: Predict; evaluated: () => boolean } {
   const { model, estimator, denoiserName } = networks
+  const cost = costOf(settings, prepared)
   let asked = false
   const bind = (conditioning: Conditioning): Predict => {
     const bound = model.family.bind(denoiser as never, { ...conditioning, images }, settings, signal)
@@ -193,7 +197,7 @@ function predictor(
       asked = true
       const began = performance.now()
       const output = await bound(x, sigma)
-      estimator.observe('step', settings, performance.now() - began)
+      estimator.observe('step', cost, performance.now() - began)
       const what = `the ${denoiserName}'s prediction at noise level ${sigma}`
       requireFinite(output, what, denoiser.path, loras.assigned[denoiserName])
       return output
@@ -265,6 +269,13 @@ async function decoded(
   await decoder.trim()
   return result
 }
+
+/** What the cost of an image depends on. */
+export const costOf = (settings: Settings, prepared: PreparedImages | undefined) => ({
+  ...settings,
+  ...(prepared ? { inputs: prepared.inputs, startsFromImage: prepared.start !== undefined } : {}),
+  ...(prepared?.attached ? { attached: prepared.attached } : {}),
+})
 
 function warning({ onWarning }: Settings, message: string): WarningEvent {
   onWarning?.(message)

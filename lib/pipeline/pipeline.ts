@@ -18,7 +18,7 @@ import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import { openModel } from './open-model.js'
 import { parametersOf } from './parameters.js'
-import { makeImage } from './make-image.js'
+import { costOf, makeImage } from './make-image.js'
 import { ModelNetworks } from './model-networks.js'
 import { prepareImages, type PreparedImages } from './prepare-images.js'
 
@@ -152,9 +152,9 @@ export class ImagePipeline {
     const settings = this.#complete(request)
     const { images, signal = new AbortController().signal } = settings
     if (!images) return this.#networks.estimator.estimate(settings)
-    const { width, height, inputs } = await this.#prepare(request, images, signal)
-    const references = inputs.references ?? []
-    return this.#networks.estimator.estimate({ ...this.#complete({ ...request, width, height }), references })
+    const prepared = await this.#prepare(request, images, signal)
+    const { width, height } = prepared
+    return this.#networks.estimator.estimate(costOf(this.#complete({ ...request, width, height }), prepared))
   }
 
   #complete(options: GenerateOptions): Settings {
@@ -229,8 +229,9 @@ export class ImagePipeline {
     // an estimate leaves files on the hub
     const isHere = ({ path }: { path: string }) => !isReference(path)
     const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
-    await family.checkImages?.({ ...prepared.inputs, ...here }, networks)
-    return prepared
+    const inputs = { ...prepared.inputs, ...here }
+    const attached = await family.checkImages?.(inputs, networks)
+    return { ...prepared, inputs, ...(attached ? { attached } : {}) }
   }
 
   /** the generation parameters as text */

@@ -7,6 +7,7 @@ import { cropImage, cropMask, onlyMasked, pasteBack, type Rectangle } from '../i
 import { readImage } from '../images/read-image.js'
 import { fitSize, resizeImage } from '../images/resize.js'
 import type { ImageSource, RgbImage } from '../images/rgb-image.js'
+import type { NetworkFile } from '../networks/network-file.js'
 import { RANGES } from '../options/ranges.js'
 import type { ImageSettings } from './image-options.js'
 
@@ -24,6 +25,8 @@ export interface PreparedImages {
   /** makes the result of the drawing: crops it, and pastes it into the image that was given */
   finish(drawn: RgbImage): RgbImage | Promise<RgbImage>
   warnings: string[]
+  /** the files of networks that the denoiser evaluates with itself */
+  attached?: readonly NetworkFile<object>[]
   /** set once the images are encoded, for further images of the same request */
   encoded?: EncodedImages
 }

@@ -7,7 +7,10 @@ import { afterAll, expect, test } from 'vitest'
 import { convert, FluxPipeline, inspect, inspectModel, measurePeak } from '../../lib/index.js'
 import type { ModelFiles } from '../../lib/families/registry.js'
 import { openModelFile } from '../../lib/formats/open.js'
+import { encodingFlops } from '../../lib/networks/autoencoder/definition.js'
+import { CONTROLNET } from '../../lib/networks/controlnet/definition.js'
 import { openNetworkFile } from '../../lib/networks/network-file.js'
+import { synthesize } from '../../lib/tools/synth/synth.js'
 import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import type { TensorSource } from '../../lib/formats/file-header.js'
@@ -42,6 +45,40 @@ test('an estimate grows with the picture, its steps and its text, and loads noth
   expect(wordy.operations.step).toBeGreaterThan(small.operations.step)
   const { weights, activations, total } = small.memory
   expect(total).toBe(weights + activations)
+})
+
+test('images cost what encodes them, and a ControlNet its share of the steps', async () => {
+  const files = await randomModel(folder)
+  await using pipe = await FluxPipeline.load(files, { textEncoders: 'release', backend: 'cpu' })
+  const path = join(folder, 'controlnet.safetensors')
+  await synthesize({ architecture: 'flux-controlnet-tiny', path, seed: 7 })
+  const { width, height } = SMALL
+  const size = { width, height, steps: 2, maxSequenceLength: 32 }
+  const image = { data: new Uint8Array(3 * width * height), width, height }
+  const text = await pipe.estimate(size)
+  expect(text.operations.encode).toBe(0)
+  const start = await pipe.estimate({ ...size, image })
+  const vae = await openNetworkFile('autoencoder', files.vae)
+  const encoding = encodingFlops(vae.config, [height / 8, width / 8])
+  expect(start.operations.encode).toBe(encoding.products + encoding.attention)
+  expect(start.operations.step).toBe(text.operations.step)
+  const guided = (net: object) => pipe.estimate({ ...size, controlNets: [{ path, image, mode: 'canny', ...net }] })
+  const { config, bytes } = await openNetworkFile('controlnet', path)
+  const { products, attention } = CONTROLNET.flops(config, [(width * height) / 256, 32])
+  const [whole, half, off] = [await guided({}), await guided({ end: 0.5 }), await guided({ scale: 0 })]
+  expect(whole.operations.step - text.operations.step).toBe(products + attention)
+  expect(half.operations.step - text.operations.step).toBe((products + attention) / 2)
+  expect(off.operations.step).toBe(text.operations.step)
+  expect(whole.operations.encode).toBe(start.operations.encode)
+  expect(whole.memory.activations).toBeGreaterThanOrEqual(text.memory.activations)
+  const { seconds } = whole
+  expect(seconds!.total).toBeCloseTo(
+    seconds!.text + seconds!.encode + seconds!.step + seconds!.step + seconds!.decode,
+    9,
+  )
+  await pipe.generate({ ...size, prompt: '', seed: 1 })
+  const [plain, controlled] = [await pipe.estimate(size), await guided({})]
+  expect(controlled.memory.weights - plain.memory.weights).toBe(bytes)
 })
 
 /** One GGUF file with the tensors of several, each behind its prefix. */

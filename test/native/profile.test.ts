@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { AUTOENCODER } from '../../lib/networks/autoencoder/definition.js'
+import { AUTOENCODER, encodingFlops } from '../../lib/networks/autoencoder/definition.js'
 import { CLIP } from '../../lib/networks/clip/definition.js'
 import { FLUX } from '../../lib/networks/flux/definition.js'
 import { T5 } from '../../lib/networks/t5/definition.js'
@@ -49,6 +49,14 @@ test('the text encoders', async () => {
   expect(counted(await clip.profile(() => clip.encode(new Int32Array(77).fill(599))))).toEqual(
     CLIP.flops(clip.config, [77]),
   )
+})
+
+test('the encoder of images', async () => {
+  const path = join(folder, 'encoder.safetensors')
+  await synthesize({ architecture: 'autoencoder-tiny', path })
+  await using vae = await Autoencoder.load(path, onTestBackend)
+  const image = new Float32Array(3 * 48 * 80)
+  expect(counted(await vae.profile(() => vae.encode(image, 48, 80)))).toEqual(encodingFlops(vae.config, [6, 10]))
 })
 
 test('the decoders', async () => {

@@ -1,22 +1,24 @@
 import { FluxError } from '../../errors.js'
 import { CONTROL_MODES } from '../../networks/controlnet/modes.js'
-import { describeControlNet } from '../../networks/controlnet/describe.js'
-import { checkIpAdapter } from '../../networks/flux/attachments.js'
+import { descriptionOf } from '../../networks/controlnet/describe.js'
+import { requireFits } from '../../networks/flux/attachments.js'
+import { openNetworkFile, type NetworkFile } from '../../networks/network-file.js'
 import { badOption } from '../../options/checks.js'
 import type { NetworksOf } from '../family.js'
 import type { ImageInputs } from '../image-inputs.js'
 import type { Flux1Components } from './components.js'
 
 /**
- * Finds what would fail later: components that are missing for the images of a request, ControlNets and IP-Adapters of
+ * Opens ControlNets and IP-Adapters, and finds what would fail later: components that are missing for the images of a request, ControlNets and IP-Adapters of
  * another model, modes that a ControlNet does not have.
  *
+ * @returns the files of the ControlNets, then of the IP-Adapters
  * @throws {FluxError}
  */
 export async function checkImages(
   { controlNets = [], ipAdapters = [], redux = [], mask }: ImageInputs,
   networks: Partial<NetworksOf<Flux1Components>>,
-): Promise<void> {
+): Promise<NetworkFile<object>[]> {
   const lacks = (option: string, component: string, what: string): FluxError =>
     new FluxError(
       'FLUX_BAD_OPTION',
@@ -26,8 +28,12 @@ export async function checkImages(
   if (redux.length > 0 && !networks.redux) throw lacks('redux', 'redux', "Redux's projector")
   if (ipAdapters.length > 0 && !networks.clipVision) throw lacks('ipAdapters', 'clipVision', "CLIP's vision tower")
   const { config } = networks.transformer!
+  const attached: NetworkFile<object>[] = []
   for (const [i, { path, mode }] of controlNets.entries()) {
-    const { input, modes } = await describeControlNet(path, config)
+    const file = await openNetworkFile('controlnet', path)
+    requireFits(file, config)
+    attached.push(file)
+    const { input, modes } = descriptionOf(file)
     const name = `controlNets[${i}]`
     if (input === 'latents-and-mask' && !mask)
       throw new FluxError('FLUX_BAD_OPTION', `${name}: this ControlNet repaints; give image and mask as well`)
@@ -37,5 +43,10 @@ export async function checkImages(
     const row = Number.isInteger(mode) && Number(mode) >= 0 && Number(mode) < CONTROL_MODES.length + 100
     if (modes.length > 0 && !known && !row) throw badOption(`${name}.mode`, mode, `one of ${modes.join(', ')}, auto`)
   }
-  for (const { path } of ipAdapters) await checkIpAdapter(path, config)
+  for (const { path } of ipAdapters) {
+    const file = await openNetworkFile('ip-adapter', path)
+    requireFits(file, config)
+    attached.push(file)
+  }
+  return attached
 }

@@ -45,16 +45,15 @@ export async function encodePrompt(
 }
 
 /** Attaches the ControlNets and IP-Adapters of a request to the transformer, in the order of `FluxImages`. */
-export async function attachNetworks(
-  flux: FluxTransformer,
-  { controlNets = [], ipAdapters = [] }: ImageInputs,
-  signal: AbortSignal,
-): Promise<void> {
-  const attachments: FluxAttachment[] = [
+export function attachmentsOf({ controlNets = [], ipAdapters = [] }: ImageInputs): FluxAttachment[] {
+  return [
     ...controlNets.map(({ path }) => ({ kind: 'controlnet' as const, path })),
     ...ipAdapters.map(({ path }) => ({ kind: 'ip-adapter' as const, path })),
   ]
-  await flux.attach(attachments, { signal })
+}
+
+export async function attachNetworks(flux: FluxTransformer, images: ImageInputs, signal: AbortSignal): Promise<void> {
+  await flux.attach(attachmentsOf(images), { signal })
 }
 
 export function bindTransformer(

@@ -1,11 +1,15 @@
 import { FluxError, type FluxErrorCode } from '../../errors.js'
 import { Autoencoder, FluxTransformer } from '../../nn.js'
+import { encodingFlops } from '../../networks/autoencoder/definition.js'
+import type { ControlNetConfig } from '../../networks/controlnet/layout.js'
+import { sumOf, timesFlops, type Flops } from '../../networks/flops.js'
 import { flopsOf, type NetworkFile } from '../../networks/network-file.js'
+import { patchCount } from '../../networks/vision.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Family, ImageSize, NetworksOf } from '../family.js'
 import { FLUX_COMPONENTS, type Flux1Components } from './components.js'
 import { checkImages } from './check-images.js'
-import { attachNetworks, bindTransformer, encodePrompt } from './conditioning.js'
+import { attachmentsOf, attachNetworks, bindTransformer, encodePrompt } from './conditioning.js'
 import { encodeImages } from './image-tokens.js'
 import { FLUX_LATENT } from './latent.js'
 import { FLUX_PRESETS } from './presets.js'
@@ -58,28 +62,69 @@ export const flux1: Family<Flux1Components> = {
   encodeImages,
   attach: attachNetworks,
   bind: bindTransformer,
-  operations({ transformer, t5, clip, vae }, { width, height, maxSequenceLength, references }) {
-    const [states, pooled] = [flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]
+  operations(networks, size) {
+    const { transformer, t5, clip, vae } = networks
+    const { width, height, maxSequenceLength, inputs = {}, attached = [] } = size
+    const [image, text] = tokensOf(networks, size)
+    const { controlNets = [] } = inputs
     return {
-      text: { products: states.products + pooled.products, attention: states.attention + pooled.attention },
-      step: flopsOf(transformer, [tokensIn(width, height, references), maxSequenceLength]),
+      text: sumOf([flopsOf(t5, [maxSequenceLength]), flopsOf(clip, [clip.config.maxPositions])]),
+      encode: encodingOperations(networks, size),
+      step: sumOf([
+        flopsOf(transformer, [image, text]),
+        ...attached.map((network, i) => {
+          const { start, end } = controlNets[i] ?? { start: 0, end: 1 }
+          const share = controlNets[i]?.scale === 0 ? 0 : end - start
+          return timesFlops(share, flopsOf(network, [tokensIn([{ width, height }]), text]))
+        }),
+      ]),
       decode: flopsOf(vae, [height / reduction, width / reduction]),
     }
   },
-  async activationBytes({ transformer, vae }, { width, height, maxSequenceLength, references }, options) {
-    const tokens = tokensIn(width, height, references)
+  async activationBytes(networks, size, options) {
+    const { transformer, vae } = networks
+    const { width, height, inputs = {} } = size
+    const [image, text] = tokensOf(networks, size)
     return Math.max(
-      await FluxTransformer.activationBytes(transformer.file.path, tokens, maxSequenceLength, options),
+      await FluxTransformer.activationBytes(transformer.file.path, image, text, options, attachmentsOf(inputs)),
       await Autoencoder.activationBytes(vae.file.path, height / reduction, width / reduction, options),
     )
   },
   presets: FLUX_PRESETS,
 }
 
-/** the tokens of an image and its references */
-function tokensIn(width: number, height: number, references: ImageSize['references'] = []): number {
-  const sizes = [{ width, height }, ...references]
-  return sizes.reduce((sum, { width, height }) => sum + (width / sizeMultiple) * (height / sizeMultiple), 0)
+const tokensIn = (sizes: readonly { width: number; height: number }[]): number =>
+  sizes.reduce((sum, { width, height }) => sum + (width / sizeMultiple) * (height / sizeMultiple), 0)
+
+/** The tokens that the transformer reads: of the image with its references, and of the text with Redux. */
+function tokensOf(
+  { siglip }: NetworksOf<Flux1Components>,
+  { width, height, maxSequenceLength, inputs = {} }: ImageSize,
+): [image: number, text: number] {
+  const { references = [], redux = [] } = inputs
+  const perImage = redux.length > 0 && siglip ? patchCount(siglip.config) : 0
+  return [tokensIn([{ width, height }, ...references]), maxSequenceLength + redux.length * perImage]
+}
+
+function encodingOperations(
+  { vae, siglip, redux: projector, clipVision }: NetworksOf<Flux1Components>,
+  { width, height, inputs = {}, attached = [], startsFromImage = false }: ImageSize,
+): Flops {
+  const { control, fill, references = [], controlNets = [], redux = [], ipAdapters = [] } = inputs
+  const latents = attached.slice(0, controlNets.length).filter(({ config }) => !(config as ControlNetConfig).rgb)
+  const count = Number(startsFromImage) + Number(control !== undefined) + Number(fill !== undefined) + latents.length
+  const size = { width, height }
+  const towers = [
+    ...(siglip && projector
+      ? redux.flatMap(() => [flopsOf(siglip, []), flopsOf(projector, [patchCount(siglip.config)])])
+      : []),
+    ...(clipVision ? ipAdapters.map(() => flopsOf(clipVision, [])) : []),
+  ]
+  const encoded = [...Array<typeof size>(count).fill(size), ...references]
+  return sumOf([
+    ...encoded.map(({ width, height }) => encodingFlops(vae.config, [height / reduction, width / reduction])),
+    ...towers,
+  ])
 }
 
 function incompatibilities({

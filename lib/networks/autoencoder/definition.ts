@@ -1,5 +1,5 @@
 import type { NetworkDefinition } from '../definition.js'
-import { attentionFlops, productFlops } from '../flops.js'
+import { attentionFlops, productFlops, type Flops } from '../flops.js'
 import { AUTOENCODER_RULES, autoencoderConfig, autoencoderLayout, type AutoencoderConfig } from './layout.js'
 import { AUTOENCODER_NAMES } from './names.js'
 
@@ -12,6 +12,20 @@ const flux: AutoencoderConfig = {
   shiftFactor: 0.1159,
   hasEncoder: true,
   hasDecoder: true,
+}
+
+/** The cost of encoding an image to a latent [height, width]. */
+export function encodingFlops(config: AutoencoderConfig, [height, width]: readonly [number, number]): Flops {
+  const pixels = height * width
+  const levels = config.chMult.length
+  const columns = (name: string): number => {
+    const [, level, downsample] = /^encoder\.down\.(\d+)\.(downsample)?/.exec(name) ?? []
+    if (level !== undefined) return pixels * 4 ** (levels - 1 - Number(level) - (downsample ? 1 : 0))
+    return name.startsWith('encoder.conv_in') ? pixels * 4 ** (levels - 1) : pixels
+  }
+  const layout = autoencoderLayout({ ...config, hasEncoder: true, hasDecoder: false })
+  const deepest = config.ch * config.chMult.at(-1)!
+  return { products: productFlops(layout, columns), attention: attentionFlops(pixels, deepest) }
 }
 
 /** The autoencoder of latent diffusion. Examples: black-forest-labs/flux `src/flux/util.py`. */

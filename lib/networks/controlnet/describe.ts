@@ -1,6 +1,6 @@
 import type { FluxConfig } from '../flux/layout.js'
 import { requireFits } from '../flux/attachments.js'
-import { openNetworkFile, type NetworkSource } from '../network-file.js'
+import { openNetworkFile, type NetworkFile, type NetworkSource } from '../network-file.js'
 import type { ControlNetConfig } from './layout.js'
 import { CONTROL_MODES, type ControlMode } from './modes.js'
 
@@ -33,7 +33,10 @@ export async function describeControlNet(
 ): Promise<ControlNetDescription> {
   const file = await openNetworkFile('controlnet', source)
   if (transformer) requireFits(file, transformer)
-  const { config, bytes } = file
+  return descriptionOf(file)
+}
+
+export function descriptionOf({ config, bytes }: NetworkFile<ControlNetConfig>): ControlNetDescription {
   return {
     input: config.rgb ? 'rgb' : config.condChannels > config.inChannels ? 'latents-and-mask' : 'latents',
     modes: CONTROL_MODES.slice(0, config.modes),

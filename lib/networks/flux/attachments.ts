@@ -98,15 +98,6 @@ export function requireFits(attachment: OpenAttachment, transformer: FluxConfig)
     refuse('inChannels', attachment.config.inChannels, transformer.inChannels)
 }
 
-/**
- * Checks an IP-Adapter's file, based only on its header.
- *
- * @throws {FluxError} as {@link openNetworkFile}; FLUX_BAD_FILE for another transformer's
- */
-export async function checkIpAdapter(path: string, transformer: FluxConfig): Promise<void> {
-  requireFits(await openNetworkFile('ip-adapter', path), transformer)
-}
-
 /** The part of `predict`'s shape and inputs that describes its attachments, see `native/networks/flux-attachments.hpp`. */
 interface AttachmentInputs {
   shape: number[]

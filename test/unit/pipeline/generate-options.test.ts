@@ -197,6 +197,14 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
     expect(complete({ prompt })).toMatchObject({ prompt, promptWeights: false })
   })
 
+  test('a strength next to noise levels that say the same', () => {
+    const image = 'fox.png'
+    expect(() => complete({ image, sigmas: [0.5, 0.2], strength: 0.5 })).toThrow(
+      badOption(/^strength is given next to/),
+    )
+    expect(complete({ image, sigmas: [0.5, 0.2] }).sigmas).toEqual([0.5, 0.2, 0])
+  })
+
   test('guidance for a model without', () => {
     expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(
       badOption(/^guidance is 3.5, but this model .*schnell.*leave it out/),
