@@ -19,7 +19,17 @@ export function isModelName(path: string): boolean {
 }
 
 /** ComfyUI's folders. The first entry is the folder itself, where all files may be together. */
-const FOLDERS = ['', 'unet', 'diffusion_models', 'text_encoders', 'clip', 'checkpoints', 'vae_approx']
+const FOLDERS = [
+  '',
+  'unet',
+  'diffusion_models',
+  'text_encoders',
+  'clip',
+  'checkpoints',
+  'vae_approx',
+  'clip_vision',
+  'style_models',
+]
 
 /** The folders of diffusers repositories. */
 function hubFolders(): string[] {
@@ -73,7 +83,7 @@ export async function chooseModelFiles(place: string, { files, strays }: Survey)
   const [network] = denoisers.length === 1 ? opened(kind, denoisers) : []
   const alone = network && family.incompatibilities({ [denoiser]: network }).length
   const located: Record<string, string> = {}
-  for (const [name, { kind }] of Object.entries(family.components)) {
+  for (const [name, { kind, stage }] of Object.entries(family.components)) {
     const fits = (file: ModelFile) => {
       const candidate = networkIn(kind, file)
       return candidate && family.incompatibilities({ [denoiser]: network, [name]: candidate }).length === alone
@@ -86,6 +96,8 @@ export async function chooseModelFiles(place: string, { files, strays }: Survey)
             isOfficial,
           )
     const [first, second] = some
+    // few images need a vision tower; a request that does asks for its file
+    if (second && stage === 'image') continue
     if (second) {
       const both = `${first!.path} and ${second.path} are both a ${name}`
       throw new FluxError('FLUX_BAD_OPTION', `${both}; give ${filesInWords(family)} to say which`)

@@ -111,6 +111,17 @@ describe('a folder', () => {
     expect(tokenizersOf(await openModel(folder)).clip.encode('a red fox').eos).toBeGreaterThan(1)
   })
 
+  test('what reads images, in the folders of ComfyUI; of two that could be meant, none', async () => {
+    const folder = copyWithout('guided')
+    for (const name of ['clip_vision', 'style_models']) mkdirSync(join(folder, name))
+    const siglip = await make('siglip-tiny', join(folder, 'clip_vision', 'sigclip.safetensors'))
+    const redux = await make('redux-tiny', join(folder, 'style_models', 'redux.safetensors'))
+    const clipVision = await make('clip-vision-tiny', join(folder, 'clip_vision', 'clip.safetensors'))
+    expect(await locateModelFiles(folder)).toEqual({ ...filesIn(folder), siglip, redux, clipVision })
+    await make('clip-vision-tiny', join(folder, 'clip_vision', 'another.safetensors'))
+    expect(await locateModelFiles(folder)).toEqual({ ...filesIn(folder), siglip, redux })
+  })
+
   test('of several encoders and autoencoders those are taken that fit', async () => {
     const folder = copyWithout('several')
     await make('clip-tiny', join(folder, 'clip-large.safetensors'), { hiddenSize: 256, intermediateSize: 1024 })
