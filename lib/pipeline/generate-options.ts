@@ -6,6 +6,7 @@ import type { Family, ImageRequest, Variant } from '../families/family.js'
 import type { LatentFormat } from '../families/latent-format.js'
 import { inWords, isWithin, RANGES } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
+import { snapshot } from '../options/snapshot.js'
 import type { NoiseVariant } from '../sampling/noise.js'
 import { SAMPLER_TRAITS, SAMPLERS, samplerSigmas, type SamplerName } from '../sampling/samplers.js'
 import { customSigmas, SCHEDULERS, SHIFTS, type SchedulerName, type Shift } from '../sampling/schedule.js'
@@ -160,6 +161,13 @@ const KNOWN = [
 
 const MAX_STEPS = RANGES.steps.most
 const MAX_COUNT = 64
+
+/** The options as they are at the call, with inherited ones. What is changed later has no effect. */
+export function optionsAtCall<T extends Partial<GenerateOptions>>(options: T): T {
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) return options
+  const given = KNOWN.flatMap((name) => (options[name] === undefined ? [] : [[name, options[name]] as const]))
+  return snapshot({ ...options, ...Object.fromEntries(given) })
+}
 
 /**
  * Checks the options of one image and fills in the defaults.

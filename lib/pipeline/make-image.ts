@@ -172,7 +172,17 @@ async function* runSteps(
         yield warning(settings, `the preview of step ${step} failed, and there will be no more: ${error.message}`)
       }
     }
-    yield { type: 'step', index, step, steps, sigma, sigmaNext, ms, reused: !evaluated(), ...shown }
+    yield {
+      type: 'step',
+      index,
+      step,
+      steps,
+      sigma,
+      sigmaNext,
+      ms,
+      reused: !evaluated() && settings.stepCache > 0,
+      ...shown,
+    }
     lap()
   }
   run.before += sigmas.length - 1

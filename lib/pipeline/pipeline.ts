@@ -11,7 +11,7 @@ import { totalMemory } from '../native/free-memory.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
 import { filesFromHub } from './files-from-hub.js'
-import { completeOptions, type GenerateOptions, type Settings } from './generate-options.js'
+import { completeOptions, optionsAtCall, type GenerateOptions, type Settings } from './generate-options.js'
 import type { ImageSettings } from './image-options.js'
 import { requireEncoder } from './encode-image.js'
 import { LazyNetwork } from './lazy-network.js'
@@ -107,7 +107,8 @@ export class ImagePipeline {
   async generate(options: Omit<GenerateOptions, 'preview' | 'count'>): Promise<Buffer>
   /** Generates `count` images. Otherwise as above. */
   async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer[]>
-  async generate(options: Omit<GenerateOptions, 'preview'>): Promise<Buffer | Buffer[]> {
+  async generate(given: Omit<GenerateOptions, 'preview'>): Promise<Buffer | Buffer[]> {
+    const options = optionsAtCall(given)
     const settings = this.#complete(options)
     if (settings.preview)
       throw new FluxError(
@@ -127,7 +128,8 @@ export class ImagePipeline {
    *
    * @throws {FluxError} as {@link generate}; wrong options are reported at once, before the first event
    */
-  stream(options: GenerateOptions): AsyncGenerator<GenerateEvent, void, undefined> {
+  stream(given: GenerateOptions): AsyncGenerator<GenerateEvent, void, undefined> {
+    const options = optionsAtCall(given)
     return this.#follow(options, this.#complete(options))
   }
 
@@ -137,7 +139,8 @@ export class ImagePipeline {
    *
    * @throws {FluxError} FLUX_BAD_OPTION; for all other errors, the job's `result` rejects
    */
-  submit(options: GenerateOptions): Job {
+  submit(given: GenerateOptions): Job {
+    const options = optionsAtCall(given)
     return this.#submit(options, this.#complete(options))
   }
 
@@ -148,7 +151,7 @@ export class ImagePipeline {
    * @throws {FluxError} as {@link generate}
    */
   async estimate(options: Omit<GenerateOptions, 'prompt'>): Promise<Estimate> {
-    const request = { prompt: '', ...options }
+    const request = optionsAtCall({ prompt: '', ...options })
     const settings = this.#complete(request)
     const { images, signal = new AbortController().signal } = settings
     if (!images) return this.#networks.estimator.estimate(settings)

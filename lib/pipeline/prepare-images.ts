@@ -127,16 +127,21 @@ function drawingSize(
   unit: number,
   defaults: { width: number; height: number },
 ): DrawingSize & { warning?: string } {
-  if (!image || width !== undefined || height !== undefined)
+  const { least, most } = RANGES.width
+  const within = (side: number) => Math.min(most, Math.max(least, side))
+  const whole = (side: number) => within(unit * Math.round(side / unit))
+  if (!image || (width !== undefined && height !== undefined))
     return { width: width ?? defaults.width, height: height ?? defaults.height, padded: false }
+  // of one side, the other follows
+  if (width !== undefined) return { width, height: whole((width * image.height) / image.width), padded: false }
+  if (height !== undefined) return { width: whole((height * image.width) / image.height), height, padded: false }
   const area = defaults.width * defaults.height
-  const atLeast = (side: number) => Math.max(side, RANGES.width.least)
-  if (image.width * image.height <= MAX_AREA * area) {
-    const whole = (side: number) => atLeast(unit * Math.ceil(side / unit))
-    return { width: whole(image.width), height: whole(image.height), padded: true }
+  if (image.width * image.height <= MAX_AREA * area && Math.max(image.width, image.height) <= most) {
+    const covering = (side: number) => within(unit * Math.ceil(side / unit))
+    return { width: covering(image.width), height: covering(image.height), padded: true }
   }
   const fitted = fitSize(image.width, image.height, unit, area)
-  const size = { width: atLeast(fitted.width), height: atLeast(fitted.height) }
+  const size = { width: within(fitted.width), height: within(fitted.height) }
   const warning = `the image of ${image.width} x ${image.height} is drawn at ${size.width} x ${size.height}; give width and height for another size`
   return { ...size, padded: false, warning }
 }

@@ -273,6 +273,48 @@ describe('hires', () => {
   })
 })
 
+describe('the options are those at the call', () => {
+  const small = { prompt: CIRCLE, width: 64, height: 64, steps: 2, seed: 3, format: 'raw' } as const
+  const start = () =>
+    raw(
+      new Uint8Array(3 * 64 * 64).map((_, i) => (i * 7) % 251),
+      64,
+      64,
+    )
+
+  test('whatever is changed while the image waits', async () => {
+    const expected = await pipe.generate({ ...small, image: start(), strength: 0.5 })
+    const options = { ...small, image: start(), strength: 0.5, width: 64 as number }
+    const waiting = [pipe.generate(options), pipe.generate(options)]
+    Object.assign(options, { prompt: SQUARE, steps: NaN, width: 96 })
+    options.image.data.fill(0)
+    options.image.width = 3
+    for (const image of await Promise.all(waiting)) expect(image.equals(expected)).toBe(true)
+  })
+
+  test('also inherited ones', async () => {
+    const image = start()
+    const inherited = Object.create({ ...small, image, strength: 0.5 }) as GenerateOptions
+    expect((await pipe.generate(inherited)).equals(await pipe.generate({ ...small, image, strength: 0.5 }))).toBe(true)
+  })
+})
+
+test.each([
+  ['the width alone', { width: 96 }, 180, 120, [96, 64]],
+  ['the height alone', { height: 96 }, 120, 80, [144, 96]],
+  ['none, and the image is very long', {}, 8000, 1, [4096, 64]],
+])('of a size %s: the other side follows the image', async (_, size, width, height, expected) => {
+  const options = { prompt: CIRCLE, image: raw(new Uint8Array(3 * width * height), width, height), ...size }
+  if (width > 4096) {
+    const { operations } = await pipe.estimate({ image: options.image })
+    const wide = await pipe.estimate({ width: expected[0]!, height: expected[1]! })
+    expect(operations.step).toBe(wide.operations.step)
+    return
+  }
+  const event = await streamed(pipe, { ...options, steps: 2, seed: 1, format: 'raw' })
+  expect([event.width, event.height]).toEqual(expected)
+})
+
 test('an estimate reads the images and counts what they cost', async () => {
   const image = raw(new Uint8Array(3 * SIDE * SIDE))
   const plain = await pipe.estimate({ width: SIDE, height: SIDE })
@@ -304,6 +346,7 @@ describe('wrong inputs are refused before any work', () => {
       /controlImage is given, but the model reads none/,
     ],
     ['onlyMasked without a mask', { image, onlyMasked: true }, 'FLUX_BAD_OPTION', /onlyMasked is given without mask/],
+    ['holes in a list', { controlNets: Array(2) }, 'FLUX_BAD_OPTION', /^controlNets\[0\] is undefined/],
     ['nine references', { referenceImages: Array(9).fill(image) }, 'FLUX_BAD_OPTION', /an array of at most 8/],
     [
       'a ControlNet that is another network',

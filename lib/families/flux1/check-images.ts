@@ -1,5 +1,4 @@
 import { FluxError } from '../../errors.js'
-import { CONTROL_MODES } from '../../networks/controlnet/modes.js'
 import { descriptionOf } from '../../networks/controlnet/describe.js'
 import { requireFits } from '../../networks/flux/attachments.js'
 import { openNetworkFile, type NetworkFile } from '../../networks/network-file.js'
@@ -40,7 +39,7 @@ export async function checkImages(
     if (modes.length === 0 && mode !== undefined)
       throw badOption(`${name}.mode`, mode, 'nothing, because this ControlNet has one mode')
     const known = (modes as readonly string[]).includes(mode as string) || mode === 'auto'
-    const row = Number.isInteger(mode) && Number(mode) >= 0 && Number(mode) < CONTROL_MODES.length + 100
+    const row = Number.isInteger(mode) && Number(mode) >= 0 && Number(mode) < file.config.modes
     if (modes.length > 0 && !known && !row) throw badOption(`${name}.mode`, mode, `one of ${modes.join(', ')}, auto`)
   }
   for (const { path } of ipAdapters) {
