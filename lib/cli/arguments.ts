@@ -27,23 +27,34 @@ export function parsePadding(text: string): { padding: number } {
 export function parseSides(text: string): Record<string, number> {
   return Object.fromEntries(
     text.split(',').map((side) => {
-      const [name = '', pixels = ''] = side.split('=')
+      const [, name, pixels] = /^([^=]+)=(.+)$/.exec(side) ?? []
+      if (name === undefined || pixels === undefined)
+        throw new InvalidArgumentError('Give pixels for left, right, top or bottom, such as left=64,right=64.')
       return [name, parseNumber(pixels)]
     }),
   )
 }
 
 /**
- * `file=net.gguf,image=edges.png,scale=0.7`: one more object with these names. Numbers become numbers, and `file` is
- * called `path`. A comma in a path cannot be written.
+ * `file=net.gguf,image=edges.png,scale=0.7`: one more object with these names, all of `required` and some of
+ * `optional`. Numbers become numbers, and `file` is called `path`. A comma in a path cannot be written.
  */
-export function addEntries<T>(...names: string[]): (text: string, before?: T[]) => T[] {
+export function addEntries<T>(
+  required: readonly string[],
+  optional: readonly string[],
+): (text: string, before?: T[]) => T[] {
+  const shown = (names: readonly string[]) => names.map((name) => `${name}=…`).join(',')
+  const wanted = `Give ${shown(required)} and, as needed, ${shown(optional)}, without spaces between them.`
   return (text, before = []) => {
     const entries = text.split(',').map((entry) => {
       const [, name = '', value = ''] = /^([^=]*)=(.*)$/.exec(entry) ?? []
-      if (!names.includes(name) || value === '') throw new InvalidArgumentError(`Give ${names.join('=…, ')}=….`)
-      return [name === 'file' ? 'path' : name, Number.isNaN(Number(value)) ? value : Number(value)]
+      if (![...required, ...optional].includes(name) || value === '') throw new InvalidArgumentError(wanted)
+      const isNumber = !required.includes(name) && !Number.isNaN(Number(value))
+      return [name, isNumber ? Number(value) : value] as const
     })
-    return [...before, Object.fromEntries(entries) as T]
+    const { file, ...others } = Object.fromEntries(entries)
+    const missing = required.filter((name) => !entries.some(([given]) => given === name))
+    if (missing.length > 0) throw new InvalidArgumentError(`${missing.join(' and ')} is missing. ${wanted}`)
+    return [...before, { ...(file === undefined ? {} : { path: file }), ...others } as T]
   }
 }

@@ -104,7 +104,11 @@ export function generateCommand(program: Command): void {
     .option('--variation-seed <n>', 'noise on the way to that of a second seed', parseNumber)
     .option('--variation-strength <n>', 'how far on that way, 0 to 1', parseNumber)
     .option('--hires-scale <n>', 'enlarge the image so many times and refine it (default: one pass)', parseNumber)
-    .option('--hires-strength <n>', 'how much of the enlarged image changes, 0 to 1 (default: 0.5)', parseNumber)
+    .option(
+      '--hires-strength <n>',
+      'how much of the enlarged image changes, above 0, up to 1 (default: 0.5)',
+      parseNumber,
+    )
     .addOption(new Option('--hires-upscale <how>', 'what is enlarged (default: latent)').choices(['latent', 'image']))
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
@@ -146,7 +150,7 @@ export function generateCommand(program: Command): void {
     )
     .optionsGroup('Images in:')
     .option('--image <file>', 'the image to start from, or to repaint')
-    .option('--strength <n>', 'how much of it changes, 0 to 1 (default: 0.6; Fill 1)', parseNumber)
+    .option('--strength <n>', 'how much of it changes, above 0, up to 1 (default: 0.6; Fill 1)', parseNumber)
     .option('--mask <file>', 'white where --image is drawn anew')
     .option('--mask-blur <pixels>', "softens the mask's edge (default: 0)", parseNumber)
     .option('--mask-grow <pixels>', 'grows the mask, or shrinks it (default: 0)', parseNumber)
@@ -168,17 +172,17 @@ export function generateCommand(program: Command): void {
     .option(
       '--controlnet <list>',
       'file=…,image=… and mode=canny, scale=0.7, start=0, end=1 as needed; may be repeated',
-      addEntries('file', 'image', 'mode', 'scale', 'start', 'end'),
+      addEntries(['file', 'image'], ['mode', 'scale', 'start', 'end']),
     )
     .option(
       '--redux-image <list>',
       'an image that guides: image=… and strength=1; may be repeated; needs --redux and --siglip',
-      addEntries('image', 'strength'),
+      addEntries(['image'], ['strength']),
     )
     .option(
       '--ip-adapter <list>',
       'file=…,image=… and scale=0.6; may be repeated; needs --clip-vision',
-      addEntries('file', 'image', 'scale'),
+      addEntries(['file', 'image'], ['scale']),
     )
     .addOption(
       new Option('--convention <name>', 'whose rules --strength and --mask follow (default: diffusers)').choices([

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { requireWhole } from '../options/checks.js'
+import { badOption, requireWhole } from '../options/checks.js'
 import type { Mask } from './mask.js'
 import { resample } from './resample.js'
 import { requirePixels, requireRgbImage, requireSides, type RgbImage } from './rgb-image.js'
@@ -127,7 +127,10 @@ export function pasteBack(original: RgbImage, drawn: RgbImage, rectangle: Rectan
   return { ...original, data }
 }
 
-function requireWithin(image: { width: number; height: number }, { x, y, width, height }: Rectangle): void {
+function requireWithin(image: { width: number; height: number }, rectangle: Rectangle): void {
+  if (typeof rectangle !== 'object' || rectangle === null)
+    throw badOption('rectangle', rectangle, '{ x, y, width, height } as onlyMasked returns it')
+  const { x, y, width, height } = rectangle
   requireWhole('rectangle.width', width, 1, image.width)
   requireWhole('rectangle.height', height, 1, image.height)
   requireWhole('rectangle.x', x, 0, image.width - width)

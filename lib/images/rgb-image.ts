@@ -39,8 +39,13 @@ export interface Pixels {
 /** The largest side of an image, which PNG and most libraries can handle. */
 const MOST_SIDE = 2 ** 16
 
-/** @throws FluxError FLUX_BAD_SHAPE for sizes that are not whole, or that do not match the number of values */
-export function requirePixels(name: string, { data, width, height }: Omit<Pixels, 'channels'>, channels: number): void {
+/**
+ * @throws FluxError FLUX_BAD_OPTION for what is no pixels, and for sizes that are not whole; FLUX_BAD_SHAPE for sizes that
+ *   do not match the number of values
+ */
+export function requirePixels(name: string, pixels: Omit<Pixels, 'channels'>, channels: number): void {
+  if (typeof pixels !== 'object' || pixels === null) throw badOption(name, pixels, '{ data, width, height }')
+  const { data, width, height } = pixels
   requireSides(name, width, height)
   if (!(data instanceof Uint8Array)) throw badOption(`${name}.data`, data, 'a Uint8Array')
   if (data.length !== width * height * channels)

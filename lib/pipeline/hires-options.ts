@@ -1,7 +1,7 @@
 import { FluxError } from '../errors.js'
 import { badOption, requireOneOf, requireOptions } from '../options/checks.js'
 import { inWords, isWithin, RANGES } from '../options/ranges.js'
-import { sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
+import { requireStrength, sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
 
 /** Draws small first, enlarges the result, and refines it from noise: more detail than one run at the large size. */
 export interface HiresOptions {
@@ -57,7 +57,7 @@ export function completeHires(
   requireOptions('hires', hires, ['scale', 'width', 'height', 'strength', 'steps', 'upscale'])
   const { scale = 2, strength = 0.5, steps = firstSteps, upscale = 'latent' } = hires
   requireWithin('scale', scale, RANGES.hiresScale)
-  requireWithin('strength', strength, RANGES.strength)
+  requireStrength('hires.strength', strength)
   requireWithin('steps', steps, RANGES.steps)
   requireOneOf('hires.upscale', upscale, ['latent', 'image'])
   const sized = hires.width !== undefined || hires.height !== undefined

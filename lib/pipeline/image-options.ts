@@ -6,14 +6,14 @@ import { RESIZE_MODES, type ResizeMode } from '../images/resize-planes.js'
 import type { ImageSource } from '../images/rgb-image.js'
 import { isWithin, inWords, RANGES } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireWhole } from '../options/checks.js'
-import { STRENGTH_RULES, type StrengthRule } from '../sampling/strength.js'
+import { requireStrength, STRENGTH_RULES, type StrengthRule } from '../sampling/strength.js'
 
 /** The images that an image is made from. A source is a path, the bytes of a file, or raw pixels. */
 export interface ImageOptions {
   /** the image to start from, or to repaint where `mask` says so */
   image?: ImageSource
   /**
-   * how much of the image changes, above 0 up to 1: the part of the noise levels that is run; no effect next to
+   * how much of the image changes, above 0 up to 1: the part of the noise levels that is run; refused next to
    * `sigmas`. @default 0.6; 1 for models that repaint (Fill)
    */
   strength?: number
@@ -152,7 +152,7 @@ export function completeImages(
     if (source !== undefined) requireSource(name, source)
   }
   listOf('referenceImages', referenceImages).forEach((source, i) => requireSource(`referenceImages[${i}]`, source))
-  requireWithin('strength', strength)
+  requireStrength('strength', strength)
   requireWithin('maskBlur', maskBlur)
   requireWithin('maskGrow', maskGrow)
   requireOneOf('convention', convention, STRENGTH_RULES)
@@ -282,6 +282,6 @@ function requireSource(name: string, source: unknown): void {
   throw badOption(name, source, 'a path, the bytes of an image file, or { data, width, height, channels }')
 }
 
-function requireWithin(name: 'strength' | 'maskBlur' | 'maskGrow', value: number): void {
+function requireWithin(name: 'maskBlur' | 'maskGrow', value: number): void {
   if (!isWithin(value, RANGES[name])) throw badOption(name, value, inWords(RANGES[name]))
 }

@@ -1,4 +1,4 @@
-import { badOption } from '../options/checks.js'
+import { badOption, requireOptions } from '../options/checks.js'
 import { combine } from './samplers/combine.js'
 import type { Predict } from './samplers/sampler.js'
 
@@ -72,6 +72,15 @@ export function guided(cond: Predict, uncond: Predict, options: GuidanceOptions)
   }
 }
 
+const OPTIONS = [
+  'scale',
+  'sigmas',
+  'start',
+  'end',
+  'zeroStar',
+  'zeroInitSteps',
+] as const satisfies readonly (keyof GuidanceOptions)[]
+
 /** Returns the factor of `negative` that comes closest to `positive`. */
 function projection(positive: Float32Array, negative: Float32Array): number {
   let [product, square] = [0, 0]
@@ -83,8 +92,11 @@ function projection(positive: Float32Array, negative: Float32Array): number {
 }
 
 function complete(options: GuidanceOptions, label = '') {
+  requireOptions('the options of guidance', options, OPTIONS)
   const { start = 0, end = 1, zeroStar, zeroInitSteps = zeroStar === 'diffusers' ? 1 : 0 } = options
   if (!Number.isFinite(options.scale)) throw badOption(`${label}scale`, options.scale, 'a finite number')
+  if (!Array.isArray(options.sigmas) || !options.sigmas.every(Number.isFinite))
+    throw badOption(`${label}sigmas`, options.sigmas, 'an array of noise levels')
   if (!(start >= 0 && start <= 1)) throw badOption(`${label}start`, start, 'a number from 0 to 1')
   if (!(end >= start && end <= 1)) throw badOption(`${label}end`, end, `a number from start (${start}) to 1`)
   if (zeroStar !== undefined && zeroStar !== 'diffusers' && zeroStar !== 'comfyui')

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { badOption, requireOneOf } from '../options/checks.js'
+import { badOption, requireOneOf, requireWhole } from '../options/checks.js'
 
 /**
  * How a strength becomes noise levels. 'diffusers': the last steps of the list, about steps * strength. 'comfyui'
@@ -22,10 +22,10 @@ const MOST_STEPS = 10_000
  * (`KSampler.set_steps`). The official demo rounds differently at exact products, such as 0.8 of 5 steps.
  *
  * @param sigmasOf from a number of steps to noise levels, such as `schedule`
- * @param steps at least 1
+ * @param steps 1 to 10,000
  * @param strength above 0 (the image stays as it is) up to 1 (pure noise)
  * @param name of the strength in messages
- * @throws FluxError FLUX_BAD_OPTION for a strength out of range, or one that leaves no step
+ * @throws FluxError FLUX_BAD_OPTION for steps or a strength out of range, or a strength that leaves no step
  */
 export function sigmasAtStrength(
   sigmasOf: (steps: number) => number[],
@@ -34,8 +34,10 @@ export function sigmasAtStrength(
   rule: StrengthRule = 'diffusers',
   name = 'strength',
 ): number[] {
-  if (typeof strength !== 'number' || !(strength > 0 && strength <= 1))
-    throw badOption(name, strength, 'a number above 0, which keeps the image, up to 1, which ignores it')
+  if (typeof sigmasOf !== 'function')
+    throw badOption('sigmasOf', sigmasOf, 'a function from a number of steps to noise levels')
+  requireWhole('steps', steps, 1, MOST_STEPS)
+  requireStrength(name, strength)
   requireOneOf('the rule of strength', rule, STRENGTH_RULES)
   if (rule === 'comfyui') {
     if (strength > WHOLE) return sigmasOf(steps)
@@ -51,4 +53,10 @@ export function sigmasAtStrength(
   if (sigmas.length < 2)
     throw new FluxError('FLUX_BAD_OPTION', `${name} is ${strength}, which leaves none of ${steps} steps: give more`)
   return sigmas
+}
+
+/** @throws FluxError FLUX_BAD_OPTION */
+export function requireStrength(name: string, strength: number): void {
+  if (typeof strength !== 'number' || !(strength > 0 && strength <= 1))
+    throw badOption(name, strength, 'a number above 0, which keeps the image, up to 1, which ignores it')
 }

@@ -437,12 +437,13 @@ describe('wrong inputs', () => {
     ['options of a preview that is not there', ['--preview-every', '2'], /--preview is missing/],
     ['two things for stdout', ['-o', '-', '--json'], /--json and -o -/],
     ['a picture without a name', ['-o', ''], /file to write is ''/],
-    ['a wrong key', ['--controlnet', 'path=a,image=b'], /--controlnet <list>.*'path=a,image=b'.*Give file=…, image=…/],
+    ['a wrong key', ['--controlnet', 'path=a,image=b'], /--controlnet <list>.*'path=a,image=b'.*Give file=…,image=…/],
     [
       'a ControlNet without an image',
       ['--model', 'tiny', '--controlnet', 'file=a'],
-      /controlNets\[0\]\.image is undefined/,
+      /--controlnet <list>.*'file=a'.*image is missing\. Give file=…,image=…/,
     ],
+    ['a side without pixels', ['--image', 'a.png', '--extend', 'left'], /--extend <sides>.*'left'.*such as left=64/],
     ['an unknown side', ['--model', 'tiny', '--image', 'a.png', '--extend', 'up=5'], /no up in extend/],
     ['a mask without an image', ['--model', 'tiny', '--mask', 'a.png'], /mask is given without image/],
     [

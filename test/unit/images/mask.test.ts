@@ -142,4 +142,18 @@ describe('latentMask', () => {
       /rule is 'other'/,
     )
   })
+
+  const grey = { data: new Uint8Array(64), width: 8, height: 8 }
+  const form = { code: 'FLUX_BAD_OPTION' }
+  test.each<[unknown, unknown, unknown, object]>([
+    [undefined, 'blend', 1, { ...form, message: 'mask is undefined: give { data, width, height }' }],
+    [null, 'blend', 1, form],
+    [{ ...grey, data: [1, 2] }, 'blend', 1, form],
+    [{ ...grey, width: NaN }, 'blend', 1, form],
+    [{ ...grey, width: 16 }, 'blend', 1, { code: 'FLUX_BAD_SHAPE' }],
+    [grey, undefined, 1, form],
+    ...[0, -1, 1.5, NaN, 4097, 1e12, '4'].map((channels) => [grey, 'blend', channels, form] as const),
+  ] as [unknown, unknown, unknown, object][])('%o, rule %o, channels %o are refused', (mask, rule, channels, error) => {
+    expect(() => latentMask(mask as never, rule as never, channels as never)).toThrow(expect.objectContaining(error))
+  })
 })

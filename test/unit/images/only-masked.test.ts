@@ -56,6 +56,25 @@ describe('onlyMasked', () => {
   })
 })
 
+describe('what is left out is refused by name', () => {
+  const image = expectedImage('grey.in')
+  const mask = maskOf(image.width, image.height, [1, 1, 1, 1])
+  const none = undefined as never
+  test.each<[string, () => unknown]>([
+    ['mask is null', () => onlyMasked(null as never, 0, 64, 64)],
+    ['mask is undefined', () => onlyMasked(none, 0, 64, 64)],
+    ['rectangle is undefined', () => cropImage(image, none)],
+    ['rectangle is undefined', () => cropMask(mask, none)],
+    ['mask is undefined', () => cropMask(none, none)],
+    ['mask is undefined', () => pasteBack(image, image, none, none)],
+    ['rectangle is null', () => pasteBack(image, image, null as never, mask)],
+  ])('%s', (message, call) => {
+    expect(call).toThrow(
+      expect.objectContaining({ code: 'FLUX_BAD_OPTION', message: expect.stringContaining(`${message}: give {`) }),
+    )
+  })
+})
+
 describe('pasteBack', () => {
   const original = expectedImage('grey.in')
   const whole = { x: 0, y: 0, width: original.width, height: original.height }

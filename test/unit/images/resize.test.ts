@@ -108,6 +108,15 @@ describe('kontextSize', () => {
     [1000, 100, 1568, 672],
   ])('%i x %i', (width, height, w, h) => expect(kontextSize(width, height)).toEqual({ width: w, height: h }))
 
+  test.each([[NaN, 1], [0, 0], [], [1, -1], [1, Infinity], ['1', 1]] as never[][])('%o x %o is refused', (...sides) => {
+    expect(() => kontextSize(...(sides as unknown as [number, number]))).toThrow(
+      expect.objectContaining({
+        code: 'FLUX_BAD_OPTION',
+        message: expect.stringMatching(/^(width|height) is .*above 0$/),
+      }),
+    )
+  })
+
   test('each of the 17 is its own', () => {
     expect(KONTEXT_SIZES.length).toBe(17)
     for (const [width, height] of KONTEXT_SIZES) {

@@ -101,9 +101,20 @@ test.each<[Partial<GuidanceOptions>, RegExp]>([
   [{ end: 1.1 }, /^end is 1.1/],
   [{ zeroStar: 'paper' as never }, /^zeroStar is 'paper'/],
   [{ zeroInitSteps: 0.5 }, /^zeroInitSteps is 0.5/],
+  [{ sigmas: undefined as never }, /^sigmas is undefined/],
+  [{ sigmas: [1, NaN, 0] }, /^sigmas is /],
+  [{ scael: 2 } as never, /^there is no scael in the options of guidance/],
 ])('%o is refused', (options, message) => {
   const call = () => guided(recorded('cond'), recorded('uncond'), { scale: 2, sigmas, ...options })
   expect(call).toThrow(expect.objectContaining({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(message) }))
+})
+
+test('phases need options, and name them with the label', () => {
+  const refused = (message: RegExp) =>
+    expect.objectContaining({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(message) })
+  for (const none of [undefined, null, 3])
+    expect(() => guidancePhase(none as never)).toThrow(refused(/^the options of guidance is /))
+  expect(() => guidancePhase({ sigmas } as never, 'trueCfg.')).toThrow(refused(/^trueCfg.scale is undefined/))
 })
 
 describe('the step cache', () => {

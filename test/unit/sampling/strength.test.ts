@@ -52,6 +52,19 @@ test.each([0, -0.1, 1.01, NaN, Infinity, '0.5' as never, undefined as never])('s
   }
 })
 
+test.each([
+  [5 as never, 1],
+  [undefined as never, 1],
+  [sigmasOf, 0],
+  [sigmasOf, 1.5],
+  [sigmasOf, NaN],
+  [sigmasOf, '4' as never],
+])('levels from %o and %o steps are refused', (levels, steps) => {
+  expect(() => sigmasAtStrength(levels, steps, 1)).toThrow(
+    expect.objectContaining({ code: 'FLUX_BAD_OPTION', message: expect.stringMatching(/^(sigmasOf|steps) is /) }),
+  )
+})
+
 test('a strength that leaves no step, or needs too many levels, is refused', () => {
   expect(() => sigmasAtStrength(sigmasOf, 4, 1e-18)).toThrow('strength is 1e-18, which leaves none of 4 steps')
   expect(() => sigmasAtStrength(sigmasOf, 4, 1e-4, 'comfyui')).toThrow(
