@@ -315,7 +315,9 @@ function completePreview(
 function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOptions): TrueCfgOptions | undefined {
   const options = typeof trueCfg === 'number' ? { scale: trueCfg } : trueCfg
   requireOptions('trueCfg', options, ['scale', 'start', 'end', 'zeroStar', 'zeroInitSteps'])
-  requireWithin('trueCfg', options.scale)
+  if (typeof trueCfg === 'number') requireWithin('trueCfg', trueCfg)
+  else if (!isWithin(options.scale, RANGES.trueCfg))
+    throw badOption('trueCfg.scale', options.scale, inWords(RANGES.trueCfg))
   if (typeof negativePrompt !== 'string' || negativePrompt.length > MAX_TEXT_LENGTH)
     throw badOption('negativePrompt', negativePrompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   if (options.scale > 1) return options

@@ -205,6 +205,10 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
     expect(complete({ image, sigmas: [0.5, 0.2] }).sigmas).toEqual([0.5, 0.2, 0])
   })
 
+  test.each([{}, { scale: 0.5 }, { scale: '2' }])('true CFG by options, %o', (trueCfg) => {
+    expect(() => complete({ trueCfg })).toThrow(badOption(/^trueCfg\.scale is/))
+  })
+
   test('guidance for a model without', () => {
     expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(
       badOption(/^guidance is 3.5, but this model .*schnell.*leave it out/),
