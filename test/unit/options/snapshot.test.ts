@@ -24,7 +24,7 @@ test('signals, functions and instances remain the same', () => {
 
 test('a ring, a detached buffer and an endless list do no harm', () => {
   const ring: Record<string, unknown> = {}
-  ring['self'] = ring
+  ring.self = ring
   expect(Object.keys(snapshot(ring))).toEqual(['self'])
   const moved = new Uint8Array(4)
   structuredClone(moved, { transfer: [moved.buffer] })
