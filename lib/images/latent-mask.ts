@@ -1,6 +1,6 @@
 import { FluxError } from '../errors.js'
 import { requireOneOf } from '../options/checks.js'
-import type { Mask } from './mask.js'
+import type { Mask } from './edit-mask.js'
 
 /** pixels along each side of a latent pixel */
 const REDUCTION = 8
