@@ -1,7 +1,10 @@
 import { parentPort } from 'node:worker_threads'
+import { extendPixels } from './canvas.js'
 import { decodePng } from './decode-png.js'
+import { blurMask, brightnessOf, growMask, resizeMask } from './edit-mask.js'
 import { enlargeLatent } from './enlarge-latent.js'
 import { findEdges } from './find-edges.js'
+import { onlyMasked, pasteBack } from './only-masked.js'
 import { toBytes } from './pixels.js'
 import { encodePng } from './png.js'
 import { resizePlanes } from './resize-planes.js'
@@ -11,7 +14,23 @@ import { gaussianNoise } from '../sampling/noise.js'
 /**
  * The jobs of the background thread: computations on images that would block the event loop for tens of milliseconds.
  */
-const JOBS = { encodePng, decodePng, toRgbImage, resizePlanes, findEdges, toBytes, gaussianNoise, enlargeLatent }
+const JOBS = {
+  encodePng,
+  decodePng,
+  toRgbImage,
+  resizePlanes,
+  findEdges,
+  toBytes,
+  gaussianNoise,
+  enlargeLatent,
+  brightnessOf,
+  growMask,
+  blurMask,
+  resizeMask,
+  extendPixels,
+  onlyMasked,
+  pasteBack,
+}
 
 export type Jobs = typeof JOBS
 

@@ -48,7 +48,14 @@ class BackgroundThread {
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve, reject })
       this.#worker.ref()
-      this.#worker.postMessage({ id, job, args, moved } satisfies Request<Job>, moved)
+      try {
+        this.#worker.postMessage({ id, job, args, moved } satisfies Request<Job>, moved)
+      } catch (error) {
+        // an argument that cannot be copied: no answer will come
+        this.#pending.delete(id)
+        this.#rest()
+        reject(error as Error)
+      }
     })
   }
 
@@ -57,6 +64,11 @@ class BackgroundThread {
     this.#pending.delete(answer.id)
     if ('result' in answer) resolve(answer.result as never)
     else reject(answer.error)
+    this.#rest()
+  }
+
+  /** without work, lets the process exit, and ends after a while */
+  #rest(): void {
     if (this.#pending.size > 0) return
     this.#worker.unref()
     this.#idle = setTimeout(() => {

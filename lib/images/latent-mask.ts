@@ -1,6 +1,6 @@
 import { FluxError } from '../errors.js'
 import { requireOneOf, requireWhole } from '../options/checks.js'
-import type { Mask } from './mask.js'
+import type { Mask } from './edit-mask.js'
 import { requirePixels } from './rgb-image.js'
 
 /** pixels along each side of a latent pixel */

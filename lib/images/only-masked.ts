@@ -1,6 +1,6 @@
 import { FluxError } from '../errors.js'
 import { badOption, requireWhole } from '../options/checks.js'
-import type { Mask } from './mask.js'
+import type { Mask } from './edit-mask.js'
 import { resample } from './resample.js'
 import { requirePixels, requireRgbImage, requireSides, type RgbImage } from './rgb-image.js'
 

@@ -43,9 +43,10 @@ interface Decoded {
  */
 export async function readImage(source: ImageSource, options: ReadImageOptions = {}): Promise<RgbImage> {
   requireOptions('the options of readImage', options, ['background', 'maxPixels', 'ignoreProfile', 'name'])
-  const { background = WHITE, ignoreProfile = false, name = 'image' } = options
+  const { ignoreProfile = false, name = 'image' } = options
   const maxPixels = requireMaxPixels(options.maxPixels)
-  if (background !== 'keep') requireColour('background', background)
+  const { background: wanted = WHITE } = options
+  const background = wanted === 'keep' ? wanted : requireColour('background', wanted)
   if (!isFileSource(name, source)) {
     const { pixels, alpha } = readRaw(name, source)
     requireFewPixels(name, pixels.width, pixels.height, maxPixels)

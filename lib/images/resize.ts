@@ -30,7 +30,7 @@ export async function resizeImage(
   const { filter = 'lanczos', background = WHITE } = options
   requireRgbImage('image', image)
   requireOneOf('filter', filter, Object.keys(FILTERS))
-  requireColour('background', background)
+  const border = requireColour('background', background)
   requireResize('image', image, width, height, mode)
   const colours = await inBackground('resizePlanes', [
     image.data,
@@ -38,7 +38,7 @@ export async function resizeImage(
     [height, width],
     mode,
     filter,
-    background,
+    border,
   ])
   if (!image.alpha) return { data: colours, width, height }
   const alpha = await inBackground('resizePlanes', [image.alpha, size(image, 1), [height, width], mode, filter, [0]])

@@ -6,10 +6,17 @@ export type Colour = readonly [number, number, number]
 
 export const WHITE: Colour = [255, 255, 255]
 
-/** @throws FluxError FLUX_BAD_OPTION */
-export function requireColour(name: string, colour: Colour): void {
+/**
+ * Returns a copy of the three numbers, without what else the caller's array may hold: a thread cannot receive everything.
+ *
+ * @throws FluxError FLUX_BAD_OPTION
+ */
+export function requireColour(name: string, colour: Colour): Colour {
   if (!Array.isArray(colour) || colour.length !== 3) throw badOption(name, colour, '[red, green, blue], 0 to 255 each')
-  colour.forEach((value, i) => requireWhole(`${name}[${i}]`, value, 0, 255))
+  const [red, green, blue] = colour
+  const copy: Colour = [red, green, blue]
+  copy.forEach((value, i) => requireWhole(`${name}[${i}]`, value, 0, 255))
+  return copy
 }
 
 /**

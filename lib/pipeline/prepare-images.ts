@@ -1,13 +1,17 @@
 import { FluxError } from '../errors.js'
 import type { ImageInputs, Pixels } from '../families/image-inputs.js'
 import type { Variant } from '../families/family.js'
-import { extendPixels } from '../images/canvas.js'
-import { blurMask, growMask, readMask, resizeMask, type Mask } from '../images/mask.js'
-import { cropImage, cropMask, onlyMasked, pasteBack, type Rectangle } from '../images/only-masked.js'
+import { inBackground } from '../images/background.js'
+import type { Jobs } from '../images/background-worker.js'
+import { isEmptyMask, type Mask } from '../images/edit-mask.js'
+import { readMask } from '../images/mask.js'
+import { cropImage, cropMask, type Rectangle } from '../images/only-masked.js'
 import { readImage } from '../images/read-image.js'
 import { fitSize, resizeImage } from '../images/resize.js'
+import type { ResizeMode } from '../images/resize-planes.js'
 import type { ImageSource, RgbImage } from '../images/rgb-image.js'
 import type { NetworkFile } from '../networks/network-file.js'
+import { untilAborted } from '../options/abort.js'
 import { RANGES } from '../options/ranges.js'
 import type { ImageSettings } from './image-options.js'
 
@@ -44,6 +48,45 @@ interface Wanted {
   signal: AbortSignal
 }
 
+/**
+ * The work on images that takes long, off the main thread. When the request is aborted the caller hears of it at once,
+ * though the thread finishes what it has begun.
+ */
+class Workshop {
+  readonly #signal: AbortSignal
+
+  constructor(signal: AbortSignal) {
+    this.#signal = signal
+  }
+
+  read(source: ImageSource, name: string): Promise<RgbImage> {
+    return this.#do(() => readImage(source, { name }))
+  }
+
+  readMask(source: NonNullable<ImageSettings['mask']>): Promise<Mask> {
+    return this.#do(() => readMask(source, { name: 'mask' }))
+  }
+
+  resize(image: RgbImage, width: number, height: number, mode: ResizeMode): Promise<RgbImage> {
+    return this.#do(() => resizeImage(image, width, height, mode))
+  }
+
+  /** @param moved what of `args` is not needed any more, and thus moved instead of copied */
+  run<Job extends keyof Jobs>(
+    job: Job,
+    args: Parameters<Jobs[Job]>,
+    ...moved: { data: Uint8Array }[]
+  ): Promise<ReturnType<Jobs[Job]>> {
+    const buffers = moved.map(({ data }) => data.buffer as ArrayBuffer)
+    return this.#do(() => inBackground(job, args, buffers))
+  }
+
+  #do<T>(work: () => Promise<T>): Promise<T> {
+    this.#signal.throwIfAborted()
+    return untilAborted(work(), this.#signal)
+  }
+}
+
 /** The size of the drawing. `padded`: it is the image's own, padded at the right and at the bottom. */
 interface DrawingSize {
   width: number
@@ -66,33 +109,31 @@ export async function prepareImages(
   { width, height, signal }: Wanted,
 ): Promise<PreparedImages> {
   const unit = latent.sizeMultiple
-  const read = async (source: ImageSource, name: string): Promise<RgbImage> => {
-    signal.throwIfAborted()
-    return readImage(source, { name })
-  }
-  const canvas = settings.image === undefined ? undefined : await openCanvas(settings, read)
-  const control = settings.controlImage === undefined ? undefined : await read(settings.controlImage, 'controlImage')
+  const workshop = new Workshop(signal)
+  const canvas = settings.image === undefined ? undefined : await openCanvas(settings, workshop)
+  const control =
+    settings.controlImage === undefined ? undefined : await workshop.read(settings.controlImage, 'controlImage')
   const references: RgbImage[] = []
   for (const [i, source] of settings.referenceImages.entries()) {
-    const image = await read(source, `referenceImages[${i}]`)
+    const image = await workshop.read(source, `referenceImages[${i}]`)
     const size =
       referenceSize?.(image.width, image.height) ?? fitSize(image.width, image.height, unit, areaOf(image, defaults))
-    references.push(await resizeImage(image, size.width, size.height, 'cover'))
+    references.push(await workshop.resize(image, size.width, size.height, 'cover'))
   }
   const first = settings.controlNets[0]
   const guide =
-    canvas || control || references[0] || !first ? undefined : await read(first.image, 'controlNets[0].image')
+    canvas || control || references[0] || !first ? undefined : await workshop.read(first.image, 'controlNets[0].image')
   const model = canvas?.image ?? control ?? references[0] ?? guide
   const size = drawingSize(model, { width, height }, unit, defaults)
   const warnings = size.warning === undefined ? [] : [size.warning]
   const inputs: ImageInputs = {
-    ...(control ? { control: await resizeImage(control, size.width, size.height, settings.resize) } : {}),
+    ...(control ? { control: await workshop.resize(control, size.width, size.height, settings.resize) } : {}),
     ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
-    ...(await guides(settings, size, read)),
+    ...(await guides(settings, size, workshop)),
   }
   const prepared = { width: size.width, height: size.height, inputs, warnings }
   if (!canvas) return { ...prepared, finish: (drawn) => drawn }
-  const drawing = await startDrawing(canvas, size, settings)
+  const drawing = await startDrawing(canvas, size, settings, workshop)
   if (drawing.mask) inputs.mask = drawing.mask.data
   if (reads === 'fill') inputs.fill = { image: drawing.start, mask: drawing.mask!.data }
   return { ...prepared, ...drawing }
@@ -102,7 +143,7 @@ export async function prepareImages(
 async function guides(
   { controlNets, redux, ipAdapters, resize }: ImageSettings,
   { width, height }: DrawingSize,
-  read: (source: ImageSource, name: string) => Promise<RgbImage>,
+  workshop: Workshop,
 ): Promise<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> {
   const inputs: Required<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> = {
     controlNets: [],
@@ -110,13 +151,13 @@ async function guides(
     ipAdapters: [],
   }
   for (const [i, net] of controlNets.entries()) {
-    const image = await read(net.image, `controlNets[${i}].image`)
-    inputs.controlNets.push({ ...net, image: await resizeImage(image, width, height, resize) })
+    const image = await workshop.read(net.image, `controlNets[${i}].image`)
+    inputs.controlNets.push({ ...net, image: await workshop.resize(image, width, height, resize) })
   }
   for (const [i, one] of redux.entries())
-    inputs.redux.push({ ...one, image: await read(one.image, `redux[${i}].image`) })
+    inputs.redux.push({ ...one, image: await workshop.read(one.image, `redux[${i}].image`) })
   for (const [i, adapter] of ipAdapters.entries())
-    inputs.ipAdapters.push({ ...adapter, image: await read(adapter.image, `ipAdapters[${i}].image`) })
+    inputs.ipAdapters.push({ ...adapter, image: await workshop.read(adapter.image, `ipAdapters[${i}].image`) })
   return inputs
 }
 
@@ -161,45 +202,52 @@ async function startDrawing(
   { image, mask }: Canvas,
   { width, height, padded }: DrawingSize,
   { onlyMasked: padding, resize }: ImageSettings,
+  workshop: Workshop,
 ): Promise<Pick<PreparedImages, 'start' | 'mask' | 'finish'> & { start: RgbImage }> {
   const whole: Rectangle = { x: 0, y: 0, width: image.width, height: image.height }
+  const paste = (original: RgbImage, drawn: RgbImage, part: Rectangle, mask: Mask) =>
+    workshop.run('pasteBack', [colours(original), drawn, part, mask])
   if (mask && padding !== undefined) {
-    const part = onlyMasked(mask, padding, width, height)
-    const start = await resizeImage(cropImage(image, part), width, height, 'stretch')
-    const partMask = resizeMask(cropMask(mask, part), width, height, 'stretch')
-    return { start, mask: partMask, finish: (drawn) => pasteBack(image, drawn, part, mask) }
+    const part = await workshop.run('onlyMasked', [mask, padding, width, height])
+    const start = await workshop.resize(cropImage(image, part), width, height, 'stretch')
+    const partMask = cropMask(mask, part)
+    const scaled = await workshop.run('resizeMask', [partMask, width, height, 'stretch'], partMask)
+    return { start, mask: scaled, finish: (drawn) => paste(image, drawn, part, mask) }
   }
   if (padded) {
     const more = { left: 0, top: 0, right: width - image.width, bottom: height - image.height }
-    const start = extendPixels(image, more)
-    const finish = (drawn: RgbImage): RgbImage => {
+    const start = await workshop.run('extendPixels', [colours(image), more])
+    const finish = (drawn: RgbImage): RgbImage | Promise<RgbImage> => {
       const cropped = cropImage(drawn, whole)
-      return mask ? pasteBack(image, cropped, whole, mask) : cropped
+      return mask ? paste(image, cropped, whole, mask) : cropped
     }
-    return { start, ...(mask ? { mask: extendPixels(mask, more) } : {}), finish }
+    return { start, ...(mask ? { mask: await workshop.run('extendPixels', [mask, more]) } : {}), finish }
   }
-  const start = await resizeImage(image, width, height, resize)
+  const start = await workshop.resize(image, width, height, resize)
   if (!mask) return { start, finish: (drawn) => drawn }
-  const scaled = resize === 'none' ? mask : resizeMask(mask, width, height, resize)
-  return { start, mask: scaled, finish: (drawn) => pasteBack(start, drawn, { x: 0, y: 0, width, height }, scaled) }
+  const scaled = resize === 'none' ? mask : await workshop.run('resizeMask', [mask, width, height, resize], mask)
+  return { start, mask: scaled, finish: (drawn) => paste(start, drawn, { x: 0, y: 0, width, height }, scaled) }
 }
+
+/** without alpha, which is no part of what is drawn */
+const colours = ({ data, width, height }: RgbImage): RgbImage => ({ data, width, height })
 
 /** Reads the image and its mask, and extends both. */
 async function openCanvas(
   { image: source, mask: maskSource, maskGrow, maskBlur, extend }: ImageSettings,
-  read: (source: ImageSource, name: string) => Promise<RgbImage>,
+  workshop: Workshop,
 ): Promise<Canvas> {
-  let image = await read(source!, 'image')
+  let image = await workshop.read(source!, 'image')
   let mask: Mask | undefined
   if (maskSource !== undefined) {
-    mask = await readMask(maskSource, { name: 'mask' })
+    mask = await workshop.readMask(maskSource)
     if (mask.width !== image.width || mask.height !== image.height) {
       throw new FluxError(
         'FLUX_BAD_OPTION',
         `mask is ${mask.width} x ${mask.height}, but image is ${image.width} x ${image.height}; give a mask of the image's size`,
       )
     }
-    if (!mask.data.some((value) => value > 0))
+    if (isEmptyMask(mask))
       throw new FluxError(
         'FLUX_BAD_OPTION',
         'mask is empty: nothing is drawn where it is black; give one that is white where the image is drawn anew',
@@ -207,11 +255,20 @@ async function openCanvas(
   }
   if (extend) {
     mask ??= { data: new Uint8Array(image.width * image.height), width: image.width, height: image.height }
-    image = extendPixels(image, extend)
-    mask = extendPixels(mask, extend, 255)
+    image = await workshop.run('extendPixels', [colours(image), extend], image)
+    mask = await workshop.run('extendPixels', [mask, extend, 255], mask)
   }
   if (!mask) return { image }
-  if (maskGrow !== 0) mask = growMask(mask, maskGrow)
-  if (maskBlur > 0) mask = blurMask(mask, maskBlur)
+  if (maskGrow !== 0) mask = requireLeft('maskGrow', maskGrow, await workshop.run('growMask', [mask, maskGrow], mask))
+  if (maskBlur > 0) mask = requireLeft('maskBlur', maskBlur, await workshop.run('blurMask', [mask, maskBlur], mask))
   return { image, mask }
+}
+
+/** @throws {FluxError} FLUX_BAD_OPTION if an option has made the mask empty */
+function requireLeft(option: string, value: number, mask: Mask): Mask {
+  if (!isEmptyMask(mask)) return mask
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    `${option} ${value} makes the mask empty: nothing of it is left to draw; give a value closer to 0, or a larger mask`,
+  )
 }

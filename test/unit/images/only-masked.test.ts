@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Mask } from '../../../lib/images/mask.js'
-import { blurMask } from '../../../lib/images/mask.js'
+import type { Mask } from '../../../lib/images/edit-mask.js'
+import { blurMask } from '../../../lib/images/edit-mask.js'
 import { cropImage, cropMask, onlyMasked, pasteBack } from '../../../lib/images/only-masked.js'
 import { expectedBytes, expectedImage, expectedMask } from '../../support/expected-images.js'
 
