@@ -524,7 +524,7 @@ describe('synth and inspect', () => {
     )
     expect(text).toMatch(/ Q4_K +\d+ tensors +[\d.]+ MB +[\d.]+ %\n/)
     expect(text).toMatch(
-      / needs +T5-XXL, CLIP-L and an autoencoder next to it .*\n +here +a step at 1024 x 1024 takes about [\d.]+ m?s; [\d.]+ MB of weights in [\d.]+ GB of memory\n/,
+      / needs +the T5-XXL text encoder, the CLIP-L text encoder and the autoencoder next to it .*\n +here +a step at 1024 x 1024 takes about [\d.]+ m?s; [\d.]+ MB of weights in [\d.]+ GB of memory\n/,
     )
     expect(text).toMatch(/ problems +none\n$/)
   })
