@@ -228,7 +228,7 @@ test('electron: pictures, previews, errors, cancelling, a crash, quitting', { ti
   expect(seen.before).toBe(0)
   expect(seen.waiting).toEqual({ status: 'waiting', draw: true, cancel: false })
   expect(seen.picture).toMatchObject({ status: expect.stringMatching(/^seed \d+$/), alt: PROMPT, hidden: false })
-  const { width, height } = size(Buffer.from(seen.image.png, 'base64'))
+  const { width, height } = size(Buffer.from(seen.picture.png, 'base64'))
   expect(seen.previews.length).toBeGreaterThan(1)
   expect(new Set(seen.previews.map(String))).toEqual(
     new Set([String([width / 8, height / 8, (4 * width * height) / 64])]),

@@ -195,7 +195,7 @@ test.skipIf(process.platform === 'win32')(
     ])
     const path = await loraFile(join(folder, 'many-alphas.safetensors'), sources)
     const child = fileURLToPath(new URL('./children/adapt.mjs', import.meta.url))
-    const few = ['-c', 'ulimit -n 96; exec "$0" "$@"', process.execPath, child, path]
+    const few = ['-c', 'ulimit -n 112; exec "$0" "$@"', process.execPath, child, path]
     const { stdout } = await promisify(execFile)('sh', few)
     expect(JSON.parse(stdout)).toMatchObject({
       role: 'lora',
