@@ -186,20 +186,20 @@ test.skipIf(process.platform === 'win32')(
     const zeros = (name: string, ...shape: [number, number]) =>
       tensorSource(name, { shape, data: new Float32Array(shape[0] * shape[1]) })
     const layers = Array.from({ length: 38 }, (_, i) =>
-      ['to_q', 'to_k', 'to_v'].map((part) => `single_transformer_blocks.${i}.attn.${part}`),
+      ['attn.to_q', 'attn.to_k', 'attn.to_v', 'proj_mlp'].map((part) => `single_transformer_blocks.${i}.${part}`),
     ).flat()
     const sources = layers.flatMap((layer) => [
       zeros(`${layer}.lora_A.weight`, 1, 3072),
-      zeros(`${layer}.lora_B.weight`, 3072, 1),
+      zeros(`${layer}.lora_B.weight`, layer.endsWith('proj_mlp') ? 12288 : 3072, 1),
       scalar(`${layer}.alpha`, 6),
     ])
     const path = await loraFile(join(folder, 'many-alphas.safetensors'), sources)
     const child = fileURLToPath(new URL('./children/adapt.mjs', import.meta.url))
-    const few = ['-c', 'ulimit -n 112; exec "$0" "$@"', process.execPath, child, path]
+    const few = ['-c', 'ulimit -n 144; exec "$0" "$@"', process.execPath, child, path]
     const { stdout } = await promisify(execFile)('sh', few)
     expect(JSON.parse(stdout)).toMatchObject({
       role: 'lora',
-      architecture: 'LoRA of rank 1: layers 114 in the FLUX transformer',
+      architecture: 'LoRA of rank 1: layers 152 in the FLUX transformer',
       problems: [],
     })
   },
