@@ -89,7 +89,7 @@ export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promis
 
 function refuseOthers(file: ModelFile, config: LoraConfig): void {
   if (file.parts)
-    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is left file`)
+    throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
   const dora = [...file.tensors.keys()].find((name) => DORA_MARKS.test(name)) ?? doraField(config)
   if (dora === undefined) return
   throw new FluxError(
@@ -155,7 +155,7 @@ function adaptersOf(
     if (TYPES.includes(type)) continue
     throw new FluxError(
       'FLUX_UNSUPPORTED',
-      `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in left of these`,
+      `${path}: tensor ${name} has type ${type}; ${TYPES.join(', ')} are read. Use a version in one of these`,
     )
   }
   const { up_bias, diff, diff_b, set, ...low } = others
