@@ -59,6 +59,8 @@ export class Estimator {
   readonly #device: NetworkOptions
   readonly #keep: boolean
   readonly #costModel: CostModel
+  /** counting takes milliseconds, and each evaluation of a request is observed */
+  readonly #counted = new WeakMap<ImageRequest, Record<Work, Flops>>()
   #drawn = false
 
   /** @param keep whether the text encoders stay in memory */
@@ -112,8 +114,12 @@ export class Estimator {
   }
 
   #operations(request: ImageRequest): Record<Work, Flops> {
+    const known = this.#counted.get(request)
+    if (known) return known
     const { family, networks } = this.#model
-    return { encode: NO_FLOPS, ...family.operations(networks, request) }
+    const counted = { encode: NO_FLOPS, ...family.operations(networks, request) }
+    this.#counted.set(request, counted)
+    return counted
   }
 
   #files(stage: Component['stage']): NetworkFile<unknown>[] {

@@ -1,3 +1,5 @@
+import { badOption } from './checks.js'
+
 /** The allowed values of a number. */
 export interface NumberRange {
   least: number
@@ -31,4 +33,9 @@ export function isWithin(value: unknown, { least, most, unit }: NumberRange): va
 export function inWords({ least, most, unit }: NumberRange): string {
   const kind = unit === 0 ? 'a number' : unit === 1 ? 'a whole number' : `a multiple of ${unit}`
   return `${kind} from ${least} to ${most}`
+}
+
+/** @throws {FluxError} FLUX_BAD_OPTION */
+export function requireInRange(name: string, value: unknown, range: NumberRange): void {
+  if (!isWithin(value, range)) throw badOption(name, value, inWords(range))
 }

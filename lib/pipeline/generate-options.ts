@@ -4,7 +4,7 @@ import { checkEncodeOptions, type EncodeOptions } from '../images/encode.js'
 import { checkLoras, type LoraOptions } from '../networks/lora/assignment.js'
 import type { Family, ImageRequest, Variant } from '../families/family.js'
 import type { LatentFormat } from '../families/latent-format.js'
-import { inWords, isWithin, RANGES } from '../options/ranges.js'
+import { inWords, isWithin, RANGES, requireInRange } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
 import { snapshot } from '../options/snapshot.js'
 import type { NoiseVariant } from '../sampling/noise.js'
@@ -315,9 +315,7 @@ function completePreview(
 function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOptions): TrueCfgOptions | undefined {
   const options = typeof trueCfg === 'number' ? { scale: trueCfg } : trueCfg
   requireOptions('trueCfg', options, ['scale', 'start', 'end', 'zeroStar', 'zeroInitSteps'])
-  if (typeof trueCfg === 'number') requireWithin('trueCfg', trueCfg)
-  else if (!isWithin(options.scale, RANGES.trueCfg))
-    throw badOption('trueCfg.scale', options.scale, inWords(RANGES.trueCfg))
+  requireInRange(typeof trueCfg === 'number' ? 'trueCfg' : 'trueCfg.scale', options.scale, RANGES.trueCfg)
   if (typeof negativePrompt !== 'string' || negativePrompt.length > MAX_TEXT_LENGTH)
     throw badOption('negativePrompt', negativePrompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   if (options.scale > 1) return options
@@ -329,8 +327,7 @@ function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOption
 function requireVariation(variation: VariationOptions, count: number): void {
   requireOptions('variation', variation, ['seed', 'strength'])
   requireWhole('variation.seed', variation.seed, 0, Number.MAX_SAFE_INTEGER - count + 1)
-  if (!isWithin(variation.strength, RANGES.strength))
-    throw badOption('variation.strength', variation.strength, inWords(RANGES.strength))
+  requireInRange('variation.strength', variation.strength, RANGES.strength)
 }
 
 function ownSigmas(sigmas: number[]): number[] {

@@ -1,6 +1,6 @@
 import { FluxError } from '../errors.js'
-import { badOption, requireOneOf, requireOptions } from '../options/checks.js'
-import { inWords, isWithin, RANGES } from '../options/ranges.js'
+import { requireOneOf, requireOptions } from '../options/checks.js'
+import { RANGES, requireInRange } from '../options/ranges.js'
 import { requireStrength, sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
 
 /** Draws small first, enlarges the result, and refines it from noise: more detail than one run at the large size. */
@@ -56,9 +56,9 @@ export function completeHires(
 ): HiresSettings {
   requireOptions('hires', hires, ['scale', 'width', 'height', 'strength', 'steps', 'upscale'])
   const { scale = 2, strength = 0.5, steps = firstSteps, upscale = 'latent' } = hires
-  requireWithin('scale', scale, RANGES.hiresScale)
+  requireInRange('hires.scale', scale, RANGES.hiresScale)
   requireStrength('hires.strength', strength)
-  requireWithin('steps', steps, RANGES.steps)
+  requireInRange('hires.steps', steps, RANGES.steps)
   requireOneOf('hires.upscale', upscale, ['latent', 'image'])
   const sized = hires.width !== undefined || hires.height !== undefined
   if (sized && hires.scale !== undefined)
@@ -70,8 +70,8 @@ export function completeHires(
   const size = sized
     ? { width: hires.width as number, height: hires.height as number }
     : { width: times(width), height: times(height) }
-  requireWithin('width', size.width, { ...RANGES.width, least: width, unit })
-  requireWithin('height', size.height, { ...RANGES.height, least: height, unit })
+  requireInRange('hires.width', size.width, { ...RANGES.width, least: width, unit })
+  requireInRange('hires.height', size.height, { ...RANGES.height, least: height, unit })
   return {
     strength,
     upscale,
@@ -79,8 +79,4 @@ export function completeHires(
     ...size,
     sigmas: sigmasAtStrength(sigmasOf(size), steps, strength, convention, 'hires.strength'),
   }
-}
-
-function requireWithin(name: keyof HiresOptions, value: number, range: Parameters<typeof inWords>[0]): void {
-  if (!isWithin(value, range)) throw badOption(`hires.${name}`, value, inWords(range))
 }

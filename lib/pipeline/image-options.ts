@@ -4,7 +4,7 @@ import type { Variant } from '../families/family.js'
 import type { AlphaOf } from '../images/mask.js'
 import { RESIZE_MODES, type ResizeMode } from '../images/resize-planes.js'
 import type { ImageSource } from '../images/rgb-image.js'
-import { isWithin, inWords, RANGES } from '../options/ranges.js'
+import { RANGES, requireInRange } from '../options/ranges.js'
 import { badOption, requireOneOf, requireOptions, requireWhole } from '../options/checks.js'
 import { requireStrength, STRENGTH_RULES, type StrengthRule } from '../sampling/strength.js'
 
@@ -153,8 +153,8 @@ export function completeImages(
   }
   listOf('referenceImages', referenceImages).forEach((source, i) => requireSource(`referenceImages[${i}]`, source))
   requireStrength('strength', strength)
-  requireWithin('maskBlur', maskBlur)
-  requireWithin('maskGrow', maskGrow)
+  requireInRange('maskBlur', maskBlur, RANGES.maskBlur)
+  requireInRange('maskGrow', maskGrow, RANGES.maskGrow)
   requireOneOf('convention', convention, STRENGTH_RULES)
   requireOneOf('referencePlacement', referencePlacement, ['offset', 'index', 'uxo'])
   requireOneOf('resize', resize, RESIZE_MODES)
@@ -280,8 +280,4 @@ function requireSource(name: string, source: unknown): void {
   const raw = typeof source === 'object' && source !== null && ('data' in source || 'alphaOf' in source)
   if ((typeof source === 'string' && source !== '') || source instanceof Uint8Array || raw) return
   throw badOption(name, source, 'a path, the bytes of an image file, or { data, width, height, channels }')
-}
-
-function requireWithin(name: 'maskBlur' | 'maskGrow', value: number): void {
-  if (!isWithin(value, RANGES[name])) throw badOption(name, value, inWords(RANGES[name]))
 }
