@@ -35,6 +35,15 @@ test.each<[string, string, RegExp, () => TensorSource[]]>([
     /none of its 2 tensors/,
     () => [x('double_blocks.0.img_attn.norm.query_norm.scale', 128), x('img_in.weight', hidden, 64)],
   ],
+  [
+    'a type that is not read',
+    'FLUX_UNSUPPORTED',
+    /lora_A\.weight has type F8_E4M3; F32, F16, BF16 are read\. Use a version in one of these$/,
+    () => {
+      const [first, second] = [x(`${layer}.lora_A.weight`, RANK, hidden), x(`${layer}.lora_B.weight`, hidden, RANK)]
+      return [{ ...first, type: 'F8_E4M3', data: new Uint8Array(RANK * hidden) }, second]
+    },
+  ],
   ['half a layer', 'FLUX_BAD_FILE', /proj has a first matrix/, () => [x(`${layer}.lora_A.weight`, RANK, hidden)]],
   ['an alpha alone', 'FLUX_BAD_FILE', /proj has alpha and not all that belongs to it/, () => [x(`${layer}.alpha`, 1)]],
   [
