@@ -14,7 +14,7 @@ export function cacheCommands(program: Command): void {
     .description("remove files from the hub's cache")
     .argument(
       '<models...>',
-      'as printed by ggflux list; hf:owner/name is a whole repository, a preset only its transformer file',
+      'as printed by ggflux list; hf:owner/name is a whole repository, a preset only its own file',
     )
     .addHelpText(
       'after',

@@ -270,8 +270,8 @@ async function generate(prompt: string, options: Options): Promise<void> {
 async function onThisMachine({ lora, controlnet, ipAdapter, quiet }: Options) {
   const files = defined({ loras: lora, controlNets: controlnet, ipAdapters: ipAdapter })
   const paths = Object.values(files).flatMap((list) => list.map(({ path }) => path))
-  const { isReference } = await import('../hub/reference.js')
-  if (!paths.some((path) => typeof path === 'string' && isReference(path))) return files
+  const { isOnHub } = await import('../hub/plan.js')
+  if (!paths.some((path) => typeof path === 'string' && isOnHub(path))) return files
   const { filesFromHub } = await import('../pipeline/files-from-hub.js')
   const onWarning = quiet ? () => {} : printWarning
   return (await withProgress(quiet, (signal, onProgress) => filesFromHub(files, { signal, onProgress, onWarning })))

@@ -22,6 +22,7 @@ Examples:
   ggflux inspect flux1-schnell-Q4_0.gguf
   ggflux inspect ComfyUI/models
   ggflux inspect hf:city96/FLUX.1-dev-gguf:Q8_0
+  ggflux inspect flux.1-shakker-union-pro-2.0
   ggflux inspect --json *.gguf ae.safetensors`,
     )
     .action(inspectAll)
@@ -50,20 +51,21 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
 }
 
 /**
- * Folders, presets and repositories on the hub are inspected as models. A file is described alone, on the hub as well.
+ * Folders, models and repositories on the hub are inspected as models. A file is described alone, on the hub as well.
  */
 async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
-  const { isOnHub } = await import('../hub/plan.js')
-  const { isReference, parseReference } = await import('../hub/reference.js')
+  const { isOnHub, refuseUnknownPreset } = await import('../hub/plan.js')
+  const { findPreset } = await import('../hub/presets.js')
+  const { parseReference } = await import('../hub/reference.js')
   const isFolder = await stat(name).then(
     (entry) => entry.isDirectory(),
     () => false,
   )
   const { inspect, inspectFile } = await import('../inspect/file.js')
-  if (!isFolder && !isOnHub(name)) return inspect(name)
-  if (!isFolder && isReference(name) && parseReference(name).which !== undefined) {
+  await refuseUnknownPreset(name)
+  if (!isOnHub(name) && !isFolder) return inspect(name)
+  if (isOnHub(name) && (findPreset(name)?.isFile ?? parseReference(name).which !== undefined))
     return inspectFile(await (await import('../hub/pull.js')).readHubFile(name))
-  }
   return (await import('../inspect/model.js')).inspectModel(name)
 }
 

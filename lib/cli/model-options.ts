@@ -36,7 +36,7 @@ export function addModelOptions(command: Command): Command {
     )
   const components = Object.entries(allComponents())
   for (const [name, { title }] of components) {
-    const more = name === first ? ', .gguf or .safetensors; these files may also be hf:owner/name:file' : ''
+    const more = name === first ? ', .gguf or .safetensors; these files may also be presets or hf:owner/name:file' : ''
     command.option(`${flag(name)} <file>`, title + more)
   }
   for (const [name, { tokenizer }] of components)
@@ -93,7 +93,7 @@ export async function resolveModel(options: ModelOptions & { quiet?: true }): Pr
     throw new FluxError('FLUX_BAD_OPTION', 'the tiny model has its own tokenizers: leave them out, or name a model')
   const files = await onThisMachine(model, quiet)
   const { resolveSource } = await import('../pipeline/open-model.js')
-  return { ...(await resolveSource(files)), ...filesAt({ components, tokenizers }) }
+  return onThisMachine({ ...(await resolveSource(files)), ...filesAt({ components, tokenizers }) }, quiet)
 }
 
 function pathsIn(options: ModelOptions): ModelPlaces {

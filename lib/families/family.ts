@@ -138,6 +138,13 @@ export interface FamilyPresets {
   companions: Record<string, string>
   /** references of the tokenizers, by component, for encoders whose files do not contain one */
   tokenizers: Record<string, string>
+  /**
+   * references of single files, by name: LoRAs, ControlNets, IP-Adapters, components that few images need. The names of
+   * models and files begin with the family's id, except those of files that other programs use as well
+   */
+  files: Record<string, string>
+  /** by the name of a file, what it does not work without: names of files, by component */
+  needs: Record<string, Record<string, string>>
 }
 
 /** Makes images with a set of networks. `Components` are by name, in loading order. */

@@ -20,8 +20,8 @@ import { hubSettings, type HubOptions } from './settings.js'
  * Removes the files of a reference from the cache: a file with its other parts, from all revisions or from the named
  * one. `hf:owner/name` removes the whole repository. Blobs that other files use are kept.
  *
- * @param text 'hf:owner/name:file.gguf', 'hf:owner/name', or a preset; for a preset, the transformer that `load` uses
- *   from the cache is removed
+ * @param text 'hf:owner/name:file.gguf', 'hf:owner/name', or a preset; for a preset, its own file is removed, of a model
+ *   the transformer that `load` uses from the cache
  * @returns the number of bytes freed
  * @throws {FluxError} FLUX_NOT_FOUND; FLUX_BAD_OPTION if several files match; FLUX_BUSY while another process downloads
  *   into the repository

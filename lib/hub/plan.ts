@@ -1,7 +1,9 @@
+import { stat } from 'node:fs/promises'
 import { defined } from '../options/defined.js'
 import { FluxError } from '../errors.js'
 import { denoiserOf, type Family, type TokenizerSource } from '../families/family.js'
 import { defaultFamily, families, familiesWith, type ModelFiles } from '../families/registry.js'
+import { isModelName } from '../model/locate.js'
 import { placesOf, type ModelPlaces } from '../model/model-files.js'
 import { findPreset, presetNames, presetReference } from './presets.js'
 import { isReference, parseReference } from './reference.js'
@@ -28,12 +30,15 @@ export interface Plan extends ModelPlaces<string | HubFiles> {
   problems: FluxError[]
 }
 
-/** Whether a model, or a part of it, is on the hub: `flux.1-dev`, `flux.1-dev:Q8_0`, `hf:owner/name:Q4_K_S`. */
+/**
+ * Whether a model, a part of it or a single file is on the hub: `flux.1-dev`, `flux.1-dev:Q8_0`, `flux.1-redux-dev`,
+ * `hf:owner/name:Q4_K_S`.
+ */
 export function isOnHub(source: string | ModelFiles): boolean {
   if (typeof source === 'string') return isReference(source) || presetReference(source) !== undefined
   const { components, tokenizers } = placesOf(source)
   return [...Object.values(components), ...Object.values(tokenizers)].some(
-    (path) => typeof path === 'string' && isReference(path),
+    (path) => typeof path === 'string' && isOnHub(path),
   )
 }
 
@@ -49,6 +54,7 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
   let places: ModelPlaces
   if (typeof source === 'string') {
     const preset = findPreset(source)
+    if (preset?.isFile) throw noModel(source)
     const text = preset?.reference ?? source
     const { which } = parseReference(text)
     const found = await find(text, (repository) => {
@@ -59,13 +65,13 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
     family = preset?.family ?? defaultFamily()
     places = { components: { [denoiserOf(family)]: text, ...family.presets.companions }, tokenizers: {} }
   } else {
-    places = placesOf(source)
+    places = withNeeds(placesOf(source))
     family = familiesWith(Object.keys(places.components)).at(-1) ?? defaultFamily()
   }
   const problems: FluxError[] = []
   const choose = async (path: string | undefined, files: (repository: Repository) => HubFiles) => {
-    if (path === undefined || !isReference(path)) return path
-    return find(path, files).catch((error: unknown) => noted(error, problems))
+    if (path === undefined || !isOnHub(path)) return path
+    return find(presetReference(path) ?? path, files).catch((error: unknown) => noted(error, problems))
   }
   const components: Record<string, string | HubFiles | undefined> = {}
   for (const name of Object.keys(family.components)) components[name] = await choose(places.components[name], modelIn)
@@ -79,6 +85,12 @@ export async function planModel(source: string | ModelFiles, where: Where, reque
     tokenizers[name] = await choose(places.tokenizers[name] ?? companion, tokenizerIn(tokenizer))
   }
   return { family, components: defined(components), tokenizers: defined(tokenizers), problems } as Plan
+}
+
+/** Adds what the presets among the components do not work without, where it is not given. */
+function withNeeds({ components, tokenizers }: ModelPlaces): ModelPlaces {
+  const needs = Object.values(components).flatMap((place) => Object.entries(findPreset(place)?.needs ?? {}))
+  return { components: { ...Object.fromEntries(needs), ...components }, tokenizers }
 }
 
 /** The family whose diffusers folders a repository has. If several match, the one with the most folders. */
@@ -99,6 +111,45 @@ export function notOnHub(text: string): FluxError {
   return new FluxError(
     'FLUX_BAD_OPTION',
     `'${text}' names nothing on the hub: give ${presetNames().join(', ')}, or hf:owner/name:file`,
+  )
+}
+
+function noModel(name: string): FluxError {
+  const remedy = 'Give it where this file belongs, or download it with pullFile()'
+  return new FluxError('FLUX_BAD_OPTION', `'${name}' is one file, not a model. ${remedy}`)
+}
+
+/**
+ * Refuses a text that can only be a misspelt preset: it begins as a family's presets do, and no file has this name.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND, with the names of the presets
+ */
+export async function refuseUnknownPreset(text: string): Promise<void> {
+  const family = families().find(({ id }) => text.toLowerCase().startsWith(`${id}-`))
+  if (!family || isOnHub(text) || isModelName(text) || /[\\/]/.test(text) || (await exists(text))) return
+  const names = presetNames([family]).join(', ')
+  throw new FluxError(
+    'FLUX_NOT_FOUND',
+    `'${text}' is no preset and no file: give ${names}, hf:owner/name:file or a path`,
+  )
+}
+
+/**
+ * Warns if a preset has the name of a file or folder here. The preset is used, because the same call should not mean
+ * something else in another working directory.
+ */
+export async function warnOfNamesakes(source: string | ModelFiles, warn: (message: string) => void): Promise<void> {
+  const names = typeof source === 'string' ? [source] : Object.values(placesOf(source).components)
+  for (const name of new Set(names)) {
+    if (presetReference(name) === undefined || !(await exists(name))) continue
+    warn(`'${name}' is a preset, so the file or folder with this name is not used. Give ./${name} for it`)
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
   )
 }
 

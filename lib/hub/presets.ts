@@ -6,21 +6,39 @@ import { families } from '../families/registry.js'
  */
 export const USUAL_TYPES = ['Q4_K_S', 'Q4_K_M', 'Q4_0']
 
-/** The names of the models with known locations on the hub. */
-export function presetNames(): string[] {
-  return families().flatMap(({ presets }) => Object.keys(presets.models))
+export interface Preset {
+  family: Family
+  reference: string
+  /** whether it is one file, which makes no model */
+  isFile: boolean
+  /** presets that a file does not work without, by component */
+  needs: Record<string, string>
+}
+
+/** The names of the models and files with known locations on the hub. */
+export function presetNames(some: readonly Family[] = families()): string[] {
+  const names = (kind: 'models' | 'files') => some.flatMap(({ presets }) => Object.keys(presets[kind]))
+  return [...names('models'), ...names('files')]
 }
 
 /**
- * The family of a preset and the reference that it represents: `flux.1-dev` or `flux.1-dev:Q8_0`. Returns undefined if
- * `text` is not a preset.
+ * The preset that a text names: `flux.1-dev`, `flux.1-dev:Q8_0`, or the name of a file. Returns undefined if `text` is
+ * not a preset.
  */
-export function findPreset(text: string): { family: Family; reference: string } | undefined {
+export function findPreset(text: string): Preset | undefined {
   const [name = '', which, ...more] = text.split(':')
   const key = name.toLowerCase()
-  const family = families().find(({ presets }) => Object.hasOwn(presets.models, key))
-  if (!family || more.length > 0) return undefined
-  return { family, reference: family.presets.models[key]! + (which === undefined ? '' : `:${which}`) }
+  if (more.length > 0) return undefined
+  for (const family of families()) {
+    const { models, files, needs } = family.presets
+    if (Object.hasOwn(models, key)) {
+      const reference = models[key]! + (which === undefined ? '' : `:${which}`)
+      return { family, reference, isFile: false, needs: {} }
+    }
+    if (which === undefined && Object.hasOwn(files, key))
+      return { family, reference: files[key]!, isFile: true, needs: needs[key] ?? {} }
+  }
+  return undefined
 }
 
 export function presetReference(text: string): string | undefined {

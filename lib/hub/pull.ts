@@ -13,7 +13,16 @@ import { joinParts } from '../formats/shards.js'
 import { badOption, requireSignal } from '../options/checks.js'
 import { warnProcess } from '../options/warn.js'
 import { download, isThere, linkTo } from './download.js'
-import { isOnHub, notOnHub, planFile, planModel, type HubFiles, type Plan, type Where } from './plan.js'
+import {
+  isOnHub,
+  notOnHub,
+  planFile,
+  planModel,
+  warnOfNamesakes,
+  type HubFiles,
+  type Plan,
+  type Where,
+} from './plan.js'
 import { remoteFile } from './remote-file.js'
 import {
   cacheError,
@@ -39,33 +48,47 @@ export interface PullOptions extends HubOptions {
  * files. Files already in the cache are not downloaded again, and interrupted downloads are resumed. The headers are
  * read before the files are downloaded, so that an unsuitable file costs only a few requests.
  *
- * @param source 'flux.1-schnell', 'flux.1-dev:Q8_0', 'hf:owner/name:Q4_K_S', or files, with such references among
- *   them
+ * @param source 'flux.1-schnell', 'flux.1-dev:Q8_0', 'hf:owner/name:Q4_K_S', or files, with such names among them
  * @throws {FluxError} FLUX_BAD_OPTION, FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_UNSUPPORTED; the signal's
  *   reason when aborted
  */
 export async function pull(source: string | ModelFiles, options: PullOptions = {}): Promise<ModelFiles> {
   if (typeof source !== 'string') checkModelFiles(source)
   else if (!isOnHub(source)) throw notOnHub(source)
-  const requests = await requestsOf(options)
+  const requests = await requestsOf(options, source)
   return take(await planModel(source, newest(requests), requests), requests, options)
 }
 
 /**
  * Downloads one file from the hub into the cache.
  *
+ * @param reference 'hf:owner/name:file', or a preset
  * @returns its path; for a split model, the path of the part or index to open
  */
 export async function pullFile(reference: string, options: PullOptions = {}): Promise<string> {
-  const requests = await requestsOf(options)
-  const found = await planFile(reference, newest(requests), requests)
-  await takeAll([found], requests, options)
-  return firstPath(found)
+  return (await pullFiles({ file: reference }, options)).file!
+}
+
+/** Like {@link pullFile}, for several files: paths in place of the references. */
+export async function pullFiles(
+  references: Record<string, string>,
+  options: PullOptions,
+): Promise<Record<string, string>> {
+  const requests = await requestsOf(options, ...Object.values(references))
+  const found: [name: string, files: HubFiles][] = []
+  for (const [name, text] of Object.entries(references))
+    found.push([name, await planFile(text, newest(requests), requests)])
+  await takeAll(
+    found.map(([, files]) => files),
+    requests,
+    options,
+  )
+  return Object.fromEntries(found.map(([name, files]) => [name, firstPath(files)]))
 }
 
 /** Like {@link pullFile}, but a file in the cache is used without any request, or an older one without the hub. */
 export async function fileFromHub(reference: string, options: PullOptions): Promise<string> {
-  const requests = await requestsOf(options)
+  const requests = await requestsOf(options, reference)
   const found = await cacheFirst(
     (where) => planFile(reference, where, requests),
     () => true,
@@ -82,7 +105,7 @@ export async function fileFromHub(reference: string, options: PullOptions): Prom
  * @param check may reject the files based on their headers
  */
 export async function fromHub(source: string | ModelFiles, options: PullOptions, check: Check): Promise<ModelFiles> {
-  const requests = await requestsOf(options)
+  const requests = await requestsOf(options, source)
   return take(await findModel(source, requests), requests, options, check)
 }
 
@@ -102,7 +125,7 @@ export interface HubModel {
 
 /** Reads the headers of the files that `load` would use, without a download. */
 export async function readHubModel(source: string | ModelFiles, options: PullOptions = {}): Promise<HubModel> {
-  const requests = await requestsOf(options)
+  const requests = await requestsOf(options, source)
   const plan = await findModel(source, requests)
   const model = await readHeaders(plan, requests)
   return plan.problems.length === 0 && (await isAllCached(plan))
@@ -112,7 +135,7 @@ export async function readHubModel(source: string | ModelFiles, options: PullOpt
 
 /** Reads the header of one file on the hub, without a download. */
 export async function readHubFile(reference: string, options: PullOptions = {}): Promise<ModelFile> {
-  const requests = await requestsOf(options)
+  const requests = await requestsOf(options, reference)
   return openHeader(await planFile(reference, newest(requests), requests), requests)
 }
 
@@ -163,12 +186,19 @@ function isMissing(error: unknown): boolean {
   return error instanceof FluxError && error.code === 'FLUX_NOT_FOUND'
 }
 
-async function requestsOf({ signal, onProgress, onWarning, ...hub }: PullOptions): Promise<Requests> {
+/** @param sources what is looked for, which may be named like a preset by mistake */
+async function requestsOf(
+  { signal, onProgress, onWarning, ...hub }: PullOptions,
+  ...sources: (string | ModelFiles)[]
+): Promise<Requests> {
   requireSignal(signal)
   if (onProgress !== undefined && typeof onProgress !== 'function')
     throw badOption('onProgress', onProgress, 'a function')
   if (onWarning !== undefined && typeof onWarning !== 'function') throw badOption('onWarning', onWarning, 'a function')
-  return { settings: await hubSettings(hub), signal, warn: onWarning ?? warnProcess }
+  const settings = await hubSettings(hub)
+  const warn = onWarning ?? warnProcess
+  for (const source of sources) await warnOfNamesakes(source, warn)
+  return { settings, signal, warn }
 }
 
 async function take(

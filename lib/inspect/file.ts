@@ -24,16 +24,13 @@ const MAX_VALUE = 200
  */
 export async function inspect(path: string): Promise<Inspection> {
   if (typeof path !== 'string' || path === '') throw badOption('path', path, 'the path of a model file')
-  const file = await openModelFile(path)
-  const inspection = await inspectFile(file)
-  return inspection.role === 'unknown' && looksLikeLora(file)
-    ? { ...inspection, ...(await describeLora(path)) }
-    : inspection
+  return inspectFile(await openModelFile(path))
 }
 
 /** Does the same as {@link inspect} for a file that is already open. */
 export async function inspectFile(file: ModelFile): Promise<Inspection> {
   const { network, ...inspection } = described(file)
+  if (inspection.role === 'unknown' && looksLikeLora(file)) return { ...inspection, ...(await describeLora(file)) }
   const step = network && (await stepSeconds(network))
   return step === undefined ? inspection : { ...inspection, step }
 }

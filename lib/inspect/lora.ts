@@ -1,8 +1,9 @@
 import { FluxError } from '../errors.js'
+import type { ModelFile } from '../formats/model-file.js'
 import type { Inspection } from './inspection.js'
 import { unmatchedByAll } from '../networks/lora/assignment.js'
 import { networkDefinitions, withoutArticle } from '../networks/registry.js'
-import { loraOf, openLoraFile, type LoraLayer } from '../networks/lora/lora-file.js'
+import { loraOf, requireLora, type LoraLayer } from '../networks/lora/lora-file.js'
 
 const KINDS = {
   product: 'LoRA',
@@ -16,10 +17,10 @@ const KINDS = {
  * Describes a LoRA and the layers of known networks that it changes. Returns undefined if nothing in the file fits any.
  */
 export async function describeLora(
-  path: string,
+  file: ModelFile,
 ): Promise<Pick<Inspection, 'role' | 'architecture' | 'needs' | 'problems'> | undefined> {
   try {
-    const file = await openLoraFile(path)
+    requireLora(file)
     const found = await Promise.all(
       networkDefinitions()
         .filter(({ lora }) => lora)
@@ -43,7 +44,7 @@ export async function describeLora(
     const problems =
       unmatched.length > 0
         ? [
-            `${path}: ${unmatched.length} of its tensors belong to nothing here, such as ${unmatched[0]}, and do nothing`,
+            `${file.path}: ${unmatched.length} of its tensors belong to nothing here, such as ${unmatched[0]}, and do nothing`,
           ]
         : []
     const wider = found.every(({ channels }) => channels === undefined) ? '' : ', for control images (Canny, Depth)'

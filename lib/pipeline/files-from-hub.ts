@@ -1,20 +1,22 @@
+import { isOnHub, refuseUnknownPreset } from '../hub/plan.js'
 import { fileFromHub, type PullOptions } from '../hub/pull.js'
-import { isReference } from '../hub/reference.js'
 import type { GenerateOptions } from './generate-options.js'
 
 type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters'>
 
 /**
- * Returns the options with paths in place of references on the hub (`hf:owner/name:file`). Files that are not in the
- * cache are downloaded.
+ * Returns the options with paths in place of presets and references on the hub (`hf:owner/name:file`). Files that are
+ * not in the cache are downloaded.
  *
  * @throws {FluxError} as `pullFile`
  */
 export async function filesFromHub<T extends Files>(options: T, hub: PullOptions): Promise<T> {
   const local = async <F extends { path: string }>(files: readonly F[]): Promise<F[]> => {
     const found: F[] = []
-    for (const file of files)
-      found.push(isReference(file.path) ? { ...file, path: await fileFromHub(file.path, hub) } : file)
+    for (const file of files) {
+      await refuseUnknownPreset(file.path)
+      found.push(isOnHub(file.path) ? { ...file, path: await fileFromHub(file.path, hub) } : file)
+    }
     return found
   }
   const resolved: Files = {}

@@ -8,7 +8,7 @@ import {
   type Variant,
 } from '../families/family.js'
 import { familyOf, type ModelFiles } from '../families/registry.js'
-import { isOnHub } from '../hub/plan.js'
+import { isOnHub, refuseUnknownPreset } from '../hub/plan.js'
 import { fromHub, type OpenNetworks, type PullOptions } from '../hub/pull.js'
 import { tinyModelFiles } from '../model/bundled-model.js'
 import { locateModelFiles, locateTokenizer } from '../model/locate.js'
@@ -109,7 +109,10 @@ function throwAll(problems: FluxError[]): void {
 /** Returns the files of a model on this machine; files on the hub are downloaded. */
 export async function resolveSource(source: string | ModelFiles, hub: PullOptions = {}): Promise<ModelFiles> {
   if (source === 'tiny') return tinyModelFiles()
-  if (typeof source !== 'string') checkModelFiles(source)
+  if (typeof source !== 'string') {
+    checkModelFiles(source)
+    for (const path of Object.values(placesOf(source).components)) await refuseUnknownPreset(path)
+  }
   if (isOnHub(source)) {
     return fromHub(source, hub, (family, networks, problems) =>
       throwAll([...problems, ...family.incompatibilities(networks)]),

@@ -4,7 +4,7 @@ import { componentsFor } from '../families/family.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions } from '../images/encode.js'
 import type { PullOptions } from '../hub/pull.js'
-import { isReference } from '../hub/reference.js'
+import { isOnHub } from '../hub/plan.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
@@ -230,7 +230,7 @@ export class ImagePipeline {
     const prepared = await prepareImages(images, variant, { width, height, signal })
     const { controlNets = [], ipAdapters = [] } = prepared.inputs
     // an estimate leaves files on the hub
-    const isHere = ({ path }: { path: string }) => !isReference(path)
+    const isHere = ({ path }: { path: string }) => !isOnHub(path)
     const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
     const inputs = { ...prepared.inputs, ...here }
     const attached = await family.checkImages?.(inputs, networks)

@@ -1,6 +1,6 @@
 import { FluxError } from '../../errors.js'
 import type { NativeAdapter } from '../../native/addon.js'
-import { doraField, loraConfig, scaleFinder, type LoraConfig } from './config.js'
+import { doraField, loraConfig, scaleFinder } from './config.js'
 import { layerFinder, loraNames, type AdaptableNetwork, type LoraTarget } from './layer-names.js'
 import { openModelFile } from '../../formats/open.js'
 import type { ModelFile, TensorInfo } from '../../formats/model-file.js'
@@ -62,7 +62,7 @@ export async function openLora(path: string, network: AdaptableNetwork): Promise
 
 export async function openLoraFile(path: string): Promise<ModelFile> {
   const file = await openModelFile(path)
-  refuseOthers(file, loraConfig(file))
+  requireLora(file)
   return file
 }
 
@@ -76,10 +76,9 @@ export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promis
   const { path } = file
   const names = loraNames(network.kind)
   const { found, unmatched } = findLayers(file, network)
-  const alphas = await readScalars(
-    path,
-    found.flatMap(({ parts: { alpha } }) => alpha ?? []),
-  )
+  // of a file that is still on the hub only the header is known
+  const isHere = file.read?.length !== 0
+  const alphas = await readScalars(path, isHere ? found.flatMap(({ parts: { alpha } }) => alpha ?? []) : [])
   const scaleOf = scaleFinder(path, loraConfig(file), names)
   const layers = found.flatMap((one) => adaptersOf(path, one, alphas, scaleOf, names.widens))
   const input = found.find(({ target }) => target.weight === names.widens)?.target.input ?? Infinity
@@ -87,10 +86,11 @@ export async function loraOf(file: ModelFile, network: AdaptableNetwork): Promis
   return { path, layers, ...(channels !== undefined && channels > input ? { channels } : {}), unmatched }
 }
 
-function refuseOthers(file: ModelFile, config: LoraConfig): void {
+/** @throws {FluxError} FLUX_UNSUPPORTED for a part of a split model or a DoRA */
+export function requireLora(file: ModelFile): void {
   if (file.parts)
     throw new FluxError('FLUX_UNSUPPORTED', `${file.path}: this is a part of a split model. A LoRA is one file`)
-  const dora = [...file.tensors.keys()].find((name) => DORA_MARKS.test(name)) ?? doraField(config)
+  const dora = [...file.tensors.keys()].find((name) => DORA_MARKS.test(name)) ?? doraField(loraConfig(file))
   if (dora === undefined) return
   throw new FluxError(
     'FLUX_UNSUPPORTED',

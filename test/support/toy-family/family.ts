@@ -119,5 +119,5 @@ export const toyFamily: Family<typeof COMPONENTS> = {
     const latents = (width / TOY_LATENT.reduction) * (height / TOY_LATENT.reduction)
     return FluxTransformer.activationBytes(unet.file.path, latents, clip.config.maxPositions, options)
   },
-  presets: { models: { 'toy-1': 'hf:toy/toy' }, companions: {}, tokenizers: {} },
+  presets: { models: { 'toy-1': 'hf:toy/toy' }, companions: {}, tokenizers: {}, files: {}, needs: {} },
 }

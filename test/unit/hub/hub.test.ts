@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { presetReference } from '../../../lib/hub/presets.js'
+import { families } from '../../../lib/families/registry.js'
+import { findPreset, presetNames, presetReference } from '../../../lib/hub/presets.js'
 import { isSafePath, parseReference } from '../../../lib/hub/reference.js'
 import { selectModel, selectTokenizer } from '../../../lib/hub/select.js'
 import { hubSettings } from '../../../lib/hub/settings.js'
@@ -31,8 +32,27 @@ describe('references', () => {
   test('presets', () => {
     expect(presetReference('flux.1-dev')).toBe('hf:city96/FLUX.1-dev-gguf')
     expect(presetReference('FLUX.1-schnell:Q8_0')).toBe('hf:city96/FLUX.1-schnell-gguf:Q8_0')
-    for (const none of ['flux', 'constructor', 'flux.1-dev:a:b', './flux.1-dev'])
+    expect(presetReference('FLUX.1-Redux-dev')).toBe('hf:Runware/FLUX.1-Redux-dev:flux1-redux-dev.safetensors')
+    for (const none of ['flux', 'constructor', 'flux.1-dev:a:b', './flux.1-dev', 'flux.1-redux-dev:Q8_0'])
       expect(presetReference(none), none).toBeUndefined()
+  })
+
+  test.each(presetNames())('the preset %s names a repository, or a model file in one', (name) => {
+    const { reference, isFile, needs } = findPreset(name)!
+    expect(name).toBe(name.toLowerCase())
+    const { which } = parseReference(reference)
+    if (isFile) expect(which).toMatch(/\.(safetensors|gguf)$/)
+    else expect(which).toBeUndefined()
+    for (const other of Object.values(needs)) expect(findPreset(other)).toMatchObject({ isFile: true, needs: {} })
+  })
+
+  test('a name belongs to one preset, and what files need are components', () => {
+    expect(new Set(presetNames()).size).toBe(presetNames().length)
+    for (const { presets, components } of families())
+      for (const [name, needs] of Object.entries(presets.needs)) {
+        expect(findPreset(name)?.isFile).toBe(true)
+        for (const component of Object.keys(needs)) expect(Object.keys(components)).toContain(component)
+      }
   })
 
   test.each(['../a', 'a/../b', '/a', 'a//b', 'a\\b', 'C:a', '.', 'a/.', 'a\0b', ''])('no safe path: %j', (path) =>
