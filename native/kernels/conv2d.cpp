@@ -53,9 +53,11 @@ __attribute__((always_inline)) inline void block(const float * tile, int64_t til
     }
     for (int64_t c = 0; c < in; c++, tile += channel_stride) {
         for (int ky = 0; ky < k; ky++) {
-#pragma GCC unroll 1  // unrolled, GCC keeps pixels for the next tap, and registers run out
+            // GCC must not keep pixels for the next tap: registers would run out
+#pragma GCC unroll 1
             for (int kx = 0; kx < k; kx++, taps += vectors * lanes) {
                 const float * row = tile + ky * tile_stride + kx;
+                asm("" : "+r"(row));
                 Vec weights[vectors];
                 for (int v = 0; v < vectors; v++) weights[v] = *reinterpret_cast<const Vec *>(taps + v * lanes);
                 for (int p = 0; p < pixels; p++) {
