@@ -1,10 +1,9 @@
 import { latentMask } from '../../images/latent-mask.js'
-import { resample } from '../../images/resample.js'
 import type { ControlMode } from '../../networks/controlnet/modes.js'
 import { describeControlNet } from '../../networks/controlnet/describe.js'
 import type { ControlInput, ImagePromptInput } from '../../networks/flux/attachments.js'
 import type { ReduxImage } from '../../networks/redux/append.js'
-import { clipPixels, siglipPixels, type Resample } from '../../networks/vision-pixels.js'
+import { clipPixels, siglipPixels } from '../../networks/vision-pixels.js'
 import type { ClipVisionEncoder, ReduxProjector, SiglipVisionEncoder } from '../../nn.js'
 import {
   toPlanes,
@@ -76,7 +75,7 @@ export async function encodeImages(
   for (const { image, strength, strengthType } of redux) {
     const states = await run('siglip', (tower: SiglipVisionEncoder, options) => {
       const { imageSize } = tower.config
-      return tower.encode(siglipPixels(image.data, image.width, image.height, imageSize, bicubic), options)
+      return tower.encode(siglipPixels(image, imageSize), options)
     })
     const tokens = await run('redux', (projector: ReduxProjector, options) => projector.project(states, options))
     ;(images.redux ??= []).push({ tokens, strength, strengthType })
@@ -84,15 +83,12 @@ export async function encodeImages(
   for (const [i, { image, scale }] of ipAdapters.entries()) {
     const embeds = await run('clipVision', (tower: ClipVisionEncoder, options) => {
       const { imageSize } = tower.config
-      return tower.encode(clipPixels(image.data, image.width, image.height, imageSize, bicubic), options)
+      return tower.encode(clipPixels(image, imageSize), options)
     })
     ;(images.imagePrompts ??= []).push({ attachment: controlNets.length + i, embeds, scale })
   }
   return images
 }
-
-const bicubic: Resample = (rgb, width, height, toWidth, toHeight) =>
-  resample(rgb, [height, width, 3], [toHeight, toWidth], 'bicubic')
 
 /** For a ControlNet that repaints: black where the image is drawn anew, and four mask values for each token, 1 = keep. */
 async function withHole(
