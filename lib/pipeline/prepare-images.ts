@@ -51,8 +51,8 @@ interface Wanted {
 }
 
 /**
- * The work on images that takes long, off the main thread. When the request is aborted the caller hears of it at once,
- * though the thread finishes what it has begun.
+ * The work on images that takes long, off the main thread. When the request is aborted the caller hears of it at once, and
+ * the thread stops unless it works for others as well.
  */
 class Workshop {
   readonly #signal: AbortSignal
@@ -62,15 +62,15 @@ class Workshop {
   }
 
   read(source: ImageSource, name: string): Promise<RgbImage> {
-    return this.#do(() => readImage(source, { name }))
+    return this.#do(() => readImage(source, { name, signal: this.#signal }))
   }
 
   readMask(source: NonNullable<ImageSettings['mask']>): Promise<Mask> {
-    return this.#do(() => readMask(source, { name: 'mask' }))
+    return this.#do(() => readMask(source, { name: 'mask', signal: this.#signal }))
   }
 
   resize(image: RgbImage, width: number, height: number, mode: ResizeMode): Promise<RgbImage> {
-    return this.#do(() => resizeImage(image, width, height, mode))
+    return this.#do(() => resizeImage(image, width, height, mode, { signal: this.#signal }))
   }
 
   /** @param moved what of `args` is not needed any more, and thus moved instead of copied */
@@ -80,7 +80,7 @@ class Workshop {
     ...moved: { data: Uint8Array }[]
   ): Promise<ReturnType<Jobs[Job]>> {
     const buffers = moved.map(({ data }) => data.buffer as ArrayBuffer)
-    return this.#do(() => inBackground(job, args, buffers))
+    return this.#do(() => inBackground(job, args, buffers, this.#signal))
   }
 
   #do<T>(work: () => Promise<T>): Promise<T> {
