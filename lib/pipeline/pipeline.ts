@@ -8,6 +8,7 @@ import { isOnHub } from '../hub/plan.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
+import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
 import { filesFromHub } from './files-from-hub.js'
@@ -208,7 +209,8 @@ export class ImagePipeline {
     }
     // the images determine the size, and with it the noise levels
     const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
-    const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal) : undefined
+    const { attached } = prepared ?? {}
+    const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal, attached) : undefined
     for (let index = 0; ; index++) {
       const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
       const own = { ...sized, ...next }
@@ -220,11 +222,16 @@ export class ImagePipeline {
     }
   }
 
-  /** Reads the images of a request, and checks them against the model. */
+  /**
+   * Reads the images of a request, and checks them against the model.
+   *
+   * @param checked the files that are attached, if another size of the same request has been checked
+   */
   async #prepare(
     { width, height }: Pick<GenerateOptions, 'width' | 'height'>,
     images: ImageSettings,
     signal: AbortSignal,
+    checked?: readonly NetworkFile<object>[],
   ): Promise<PreparedImages> {
     const { family, networks, variant } = this.#networks.model
     const prepared = await prepareImages(images, variant, { width, height, signal })
@@ -233,7 +240,7 @@ export class ImagePipeline {
     const isHere = ({ path }: { path: string }) => !isOnHub(path)
     const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
     const inputs = { ...prepared.inputs, ...here }
-    const attached = await family.checkImages?.(inputs, networks)
+    const attached = checked ?? (await family.checkImages?.(inputs, networks))
     return { ...prepared, inputs, ...(attached ? { attached } : {}) }
   }
 
