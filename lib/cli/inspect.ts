@@ -55,7 +55,7 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
  * described alone, on the hub as well.
  */
 async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
-  // whatever lies in the current folder, as for --model
+  // whatever is in the current folder, as for --model
   if (name === 'tiny') return (await import('../inspect/model.js')).inspectModel(name)
   const { isOnHub, refuseUnknownPreset } = await import('../hub/plan.js')
   const { findPreset } = await import('../hub/presets.js')

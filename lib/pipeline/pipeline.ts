@@ -214,7 +214,7 @@ export class ImagePipeline {
     for (let index = 0; ; index++) {
       const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
       const own = { ...sized, ...next }
-      const parameters = this.#parameters({ ...own, ...prepared?.asked })
+      const parameters = this.#parameters({ ...own, ...prepared?.requested })
       const task = { networks: this.#networks, settings: own, index, prepared, large, parameters, signal }
       const image = yield* makeImage(task)
       if (index === count - 1) return image

@@ -20,8 +20,8 @@ export interface PreparedImages {
   /** of the drawing, multiples of the model's unit */
   width: number
   height: number
-  /** the size that gives this drawing again when it is asked for; an image that is drawn at its own size has that */
-  asked: Size
+  /** the size that gives this drawing again when it is requested; an image that is drawn at its own size has that */
+  requested: Size
   /** what the denoiser reads */
   inputs: ImageInputs
   /** the image to start from */
@@ -143,8 +143,8 @@ export async function prepareImages(
     ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
     ...(await guides(settings, size, workshop)),
   }
-  const { width: askedWidth, height: askedHeight } = canvas && wanted.padded ? canvas.image : wanted
-  const prepared = { ...size, asked: { width: askedWidth, height: askedHeight }, inputs, warnings }
+  const { width: requestedWidth, height: requestedHeight } = canvas && wanted.padded ? canvas.image : wanted
+  const prepared = { ...size, requested: { width: requestedWidth, height: requestedHeight }, inputs, warnings }
   if (!canvas) return { ...prepared, finish: (drawn) => drawn }
   const drawing = await startDrawing(canvas, size, placed, settings, workshop)
   if (drawing.mask) inputs.mask = drawing.mask.data

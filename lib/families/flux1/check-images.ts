@@ -53,7 +53,7 @@ export async function checkImages(
   return attached
 }
 
-/** Opens a file the first time that it is asked for. */
+/** Opens a file the first time that it is requested. */
 function openedOnce<K extends NetworkKind>(kind: K): (path: string) => Promise<NetworkFile<NetworkConfigs[K]>> {
   const opened = new Map<string, Promise<NetworkFile<NetworkConfigs[K]>>>()
   return (path) => {
