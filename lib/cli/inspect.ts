@@ -12,7 +12,7 @@ export function inspectCommand(program: Command): void {
     .description('show what model files contain, what a model lacks, and what an image would cost here')
     .argument(
       '<models...>',
-      '.gguf or .safetensors files, folders, presets, hf:owner/name, or one file as hf:owner/name:file (only headers are read from the hub)',
+      '.gguf or .safetensors files, folders, tiny, presets, hf:owner/name, or one file as hf:owner/name:file (only headers are read from the hub)',
     )
     .option('--json', 'print one JSON array')
     .addHelpText(
@@ -51,9 +51,12 @@ async function inspectAll(names: string[], { json }: { json?: true }): Promise<v
 }
 
 /**
- * Folders, models and repositories on the hub are inspected as models. A file is described alone, on the hub as well.
+ * Folders, models, repositories on the hub and 'tiny', the model in this package, are inspected as models. A file is
+ * described alone, on the hub as well.
  */
 async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
+  // whatever is in the current folder, as for --model
+  if (name === 'tiny') return (await import('../inspect/model.js')).inspectModel(name)
   const { isOnHub, refuseUnknownPreset } = await import('../hub/plan.js')
   const { findPreset } = await import('../hub/presets.js')
   const { parseReference } = await import('../hub/reference.js')

@@ -9,7 +9,7 @@ import {
   type NetworksOf,
   type Components,
 } from '../families/family.js'
-import { NO_FLOPS, type Flops, type Work } from '../networks/flops.js'
+import { NO_FLOPS, timesFlops, type Flops, type Work } from '../networks/flops.js'
 import { evaluationsIn, type SamplerName } from '../sampling/samplers.js'
 import { devicePeak, CostModel } from './cost-model.js'
 
@@ -28,8 +28,9 @@ export interface Estimate {
    */
   seconds: Record<Work | 'total', number> | undefined
   /**
-   * peak memory in bytes: weights, with those of ControlNets and IP-Adapters; activation buffers; and both together.
-   * Previews by the autoencoder, and vision towers that stay in memory, take more.
+   * peak memory in bytes: weights, with those of ControlNets, IP-Adapters and the vision towers that the images need;
+   * activation buffers; and both together. Previews by the autoencoder, and vision towers that stay from earlier images,
+   * take more.
    */
   memory: { weights: number; activations: number; total: number }
 }
@@ -117,7 +118,9 @@ export class Estimator {
     const known = this.#counted.get(request)
     if (known) return known
     const { family, networks } = this.#model
-    const counted = { encode: NO_FLOPS, ...family.operations(networks, request) }
+    const { text, ...others } = family.operations(networks, request)
+    // the negative prompt is encoded as well
+    const counted = { encode: NO_FLOPS, ...others, text: timesFlops(request.trueCfg ? 2 : 1, text) }
     this.#counted.set(request, counted)
     return counted
   }
@@ -142,17 +145,24 @@ export class Estimator {
 
   async #memory(request: ImageRequest): Promise<Estimate['memory']> {
     const { family, networks } = this.#model
-    const text = this.#files('text').map(({ bytes }) => bytes)
-    const drawing = [...this.#files('denoise'), ...this.#files('decode')].reduce((sum, { bytes }) => sum + bytes, 0)
-    // encoders that are not kept are loaded one by one: before the denoiser for the first image, later next to it
-    const encoders = this.#keep ? text.reduce((sum, bytes) => sum + bytes, 0) : Math.max(0, ...text)
-    const attached = (request.attached ?? []).reduce((sum, { bytes }) => sum + bytes, 0)
-    const denoising = drawing + attached
-    const weights = this.#keep || this.#drawn ? encoders + denoising : Math.max(encoders, denoising)
+    const { inputs = {}, attached = [] } = request
+    const text = this.#files('text')
+    const towers = family.imageEncoders?.(networks, inputs) ?? []
+    const decoding = bytesOf(this.#files('decode'))
+    const denoising = bytesOf(this.#files('denoise')) + decoding + bytesOf(attached)
+    // those that are not kept are loaded one by one: before the denoiser for the first image, later next to it
+    const one = (files: NetworkFile<unknown>[]) => Math.max(0, ...files.map(({ bytes }) => bytes))
+    const weights = this.#keep
+      ? bytesOf([...text, ...towers]) + denoising
+      : this.#drawn
+        ? one([...text, ...towers]) + denoising
+        : Math.max(one(text), one(towers) + decoding, denoising)
     const activations = await family.activationBytes(networks, request, this.#device)
     return { weights, activations, total: weights + activations }
   }
 }
+
+const bytesOf = (files: readonly NetworkFile<unknown>[]): number => files.reduce((sum, { bytes }) => sum + bytes, 0)
 
 const totalOf = ({ text, encode, step, decode }: Record<Work, number>, evaluations: number): number =>
   text + encode + evaluations * step + decode

@@ -66,11 +66,12 @@ export interface Encoders<C extends Components> {
       ? T
       : never
   }
-  /** evaluates one of them with its LoRAs; throws if the output is not finite */
-  run<N extends keyof C & string>(
+  /** evaluates one of them with its LoRAs for each item, loaded once; throws if an output is not finite */
+  run<N extends keyof C & string, Item>(
     name: N,
-    work: (encoder: Loaded<C[N]>, options: { signal?: AbortSignal }) => Promise<Float32Array>,
-  ): Promise<Float32Array>
+    items: readonly Item[],
+    work: (encoder: Loaded<C[N]>, item: Item, options: { signal?: AbortSignal }) => Promise<Float32Array>,
+  ): Promise<Float32Array[]>
 }
 
 /** The default settings of an image. */
@@ -161,7 +162,8 @@ export interface Family<C extends Components = Components> {
   prediction: Prediction
   /** noise levels, descending to 0 */
   sigmas(request: ScheduleRequest): number[]
-  encode(request: ImageRequest, encoders: Encoders<C>): Promise<Conditioning>
+  /** encodes the prompts of several requests, so that each encoder is loaded once for all of them */
+  encode(requests: readonly ImageRequest[], encoders: Encoders<C>): Promise<Conditioning[]>
   /**
    * errors in a request's images, before anything is loaded: files of ControlNets, missing components; absent if no
    * variant reads images
@@ -173,11 +175,13 @@ export interface Family<C extends Components = Components> {
   /** encodes the images for `bind`, which finds the result in its conditioning */
   encodeImages?(
     inputs: ImageInputs,
-    size: Pick<ImageRequest, 'width' | 'height'>,
+    size: Pick<ImageSize, 'width' | 'height' | 'attached'>,
     encoders: ImageEncoders,
   ): Promise<unknown>
-  /** loads what evaluates the images inside the denoiser, and removes what the last request needed */
-  attach?(denoiser: Denoiser<C>, inputs: ImageInputs, signal: AbortSignal): Promise<void>
+  /** the components that encode the images of a request, next to the one that decodes; absent if there are none */
+  imageEncoders?(networks: NetworksOf<C>, inputs: ImageInputs): NetworkFile<object>[]
+  /** loads the files that `checkImages` returned into the denoiser, and removes what the last request needed */
+  attach?(denoiser: Denoiser<C>, attached: readonly NetworkFile<object>[], signal: AbortSignal): Promise<void>
   /** the model as a function of the state and the noise level; everything else is bound */
   bind(denoiser: Denoiser<C>, conditioning: Conditioning, request: ImageRequest, signal: AbortSignal): Predict
   /** `encode`: of a request's images, absent if no variant reads images */

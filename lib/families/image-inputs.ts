@@ -53,8 +53,12 @@ export interface IpAdapterInput {
 /** What a family encodes images with. */
 export interface ImageEncoders {
   vae: EncodeImage
-  /** evaluates an optional component, such as a vision tower */
-  run<T>(name: string, work: (network: never, options: { signal: AbortSignal }) => Promise<T>): Promise<T>
+  /** evaluates an optional component, such as a vision tower, for each item, loaded once */
+  run<Item, T>(
+    name: string,
+    items: readonly Item[],
+    work: (network: never, item: Item, options: { signal: AbortSignal }) => Promise<T>,
+  ): Promise<T[]>
 }
 
 /**

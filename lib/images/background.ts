@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import type { Answer, Jobs, Request } from './background-worker.js'
 import { FluxError } from '../errors.js'
+import { onAbort } from '../options/abort.js'
 
 const IDLE_MS = 10_000
 
@@ -11,19 +12,31 @@ let thread: BackgroundThread | undefined
  * share it. It keeps the process alive only while it works, and ends after 10 idle seconds.
  *
  * @param moved buffers among the arguments that are moved instead of copied; the caller cannot use them afterwards
+ * @param signal rejects with its reason at once; the computation stops as well, unless the thread has others to do
  */
 export function inBackground<Job extends keyof Jobs>(
   job: Job,
   args: Parameters<Jobs[Job]>,
   moved: ArrayBuffer[] = [],
+  signal?: AbortSignal,
 ): Promise<ReturnType<Jobs[Job]>> {
+  if (signal?.aborted) return Promise.reject(signal.reason as Error)
   thread ??= new BackgroundThread()
-  return thread.run(job, args, moved)
+  return thread.run(job, args, moved, signal)
+}
+
+/** A computation that has not been answered. */
+interface Pending {
+  resolve: (result: never) => void
+  reject: (reason: unknown) => void
+  /** whether nobody waits for it any more */
+  abandoned: boolean
+  unlisten: (() => void) | undefined
 }
 
 class BackgroundThread {
   readonly #worker: Worker
-  readonly #pending = new Map<number, { resolve: (result: never) => void; reject: (reason: unknown) => void }>()
+  readonly #pending = new Map<number, Pending>()
   #nextId = 0
   #idle: NodeJS.Timeout | undefined
 
@@ -42,17 +55,19 @@ class BackgroundThread {
     job: Job,
     args: Parameters<Jobs[Job]>,
     moved: ArrayBuffer[],
+    signal: AbortSignal | undefined,
   ): Promise<ReturnType<Jobs[Job]>> {
     clearTimeout(this.#idle)
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject })
+      const unlisten = signal && onAbort(signal, () => this.#abandon(id, signal.reason))
+      this.#pending.set(id, { resolve, reject, abandoned: false, unlisten })
       this.#worker.ref()
       try {
         this.#worker.postMessage({ id, job, args, moved } satisfies Request<Job>, moved)
       } catch (error) {
         // an argument that cannot be copied: no answer will come
-        this.#pending.delete(id)
+        this.#remove(id)
         this.#rest()
         reject(error as Error)
       }
@@ -60,21 +75,40 @@ class BackgroundThread {
   }
 
   #settle(answer: Answer): void {
-    const { resolve, reject } = this.#pending.get(answer.id)!
-    this.#pending.delete(answer.id)
-    if ('result' in answer) resolve(answer.result as never)
-    else reject(answer.error)
+    const pending = this.#remove(answer.id)
+    if (!pending) return // answered while the thread was stopped
+    if ('result' in answer) pending.resolve(answer.result as never)
+    else pending.reject(answer.error)
     this.#rest()
+  }
+
+  #remove(id: number): Pending | undefined {
+    const pending = this.#pending.get(id)
+    pending?.unlisten?.()
+    this.#pending.delete(id)
+    return pending
+  }
+
+  /** A computation cannot be interrupted, so the thread ends if nobody waits for any. The next call starts another. */
+  #abandon(id: number, reason: unknown): void {
+    const abandoned = this.#pending.get(id)!
+    abandoned.abandoned = true
+    abandoned.reject(reason)
+    if (![...this.#pending.values()].every(({ abandoned }) => abandoned)) return
+    for (const id of this.#pending.keys()) this.#remove(id)
+    this.#end()
   }
 
   /** without work, lets the process exit, and ends after a while */
   #rest(): void {
     if (this.#pending.size > 0) return
     this.#worker.unref()
-    this.#idle = setTimeout(() => {
-      this.#retire()
-      void this.#worker.terminate()
-    }, IDLE_MS).unref()
+    this.#idle = setTimeout(() => this.#end(), IDLE_MS).unref()
+  }
+
+  #end(): void {
+    this.#retire()
+    void this.#worker.terminate()
   }
 
   /** makes the next call start another thread */
@@ -89,7 +123,6 @@ class BackgroundThread {
       'the thread that works on images ended: try again, or with a smaller image',
       { cause },
     )
-    for (const { reject } of this.#pending.values()) reject(error)
-    this.#pending.clear()
+    for (const id of this.#pending.keys()) this.#remove(id)!.reject(error)
   }
 }

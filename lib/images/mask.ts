@@ -11,7 +11,7 @@ export interface AlphaOf {
   alphaOf: ImageSource
 }
 
-export interface ReadMaskOptions extends Pick<ReadImageOptions, 'maxPixels' | 'name'> {
+export interface ReadMaskOptions extends Pick<ReadImageOptions, 'maxPixels' | 'name' | 'signal'> {
   /** black is drawn anew instead of white. @default false */
   invert?: boolean
 }
@@ -23,7 +23,7 @@ export interface ReadMaskOptions extends Pick<ReadImageOptions, 'maxPixels' | 'n
  * @throws FluxError as {@link readImage}; FLUX_BAD_OPTION for `alphaOf` an image without alpha channel
  */
 export async function readMask(source: ImageSource | AlphaOf, options: ReadMaskOptions = {}): Promise<Mask> {
-  requireOptions('the options of readMask', options, ['maxPixels', 'name', 'invert'])
+  requireOptions('the options of readMask', options, ['maxPixels', 'name', 'invert', 'signal'])
   const { invert = false, name = 'mask', ...limits } = options
   const mask = isAlphaOf(source)
     ? await transparency(`${name}.alphaOf`, source.alphaOf, limits)
@@ -49,5 +49,5 @@ async function transparency(name: string, source: ImageSource, limits: ReadImage
 
 async function brightness(name: string, source: ImageSource, limits: ReadImageOptions): Promise<Mask> {
   const { data: rgb, width, height } = await readImage(source, { ...limits, name, background: [0, 0, 0] })
-  return inBackground('brightnessOf', [{ data: rgb, width, height }], [rgb.buffer as ArrayBuffer])
+  return inBackground('brightnessOf', [{ data: rgb, width, height }], [rgb.buffer as ArrayBuffer], limits.signal)
 }

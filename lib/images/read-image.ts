@@ -1,6 +1,6 @@
 import { inflateSync } from 'node:zlib'
 import { FluxError } from '../errors.js'
-import { requireOptions } from '../options/checks.js'
+import { requireOptions, requireSignal } from '../options/checks.js'
 import { inBackground } from './background.js'
 import { convertToSrgb } from './colour-profile.js'
 import { readPngHeader, type PngHeader } from './decode-png.js'
@@ -20,6 +20,7 @@ export interface ReadImageOptions {
   ignoreProfile?: boolean
   /** what messages call the image. @default 'image' */
   name?: string
+  signal?: AbortSignal
 }
 
 /** pixels of a file, before they are turned upright */
@@ -42,24 +43,26 @@ interface Decoded {
  *   FLUX_BAD_SHAPE for wrong pixels
  */
 export async function readImage(source: ImageSource, options: ReadImageOptions = {}): Promise<RgbImage> {
-  requireOptions('the options of readImage', options, ['background', 'maxPixels', 'ignoreProfile', 'name'])
-  const { ignoreProfile = false, name = 'image' } = options
+  requireOptions('the options of readImage', options, ['background', 'maxPixels', 'ignoreProfile', 'name', 'signal'])
+  const { ignoreProfile = false, name = 'image', signal } = options
+  requireSignal(signal)
   const maxPixels = requireMaxPixels(options.maxPixels)
   const { background: wanted = WHITE } = options
   const background = wanted === 'keep' ? wanted : requireColour('background', wanted)
   if (!isFileSource(name, source)) {
     const { pixels, alpha } = readRaw(name, source)
     requireFewPixels(name, pixels.width, pixels.height, maxPixels)
-    const image = await inBackground('toRgbImage', [pixels, 1, background], [pixels.data.buffer as ArrayBuffer])
+    const image = await inBackground('toRgbImage', [pixels, 1, background], [pixels.data.buffer as ArrayBuffer], signal)
     if (!alpha) return image
     if (background !== 'keep') composite(image.data, alpha, background)
     return { ...image, alpha }
   }
   const file = await readImageFile(name, source)
   const read = file.type === 'PNG' ? readPng : readWithSharp
-  const { pixels, orientation, profile } = await read(file, maxPixels, ignoreProfile)
+  const { pixels, orientation, profile } = await read(file, maxPixels, ignoreProfile, signal)
   const converted = profile ? await convertToSrgb(file.what, pixels, profile) : pixels
-  return inBackground('toRgbImage', [converted, orientation, background], [converted.data.buffer as ArrayBuffer])
+  const moved = [converted.data.buffer as ArrayBuffer]
+  return inBackground('toRgbImage', [converted, orientation, background], moved, signal)
 }
 
 function damaged(what: string, cause: unknown): FluxError {
@@ -70,7 +73,12 @@ function damaged(what: string, cause: unknown): FluxError {
 /** chunks that the decoder gets: what viewers need for the pixels */
 const PIXEL_CHUNKS = ['IHDR', 'PLTE', 'tRNS', 'IDAT', 'IEND']
 
-async function readPng({ bytes, what }: ImageFile, maxPixels: number, ignoreProfile: boolean): Promise<Decoded> {
+async function readPng(
+  { bytes, what }: ImageFile,
+  maxPixels: number,
+  ignoreProfile: boolean,
+  signal: AbortSignal | undefined,
+): Promise<Decoded> {
   const chunks = [...pngChunks(bytes)]
   const [first] = chunks
   let header: PngHeader
@@ -94,7 +102,8 @@ async function readPng({ bytes, what }: ImageFile, maxPixels: number, ignoreProf
     file.set(bytes.subarray(begin, end), at)
     at += end - begin
   }
-  const pixels = await inBackground('decodePng', [file, header], [file.buffer]).catch((cause) => {
+  const pixels = await inBackground('decodePng', [file, header], [file.buffer], signal).catch((cause) => {
+    signal?.throwIfAborted()
     throw cause instanceof FluxError ? cause : damaged(what, cause)
   })
   return { pixels, orientation: uprightness(orientation), profile: iccp && inflateProfile(what, iccp) }

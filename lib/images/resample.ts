@@ -47,7 +47,9 @@ export function resample(
   let scaled = data.subarray(firstRow * width * channels, lastRow * width * channels)
   if (targetWidth !== width || left !== 0 || right !== width)
     scaled = pass(scaled, lastRow - firstRow, channels, weights(width, left, right, targetWidth, FILTERS[filter]))
-  if (targetHeight === height && top === 0 && bottom === height) return scaled === data ? data.slice() : scaled
+  // never a view of the caller's own bytes
+  if (targetHeight === height && top === 0 && bottom === height)
+    return scaled.buffer === data.buffer ? scaled.slice() : scaled
   const shifted = rows.map(({ first, factors }) => ({ first: first - firstRow, factors }))
   return pass(scaled, 1, targetWidth * channels, shifted)
 }

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { requireOneOf, requireOptions, requireWhole } from '../options/checks.js'
+import { requireOneOf, requireOptions, requireSignal, requireWhole } from '../options/checks.js'
 import { inBackground } from './background.js'
 import { FILTERS, type FilterName } from './resample.js'
 import { RESIZE_MODES, type ResizeMode } from './resize-planes.js'
@@ -11,6 +11,7 @@ export interface ResizeOptions {
   filter?: FilterName
   /** colour of the border of 'contain', 0 to 255 each. @default white */
   background?: Colour
+  signal?: AbortSignal
 }
 
 /**
@@ -26,22 +27,18 @@ export async function resizeImage(
   mode: ResizeMode,
   options: ResizeOptions = {},
 ): Promise<RgbImage> {
-  requireOptions('the options of resizeImage', options, ['filter', 'background'])
-  const { filter = 'lanczos', background = WHITE } = options
+  requireOptions('the options of resizeImage', options, ['filter', 'background', 'signal'])
+  const { filter = 'lanczos', background = WHITE, signal } = options
+  requireSignal(signal)
   requireRgbImage('image', image)
   requireOneOf('filter', filter, Object.keys(FILTERS))
   const border = requireColour('background', background)
   requireResize('image', image, width, height, mode)
-  const colours = await inBackground('resizePlanes', [
-    image.data,
-    size(image, 3),
-    [height, width],
-    mode,
-    filter,
-    border,
-  ])
+  const scaled = (data: Uint8Array, channels: number, border: readonly number[]) =>
+    inBackground('resizePlanes', [data, size(image, channels), [height, width], mode, filter, border], [], signal)
+  const colours = await scaled(image.data, 3, border)
   if (!image.alpha) return { data: colours, width, height }
-  const alpha = await inBackground('resizePlanes', [image.alpha, size(image, 1), [height, width], mode, filter, [0]])
+  const alpha = await scaled(image.alpha, 1, [0])
   return { data: colours, width, height, alpha }
 }
 

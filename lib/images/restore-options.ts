@@ -65,7 +65,10 @@ export function restoreOptions(found: FoundParameters): { options: RestoredOptio
     else options[name] = value
   }
   restore('prompt', (text) => text)
-  for (const name of ['steps', 'guidance', 'width', 'height'] as const) restore(name, within(name))
+  for (const name of ['steps', 'guidance'] as const) restore(name, within(name))
+  // one side alone would be another size, and an image that was drawn at its own size has that again without both
+  const isSize = within('width')(found.width ?? '') !== undefined && within('height')(found.height ?? '') !== undefined
+  for (const name of ['width', 'height'] as const) restore(name, (text) => (isSize ? Number(text) : undefined))
   restore('seed', readSeed)
   restore('sampler', readSampler)
   restore('scheduler', readScheduler)

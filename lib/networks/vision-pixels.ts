@@ -1,13 +1,7 @@
 import { FluxError } from '../errors.js'
-import { badOption } from '../options/checks.js'
-
-/**
- * Resizes an image with the bicubic filter of Pillow, which blurs when it makes an image smaller.
- *
- * @param rgb [height, width, 3] bytes
- * @returns [toHeight, toWidth, 3] bytes
- */
-export type Resample = (rgb: Uint8Array, width: number, height: number, toWidth: number, toHeight: number) => Uint8Array
+import { resample } from '../images/resample.js'
+import { requireRgbImage, type RgbImage } from '../images/rgb-image.js'
+import { requireWhole } from '../options/checks.js'
 
 /** How a vision tower sees colours: each channel is (byte / 255 - mean) / deviation. */
 interface Normalisation {
@@ -21,7 +15,8 @@ const CLIP: Normalisation = {
   deviation: [0.26862954, 0.26130258, 0.27577711],
 }
 
-const MAX_SIDE = 32_768
+/** of a tower's image, see `VISION_RULES` */
+const MAX_SIDE = 4096
 /** the longer side that CLIP's image is resized to before it is cropped */
 const MAX_RESIZED = 16_384
 
@@ -29,42 +24,28 @@ const MAX_RESIZED = 16_384
  * An image as SigLIP sees it: resized to a square, whatever its proportions. Source: huggingface/transformers,
  * `image_processing_siglip.py`.
  *
- * @param rgb [height, width, 3] bytes
+ * @param image as `readImage` returns it; alpha is ignored
  * @param side the tower's `imageSize`
- * @param resample not called for an image of that size
  * @returns [3, side, side] in -1 to 1
- * @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE for bytes that are not an image of this size
+ * @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE for what is no image
  */
-export function siglipPixels(
-  rgb: Uint8Array,
-  width: number,
-  height: number,
-  side: number,
-  resample: Resample,
-): Float32Array {
-  checkImage(rgb, width, height)
-  return normalised(resized(rgb, width, height, side, side, resample), side, side, side, SIGLIP)
+export function siglipPixels(image: RgbImage, side: number): Float32Array {
+  check(image, side)
+  return normalised(resized(image, side, side), side, SIGLIP)
 }
 
 /**
  * An image as CLIP sees it: its shorter side resized, then the middle of the longer one. Source:
  * huggingface/transformers, `image_processing_clip.py`.
  *
- * @param rgb [height, width, 3] bytes
+ * @param image as `readImage` returns it; alpha is ignored
  * @param side the tower's `imageSize`
- * @param resample not called for an image whose shorter side has that size
  * @returns [3, side, side]
- * @throws {FluxError} FLUX_BAD_OPTION for an image that is much longer than wide, FLUX_BAD_SHAPE for bytes that are not
- *   an image of this size
+ * @throws {FluxError} FLUX_BAD_OPTION, FLUX_BAD_SHAPE for what is no image, or is much longer than wide
  */
-export function clipPixels(
-  rgb: Uint8Array,
-  width: number,
-  height: number,
-  side: number,
-  resample: Resample,
-): Float32Array {
-  checkImage(rgb, width, height)
+export function clipPixels(image: RgbImage, side: number): Float32Array {
+  check(image, side)
+  const { width, height } = image
   const shorter = Math.min(width, height)
   const [toWidth, toHeight] = [width, height].map((length) => Math.floor((side * length) / shorter)) as [number, number]
   if (Math.max(toWidth, toHeight) > MAX_RESIZED) {
@@ -73,39 +54,24 @@ export function clipPixels(
       `the image is ${width} x ${height} pixels: give one whose sides differ by a factor of at most ${Math.floor(MAX_RESIZED / side)}`,
     )
   }
-  return normalised(resized(rgb, width, height, toWidth, toHeight, resample), toWidth, toHeight, side, CLIP)
+  return normalised(resized(image, toWidth, toHeight), side, CLIP)
 }
 
-function checkImage(rgb: Uint8Array, width: number, height: number): void {
-  for (const [name, length] of Object.entries({ width, height })) {
-    if (!Number.isInteger(length) || length < 1 || length > MAX_SIDE)
-      throw badOption(`the image's ${name}`, length, `a whole number from 1 to ${MAX_SIDE}`)
-  }
-  if (!(rgb instanceof Uint8Array)) throw badOption('the image', rgb, 'a Uint8Array')
-  if (rgb.length !== 3 * width * height) {
-    throw new FluxError(
-      'FLUX_BAD_SHAPE',
-      `the image has ${rgb.length} bytes; ${width} x ${height} pixels of red, green and blue are ${3 * width * height}`,
-    )
-  }
+function check(image: RgbImage, side: number): void {
+  requireRgbImage('image', image)
+  requireWhole('side', side, 1, MAX_SIDE)
 }
 
-function resized(
-  rgb: Uint8Array,
-  width: number,
-  height: number,
-  toWidth: number,
-  toHeight: number,
-  resample: Resample,
-): Uint8Array {
-  return width === toWidth && height === toHeight ? rgb : resample(rgb, width, height, toWidth, toHeight)
+/** With Pillow's bicubic filter, as transformers does. */
+function resized({ data, width, height }: RgbImage, toWidth: number, toHeight: number): RgbImage {
+  const same = width === toWidth && height === toHeight
+  const resampled = same ? data : resample(data, [height, width, 3], [toHeight, toWidth], 'bicubic')
+  return { data: resampled, width: toWidth, height: toHeight }
 }
 
 /** The square in the middle, channel by channel. */
 function normalised(
-  rgb: Uint8Array,
-  width: number,
-  height: number,
+  { data: rgb, width, height }: RgbImage,
   side: number,
   { mean, deviation }: Normalisation,
 ): Float32Array {

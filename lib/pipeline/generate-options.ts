@@ -319,6 +319,12 @@ function requireNegative(negativePrompt: string, trueCfg: number | TrueCfgOption
   if (typeof negativePrompt !== 'string' || negativePrompt.length > MAX_TEXT_LENGTH)
     throw badOption('negativePrompt', negativePrompt, `a string of at most ${MAX_TEXT_LENGTH} characters`)
   if (options.scale > 1) return options
+  guidancePhase({ ...options, sigmas: [] }, 'trueCfg.') // checks the others
+  for (const [name, usual] of Object.entries({ start: 0, end: 1, zeroStar: undefined, zeroInitSteps: 0 } as const)) {
+    const value = options[name as keyof TrueCfgOptions]
+    if (value !== undefined && value !== usual)
+      throw badOption(`trueCfg.${name}`, value, 'a trueCfg.scale above 1 as well, which it acts on, or leave it out')
+  }
   if (negativePrompt === '') return undefined
   const remedy = 'give trueCfg above 1, such as 3.5, which takes twice as long, or leave negativePrompt out'
   throw new FluxError('FLUX_BAD_OPTION', `negativePrompt has no effect while trueCfg is 1; ${remedy}`)

@@ -133,7 +133,7 @@ const SIDES: readonly Side[] = ['left', 'right', 'top', 'bottom']
  * @throws {FluxError} FLUX_BAD_OPTION
  */
 export function completeImages(
-  options: ImageOptions & { loras?: readonly unknown[] },
+  options: ImageOptions & { loras?: readonly unknown[]; hires?: object },
   { reads }: Pick<Variant, 'reads'>,
 ): ImageSettings | undefined {
   const { image, mask, controlImage, referenceImages = [], extend } = options
@@ -163,8 +163,8 @@ export function completeImages(
     if (value !== undefined && image === undefined) throw needs(name, 'image')
   }
   for (const [name, value] of Object.entries({
-    maskBlur: options.maskBlur,
-    maskGrow: options.maskGrow,
+    maskBlur: maskBlur || undefined,
+    maskGrow: maskGrow || undefined,
     onlyMasked: padding,
   })) {
     if (value !== undefined && mask === undefined && extend === undefined) throw needs(name, 'mask')
@@ -186,6 +186,9 @@ export function completeImages(
   const controlNets = completeControlNets(options.controlNets)
   const redux = completeRedux(options.redux)
   const ipAdapters = completeIpAdapters(options.ipAdapters)
+  requireUse('convention', options.convention, 'diffusers', { image, hires: options.hires })
+  requireUse('resize', options.resize, 'cover', { image, controlImage, controlNets })
+  requireUse('referencePlacement', options.referencePlacement, 'offset', { referenceImages })
   const lists = [referenceImages, controlNets, redux, ipAdapters]
   if (image === undefined && controlImage === undefined && lists.every(({ length }) => length === 0)) return undefined
   return {
@@ -205,6 +208,19 @@ export function completeImages(
     ipAdapters,
     resize,
   }
+}
+
+/**
+ * Rejects an option that acts on nothing in this request. Its usual value is accepted, because programs that always give all
+ * options lose nothing by it.
+ *
+ * @param on what the option acts on, by name
+ */
+function requireUse(name: string, value: unknown, usual: unknown, on: Record<string, unknown>): void {
+  if (value === undefined || value === usual) return
+  const isGiven = (one: unknown) => (Array.isArray(one) ? one.length > 0 : one !== undefined)
+  if (!Object.values(on).some(isGiven))
+    throw badOption(name, value, `${Object.keys(on).join(' or ')} as well, which it acts on, or leave it out`)
 }
 
 function completeControlNets(list: readonly ControlNetOptions[] = []): ImageSettings['controlNets'] {

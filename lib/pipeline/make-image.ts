@@ -69,13 +69,8 @@ export async function* makeImage(task: ImageTask): ReturnType<Work> {
   timings.load = lap()
   for (const message of unmatched(settings.loras, loras)) yield warning(settings, message)
   requireControl(loras, variant.reads, images?.controlImage !== undefined)
-  const textOf = async (settings: Settings): Promise<Conditioning> => {
-    const { conditioning, ms } = await networks.encode(settings, loras, signal)
-    timings.text += ms
-    return conditioning
-  }
-  const conditioning = await textOf(settings)
-  const negative = settings.trueCfg && (await textOf({ ...settings, prompt: settings.negativePrompt }))
+  const { conditioning, negative, ms: textMs } = await networks.encode(settings, loras, signal)
+  timings.text = textMs
   lap()
 
   if (prepared && !prepared.encoded) {
@@ -87,7 +82,7 @@ export async function* makeImage(task: ImageTask): ReturnType<Work> {
 
   if (!networks.hasDenoiser) yield { type: 'stage', stage: 'load' }
   const denoiser = await networks.denoiser(loras, signal)
-  await family.attach?.(denoiser as never, prepared?.inputs ?? {}, signal)
+  await family.attach?.(denoiser as never, prepared?.attached ?? [], signal)
   timings.load += lap()
 
   yield { type: 'stage', stage: 'denoise' }
@@ -102,6 +97,7 @@ export async function* makeImage(task: ImageTask): ReturnType<Work> {
     if (large && !large.encoded) {
       yield { type: 'stage', stage: 'encode' }
       lap()
+      await denoiser.trim()
       large.encoded = await networks.encodeImages(large, signal)
       timings.encode += lap()
     }

@@ -64,40 +64,55 @@ export class ModelNetworks {
     return (this.#loras = { ...(await planLoras(loras, Object.fromEntries(adaptable))), version })
   }
 
-  /** Encodes a prompt, unless it is known: then it takes 0 ms. */
+  /** Encodes the prompt and with true CFG the negative prompt, unless they are known: then it takes 0 ms. */
   async encode(
     settings: Settings,
     loras: VersionedPlan,
     signal: AbortSignal,
-  ): Promise<{ conditioning: Conditioning; ms: number }> {
+  ): Promise<{ conditioning: Conditioning; negative: Conditioning | undefined; ms: number }> {
+    const { trueCfg, negativePrompt } = settings
+    const requests = [settings, ...(trueCfg ? [{ ...settings, prompt: negativePrompt }] : [])]
+    const keys = requests.map((request) => this.#promptKey(request, loras))
     let ms = 0
-    const conditioning = await this.#prompts.get(this.#promptKey(settings, loras), async () => {
+    const [conditioning, negative] = await this.#prompts.get(keys, async (missing) => {
+      const unknown = missing.map((i) => requests[i]!)
       const began = performance.now()
-      const encoded = await this.model.family.encode(settings, this.#encoders(loras, signal))
+      const encoded = await this.model.family.encode(unknown, this.#encoders(loras, signal))
       ms = performance.now() - began
-      this.estimator.observe('text', settings, ms)
+      this.estimator.observe('text', settings, (ms * requests.length) / unknown.length)
       return encoded
     })
-    return { conditioning, ms }
+    return { conditioning: conditioning!, negative, ms }
   }
 
   /** Encodes the images: the tensors that the denoiser reads, and the state of the image to start from. */
   async encodeImages(
-    { inputs, start, width, height }: Pick<PreparedImages, 'inputs' | 'start' | 'width' | 'height'>,
+    {
+      inputs,
+      start,
+      width,
+      height,
+      attached = [],
+    }: Pick<PreparedImages, 'inputs' | 'start' | 'width' | 'height' | 'attached'>,
     signal: AbortSignal,
   ): Promise<EncodedImages> {
     const { family, variant } = this.model
     const { latent } = variant
     const decoder = await this.decoder('decode', signal)
     const vae = imageEncoder(decoder as unknown as Encoder, latent, signal)
-    const run: ImageEncoders['run'] = async (name, work) => {
+    const run: ImageEncoders['run'] = async (name, items, work) => {
+      // one network at a time has buffers
+      await decoder.trim()
       try {
-        return await work((await this.#lazy[name]!.get(signal)) as never, { signal })
+        const network = await this.#lazy[name]!.get(signal)
+        const results = await inTurn(items, (item) => work(network as never, item, { signal }))
+        await network.trim()
+        return results
       } finally {
         if (!this.#keep) await this.#lazy[name]!.release()
       }
     }
-    const images = await family.encodeImages?.(inputs, { width, height }, { vae, run })
+    const images = await family.encodeImages?.(inputs, { width, height, attached }, { vae, run })
     const started = start && (await vae(toPlanes(start), height, width))
     await decoder.trim()
     const [rows, columns] = [height / latent.reduction, width / latent.reduction]
@@ -120,13 +135,15 @@ export class ModelNetworks {
     const { model } = this
     return {
       tokenizers: model.tokenizers,
-      run: async (name, work) => {
+      run: async (name, items, work) => {
         try {
           const encoder = await this.#network(name, loras, signal)
-          const output = await work(encoder, { signal })
           const { label = name } = model.family.components[name]!
-          requireFinite(output, `the output of the ${label}`, encoder.path, loras.assigned[name])
-          return output
+          return await inTurn(items, async (item) => {
+            const output = await work(encoder, item, { signal })
+            requireFinite(output, `the output of the ${label}`, encoder.path, loras.assigned[name])
+            return output
+          })
         } finally {
           if (!this.#keep) await this.#lazy[name]!.release()
         }
@@ -144,4 +161,11 @@ export class ModelNetworks {
   async close(): Promise<void> {
     await Promise.all(Object.values(this.#lazy).map((network) => network.close()))
   }
+}
+
+/** One after the other, because a network does one thing at a time. */
+async function inTurn<Item, T>(items: readonly Item[], work: (item: Item) => Promise<T>): Promise<T[]> {
+  const results: T[] = []
+  for (const item of items) results.push(await work(item))
+  return results
 }

@@ -11,6 +11,7 @@ const HIRES_UPSCALERS: Record<HiresSettings['upscale'], string> = { latent: 'Lat
  * Formats how an image is made as text, in A1111's form. `readParameters` restores the options from it. What has no name in
  * A1111 is recorded where it differs from the defaults.
  *
+ * @param settings with the size to record: that of the result, or the requested one if only a part is drawn
  * @param model path of the denoiser
  */
 export function parametersOf(settings: Settings, model: string, defaults: Defaults): string {

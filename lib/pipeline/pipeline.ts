@@ -8,6 +8,7 @@ import { isOnHub } from '../hub/plan.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
+import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
 import { withLocalFiles } from './local-files.js'
@@ -208,11 +209,12 @@ export class ImagePipeline {
     }
     // the images determine the size, and with it the noise levels
     const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
-    const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal) : undefined
+    const { attached } = prepared ?? {}
+    const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal, attached) : undefined
     for (let index = 0; ; index++) {
       const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
       const own = { ...sized, ...next }
-      const parameters = this.#parameters(own)
+      const parameters = this.#parameters({ ...own, ...prepared?.requested })
       const task = { networks: this.#networks, settings: own, index, prepared, large, parameters, signal }
       const image = yield* makeImage(task)
       if (index === count - 1) return image
@@ -220,11 +222,16 @@ export class ImagePipeline {
     }
   }
 
-  /** Reads the images of a request, and checks them against the model. */
+  /**
+   * Reads the images of a request, and checks them against the model.
+   *
+   * @param checked the files that are attached, if another size of the same request has been checked
+   */
   async #prepare(
     { width, height }: Pick<GenerateOptions, 'width' | 'height'>,
     images: ImageSettings,
     signal: AbortSignal,
+    checked?: readonly NetworkFile<object>[],
   ): Promise<PreparedImages> {
     const { family, networks, variant } = this.#networks.model
     const prepared = await prepareImages(images, variant, { width, height, signal })
@@ -233,7 +240,7 @@ export class ImagePipeline {
     const isHere = ({ path }: { path: string }) => !isOnHub(path)
     const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
     const inputs = { ...prepared.inputs, ...here }
-    const attached = await family.checkImages?.(inputs, networks)
+    const attached = checked ?? (await family.checkImages?.(inputs, networks))
     return { ...prepared, inputs, ...(attached ? { attached } : {}) }
   }
 

@@ -20,6 +20,8 @@ export interface PreparedImages {
   /** of the drawing, multiples of the model's unit */
   width: number
   height: number
+  /** the size that gives this drawing again when it is requested; an image that is drawn at its own size has that */
+  requested: Size
   /** what the denoiser reads */
   inputs: ImageInputs
   /** the image to start from */
@@ -49,8 +51,8 @@ interface Wanted {
 }
 
 /**
- * The work on images that takes long, off the main thread. When the request is aborted the caller hears of it at once,
- * though the thread finishes what it has begun.
+ * The work on images that takes long, off the main thread. When the request is aborted the caller hears of it at once, and
+ * the thread stops unless it works for others as well.
  */
 class Workshop {
   readonly #signal: AbortSignal
@@ -60,15 +62,15 @@ class Workshop {
   }
 
   read(source: ImageSource, name: string): Promise<RgbImage> {
-    return this.#do(() => readImage(source, { name }))
+    return this.#do(() => readImage(source, { name, signal: this.#signal }))
   }
 
   readMask(source: NonNullable<ImageSettings['mask']>): Promise<Mask> {
-    return this.#do(() => readMask(source, { name: 'mask' }))
+    return this.#do(() => readMask(source, { name: 'mask', signal: this.#signal }))
   }
 
   resize(image: RgbImage, width: number, height: number, mode: ResizeMode): Promise<RgbImage> {
-    return this.#do(() => resizeImage(image, width, height, mode))
+    return this.#do(() => resizeImage(image, width, height, mode, { signal: this.#signal }))
   }
 
   /** @param moved what of `args` is not needed any more, and thus moved instead of copied */
@@ -78,7 +80,7 @@ class Workshop {
     ...moved: { data: Uint8Array }[]
   ): Promise<ReturnType<Jobs[Job]>> {
     const buffers = moved.map(({ data }) => data.buffer as ArrayBuffer)
-    return this.#do(() => inBackground(job, args, buffers))
+    return this.#do(() => inBackground(job, args, buffers, this.#signal))
   }
 
   #do<T>(work: () => Promise<T>): Promise<T> {
@@ -87,11 +89,20 @@ class Workshop {
   }
 }
 
-/** The size of the drawing. `padded`: it is the image's own, padded at the right and at the bottom. */
-interface DrawingSize {
+interface Size {
   width: number
   height: number
+}
+
+/** The size of the drawing. `padded`: it is the image's own, padded at the right and at the bottom. */
+interface DrawingSize extends Size {
   padded: boolean
+}
+
+/** The part of the image that is drawn, and its size in the drawing. It is at the top left, and the rest is padded. */
+interface Placed {
+  part: Rectangle
+  inner: Size
 }
 
 /** Images without a wanted size are drawn at their own, unless their area is this many times the model's own. */
@@ -124,16 +135,18 @@ export async function prepareImages(
   const guide =
     canvas || control || references[0] || !first ? undefined : await workshop.read(first.image, 'controlNets[0].image')
   const model = canvas?.image ?? control ?? references[0] ?? guide
-  const size = drawingSize(model, { width, height }, unit, defaults)
-  const warnings = size.warning === undefined ? [] : [size.warning]
+  const wanted = drawingSize(model, { width, height }, unit, defaults)
+  const warnings = wanted.warning === undefined ? [] : [wanted.warning]
+  const { placed, ...size } = await place(canvas, settings, wanted, unit, workshop)
   const inputs: ImageInputs = {
     ...(control ? { control: await workshop.resize(control, size.width, size.height, settings.resize) } : {}),
     ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
     ...(await guides(settings, size, workshop)),
   }
-  const prepared = { width: size.width, height: size.height, inputs, warnings }
+  const { width: requestedWidth, height: requestedHeight } = canvas && wanted.padded ? canvas.image : wanted
+  const prepared = { ...size, requested: { width: requestedWidth, height: requestedHeight }, inputs, warnings }
   if (!canvas) return { ...prepared, finish: (drawn) => drawn }
-  const drawing = await startDrawing(canvas, size, settings, workshop)
+  const drawing = await startDrawing(canvas, size, placed, settings, workshop)
   if (drawing.mask) inputs.mask = drawing.mask.data
   if (reads === 'fill') inputs.fill = { image: drawing.start, mask: drawing.mask!.data }
   return { ...prepared, ...drawing }
@@ -142,7 +155,7 @@ export async function prepareImages(
 /** The images of ControlNets, at the size of the drawing, of Redux and of IP-Adapters. */
 async function guides(
   { controlNets, redux, ipAdapters, resize }: ImageSettings,
-  { width, height }: DrawingSize,
+  { width, height }: Size,
   workshop: Workshop,
 ): Promise<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> {
   const inputs: Required<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> = {
@@ -161,6 +174,10 @@ async function guides(
   return inputs
 }
 
+const within = (side: number): number => Math.min(RANGES.width.most, Math.max(RANGES.width.least, side))
+/** the smallest side of a drawing that has room for this many pixels */
+const covering = (side: number, unit: number): number => within(unit * Math.ceil(side / unit))
+
 /** Without a wanted size, that of the image, unless it is much larger than the model's own. */
 function drawingSize(
   image: RgbImage | undefined,
@@ -168,8 +185,6 @@ function drawingSize(
   unit: number,
   defaults: { width: number; height: number },
 ): DrawingSize & { warning?: string } {
-  const { least, most } = RANGES.width
-  const within = (side: number) => Math.min(most, Math.max(least, side))
   const whole = (side: number) => within(unit * Math.round(side / unit))
   if (!image || (width !== undefined && height !== undefined))
     return { width: width ?? defaults.width, height: height ?? defaults.height, padded: false }
@@ -177,10 +192,8 @@ function drawingSize(
   if (width !== undefined) return { width, height: whole((width * image.height) / image.width), padded: false }
   if (height !== undefined) return { width: whole((height * image.width) / image.height), height, padded: false }
   const area = defaults.width * defaults.height
-  if (image.width * image.height <= MAX_AREA * area && Math.max(image.width, image.height) <= most) {
-    const covering = (side: number) => within(unit * Math.ceil(side / unit))
-    return { width: covering(image.width), height: covering(image.height), padded: true }
-  }
+  if (image.width * image.height <= MAX_AREA * area && Math.max(image.width, image.height) <= RANGES.width.most)
+    return { width: covering(image.width, unit), height: covering(image.height, unit), padded: true }
   const fitted = fitSize(image.width, image.height, unit, area)
   const size = { width: within(fitted.width), height: within(fitted.height) }
   const warning = `the image of ${image.width} x ${image.height} is drawn at ${size.width} x ${size.height}; give width and height for another size`
@@ -197,31 +210,60 @@ interface Canvas {
   mask?: Mask
 }
 
-/** Brings the canvas, or the masked part of it, to the size of the drawing, and says how it gets back. */
+/**
+ * Places the canvas, or the masked part of it, in the drawing, undistorted. Where the image has no room for the aspect that
+ * is wanted around the masked part, the drawing takes the part's aspect, with about as many pixels.
+ *
+ * @returns the size of the drawing; `placed`: undefined if the canvas is resized as a whole
+ */
+async function place(
+  canvas: Canvas | undefined,
+  { onlyMasked: padding }: ImageSettings,
+  { width, height, padded }: DrawingSize,
+  unit: number,
+  workshop: Workshop,
+): Promise<Size & { placed?: Placed }> {
+  const { image, mask } = canvas ?? {}
+  if (!image || !mask || padding === undefined) {
+    if (!image || !padded) return { width, height }
+    const inner = { width: image.width, height: image.height }
+    return { width, height, placed: { part: { x: 0, y: 0, ...inner }, inner } }
+  }
+  const part = await workshop.run('onlyMasked', [mask, padding, width, height])
+  // by half a pixel, because the sides of the part are whole
+  const isOfAspect = 2 * Math.abs(part.width * height - part.height * width) <= Math.max(width, height)
+  const own = fitSize(part.width, part.height, unit, width * height)
+  const room = isOfAspect ? { width, height } : { width: within(own.width), height: within(own.height) }
+  const scale = Math.min(room.width / part.width, room.height / part.height)
+  const scaled = (side: number, most: number) => Math.min(most, Math.max(1, Math.round(scale * side)))
+  const inner = { width: scaled(part.width, room.width), height: scaled(part.height, room.height) }
+  const size = isOfAspect ? room : { width: covering(inner.width, unit), height: covering(inner.height, unit) }
+  return { ...size, placed: { part, inner } }
+}
+
+/** Brings the canvas, or what is placed of it, to the size of the drawing, and says how it gets back. */
 async function startDrawing(
   { image, mask }: Canvas,
-  { width, height, padded }: DrawingSize,
-  { onlyMasked: padding, resize }: ImageSettings,
+  { width, height }: Size,
+  placed: Placed | undefined,
+  { resize }: ImageSettings,
   workshop: Workshop,
 ): Promise<Pick<PreparedImages, 'start' | 'mask' | 'finish'> & { start: RgbImage }> {
-  const whole: Rectangle = { x: 0, y: 0, width: image.width, height: image.height }
   const paste = (original: RgbImage, drawn: RgbImage, part: Rectangle, mask: Mask) =>
     workshop.run('pasteBack', [colours(original), drawn, part, mask])
-  if (mask && padding !== undefined) {
-    const part = await workshop.run('onlyMasked', [mask, padding, width, height])
-    const start = await workshop.resize(cropImage(image, part), width, height, 'stretch')
-    const partMask = cropMask(mask, part)
-    const scaled = await workshop.run('resizeMask', [partMask, width, height, 'stretch'], partMask)
-    return { start, mask: scaled, finish: (drawn) => paste(image, drawn, part, mask) }
-  }
-  if (padded) {
-    const more = { left: 0, top: 0, right: width - image.width, bottom: height - image.height }
-    const start = await workshop.run('extendPixels', [colours(image), more])
+  if (placed) {
+    const { part, inner } = placed
+    const more = { left: 0, top: 0, right: width - inner.width, bottom: height - inner.height }
+    const scaled = await workshop.resize(cropImage(colours(image), part), inner.width, inner.height, 'stretch')
+    const start = await workshop.run('extendPixels', [scaled, more], scaled)
     const finish = (drawn: RgbImage): RgbImage | Promise<RgbImage> => {
-      const cropped = cropImage(drawn, whole)
-      return mask ? paste(image, cropped, whole, mask) : cropped
+      const cropped = cropImage(drawn, { x: 0, y: 0, ...inner })
+      return mask ? paste(image, cropped, part, mask) : cropped
     }
-    return { start, ...(mask ? { mask: await workshop.run('extendPixels', [mask, more]) } : {}), finish }
+    if (!mask) return { start, finish }
+    const partMask = cropMask(mask, part)
+    const scaledMask = await workshop.run('resizeMask', [partMask, inner.width, inner.height, 'stretch'], partMask)
+    return { start, mask: await workshop.run('extendPixels', [scaledMask, more], scaledMask), finish }
   }
   const start = await workshop.resize(image, width, height, resize)
   if (!mask) return { start, finish: (drawn) => drawn }

@@ -567,6 +567,12 @@ describe('synth and inspect', () => {
     expect(ggflux('inspect', tiny('')).status).toBe(0)
   })
 
+  test('tiny is the model in the package, as for generate', () => {
+    const [tiny] = JSON.parse(ggflux('inspect', '--json', 'tiny').stdout.toString())
+    expect(tiny.problems).toEqual([])
+    expect(tiny.files.map(({ role }: { role: string }) => role)).toEqual(['transformer', 't5', 'clip', 'autoencoder'])
+  })
+
   test('--list has the published sizes', () => {
     // parameters as the model cards give them: 12 B, 4.8 B (the encoder's half of 11 B), 123 M, 84 M
     const lines = ggflux('synth', '--list').stdout.toString()

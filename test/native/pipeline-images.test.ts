@@ -400,3 +400,46 @@ describe('wrong inputs are refused before any work', () => {
     expect((await draw({ prompt: CIRCLE })).length).toBe(3 * SIDE * SIDE)
   })
 })
+
+describe('the options in an image give the same image again', () => {
+  const image = (width: number, height: number) =>
+    raw(
+      new Uint8Array(3 * width * height).map((_, i) => (i * 7) % 251),
+      width,
+      height,
+    )
+  const part = (width: number, height: number) => {
+    const data = new Uint8Array(width * height)
+    for (let y = 8; y < 40; y++) data.fill(255, y * width + 8, y * width + 40)
+    return raw(data, width, height)
+  }
+
+  // what is given each time; the size that is given once
+  test.each<[string, Partial<GenerateOptions>, object, string]>([
+    ['of a size of its own', { image: image(100, 75) }, {}, '100x75'],
+    ['with one side that is a multiple of 16', { image: image(112, 75) }, {}, '112x75'],
+    ['smaller than any drawing', { image: image(40, 48) }, {}, '40x48'],
+    ['extended', { image: image(100, 75), extend: { right: 28 } }, {}, '128x75'],
+    ['with a mask', { image: image(128, 96), mask: part(128, 96) }, {}, '128x96'],
+    ['at a size that is given', { image: image(100, 75) }, { width: 96, height: 64 }, '96x64'],
+    ['of one side that is given', { image: image(100, 75) }, { width: 96 }, '96x80'],
+    [
+      'of a part that is drawn larger',
+      { image: image(100, 75), mask: part(100, 75), onlyMasked: { padding: 0 } },
+      { width: 128, height: 96 },
+      '128x96',
+    ],
+    [
+      'of a part whose drawing has another aspect',
+      { image: image(160, 48), mask: part(160, 48), onlyMasked: { padding: 40 } },
+      { width: 64, height: 128 },
+      '64x128',
+    ],
+  ])('%s', async (_, given, size, recorded) => {
+    const options = { ...given, strength: 0.5, convention: 'comfyui' } as const
+    const first = await pipe.generate({ ...options, ...size, prompt: CIRCLE, steps: 2, seed: 3 })
+    const { options: restored, text } = (await readParameters(first))!
+    expect(text).toContain(`, Size: ${recorded}, `)
+    expect((await pipe.generate({ ...given, ...restored, prompt: CIRCLE })).equals(first)).toBe(true)
+  })
+})

@@ -169,7 +169,12 @@ class Case {
     const { signal } = new AbortController()
     return {
       vae: this.encode,
-      run: async (name, work) => work((await this.#networks.vision(name)) as never, { signal }),
+      run: async (name, items, work) => {
+        const network = (await this.#networks.vision(name)) as never
+        const results = []
+        for (const item of items) results.push(await work(network, item, { signal }))
+        return results
+      },
     }
   }
 
@@ -342,10 +347,10 @@ for (const name of ['union', 'plain', 'gated', 'multi', 'multi_all', 'multi_unio
       ],
     }
     const inputs = { controlNets: nets[name]! }
-    const images = await encodeImages(inputs, given.inPixels, given.encoders)
     const flux = await given.transformer('flux-dev33-tiny')
-    await checkImages(inputs, { transformer: { config: flux.config } } as never)
-    await attachNetworks(flux, inputs, new AbortController().signal)
+    const attached = await checkImages(inputs, { transformer: { config: flux.config } } as never)
+    const images = await encodeImages(inputs, { ...given.inPixels, attached }, given.encoders)
+    await attachNetworks(flux, attached, new AbortController().signal)
     await given.run(await given.bind('flux-dev33-tiny', images))
   })
 }
@@ -373,8 +378,8 @@ for (const version of ['v1', 'v2'] as const) {
     const images = await encodeImages(inputs, given.inPixels, given.encoders)
     given.compare('out.image_embeds', images.imagePrompts![0]!.embeds)
     const flux = await given.transformer('flux-dev33-tiny')
-    await checkImages(inputs, { transformer: { config: flux.config }, clipVision: {} } as never)
-    await attachNetworks(flux, inputs, new AbortController().signal)
+    const attached = await checkImages(inputs, { transformer: { config: flux.config }, clipVision: {} } as never)
+    await attachNetworks(flux, attached, new AbortController().signal)
     await given.run(await given.bind('flux-dev33-tiny', images))
   })
 }

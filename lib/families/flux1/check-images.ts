@@ -2,14 +2,15 @@ import { FluxError } from '../../errors.js'
 import { descriptionOf } from '../../networks/controlnet/describe.js'
 import { requireFits } from '../../networks/flux/attachments.js'
 import { openNetworkFile, type NetworkFile } from '../../networks/network-file.js'
+import type { NetworkConfigs, NetworkKind } from '../../networks/registry.js'
 import { badOption } from '../../options/checks.js'
 import type { NetworksOf } from '../family.js'
 import type { ImageInputs } from '../image-inputs.js'
 import type { Flux1Components } from './components.js'
 
 /**
- * Opens ControlNets and IP-Adapters, and finds what would fail later: components that are missing for the images of a request, ControlNets and IP-Adapters of
- * another model, modes that a ControlNet does not have.
+ * Opens ControlNets and IP-Adapters, each file once, and finds what would fail later: components that are missing for the
+ * images of a request, ControlNets and IP-Adapters of another model, modes that a ControlNet does not have.
  *
  * @returns the files of the ControlNets, then of the IP-Adapters
  * @throws {FluxError}
@@ -28,8 +29,10 @@ export async function checkImages(
   if (ipAdapters.length > 0 && !networks.clipVision) throw lacks('ipAdapters', 'clipVision', "CLIP's vision tower")
   const { config } = networks.transformer!
   const attached: NetworkFile<object>[] = []
+  const controlNetAt = openedOnce('controlnet')
+  const ipAdapterAt = openedOnce('ip-adapter')
   for (const [i, { path, mode }] of controlNets.entries()) {
-    const file = await openNetworkFile('controlnet', path)
+    const file = await controlNetAt(path)
     requireFits(file, config)
     attached.push(file)
     const { input, modes } = descriptionOf(file)
@@ -43,9 +46,19 @@ export async function checkImages(
     if (modes.length > 0 && !known && !row) throw badOption(`${name}.mode`, mode, `one of ${modes.join(', ')}, auto`)
   }
   for (const { path } of ipAdapters) {
-    const file = await openNetworkFile('ip-adapter', path)
+    const file = await ipAdapterAt(path)
     requireFits(file, config)
     attached.push(file)
   }
   return attached
+}
+
+/** Opens a file the first time that it is requested. */
+function openedOnce<K extends NetworkKind>(kind: K): (path: string) => Promise<NetworkFile<NetworkConfigs[K]>> {
+  const opened = new Map<string, Promise<NetworkFile<NetworkConfigs[K]>>>()
+  return (path) => {
+    const file = opened.get(path) ?? openNetworkFile(kind, path)
+    opened.set(path, file)
+    return file
+  }
 }

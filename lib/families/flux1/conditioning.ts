@@ -1,5 +1,6 @@
 import type { FluxTransformer } from '../../nn.js'
-import type { FluxAttachment } from '../../networks/flux/attachments.js'
+import type { FluxAttachment, OpenAttachment } from '../../networks/flux/attachments.js'
+import type { NetworkFile } from '../../networks/network-file.js'
 import { appendRedux } from '../../networks/redux/append.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Predict } from '../../sampling/samplers.js'
@@ -19,32 +20,36 @@ type FluxConditioning = Conditioning<'txt' | 'vec'>
 const SIDE = FLUX_LATENT.sizeMultiple
 
 /**
- * Cuts off or pads the prompt to `maxSequenceLength` for T5. Padding is not masked, as in the official program.
+ * Cuts off or pads each prompt to `maxSequenceLength` for T5. Padding is not masked, as in the official program.
  *
  * Weights act on T5's states, not on CLIP's pooled output, and of CLIP's chunks the first is used. Source:
  * comfyanonymous/ComfyUI, `comfy/text_encoders/flux.py`.
  */
-export async function encodePrompt(
-  { prompt, promptWeights, maxSequenceLength }: ImageRequest,
+export async function encodePrompts(
+  requests: readonly ImageRequest[],
   { tokenizers, run }: Encoders<Flux1Components>,
-): Promise<FluxConditioning> {
-  const parts = promptWeights ? parsePromptWeights(prompt) : [{ text: prompt, weight: 1 }]
-  const t5Tokens = tokenizers.t5.encodeParts(parts, maxSequenceLength)
-  const [clipTokens, ...unread] = tokenizers.clip.encodeChunks(parts)
-  const txt = await run('t5', async (t5, options) => {
-    const states = await t5.encode(t5Tokens.ids, options)
-    if (t5Tokens.weights.every((weight) => weight === 1)) return states
+): Promise<FluxConditioning[]> {
+  const prompts = requests.map(({ prompt, promptWeights, maxSequenceLength }) => {
+    const parts = promptWeights ? parsePromptWeights(prompt) : [{ text: prompt, weight: 1 }]
+    const [clip, ...unread] = tokenizers.clip.encodeChunks(parts)
+    return { t5: tokenizers.t5.encodeParts(parts, maxSequenceLength), clip, unread, maxSequenceLength }
+  })
+  const txts = await run('t5', prompts, async (t5, { t5: { ids, weights }, maxSequenceLength }, options) => {
+    const states = await t5.encode(ids, options)
+    if (weights.every((weight) => weight === 1)) return states
     const empty = await t5.encode(tokenizers.t5.encode('', maxSequenceLength).ids, options)
-    return applyPromptWeights(states, empty, t5Tokens.weights)
+    return applyPromptWeights(states, empty, weights)
   })
-  const vec = await run('clip', async (clip, options) => {
-    return (await clip.encode(clipTokens.ids, { eos: clipTokens.eos, ...options })).pooled
+  const vecs = await run('clip', prompts, async (clip, { clip: { ids, eos } }, options) => {
+    return (await clip.encode(ids, { eos, ...options })).pooled
   })
-  const truncated = [...(t5Tokens.truncated ? ['t5'] : []), ...(unread.length > 0 ? ['clip'] : [])]
-  return { tensors: { txt, vec }, truncated }
+  return prompts.map(({ t5, unread }, i) => ({
+    tensors: { txt: txts[i]!, vec: vecs[i]! },
+    truncated: [...(t5.truncated ? ['t5'] : []), ...(unread.length > 0 ? ['clip'] : [])],
+  }))
 }
 
-/** Attaches the ControlNets and IP-Adapters of a request to the transformer, in the order of `FluxImages`. */
+/** The ControlNets and IP-Adapters of a request, in the order of `FluxImages`. */
 export function attachmentsOf({ controlNets = [], ipAdapters = [] }: ImageInputs): FluxAttachment[] {
   return [
     ...controlNets.map(({ path }) => ({ kind: 'controlnet' as const, path })),
@@ -52,8 +57,12 @@ export function attachmentsOf({ controlNets = [], ipAdapters = [] }: ImageInputs
   ]
 }
 
-export async function attachNetworks(flux: FluxTransformer, images: ImageInputs, signal: AbortSignal): Promise<void> {
-  await flux.attach(attachmentsOf(images), { signal })
+export async function attachNetworks(
+  flux: FluxTransformer,
+  attached: readonly NetworkFile<object>[],
+  signal: AbortSignal,
+): Promise<void> {
+  await flux.attachOpen(attached as readonly OpenAttachment[], { signal })
 }
 
 export function bindTransformer(

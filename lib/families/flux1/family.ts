@@ -1,5 +1,12 @@
 import { FluxError, type FluxErrorCode } from '../../errors.js'
-import { Autoencoder, FluxTransformer } from '../../nn.js'
+import {
+  Autoencoder,
+  ClipVisionEncoder,
+  FluxTransformer,
+  ReduxProjector,
+  SiglipVisionEncoder,
+  type NetworkOptions,
+} from '../../nn.js'
 import { encodingFlops } from '../../networks/autoencoder/definition.js'
 import type { ControlNetConfig } from '../../networks/controlnet/layout.js'
 import { sumOf, timesFlops, type Flops } from '../../networks/flops.js'
@@ -7,9 +14,10 @@ import { flopsOf, type NetworkFile } from '../../networks/network-file.js'
 import { patchCount } from '../../networks/vision.js'
 import { flow } from '../../sampling/prediction.js'
 import type { Family, ImageSize, NetworksOf } from '../family.js'
+import type { ImageInputs } from '../image-inputs.js'
 import { FLUX_COMPONENTS, type Flux1Components } from './components.js'
 import { checkImages } from './check-images.js'
-import { attachmentsOf, attachNetworks, bindTransformer, encodePrompt } from './conditioning.js'
+import { attachmentsOf, attachNetworks, bindTransformer, encodePrompts } from './conditioning.js'
 import { encodeImages } from './image-tokens.js'
 import { FLUX_LATENT } from './latent.js'
 import { FLUX_PRESETS } from './presets.js'
@@ -57,9 +65,10 @@ export const flux1: Family<Flux1Components> = {
   variant: ({ transformer }) => fluxVariant(transformer),
   prediction: flow,
   sigmas: fluxSigmas,
-  encode: encodePrompt,
+  encode: encodePrompts,
   checkImages,
   encodeImages,
+  imageEncoders: (networks, inputs) => towersOf(networks, inputs).map(({ file }) => file),
   attach: attachNetworks,
   bind: bindTransformer,
   operations(networks, size) {
@@ -85,10 +94,15 @@ export const flux1: Family<Flux1Components> = {
     const { transformer, vae } = networks
     const { width, height, inputs = {} } = size
     const [image, text] = tokensOf(networks, size)
-    return Math.max(
+    const area = ({ width, height }: { width: number; height: number }) => width * height
+    const [largest] = encodedSizes(size).toSorted((a, b) => area(b) - area(a))
+    const all = [
       await FluxTransformer.activationBytes(transformer.file.path, image, text, options, attachmentsOf(inputs)),
       await Autoencoder.activationBytes(vae.file.path, height / reduction, width / reduction, options),
-    )
+    ]
+    if (largest) all.push(await Autoencoder.encodingBytes(vae.file.path, largest.height, largest.width, options))
+    for (const { activationBytes } of towersOf(networks, inputs)) all.push(await activationBytes(options))
+    return Math.max(...all)
   },
   presets: FLUX_PRESETS,
 }
@@ -106,25 +120,65 @@ function tokensOf(
   return [tokensIn([{ width, height }, ...references]), maxSequenceLength + redux.length * perImage]
 }
 
-function encodingOperations(
-  { vae, siglip, redux: projector, clipVision }: NetworksOf<Flux1Components>,
-  { width, height, inputs = {}, attached = [], startsFromImage = false }: ImageSize,
-): Flops {
-  const { control, fill, references = [], controlNets = [], redux = [], ipAdapters = [] } = inputs
+function encodingOperations(networks: NetworksOf<Flux1Components>, size: ImageSize): Flops {
+  const { vae } = networks
+  return sumOf([
+    ...encodedSizes(size).map(({ width, height }) =>
+      encodingFlops(vae.config, [height / reduction, width / reduction]),
+    ),
+    ...towersOf(networks, size.inputs).map(({ file, shape, times }) => timesFlops(times, flopsOf(file, shape))),
+  ])
+}
+
+/** The sizes of the images that the autoencoder encodes. */
+function encodedSizes({
+  width,
+  height,
+  inputs = {},
+  attached = [],
+  startsFromImage = false,
+}: ImageSize): { width: number; height: number }[] {
+  const { control, fill, references = [], controlNets = [] } = inputs
   const latents = attached.slice(0, controlNets.length).filter(({ config }) => !(config as ControlNetConfig).rgb)
   const count = Number(startsFromImage) + Number(control !== undefined) + Number(fill !== undefined) + latents.length
-  const size = { width, height }
-  const towers = [
-    ...(siglip && projector
-      ? redux.flatMap(() => [flopsOf(siglip, []), flopsOf(projector, [patchCount(siglip.config)])])
-      : []),
-    ...(clipVision ? ipAdapters.map(() => flopsOf(clipVision, [])) : []),
-  ]
-  const encoded = [...Array<typeof size>(count).fill(size), ...references]
-  return sumOf([
-    ...encoded.map(({ width, height }) => encodingFlops(vae.config, [height / reduction, width / reduction])),
-    ...towers,
-  ])
+  return [...Array.from({ length: count }, () => ({ width, height })), ...references]
+}
+
+/** A network that encodes images of a request, as its definition takes it. */
+interface Tower {
+  file: NetworkFile<object>
+  shape: number[]
+  /** number of images */
+  times: number
+  activationBytes(options: NetworkOptions): Promise<number>
+}
+
+/** The vision towers, with Redux's projector, that a request needs. */
+function towersOf(
+  { siglip, redux: projector, clipVision }: NetworksOf<Flux1Components>,
+  { redux = [], ipAdapters = [] }: ImageInputs = {},
+): Tower[] {
+  const towers: Tower[] = []
+  if (redux.length > 0 && siglip && projector) {
+    const patches = patchCount(siglip.config)
+    towers.push(
+      {
+        ...{ file: siglip, shape: [], times: redux.length },
+        activationBytes: (options) => SiglipVisionEncoder.activationBytes(siglip.file.path, options),
+      },
+      {
+        ...{ file: projector, shape: [patches], times: redux.length },
+        activationBytes: (options) => ReduxProjector.activationBytes(projector.file.path, patches, options),
+      },
+    )
+  }
+  if (ipAdapters.length > 0 && clipVision) {
+    towers.push({
+      ...{ file: clipVision, shape: [], times: ipAdapters.length },
+      activationBytes: (options) => ClipVisionEncoder.activationBytes(clipVision.file.path, options),
+    })
+  }
+  return towers
 }
 
 function incompatibilities({

@@ -1,10 +1,11 @@
 import { latentMask } from '../../images/latent-mask.js'
-import { resample } from '../../images/resample.js'
 import type { ControlMode } from '../../networks/controlnet/modes.js'
-import { describeControlNet } from '../../networks/controlnet/describe.js'
+import { descriptionOf } from '../../networks/controlnet/describe.js'
+import type { ControlNetConfig } from '../../networks/controlnet/layout.js'
 import type { ControlInput, ImagePromptInput } from '../../networks/flux/attachments.js'
+import type { NetworkFile } from '../../networks/network-file.js'
 import type { ReduxImage } from '../../networks/redux/append.js'
-import { clipPixels, siglipPixels, type Resample } from '../../networks/vision-pixels.js'
+import { clipPixels, siglipPixels } from '../../networks/vision-pixels.js'
 import type { ClipVisionEncoder, ReduxProjector, SiglipVisionEncoder } from '../../nn.js'
 import {
   toPlanes,
@@ -35,10 +36,14 @@ export interface FluxImages {
   redux?: ReduxImage[]
 }
 
-/** Encodes the images. Source: black-forest-labs/flux `src/flux/sampling.py` (`prepare_control`, `_fill`, `_kontext`). */
+/**
+ * Encodes the images. Source: black-forest-labs/flux `src/flux/sampling.py` (`prepare_control`, `_fill`, `_kontext`).
+ *
+ * @param size with the files of the ControlNets, in the order of the inputs
+ */
 export async function encodeImages(
   inputs: ImageInputs,
-  { width, height }: { width: number; height: number },
+  { width, height, attached = [] }: { width: number; height: number; attached?: readonly NetworkFile<object>[] },
   { vae, run }: ImageEncoders,
 ): Promise<FluxImages> {
   const { fill, control, references = [], placement = 'offset', controlNets = [], redux = [], ipAdapters = [] } = inputs
@@ -63,8 +68,8 @@ export async function encodeImages(
     images.references = concatenated(tokens)
     images.referenceIds = referenceIds(references.map(inTokens), inTokens({ width, height }), placement)
   }
-  for (const [attachment, { path, image, mode, scale, start, end }] of controlNets.entries()) {
-    const { input } = await describeControlNet(path)
+  for (const [attachment, { image, mode, scale, start, end }] of controlNets.entries()) {
+    const { input } = descriptionOf(attached[attachment] as NetworkFile<ControlNetConfig>)
     const planes = toPlanes(image)
     const read =
       input === 'rgb'
@@ -73,26 +78,27 @@ export async function encodeImages(
     const named = mode === undefined ? {} : { mode: mode as ControlMode | number }
     ;(images.controls ??= []).push({ attachment, ...read, ...named, scale, start, end })
   }
-  for (const { image, strength, strengthType } of redux) {
-    const states = await run('siglip', (tower: SiglipVisionEncoder, options) => {
-      const { imageSize } = tower.config
-      return tower.encode(siglipPixels(image.data, image.width, image.height, imageSize, bicubic), options)
-    })
-    const tokens = await run('redux', (projector: ReduxProjector, options) => projector.project(states, options))
-    ;(images.redux ??= []).push({ tokens, strength, strengthType })
+  if (redux.length > 0) {
+    const states = await run('siglip', redux, (tower: SiglipVisionEncoder, { image }, options) =>
+      tower.encode(siglipPixels(image, tower.config.imageSize), options),
+    )
+    const tokens = await run('redux', states, (projector: ReduxProjector, states, options) =>
+      projector.project(states, options),
+    )
+    images.redux = redux.map(({ strength, strengthType }, i) => ({ tokens: tokens[i]!, strength, strengthType }))
   }
-  for (const [i, { image, scale }] of ipAdapters.entries()) {
-    const embeds = await run('clipVision', (tower: ClipVisionEncoder, options) => {
-      const { imageSize } = tower.config
-      return tower.encode(clipPixels(image.data, image.width, image.height, imageSize, bicubic), options)
-    })
-    ;(images.imagePrompts ??= []).push({ attachment: controlNets.length + i, embeds, scale })
+  if (ipAdapters.length > 0) {
+    const embeds = await run('clipVision', ipAdapters, (tower: ClipVisionEncoder, { image }, options) =>
+      tower.encode(clipPixels(image, tower.config.imageSize), options),
+    )
+    images.imagePrompts = ipAdapters.map(({ scale }, i) => ({
+      attachment: controlNets.length + i,
+      embeds: embeds[i]!,
+      scale,
+    }))
   }
   return images
 }
-
-const bicubic: Resample = (rgb, width, height, toWidth, toHeight) =>
-  resample(rgb, [height, width, 3], [toHeight, toWidth], 'bicubic')
 
 /** For a ControlNet that repaints: black where the image is drawn anew, and four mask values for each token, 1 = keep. */
 async function withHole(

@@ -26,6 +26,22 @@ export class Autoencoder extends LoadedNetwork<AutoencoderConfig> {
     return LoadedNetwork.measure(file, options, 'decode', [height, width])
   }
 
+  /**
+   * Bytes that encoding an image of this size in pixels takes in addition to the weights. Only the file's header is read.
+   *
+   * @throws {FluxError} FLUX_UNSUPPORTED if the file has no encoder
+   */
+  static async encodingBytes(
+    source: NetworkSource<AutoencoderConfig>,
+    height: number,
+    width: number,
+    options: NetworkOptions = {},
+  ): Promise<number> {
+    const file = await openNetworkFile('autoencoder', source)
+    requireEncoder(file.file.path, file.config)
+    return LoadedNetwork.measure(file, options, 'encode', [height, width])
+  }
+
   /** pixels per latent along each side: 8 in FLUX.1 */
   get reduction(): number {
     return 2 ** (this.config.chMult.length - 1)
@@ -64,12 +80,15 @@ export class Autoencoder extends LoadedNetwork<AutoencoderConfig> {
     width: number,
     { signal }: { signal?: AbortSignal } = {},
   ): Promise<{ mean: Float32Array; logvar: Float32Array }> {
-    if (!this.config.hasEncoder)
-      throw new FluxError('FLUX_UNSUPPORTED', `${this.path} holds no encoder; use the complete autoencoder`)
+    requireEncoder(this.path, this.config)
     sides(height, width, this.reduction)
     exactly('image', image, 3 * height * width)
     const [moments] = await this.run('encode', [height, width], [image], signal)
     const half = moments!.length / 2
     return { mean: moments!.slice(0, half), logvar: moments!.slice(half) }
   }
+}
+
+function requireEncoder(path: string, { hasEncoder }: AutoencoderConfig): void {
+  if (!hasEncoder) throw new FluxError('FLUX_UNSUPPORTED', `${path} holds no encoder; use the complete autoencoder`)
 }

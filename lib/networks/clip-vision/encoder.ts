@@ -17,6 +17,11 @@ export class ClipVisionEncoder extends LoadedNetwork<ClipVisionConfig> {
     return new ClipVisionEncoder(file, await LoadedNetwork.start(file, options))
   }
 
+  /** Bytes that encoding an image takes in addition to the weights. Only the file's header is read. */
+  static async activationBytes(source: NetworkSource<ClipVisionConfig>, options: NetworkOptions = {}): Promise<number> {
+    return LoadedNetwork.measure(await openNetworkFile('clip-vision', source), options, 'encode', [])
+  }
+
   /**
    * @param pixels [3, imageSize, imageSize], as `clipPixels` makes them
    * @returns [projectionDim]: the projected state of the class token

@@ -89,7 +89,14 @@ export class FluxTransformer extends AdaptedNetwork<FluxConfig> {
    *   FLUX_CLOSED; the signal's reason when aborted
    */
   async attach(attachments: readonly FluxAttachment[], { signal }: { signal?: AbortSignal } = {}): Promise<void> {
-    const files = await openAttachments(attachments)
+    await this.attachOpen(await openAttachments(attachments), { signal })
+  }
+
+  /** Does the same as {@link attach} with files that are open already. */
+  async attachOpen(
+    files: readonly OpenAttachment[],
+    { signal }: { signal?: AbortSignal | undefined } = {},
+  ): Promise<void> {
     for (const file of files) requireFits(file, this.config)
     const versions = files.map(versionOf)
     if (JSON.stringify(versions) === JSON.stringify(this.#attached.map(versionOf))) return

@@ -16,6 +16,15 @@ export class ReduxProjector extends LoadedNetwork<ReduxConfig> {
     return new ReduxProjector(file, await LoadedNetwork.start(file, options))
   }
 
+  /** Bytes that projecting this many states takes in addition to the weights. Only the file's header is read. */
+  static async activationBytes(
+    source: NetworkSource<ReduxConfig>,
+    states: number,
+    options: NetworkOptions = {},
+  ): Promise<number> {
+    return LoadedNetwork.measure(await openNetworkFile('redux', source), options, 'project', [states])
+  }
+
   /**
    * @param states [n, reduxDim], as `SiglipVisionEncoder.encode` returns them
    * @returns [n, txtInFeatures]: tokens that follow the text in `FluxTransformer.predict`

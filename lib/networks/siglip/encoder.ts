@@ -14,6 +14,11 @@ export class SiglipVisionEncoder extends LoadedNetwork<SiglipConfig> {
     return new SiglipVisionEncoder(file, await LoadedNetwork.start(file, options))
   }
 
+  /** Bytes that encoding an image takes in addition to the weights. Only the file's header is read. */
+  static async activationBytes(source: NetworkSource<SiglipConfig>, options: NetworkOptions = {}): Promise<number> {
+    return LoadedNetwork.measure(await openNetworkFile('siglip', source), options, 'encode', [])
+  }
+
   /**
    * @param pixels [3, imageSize, imageSize] in -1 to 1, as `siglipPixels` makes them
    * @returns [patches, hiddenSize]: the states after the final norm, row by row; 729 for an image of 384 pixels

@@ -92,15 +92,18 @@ export const toyFamily: Family<typeof COMPONENTS> = {
   }),
   prediction: image,
   sigmas: ({ steps }) => Array.from({ length: steps + 1 }, (_, i) => (1 - i / steps) ** 2),
-  async encode({ prompt }, { tokenizers, run }): Promise<Conditioning<'hidden' | 'pooled'>> {
-    const { ids, eos, truncated } = tokenizers.clip.encode(prompt)
-    let pooled = new Float32Array()
-    const hidden = await run('clip', async (clip, options) => {
+  async encode(requests, { tokenizers, run }): Promise<Conditioning<'hidden' | 'pooled'>[]> {
+    const prompts = requests.map(({ prompt }) => tokenizers.clip.encode(prompt))
+    const pooled: Float32Array[] = []
+    const hidden = await run('clip', prompts, async (clip, { ids, eos }, options) => {
       const states = await clip.encode(ids, { eos, ...options })
-      pooled = states.pooled as typeof pooled
+      pooled.push(states.pooled)
       return states.hidden
     })
-    return { tensors: { hidden, pooled }, truncated: truncated ? ['clip'] : [] }
+    return prompts.map(({ truncated }, i) => ({
+      tensors: { hidden: hidden[i]!, pooled: pooled[i]! },
+      truncated: truncated ? ['clip'] : [],
+    }))
   },
   bind(unet, { tensors }, { width, height }, signal) {
     const imgIds = imageIds(height / TOY_LATENT.reduction, width / TOY_LATENT.reduction)

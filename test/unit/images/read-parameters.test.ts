@@ -108,9 +108,15 @@ describe('A1111 and Forge', () => {
   test('values that are not valid here are reported', async () => {
     const text = 'a fox\nSteps: 0, Sampler: Fastest, Schedule type: Automatic, CFG scale: x, Seed: -1, Size: 1000x64'
     expect(await readParameters(pngOf(text))).toMatchObject({
-      options: { prompt: 'a fox', height: 64 },
+      options: { prompt: 'a fox' },
       unmapped: { steps: '0', sampler: 'Fastest', scheduler: 'Automatic', trueCfg: 'x', seed: '-1', width: '1000' },
     })
+  })
+
+  test('one side of a size is not taken without the other', async () => {
+    const read = await readParameters(pngOf('a fox\nSteps: 4, Seed: 1, Size: 112x75'))
+    expect(read!.options).not.toHaveProperty('width')
+    expect(read).toMatchObject({ unmapped: { width: '112', height: '75' } })
   })
 
   test('a variation, and half of one', async () => {

@@ -1,11 +1,8 @@
 import { describe, expect, it, test } from 'vitest'
-import { clipPixels, siglipPixels, type Resample } from '../../../lib/networks/vision-pixels.js'
+import { resample } from '../../../lib/images/resample.js'
+import { clipPixels, siglipPixels } from '../../../lib/networks/vision-pixels.js'
 import { goldenErrors, goldenIo } from '../../support/golden.js'
 import { relL2 } from '../../support/safetensors.js'
-
-const never: Resample = () => {
-  throw new Error('resized')
-}
 
 // images of the tower's size
 test.each([
@@ -13,29 +10,30 @@ test.each([
   ['ip-adapter', clipPixels],
 ] as const)('the pixels of %s', (file, pixelsOf) => {
   const io = goldenIo(file)
-  const bytes = io.get('in.pixels_u8')!.data as Uint8Array
-  const pixels = pixelsOf(bytes, 56, 56, 56, never)
+  const data = io.get('in.pixels_u8')!.data as Uint8Array
+  const pixels = pixelsOf({ data, width: 56, height: 56 }, 56)
   const limit = goldenErrors()[`${file}.io.safetensors`]!['dbg.pixels']!.suggested.rel_l2!
   expect(relL2(pixels, io.get('dbg.pixels')!.data as Float32Array)).toBeLessThanOrEqual(limit)
 })
 
 describe('sizes', () => {
-  /** Gives each pixel its own coordinates, and notes what it was asked for. */
-  const asked: number[][] = []
-  const coordinates: Resample = (_, width, height, toWidth, toHeight) => {
-    asked.push([width, height, toWidth, toHeight])
-    return Uint8Array.from(
-      { length: 3 * toWidth * toHeight },
-      (_, i) => [Math.floor(i / 3) % toWidth, Math.floor(i / 3 / toWidth), 0].at(i % 3)!,
-    )
-  }
-  const image = (width: number, height: number) => new Uint8Array(3 * width * height)
+  const image = (width: number, height: number) => ({
+    data: Uint8Array.from({ length: 3 * width * height }, (_, i) => (i * 7919) % 251),
+    width,
+    height,
+  })
+  /** as a channel of a byte becomes a number */
+  const normalised = (byte: number, mean: number, deviation: number) => (byte / 255 - mean) / deviation
 
-  it('SigLIP: a square, without keeping the proportions', () => {
-    const pixels = siglipPixels(image(30, 20), 30, 20, 16, coordinates)
-    expect(asked.pop()).toEqual([30, 20, 16, 16])
+  it('SigLIP: a square, without keeping the proportions, by the bicubic filter', () => {
+    const given = image(30, 20)
+    const pixels = siglipPixels(given, 16)
+    const square = resample(given.data, [20, 30, 3], [16, 16], 'bicubic')
     expect(pixels.length).toBe(3 * 16 * 16)
-    expect(pixels[17]).toBeCloseTo(1 / 127.5 - 1, 6)
+    for (const at of [0, 17, 255]) {
+      expect(pixels[at]).toBeCloseTo(normalised(square[3 * at]!, 0.5, 0.5), 6)
+      expect(pixels[2 * 256 + at]).toBeCloseTo(normalised(square[3 * at + 2]!, 0.5, 0.5), 6)
+    }
   })
 
   // CLIPImageProcessor: the longer side is int(224 * longer / shorter), the crop begins at (longer - 224) // 2
@@ -45,31 +43,31 @@ describe('sizes', () => {
     [1000, 333, 672, 224, 224, 0],
     [225, 224, 225, 224, 0, 0],
   ])('CLIP: %i x %i', (width, height, toWidth, toHeight, left, top) => {
-    const pixels = clipPixels(image(width, height), width, height, 224, coordinates)
-    if (toWidth !== width) expect(asked.pop()).toEqual([width, height, toWidth, toHeight])
-    else return // not resized, so there are no coordinates
-    const byte = (channel: number) => {
-      const [mean, deviation] = [
-        [0.48145466, 0.26862954],
-        [0.4578275, 0.26130258],
-      ][channel] as [number, number]
-      return Math.abs(Math.round(255 * (pixels[channel * 224 * 224]! * deviation + mean)))
+    const given = image(width, height)
+    const pixels = clipPixels(given, 224)
+    const whole = resample(given.data, [height, width, 3], [toHeight, toWidth], 'bicubic')
+    for (const [x, y] of [
+      [0, 0],
+      [223, 0],
+      [100, 223],
+    ] as const) {
+      const byte = whole[3 * ((top + y) * toWidth + left + x)]!
+      expect(pixels[y * 224 + x]).toBeCloseTo(normalised(byte, 0.48145466, 0.26862954), 5)
     }
-    expect([byte(0), byte(1)]).toEqual([left, top])
   })
 
-  it.each<[Parameters<typeof clipPixels>, string, RegExp]>([
-    [[image(4, 4), 4, 5, 224, never], 'FLUX_BAD_SHAPE', /the image has 48 bytes; 4 x 5 pixels .* are 60/],
-    [[image(4, 4), 4.5, 4, 224, never], 'FLUX_BAD_OPTION', /the image's width is 4.5/],
-    [
-      [image(4, 4), 4, 0, 224, never],
-      'FLUX_BAD_OPTION',
-      /the image's height is 0: give a whole number from 1 to 32768/,
-    ],
-    [['rgb' as never, 1, 1, 224, never], 'FLUX_BAD_OPTION', /the image is 'rgb': give a Uint8Array/],
-    [[image(1, 74), 1, 74, 224, never], 'FLUX_BAD_OPTION', /1 x 74 pixels: .* a factor of at most 73/],
-  ])('refuses what is no image: %o', (args, code, message) => {
-    expect(() => clipPixels(...args)).toThrow(
+  const square = image(4, 4)
+  it.each<[unknown, number, string, RegExp]>([
+    [{ ...square, height: 5 }, 224, 'FLUX_BAD_SHAPE', /image\.data has 48 values: 4 x 5 with 3 per pixel needs 60/],
+    [{ ...square, width: 4.5 }, 224, 'FLUX_BAD_OPTION', /image\.width is 4.5/],
+    [{ ...square, height: 0 }, 224, 'FLUX_BAD_OPTION', /image\.height is 0: give a whole number from 1/],
+    [{ data: 'rgb', width: 1, height: 1 }, 224, 'FLUX_BAD_OPTION', /image\.data is 'rgb': give a Uint8Array/],
+    [square.data, 224, 'FLUX_BAD_OPTION', /image\.width is undefined/],
+    [undefined, 224, 'FLUX_BAD_OPTION', /image is undefined: give \{ data, width, height \}/],
+    [square, 0, 'FLUX_BAD_OPTION', /side is 0/],
+    [image(1, 74), 224, 'FLUX_BAD_OPTION', /1 x 74 pixels: .* a factor of at most 73/],
+  ])('refuses what is no image: %#', (given, side, code, message) => {
+    expect(() => clipPixels(given as never, side)).toThrow(
       expect.objectContaining({ code, message: expect.stringMatching(message) as string }),
     )
   })

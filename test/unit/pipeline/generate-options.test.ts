@@ -209,6 +209,39 @@ describe('wrong values are refused with FLUX_BAD_OPTION, naming the option', () 
     expect(() => complete({ trueCfg })).toThrow(badOption(/^trueCfg\.scale is/))
   })
 
+  const pixels = { data: new Uint8Array(64 * 64 * 3), width: 64, height: 64 }
+  const redux = [{ image: pixels }]
+  const controlNets = [{ path: 'net', image: pixels }]
+  const controlImage = { controlImage: pixels, loras: [{ path: 'lora' }] }
+  const mask = { image: pixels, mask: pixels }
+
+  // an option, a value that is not the usual one, what it acts on, and what it does not act on
+  test.each<[string, unknown, unknown, object[], object[]]>([
+    ['convention', 'diffusers', 'comfyui', [{ image: pixels }, { hires: {} }], [{}, { redux }, { controlNets }]],
+    ['resize', 'cover', 'contain', [{ image: pixels }, controlImage, { controlNets }], [{}, { redux }]],
+    ['referencePlacement', 'offset', 'index', [{ referenceImages: [pixels] }], [{}, { referenceImages: [] }, mask]],
+    ['maskBlur', 0, 4, [mask, { image: pixels, extend: { left: 16 } }], [{}, { image: pixels }]],
+    ['maskGrow', 0, 4, [mask], [{}, { image: pixels }]],
+  ])('%s without what it acts on, unless it is %o', (name, usual, value, acting, others) => {
+    for (const options of [...acting, ...others]) expect(() => complete({ ...options, [name]: usual })).not.toThrow()
+    for (const options of acting) expect(() => complete({ ...options, [name]: value })).not.toThrow()
+    for (const options of others)
+      expect(() => complete({ ...options, [name]: value })).toThrow(badOption(new RegExp(`^${name} is .*leave it out`)))
+  })
+
+  test.each([
+    [{ start: 7 }, /^trueCfg\.start is 7: give a number from 0 to 1$/],
+    [{ zeroStar: 'x' }, /^trueCfg\.zeroStar is 'x'/],
+    [{ start: 0.2 }, /^trueCfg\.start is 0\.2: give a trueCfg\.scale above 1 as well/],
+    [{ end: 0.5 }, /^trueCfg\.end is 0\.5: give a trueCfg\.scale above 1/],
+    [{ zeroStar: 'diffusers' }, /^trueCfg\.zeroStar is 'diffusers': give a trueCfg\.scale above 1/],
+    [{ zeroInitSteps: 2 }, /^trueCfg\.zeroInitSteps is 2: give a trueCfg\.scale above 1/],
+  ])('options of guidance that is off: %o', (options, naming) => {
+    expect(() => complete({ trueCfg: { scale: 1, ...options } })).toThrow(badOption(naming))
+    const usual = { scale: 1, start: 0, end: 1, zeroStar: undefined, zeroInitSteps: 0 }
+    expect(complete({ trueCfg: usual }).trueCfg).toBeUndefined()
+  })
+
   test('guidance for a model without', () => {
     expect(() => complete({ guidance: 3.5 }, schnell)).toThrow(
       badOption(/^guidance is 3.5, but this model .*schnell.*leave it out/),

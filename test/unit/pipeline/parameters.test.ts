@@ -26,6 +26,8 @@ const whole = (least: number, most: number) => least + Math.floor(random() * (mo
 /** the option in half of the cases */
 const perhaps = <T extends object>(option: () => T): Partial<T> => (random() < 0.5 ? option() : {})
 
+const convention = () => ({ convention: pick(['diffusers', 'comfyui'] as const) })
+
 function randomOptions(): GenerateOptions {
   const sampler = pick(Object.keys(SAMPLERS)) as SamplerName
   const start = random() / 2
@@ -42,7 +44,6 @@ function randomOptions(): GenerateOptions {
     ...perhaps(() => ({ promptWeights: true })),
     ...perhaps(() => ({ stepCache: SAMPLER_TRAITS[sampler].addsNoise ? 0 : random() })),
     ...perhaps(() => ({ variation: { seed: whole(0, 99), strength: random() } })),
-    ...perhaps(() => ({ convention: pick(['diffusers', 'comfyui'] as const) })),
     ...perhaps(() => ({ negativePrompt: 'blurry\nlow: quality', trueCfg: 1.5 + random() })),
     ...perhaps(() => ({
       negativePrompt: 'ugly',
@@ -56,8 +57,9 @@ function randomOptions(): GenerateOptions {
     ...perhaps(() => ({ trueCfg: { scale: 3, zeroStar: pick(['diffusers', 'comfyui'] as const) } })),
     ...pick([
       {},
-      { image, ...perhaps(() => ({ strength: 0.5 + random() / 2 })) },
+      { image, ...perhaps(convention), ...perhaps(() => ({ strength: 0.5 + random() / 2 })) },
       {
+        ...perhaps(convention),
         hires: pick([
           {},
           { scale: 1.5 },

@@ -62,6 +62,61 @@ test.each([{ extend: undefined }, { extend: { left: 8, right: 0, top: 0, bottom:
   },
 )
 
+test('an image and a mask that have the size already', async () => {
+  const size = { width: 64, height: 64, signal: new AbortController().signal }
+  const prepared = await prepareImages({ ...settings, image: grey(64), mask: square(64, 20) }, variant, size)
+  expect([prepared.start!.data, prepared.mask]).toEqual([grey(64).data, square(64, 20)])
+})
+
+describe('only the masked part', () => {
+  /** brightness 2 x + y, so that scales along both sides can be measured */
+  const slope = (width: number, height: number) => ({
+    data: Uint8Array.from({ length: 3 * width * height }, (_, i) => {
+      const pixel = Math.floor(i / 3)
+      return 2 * (pixel % width) + Math.floor(pixel / width)
+    }),
+    width,
+    height,
+  })
+  const box = (width: number, height: number, part: { x: number; y: number; width: number; height: number }): Mask => {
+    const data = new Uint8Array(width * height)
+    for (let y = part.y; y < part.y + part.height; y++)
+      data.fill(255, y * width + part.x, y * width + part.x + part.width)
+    return { data, width, height }
+  }
+
+  // sizes of the image and of the part; the size that is asked for, and that of the drawing
+  test.each([
+    ['no room above and below', [90, 30], [4, 2, 80, 26], [96, 96], [160, 64]],
+    ['no room at the sides', [30, 90], [2, 4, 26, 80], [128, 64], [64, 160]],
+    ['room', [90, 60], [30, 20, 30, 20], [96, 64], [96, 64]],
+    ['an image that is drawn at its own size', [80, 60], [0, 0, 80, 60], [], [80, 64]],
+  ] as const)('is not distorted: %s', async (_, [w, h], [x, y, width, height], [wide, high], size) => {
+    const image = slope(w, h)
+    const mask = box(w, h, { x, y, width, height })
+    const signal = new AbortController().signal
+    const own = { ...settings, image, mask, onlyMasked: 0 }
+    const prepared = await prepareImages(own, { ...variant, defaults: { width: 96, height: 96 } } as Variant, {
+      width: wide,
+      height: high,
+      signal,
+    })
+    expect([prepared.width, prepared.height]).toEqual(size)
+    const start = prepared.start!
+    expect([start.width, start.height, prepared.mask!.width, prepared.mask!.height]).toEqual([...size, ...size])
+    const at = (column: number, row: number) => start.data[3 * (row * start.width + column)]!
+    // away from the padding
+    const [across, down] = [at(40, 8) - at(8, 8), at(8, 40) - at(8, 8)]
+    expect(across / 2 / down).toBeGreaterThan(0.9)
+    expect(across / 2 / down).toBeLessThan(1.1)
+    // what is drawn goes back to where it was
+    const finished = await prepared.finish({ data: new Uint8Array(start.data), width: size[0], height: size[1] })
+    expect([finished.width, finished.height]).toEqual([w, h])
+    const worst = finished.data.reduce((worst, value, i) => Math.max(worst, Math.abs(value - image.data[i]!)), 0)
+    expect(worst).toBeLessThan(5)
+  })
+})
+
 test('a blur that leaves nothing is refused as well', async () => {
   await expect(prepare({ image: grey(64), mask: square(64, 2), maskBlur: 40 })).rejects.toMatchObject({
     code: 'FLUX_BAD_OPTION',

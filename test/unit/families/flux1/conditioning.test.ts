@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { encodePrompt } from '../../../../lib/families/flux1/conditioning.js'
+import { encodePrompts } from '../../../../lib/families/flux1/conditioning.js'
 import type { Encoders, ImageRequest } from '../../../../lib/families/family.js'
 import type { Flux1Components } from '../../../../lib/families/flux1/components.js'
 import { ClipTokenizer } from '../../../../lib/tokenizers/clip.js'
@@ -30,10 +30,14 @@ function encoders() {
       },
     },
   }
-  const run = (name: 't5' | 'clip', work: (network: never, options: object) => Promise<Float32Array>) =>
-    work(networks[name] as never, {})
+  type Work = (network: never, item: unknown, options: object) => Promise<Float32Array>
+  const run = (name: 't5' | 'clip', items: unknown[], work: Work) =>
+    Promise.all(items.map((item) => work(networks[name] as never, item, {})))
   return { seen, encoders: { tokenizers, run } as unknown as Encoders<Flux1Components> }
 }
+
+const encodePrompt = async (request: ImageRequest, given: Encoders<Flux1Components>) =>
+  (await encodePrompts([request], given))[0]!
 
 const request = (change: Partial<ImageRequest>): ImageRequest => ({
   prompt: '',
