@@ -2,11 +2,6 @@ import { FluxError } from '../errors.js'
 import type { ModelFile } from '../formats/model-file.js'
 import type { Inspection } from './inspection.js'
 import { unmatchedByAll } from '../networks/lora/assignment.js'
-import { openModelFile } from '../formats/open.js'
-import { tinyModelFiles } from '../model/bundled-model.js'
-import { placesOf } from '../model/model-files.js'
-import type { AdaptableNetwork } from '../networks/lora/layer-names.js'
-import { identify, networkOf } from '../networks/network-file.js'
 import { networkDefinitions, withoutArticle } from '../networks/registry.js'
 import { loraOf, requireLora, type LoraLayer } from '../networks/lora/lora-file.js'
 
@@ -29,10 +24,10 @@ export async function describeLora(
     const found = await Promise.all(
       networkDefinitions()
         .filter(({ lora }) => lora)
-        .map(async ({ kind, label, examples }) => ({
-          label,
-          ...(await loraFor(file, { kind, config: Object.values(examples)[0]! })),
-        })),
+        .map(async ({ kind, label, examples }) => {
+          const config = Object.values(examples)[0]!
+          return { label, ...(await loraOf(file, { kind, config })) }
+        }),
     )
     const layers = found.flatMap(({ layers }) => layers)
     if (layers.length === 0) return undefined
@@ -59,22 +54,6 @@ export async function describeLora(
   } catch (error) {
     if (!(error instanceof FluxError)) throw error
     return { role: 'lora', architecture: 'an addition to a model', needs: [], problems: [error.message] }
-  }
-}
-
-/** Matches a LoRA with a network of the published size; if it does not fit, with the bundled model's. */
-async function loraFor(file: ModelFile, network: AdaptableNetwork): ReturnType<typeof loraOf> {
-  try {
-    return await loraOf(file, network)
-  } catch (error) {
-    for (const path of Object.values(placesOf(tinyModelFiles()).components)) {
-      const source = await openModelFile(path)
-      if (identify(source)?.kind !== network.kind) continue
-      return loraOf(file, networkOf(network.kind, source)).catch(() => {
-        throw error
-      })
-    }
-    throw error
   }
 }
 

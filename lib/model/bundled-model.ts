@@ -1,13 +1,12 @@
 import { fileURLToPath } from 'node:url'
 import type { ModelFiles } from '../families/registry.js'
 
-const path = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
-
 /**
  * The model that is included in the package, models/tiny. It has FLUX.1's structure and is trained on simple shapes.
  * Its model card describes what it can draw and how it was made.
  */
 export function tinyModelFiles(): ModelFiles {
+  const path = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
   const [transformer, t5, clip, vae] = [
     path('transformer.gguf'),
     path('t5.gguf'),
@@ -15,12 +14,4 @@ export function tinyModelFiles(): ModelFiles {
     path('vae.safetensors'),
   ]
   return { transformer, t5, clip, vae, tokenizers: { clip: path('') } }
-}
-
-/** Additions to the tiny model that are included in the package: an outline ControlNet, and a LoRA that edits images. */
-const ADDITIONS: Record<string, string> = { 'tiny-outline': 'outline.gguf', 'tiny-edit': 'edit.safetensors' }
-
-/** The path of a file of the package that a name stands for. Returns undefined for other names. */
-export function bundledFile(name: string): string | undefined {
-  return Object.hasOwn(ADDITIONS, name) ? path(ADDITIONS[name]!) : undefined
 }

@@ -18,11 +18,11 @@ from latents import Basis
 PROMPTS = 120  # of each kind
 
 
-def write_safetensors(path, state, dtype='F32'):
+def write_safetensors(path, state):
     header, offset, arrays = {}, 0, []
     for name, tensor in state.items():
-        array = tensor.to(torch.float16 if dtype == 'F16' else torch.float32).contiguous().numpy()
-        header[name] = {'dtype': dtype, 'shape': list(array.shape), 'data_offsets': [offset, offset + array.nbytes]}
+        array = tensor.float().contiguous().numpy()
+        header[name] = {'dtype': 'F32', 'shape': list(array.shape), 'data_offsets': [offset, offset + array.nbytes]}
         offset += array.nbytes
         arrays.append(array)
     text = json.dumps(header).encode()
@@ -70,5 +70,4 @@ def main():
         file.write('[\n' + ',\n'.join('  ' + json.dumps(scene) for scene in held_out_prompts()) + '\n]\n')
 
 
-if __name__ == '__main__':
-    main()
+main()

@@ -1,21 +1,22 @@
 import { isOnHub, refuseUnknownPreset } from '../hub/plan.js'
 import { fileFromHub, type PullOptions } from '../hub/pull.js'
-import { bundledFile } from '../model/bundled-model.js'
 import type { GenerateOptions } from './generate-options.js'
 
 type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters'>
 
 /**
- * Returns the options with paths in place of the names of bundled files, presets and references on the hub
- * (`hf:owner/name:file`). Files that are not in the cache are downloaded.
+ * Returns the options with paths in place of presets and references on the hub (`hf:owner/name:file`). Files that are
+ * not in the cache are downloaded.
  *
  * @throws {FluxError} as `pullFile`
  */
-export async function withLocalFiles<T extends Files>(options: T, hub: PullOptions): Promise<T> {
+export async function filesFromHub<T extends Files>(options: T, hub: PullOptions): Promise<T> {
   const local = async <F extends { path: string }>(files: readonly F[]): Promise<F[]> => {
     const found: F[] = []
-    for (const file of files)
-      found.push({ ...file, path: bundledFile(file.path) ?? (await onThisMachine(file.path, hub)) })
+    for (const file of files) {
+      await refuseUnknownPreset(file.path)
+      found.push(isOnHub(file.path) ? { ...file, path: await fileFromHub(file.path, hub) } : file)
+    }
     return found
   }
   const resolved: Files = {}
@@ -23,9 +24,4 @@ export async function withLocalFiles<T extends Files>(options: T, hub: PullOptio
   if (options.controlNets) resolved.controlNets = await local(options.controlNets)
   if (options.ipAdapters) resolved.ipAdapters = await local(options.ipAdapters)
   return { ...options, ...resolved }
-}
-
-async function onThisMachine(path: string, hub: PullOptions): Promise<string> {
-  await refuseUnknownPreset(path)
-  return isOnHub(path) ? fileFromHub(path, hub) : path
 }
