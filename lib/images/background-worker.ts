@@ -1,4 +1,5 @@
 import { parentPort } from 'node:worker_threads'
+import { boxToBytes } from './box-to-bytes.js'
 import { extendPixels } from './canvas.js'
 import { decodePng } from './decode-png.js'
 import { blurMask, brightnessOf, growMask, resizeMask } from './edit-mask.js'
@@ -21,6 +22,7 @@ const JOBS = {
   resizePlanes,
   findEdges,
   toBytes,
+  boxToBytes,
   gaussianNoise,
   enlargeLatent,
   brightnessOf,

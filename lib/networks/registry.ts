@@ -7,6 +7,7 @@ import type { NetworkDefinition } from './definition.js'
 import { FLUX } from './flux/definition.js'
 import { IP_ADAPTER } from './ip-adapter/definition.js'
 import { REDUX } from './redux/definition.js'
+import { RRDB } from './rrdb/definition.js'
 import { SIGLIP } from './siglip/definition.js'
 import { T5 } from './t5/definition.js'
 import { TINY_DECODER } from './taesd/definition.js'
@@ -23,6 +24,7 @@ const BUILT_IN = [
   TINY_DECODER,
   CONTROLNET,
   IP_ADAPTER,
+  RRDB,
 ] as const
 
 type BuiltIn = (typeof BUILT_IN)[number]

@@ -27,6 +27,10 @@ export const FOREIGN_NAMES: readonly (readonly [mark: RegExp, what: string, unle
   ],
   [/(^|\.)(input_blocks|output_blocks)\.0\.0\.|^down_blocks\.0\.attentions\./, 'a Stable Diffusion U-Net'],
   [/(^|\.)(post_)?quant_conv\.weight$/, "a Stable Diffusion autoencoder, not FLUX's"],
+  [
+    /^(params(_ema)?\.)?layers\.0\.residual_group\./,
+    'a network that enlarges images, but of the structure of SwinIR or HAT',
+  ],
   [/^(blk\.0\.attn_q\.weight|model\.layers\.0\.self_attn\.)/, 'a language model'],
   [/^[tv]\.blk\.0\./, 'a CLIP in the names of llama.cpp'],
 ]

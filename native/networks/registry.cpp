@@ -5,6 +5,7 @@
 #include "flux.hpp"
 #include "ip-adapter.hpp"
 #include "redux.hpp"
+#include "rrdb.hpp"
 #include "siglip.hpp"
 #include "t5.hpp"
 #include "taesd.hpp"
@@ -23,6 +24,7 @@ std::unique_ptr<Network> make_network(const std::string & kind, const Config & c
     if (kind == "tiny-decoder") return std::make_unique<TinyDecoder>(config, weights);
     if (kind == "controlnet") return std::make_unique<ControlNet>(config, weights);
     if (kind == "ip-adapter") return std::make_unique<IpAdapter>(config, weights);
+    if (kind == "rrdb") return std::make_unique<Rrdb>(config, weights);
     throw Error("FLUX_BAD_OPTION", "there is no network called " + kind);
 }
 

@@ -11,6 +11,7 @@ import {
   ReduxProjector,
   SiglipVisionEncoder,
   T5Encoder,
+  Upscaler,
   type NetworkOptions,
   type ReduxImage,
 } from '../../lib/nn.js'
@@ -107,6 +108,14 @@ export function testGolden(where: string, options: Pick<NetworkOptions, 'backend
         floats(io, 'enc-a.out.z'),
       )
     })
+  })
+
+  test.each(['x4', 'x2', 'x1', 'trunk', 'old-x1', 'old-x2', 'old-x4', 'old-x8'] as const)('rrdb %s', async (name) => {
+    const io = goldenIo('rrdb')
+    const [, , height, width] = io.get(`${name}.in.image`)!.shape as [number, number, number, number]
+    await using upscaler = await Upscaler.load(await goldenWeights(`rrdb-${name}-tiny`), options)
+    const image = await upscaler.upscale(floats(io, `${name}.in.image`), height, width)
+    expectParity('rrdb', `${name}.out.image`, image, floats(io, `${name}.out.image`))
   })
 
   const FOUR_HEADS = { numHeads: 4 }

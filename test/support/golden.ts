@@ -20,6 +20,14 @@ export type GoldenModel =
   | 'controlnet-xlabs-tiny'
   | 'ip-adapter-v1-tiny'
   | 'ip-adapter-v2-tiny'
+  | 'rrdb-x4-tiny'
+  | 'rrdb-x2-tiny'
+  | 'rrdb-x1-tiny'
+  | 'rrdb-trunk-tiny'
+  | 'rrdb-old-x1-tiny'
+  | 'rrdb-old-x2-tiny'
+  | 'rrdb-old-x4-tiny'
+  | 'rrdb-old-x8-tiny'
 
 /** Files of inputs and outputs that belong to several models. */
 export type GoldenCases =
@@ -39,6 +47,7 @@ export type GoldenCases =
   | 'ip-adapter'
   | 'controlnet'
   | 'controlnet-xlabs'
+  | 'rrdb'
 
 /** One tensor of `<model>.weights.json`; test/golden/README.md tells how its values follow from `seed`, `mean` and `scale`. */
 export interface GoldenTensor {
