@@ -68,6 +68,7 @@ interface Options extends ModelOptions, MachineOptions, Pick<GenerateOptions, (t
   hiresScale?: number
   hiresStrength?: number
   hiresUpscale?: 'latent' | 'image'
+  hiresUpscaler?: string
   lora?: LoraOptions[]
   referenceImage?: string[]
   controlnet?: ControlNetOptions[]
@@ -110,6 +111,10 @@ export function generateCommand(program: Command): void {
       parseNumber,
     )
     .addOption(new Option('--hires-upscale <how>', 'what is enlarged (default: latent)').choices(['latent', 'image']))
+    .option(
+      '--hires-upscaler <file>',
+      'RRDBNet (ESRGAN, Real-ESRGAN) that enlarges the image, .safetensors or .gguf (default: none, Lanczos)',
+    )
     .addOption(new Option('--sampler <name>', '(default: euler)').choices(Object.keys(SAMPLERS)))
     .addOption(new Option('--scheduler <name>', '(default: official)').choices(Object.keys(SCHEDULERS)))
     .addOption(
@@ -247,13 +252,14 @@ async function generate(prompt: string, options: Options): Promise<void> {
   try {
     const { preview, previewEvery: every, previewMethod: method } = options
     const { variationSeed, variationStrength, hiresScale: scale, hiresStrength, hiresUpscale: upscale } = options
+    const { hiresUpscaler: upscaler } = options
     const shown = preview !== undefined || drawing ? { preview: { every, method } } : {}
     const settings = {
       prompt,
       format,
       ...given(options, PASSED),
       ...grouped('variation', { seed: variationSeed, strength: variationStrength }),
-      ...grouped('hires', { scale, strength: hiresStrength, upscale }),
+      ...grouped('hires', { scale, strength: hiresStrength, upscale, upscaler }),
       ...(options.referenceImage ? { referenceImages: options.referenceImage } : {}),
       ...(options.reduxImage ? { redux: options.reduxImage } : {}),
       ...files,

@@ -16,6 +16,7 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
   pull: async () => (await import('./pull.js')).pullCommand,
   'rpc-server': async () => (await import('./rpc-server.js')).rpcServerCommand,
   synth: async () => (await import('./synth.js')).synthCommand,
+  upscale: async () => (await import('./upscale.js')).upscaleCommand,
 }
 
 const program = new Command('ggflux')

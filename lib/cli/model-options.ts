@@ -14,13 +14,8 @@ export interface ModelOptions {
   [path: string]: unknown
 }
 
-export const MACHINE_OPTIONS = [
-  'backend',
-  'threads',
-  'precision',
-  'deviceMemory',
-  'textEncoders',
-] as const satisfies (keyof LoadOptions)[]
+export const DEVICE_OPTIONS = ['backend', 'threads', 'precision', 'deviceMemory'] as const
+export const MACHINE_OPTIONS = [...DEVICE_OPTIONS, 'textEncoders'] as const satisfies (keyof LoadOptions)[]
 export type MachineOptions = Pick<LoadOptions, (typeof MACHINE_OPTIONS)[number]>
 
 export function addModelOptions(command: Command): Command {
@@ -48,6 +43,15 @@ export function addModelOptions(command: Command): Command {
 const flag = (name: string): string => `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 export function addMachineOptions(command: Command): Command {
+  return addDeviceOptions(command).addOption(
+    new Option('--text-encoders <mode>', 'whether they stay in memory during generation')
+      .choices(['auto', 'keep', 'release'])
+      .default('release'),
+  )
+}
+
+/** Those that any network takes. */
+export function addDeviceOptions(command: Command): Command {
   return command
     .optionsGroup('Machine:')
     .option('--backend <name>', 'auto, cpu, gpu, a name from ggflux devices, or rpc://host:port (default: auto)')
@@ -63,11 +67,6 @@ export function addMachineOptions(command: Command): Command {
       '--device-memory <GiB>',
       "GPU memory for each network's weights; the rest stays in this machine's memory (default: what is free)",
       (text) => Math.round(parseNumber(text) * 2 ** 30),
-    )
-    .addOption(
-      new Option('--text-encoders <mode>', 'whether they stay in memory during generation')
-        .choices(['auto', 'keep', 'release'])
-        .default('release'),
     )
 }
 

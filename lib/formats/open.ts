@@ -20,11 +20,11 @@ const NOT_MODELS: [begin: RegExp, what: string][] = [
   ],
   [
     /^PK\x03\x04/,
-    'this is a zip archive, as PyTorch writes it (.pt, .ckpt). Such files can run code and are not read: use a .safetensors or .gguf',
+    'this is a zip archive, as PyTorch writes it (.pt, .pth, .ckpt). Such files can run code and are not read: use a .safetensors or .gguf, or convert it with a program that you trust',
   ],
   [
     /^\x80[\x02-\x05]/,
-    'this is a Python pickle (.pt, .ckpt, .bin). Such files can run code and are not read: use a .safetensors or .gguf version',
+    'this is a Python pickle (.pt, .pth, .ckpt, .bin). Such files can run code and are not read: use a .safetensors or .gguf version',
   ],
   [/^(lmgg|fmgg|tjgg|algg)/, 'this is a ggml file of the time before GGUF. Use a GGUF version of the model'],
   [/^FUGG/, 'this GGUF file is big-endian. Use a little-endian version of the file'],

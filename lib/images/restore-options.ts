@@ -92,6 +92,9 @@ export function restoreOptions(found: FoundParameters): { options: RestoredOptio
     steps: take('Hires steps', within('steps')),
     upscale: take('Hires upscaler', oneOf({ Latent: 'latent', Lanczos: 'image' })),
   })
+  // a network, which has to be given as well: its name stays among what is unmapped
+  const upscaler = unmapped.get('Hires upscaler')
+  if (upscaler !== undefined && !/^(Latent|None|Nearest)\b/.test(upscaler)) hires.upscale = 'image'
   const denoising = take('Denoising strength', (text) => within('strength')(text) || undefined)
   if (Object.keys(hires).length > 0) options.hires = defined({ ...hires, strength: denoising })
   const guidance = defined({

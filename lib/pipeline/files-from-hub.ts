@@ -2,7 +2,7 @@ import { isOnHub, refuseUnknownPreset } from '../hub/plan.js'
 import { fileFromHub, type PullOptions } from '../hub/pull.js'
 import type { GenerateOptions } from './generate-options.js'
 
-type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters'>
+type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters' | 'hires'>
 
 /**
  * Returns the options with paths in place of presets and references on the hub (`hf:owner/name:file`). Files that are
@@ -13,15 +13,20 @@ type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters'>
 export async function filesFromHub<T extends Files>(options: T, hub: PullOptions): Promise<T> {
   const local = async <F extends { path: string }>(files: readonly F[]): Promise<F[]> => {
     const found: F[] = []
-    for (const file of files) {
-      await refuseUnknownPreset(file.path)
-      found.push(isOnHub(file.path) ? { ...file, path: await fileFromHub(file.path, hub) } : file)
-    }
+    for (const file of files) found.push({ ...file, path: await localFile(file.path, hub) })
     return found
   }
   const resolved: Files = {}
   if (options.loras) resolved.loras = await local(options.loras)
   if (options.controlNets) resolved.controlNets = await local(options.controlNets)
   if (options.ipAdapters) resolved.ipAdapters = await local(options.ipAdapters)
+  const { hires } = options
+  if (hires?.upscaler) resolved.hires = { ...hires, upscaler: await localFile(hires.upscaler, hub) }
   return { ...options, ...resolved }
+}
+
+/** Returns the path of a file; one on the hub is downloaded. */
+export async function localFile(path: string, hub: PullOptions): Promise<string> {
+  await refuseUnknownPreset(path)
+  return isOnHub(path) ? fileFromHub(path, hub) : path
 }

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { requireOneOf, requireOptions } from '../options/checks.js'
+import { badOption, requireOneOf, requireOptions } from '../options/checks.js'
 import { RANGES, requireInRange } from '../options/ranges.js'
 import { requireStrength, sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
 
@@ -19,15 +19,22 @@ export interface HiresOptions {
   steps?: number
   /**
    * 'latent': bilinear, as ComfyUI's LatentUpscale, costs nothing; 'image': decoded, enlarged by Lanczos and encoded,
-   * sharper at a low strength. Another aspect is cut off equally on two sides. @default 'latent'
+   * sharper at a low strength. Another aspect is cut off equally on two sides. @default 'latent', with `upscaler` 'image'
    */
   upscale?: 'latent' | 'image'
+  /**
+   * enlarges the image in place of Lanczos: the file of an RRDBNet (ESRGAN, Real-ESRGAN), or 'hf:owner/name:file'. Its
+   * result is brought to the size by Lanczos
+   */
+  upscaler?: string
 }
 
 /** The options, checked and with defaults, and the second pass. */
 export interface HiresSettings {
   strength: number
   upscale: 'latent' | 'image'
+  /** a path */
+  upscaler: string | undefined
   /** the options as they were given */
   given: HiresOptions
   width: number
@@ -54,12 +61,20 @@ export function completeHires(
   hires: HiresOptions,
   { width, height, steps: firstSteps, convention, unit, sigmasOf }: FirstPass,
 ): HiresSettings {
-  requireOptions('hires', hires, ['scale', 'width', 'height', 'strength', 'steps', 'upscale'])
-  const { scale = 2, strength = 0.5, steps = firstSteps, upscale = 'latent' } = hires
+  requireOptions('hires', hires, ['scale', 'width', 'height', 'strength', 'steps', 'upscale', 'upscaler'])
+  const { scale = 2, strength = 0.5, steps = firstSteps, upscaler } = hires
+  const { upscale = upscaler === undefined ? 'latent' : 'image' } = hires
   requireInRange('hires.scale', scale, RANGES.hiresScale)
   requireStrength('hires.strength', strength)
   requireInRange('hires.steps', steps, RANGES.steps)
   requireOneOf('hires.upscale', upscale, ['latent', 'image'])
+  if (upscaler !== undefined && (typeof upscaler !== 'string' || upscaler === ''))
+    throw badOption('hires.upscaler', upscaler, 'the path of a file, or hf:owner/name:file')
+  if (upscaler !== undefined && upscale === 'latent')
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      "hires.upscaler is given, but hires.upscale is 'latent', and it enlarges images: take 'image', or leave one out",
+    )
   const sized = hires.width !== undefined || hires.height !== undefined
   if (sized && hires.scale !== undefined)
     throw new FluxError(
@@ -75,6 +90,7 @@ export function completeHires(
   return {
     strength,
     upscale,
+    upscaler,
     given: hires,
     ...size,
     sigmas: sigmasAtStrength(sigmasOf(size), steps, strength, convention, 'hires.strength'),

@@ -25,6 +25,7 @@ import type { HiresSettings } from './hires-options.js'
 import type { ModelNetworks } from './model-networks.js'
 import type { PreparedImages } from './prepare-images.js'
 import { startState } from './start-state.js'
+import { upscaleImage } from './upscale-image.js'
 
 /** One image of a request. */
 export interface ImageTask {
@@ -241,7 +242,7 @@ function noiseOf(settings: Settings, latent: LatentFormat): ReturnType<typeof st
 async function* enlarge(
   run: Run,
   state: Float32Array,
-  { width, height, upscale }: HiresSettings,
+  { width, height, upscale, upscaler }: HiresSettings,
 ): AsyncGenerator<StageEvent, Float32Array, undefined> {
   const { networks, settings, timings, signal } = run
   const { latent } = networks.model.variant
@@ -255,7 +256,9 @@ async function* enlarge(
   yield { type: 'stage', stage: 'decode' }
   const lap = stopwatch()
   const { rgb: data } = await decoded(run, state, settings)
-  const start = await resizeImage({ data, width: settings.width, height: settings.height }, width, height, 'cover')
+  const drawn = { data, width: settings.width, height: settings.height }
+  const enlarged = upscaler === undefined ? drawn : await upscaleImage(drawn, upscaler, { ...networks.device, signal })
+  const start = await resizeImage(enlarged, width, height, 'cover')
   timings.decode += lap()
   yield { type: 'stage', stage: 'encode' }
   const { image } = await networks.encodeImages({ inputs: {}, start, width, height }, signal)

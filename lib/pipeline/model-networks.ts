@@ -6,7 +6,7 @@ import { requireFinite } from '../networks/finite.js'
 import { planLoras, type LoraOptions } from '../networks/lora/assignment.js'
 import { adaptTo, versionOf, type Adaptable, type VersionedPlan } from '../networks/lora/ensure-loras.js'
 import { isAdaptable } from '../networks/lora/layer-names.js'
-import type { LoadedNetwork } from '../networks/network.js'
+import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { Decoder } from './decode.js'
 import { imageEncoder, type Encoder } from './encode-image.js'
 import type { Settings } from './generate-options.js'
@@ -19,6 +19,8 @@ import { PromptCache } from './prompt-cache.js'
 export class ModelNetworks {
   readonly model: OpenModel & { variant: Variant }
   readonly estimator: Estimator
+  /** what networks are loaded with */
+  readonly device: NetworkOptions
   /** name of the component that denoises */
   readonly denoiserName: string
   readonly #keep: boolean
@@ -30,18 +32,21 @@ export class ModelNetworks {
   /**
    * @param keep whether the text encoders stay in memory
    * @param lazy the networks by the names of the components
+   * @param device what they are loaded with
    */
   constructor(
     model: OpenModel & { variant: Variant },
     estimator: Estimator,
     keep: boolean,
     lazy: Record<string, LazyNetwork<LoadedNetwork<object>>>,
+    device: NetworkOptions = {},
   ) {
     this.model = model
     this.estimator = estimator
     this.denoiserName = denoiserOf(model.family)
     this.#keep = keep
     this.#lazy = lazy
+    this.device = device
   }
 
   /** whether the network that denoises is in memory */

@@ -31,7 +31,7 @@ export function parametersOf(settings: Settings, model: string, defaults: Defaul
       'Hires upscale': hires && !sized ? (hires.given.scale ?? 2) : undefined,
       'Hires resize': sized ? `${hires.width}x${hires.height}` : undefined,
       'Hires steps': hires?.given.steps,
-      'Hires upscaler': hires && HIRES_UPSCALERS[hires.upscale],
+      'Hires upscaler': hires && (hires.upscaler ? nameOf(hires.upscaler) : HIRES_UPSCALERS[hires.upscale]),
       'CFG start': trueCfg?.start,
       'CFG end': trueCfg?.end,
       'CFG zero star': trueCfg?.zeroStar,

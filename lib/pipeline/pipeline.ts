@@ -8,7 +8,7 @@ import { isOnHub } from '../hub/plan.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
-import type { NetworkFile } from '../networks/network-file.js'
+import { openNetworkFile, type NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
 import { filesFromHub } from './files-from-hub.js'
@@ -86,7 +86,7 @@ export class ImagePipeline {
     }
     const lazy = Object.fromEntries(Object.keys(networks).map((name) => [name, lazily(name)]))
     const estimator = new Estimator(opened, device, keep)
-    const pipeline = new ImagePipeline(new ModelNetworks(opened, estimator, keep, lazy), downloads)
+    const pipeline = new ImagePipeline(new ModelNetworks(opened, estimator, keep, lazy, device), downloads)
     try {
       if (keep) for (const name of needed) await lazy[name]!.get(signal)
       return pipeline
@@ -202,6 +202,7 @@ export class ImagePipeline {
     const options = { ...(await filesFromHub(given, hub)), seed }
     const settings = this.#complete(options)
     const { images, variation, count } = settings
+    if (settings.hires?.upscaler !== undefined) await openNetworkFile('rrdb', settings.hires.upscaler)
     const prepared = images && (await this.#prepare(options, images, signal))
     for (const message of [...warnings, ...(prepared?.warnings ?? [])]) {
       onWarning?.(message)

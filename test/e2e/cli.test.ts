@@ -77,13 +77,13 @@ describe('help', () => {
     expect(broken('--version').stdout).toBe(`${version}\n`)
     const { stdout, status } = broken('--help')
     expect(status).toBe(0)
-    for (const name of ['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth'])
+    for (const name of ['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth', 'upscale'])
       expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
     expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
   })
 
-  test.each(['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth'])(
+  test.each(['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth', 'upscale'])(
     '%s --help ends with examples',
     (command) => {
       const { stdout, status } = ggflux(command, '--help')
@@ -630,6 +630,22 @@ describe('parameters', () => {
   test('a file that is no image: exit code 1', () => {
     expectFailure(ggflux('parameters', fileURLToPath(import.meta.url)), 1, /is not an image file/)
   })
+})
+
+test('upscale enlarges an image, and says what is wrong before it works', async () => {
+  mkdirSync(join(folder, 'in'))
+  await sharp({ create: { width: 40, height: 24, channels: 3, background: 'teal' } })
+    .png()
+    .toFile(join(folder, 'in/small.png'))
+  expect(ggflux('synth', '--arch', 'rrdb-tiny', '-o', 'net.safetensors', '--type', 'f32', '--quiet').status).toBe(0)
+  const upscale = (...more: string[]) =>
+    ggflux('upscale', 'in/small.png', '--upscaler', 'net.safetensors', '--threads', '1', ...more)
+  expectFailure(upscale('-o', 'large.png', '--tile', '8'), 2, /tile is 8: give a whole number from 32/)
+  expectFailure(upscale('-o', 'none/large.png'), 1, /there is no folder/)
+  const { status, stdout } = upscale('-o', 'large.png', '--tile', '32')
+  expect(status).toBe(0)
+  expect(stdout.toString()).toMatch(/^large\.png {2}160 x 96 {2}/)
+  expect(await sharp(read('large.png')).metadata()).toMatchObject({ width: 160, height: 96 })
 })
 
 test('rpc-server tells what it cannot do', async () => {

@@ -2,12 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { readImage } from '../../lib/images/read-image.js'
 import { readParameters } from '../../lib/images/read-parameters.js'
 import { resizeImage } from '../../lib/images/resize.js'
+import { upscaleImage } from '../../lib/index.js'
 import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import type { GenerateOptions } from '../../lib/pipeline/generate-options.js'
+import { synthesize } from '../../lib/tools/synth/synth.js'
 import { collect } from '../support/async.js'
+import { onTestBackend } from '../support/backend.js'
 import { heldOutPrompts, some, verdict, type Prompt } from '../support/judge/trial.js'
 import { loadTiny, streamed } from '../support/tiny.js'
 
@@ -198,6 +202,25 @@ describe('hires', () => {
       const hires = { width: 128, height: 96, strength: 0.75, upscale: 'image' } as const
       expect((await draw({ ...small, convention, hires })).equals(expected)).toBe(true)
     }
+  })
+
+  test('a network enlarges the image, in place of Lanczos, and its name is recorded', async () => {
+    const upscaler = join(folder, 'rrdb-tiny.safetensors')
+    await synthesize({ architecture: 'rrdb-tiny', type: 'F32', seed: 5, path: upscaler })
+    const first = raw(await draw(small), 64, 64)
+    const image = await resizeImage(await upscaleImage(first, upscaler, onTestBackend), 128, 96, 'cover')
+    const expected = await draw({ ...small, width: 128, height: 96, image, strength: 0.75 })
+    const hires = { width: 128, height: 96, strength: 0.75 }
+    const drawn = await pipe.generate({ ...small, seed: 5, hires: { ...hires, upscaler } })
+    expect(Buffer.from((await readImage(drawn)).data).equals(expected)).toBe(true)
+    const { options, unmapped } = (await readParameters(drawn))!
+    expect(options.hires).toEqual({ ...hires, upscale: 'image' })
+    expect(unmapped).toMatchObject({ 'Hires upscaler': 'rrdb-tiny' })
+    const other = tinyModelFiles().vae
+    await expect(draw({ ...small, hires: { ...hires, upscaler: other } })).rejects.toMatchObject({
+      code: 'FLUX_BAD_FILE',
+      message: expect.stringMatching(/seems to be an autoencoder, not a network that enlarges images/) as string,
+    })
   })
 
   test('an enlarged latent keeps what was drawn, the more the lower the strength', async () => {

@@ -134,10 +134,12 @@ describe('A1111 and Forge', () => {
     const settings = 'Steps: 20, Seed: 1, Size: 512x768, Denoising strength: 0.45'
     const read = async (more: string) => (await readParameters(pngOf(`a fox\n${settings}${more}`)))!
     const { options, unmapped } = await read(', Hires upscale: 2, Hires steps: 10, Hires upscaler: 4x-UltraSharp')
-    expect(options.hires).toEqual({ scale: 2, steps: 10, strength: 0.45 })
+    expect(options.hires).toEqual({ scale: 2, steps: 10, strength: 0.45, upscale: 'image' })
     expect([options.strength, unmapped]).toEqual([undefined, { 'Hires upscaler': '4x-UltraSharp' }])
     const latent = await read(', Hires resize: 1024x1536, Hires upscaler: Latent')
     expect(latent.options.hires).toEqual({ width: 1024, height: 1536, strength: 0.45, upscale: 'latent' })
+    const nearest = await read(', Hires upscale: 2, Hires upscaler: Latent (nearest)')
+    expect(nearest.options.hires).toEqual({ scale: 2, strength: 0.45 })
     const plain = await read(', Hires resize: 1000x1536, Shift: 3, CFG scale: 0.5')
     expect(plain).toMatchObject({
       options: { strength: 0.45 },

@@ -108,6 +108,9 @@ const wrong: Record<Exclude<keyof GenerateOptions, 'preview'>, unknown[]> = {
     { steps: 0 },
     { steps: 1.5 },
     { upscale: 'lanczos' },
+    { upscaler: '' },
+    { upscaler: 4 },
+    { upscaler: 'x4.safetensors', upscale: 'latent' },
     { times: 2 },
   ],
   image: [...WRONG, '', 5, true],
@@ -333,6 +336,14 @@ describe('hires', () => {
     expect(levels({ ...comfyui, hires: { strength: 0.6 } }).sigmas).toEqual([0.863338, 0.759511, 0.612339, 0.387176, 0])
     expect(levels({ ...square, sigmas: [1, 0.5], hires: { strength: 1 } }).sigmas).toHaveLength(3)
     expect(complete({ ...square, hires: {} }).sigmas[1]).toBeCloseTo(0.849235, 5)
+  })
+
+  test('a network enlarges images', () => {
+    const hires = { upscaler: 'x4.safetensors' }
+    expect(complete({ ...small, hires }).hires).toMatchObject({ ...hires, upscale: 'image' })
+    expect(() => complete({ ...small, hires: { ...hires, upscale: 'latent' } })).toThrow(
+      badOption(/^hires\.upscaler is given, but hires\.upscale is 'latent'.*take 'image'/),
+    )
   })
 
   test('sides are rounded to multiples of 16', () => {
