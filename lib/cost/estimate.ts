@@ -11,13 +11,15 @@ import {
 } from '../families/family.js'
 import { NO_FLOPS, timesFlops, type Flops, type Work } from '../networks/flops.js'
 import { evaluationsIn, type SamplerName } from '../sampling/samplers.js'
+import { isOnHub } from '../hub/plan.js'
 import { devicePeak, CostModel } from './cost-model.js'
+import { upscalingCost } from './upscaling.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {
   /**
    * multiplications and additions: for the text encoders, for encoding the images that are given, for one evaluation in
-   * a step (with `hires` the mean of both passes), and for the decoder
+   * a step (with `hires` the mean of both passes), and for the decoder, with a network that enlarges images
    */
   operations: Record<Work, number>
   /**
@@ -43,7 +45,9 @@ interface ImageRequest extends Pass {
   sampler?: SamplerName
   trueCfg?: object | undefined
   /** the second pass, over an enlarged image */
-  hires?: (Pick<Pass, 'width' | 'height' | 'sigmas'> & { upscale: 'latent' | 'image' }) | undefined
+  hires?:
+    | (Pick<Pass, 'width' | 'height' | 'sigmas'> & { upscale: 'latent' | 'image'; upscaler?: string | undefined })
+    | undefined
 }
 
 /** A family and the files of its networks. */
@@ -83,18 +87,26 @@ export class Estimator {
     if (!hires) return first
     const second = await this.#estimatePass({ ...request, ...hires, startsFromImage: hires.upscale === 'image' })
     const [a, b] = [evaluations(request), evaluations({ ...request, ...hires })]
-    const both = (one: Record<Work, number>, two: Record<Work, number>): Record<Work, number> => ({
+    const { upscale, upscaler } = hires
+    // nothing is downloaded for an estimate
+    const upscaling =
+      upscaler === undefined || isOnHub(upscaler) ? undefined : await upscalingCost(upscaler, request, this.#device)
+    const rounded = this.#rounded().decode
+    const upscalingSeconds = upscaling && (await this.#costModel.predict('decode', upscaling.operations, rounded))
+    const both = (one: Record<Work, number>, two: Record<Work, number>, enlarging = 0): Record<Work, number> => ({
       text: one.text,
       // the second pass reads the images at its own size
       encode: one.encode + two.encode,
       step: (a * one.step + b * two.step) / (a + b),
-      decode: two.decode + (hires.upscale === 'image' ? one.decode : 0),
+      decode: two.decode + (upscale === 'image' ? one.decode : 0) + enlarging,
     })
-    const seconds = first.seconds && second.seconds && both(first.seconds, second.seconds)
+    const seconds = first.seconds && second.seconds && both(first.seconds, second.seconds, upscalingSeconds)
     return {
-      operations: both(first.operations, second.operations),
+      operations: both(first.operations, second.operations, upscaling?.operations.products),
       seconds: seconds && { ...seconds, total: totalOf(seconds, a + b) },
-      memory: first.memory.total > second.memory.total ? first.memory : second.memory,
+      memory: [first.memory, second.memory, ...(upscaling ? [nextTo(first.memory, upscaling)] : [])].reduce(
+        (most, one) => (one.total > most.total ? one : most),
+      ),
     }
   }
 
@@ -160,6 +172,15 @@ export class Estimator {
     const activations = await family.activationBytes(networks, request, this.#device)
     return { weights, activations, total: weights + activations }
   }
+}
+
+/** The memory of a network that is loaded between two passes. */
+function nextTo(
+  pass: Estimate['memory'],
+  { weights, activations }: Pick<Estimate['memory'], 'weights' | 'activations'>,
+): Estimate['memory'] {
+  const all = pass.weights + weights
+  return { weights: all, activations, total: all + activations }
 }
 
 const bytesOf = (files: readonly NetworkFile<unknown>[]): number => files.reduce((sum, { bytes }) => sum + bytes, 0)

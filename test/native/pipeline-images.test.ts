@@ -5,6 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { readImage } from '../../lib/images/read-image.js'
 import { readParameters } from '../../lib/images/read-parameters.js'
 import { resizeImage } from '../../lib/images/resize.js'
+import { openNetworkFile } from '../../lib/networks/network-file.js'
+import { RRDB } from '../../lib/networks/rrdb/definition.js'
+import { Upscaler } from '../../lib/nn.js'
 import { upscaleImage } from '../../lib/index.js'
 import { tinyModelFiles } from '../../lib/model/bundled-model.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
@@ -293,6 +296,20 @@ describe('hires', () => {
     const image = await pipe.estimate({ width: 64, height: 64, steps: 4, hires: { strength: 0.5, upscale: 'image' } })
     expect(image.operations.step).toBeCloseTo((2 * first.operations.step + second.operations.step) / 3, 0)
     expect(image.operations.decode).toBe(first.operations.decode + second.operations.decode)
+    const upscaler = join(folder, 'rrdb-estimated.safetensors')
+    await synthesize({ architecture: 'rrdb-x4', config: { blocks: 1 }, type: 'F16', path: upscaler })
+    const hires = { strength: 0.5, upscaler }
+    const network = await pipe.estimate({ width: 64, height: 64, steps: 4, hires })
+    const { config } = await openNetworkFile('rrdb', upscaler)
+    const { products } = RRDB.flops(config, [64, 64])
+    expect(network.operations.decode).toBe(image.operations.decode + products)
+    // more than the tiny model takes
+    const activations = await Upscaler.activationBytes(upscaler, 64, 64, onTestBackend)
+    expect(network.memory.activations).toBe(activations)
+    expect(network.memory.weights).toBeGreaterThan(first.memory.weights)
+    expect(
+      await pipe.estimate({ width: 64, height: 64, steps: 4, hires: { ...hires, upscaler: 'hf:a/b:x4' } }),
+    ).toEqual(expect.objectContaining({ operations: image.operations }))
   })
 })
 

@@ -38,6 +38,12 @@ export function spans(length: number, core: number, margin: number = MARGIN): Sp
   }))
 }
 
+/** The tiles of an image of this many cells, by the largest core. */
+export function largestTiles(rows: number, columns: number): { rows: number; columns: number; count: number } {
+  const [down, across] = [spans(rows, CORES[0]!), spans(columns, CORES[0]!)]
+  return { rows: down[0]!.count, columns: across[0]!.count, count: down.length * across.length }
+}
+
 /** A pixel of an image in 0 to 1. */
 export type ReadPixel = (channel: number, y: number, x: number) => number
 
