@@ -253,6 +253,9 @@ describe('LoRAs, ControlNets and IP-Adapters by reference', () => {
     await expect(draw({ ipAdapters: [{ path: 'hf:a/bytes:Q4_0', image }] })).rejects.toThrow(
       /no file of the repository has 'Q4_0' in its name/,
     )
+    await expect(draw({ hires: { upscaler: path } })).rejects.toThrow(
+      /snapshots.*flux1-schnell-Q8_0\.gguf: this seems to be .*, not a network that enlarges/,
+    )
     await expect(draw({ loras: [{ path: 'hf:no' }] })).rejects.toThrow(/^'hf:no' names nothing on the hub/)
     await expect(draw({ loras: [{ path: 'hf:no/body' }] })).rejects.toMatchObject({ code: 'FLUX_NOT_FOUND' })
     const stop = new AbortController()
