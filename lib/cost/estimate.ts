@@ -10,10 +10,10 @@ import {
   type Components,
 } from '../families/family.js'
 import { NO_FLOPS, timesFlops, type Flops, type Work } from '../networks/flops.js'
+import { upscalingCost } from '../networks/rrdb/cost.js'
 import { evaluationsIn, type SamplerName } from '../sampling/samplers.js'
 import { isOnHub } from '../hub/plan.js'
 import { devicePeak, CostModel } from './cost-model.js'
-import { upscalingCost } from './upscaling.js'
 
 /** The estimated cost of an image. */
 export interface Estimate {

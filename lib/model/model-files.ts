@@ -1,7 +1,7 @@
 import { allComponents, defaultFamily, families, familiesWith, type ModelFiles } from '../families/registry.js'
 import { requiredComponents, type Family } from '../families/family.js'
 import type { NetworkKind } from '../networks/registry.js'
-import { badOption, requireOptions } from '../options/checks.js'
+import { requireOptions, requirePath } from '../options/checks.js'
 
 /** The name of a component that every model has. */
 export type RequiredComponent = Exclude<keyof ModelFiles, 'tokenizers' | 'previewDecoder'>
@@ -57,8 +57,4 @@ export function checkModelFiles(files: ModelFiles): readonly Family[] {
 export function closestFamily(given: readonly string[]): Family {
   const missing = (family: Family) => requiredComponents(family).filter((name) => !given.includes(name)).length
   return families().reduce((best, family) => (missing(family) < missing(best) ? family : best), defaultFamily())
-}
-
-function requirePath(name: string, path: unknown, wanted: string): void {
-  if (typeof path !== 'string' || path === '') throw badOption(name, path, wanted)
 }

@@ -199,8 +199,7 @@ export abstract class LoadedNetwork<C extends object> {
   /** Allows one call at a time. */
   async #alone<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     if (this.#closing) throw new FluxError('FLUX_CLOSED', `${this.path} was closed; load it again`)
-    if (this.#running)
-      throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    if (this.#running) throw busyNetwork()
     const running = cancellable(this.#native, signal, work)
     this.#running = running
     try {
@@ -303,4 +302,8 @@ async function cancellable<T>(
   } finally {
     unlisten?.()
   }
+}
+
+export function busyNetwork(): FluxError {
+  return new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
 }

@@ -38,6 +38,10 @@ export function requireWhole(name: string, value: number, least: number, most: n
   return value
 }
 
+export function requirePath(name: string, path: unknown, wanted: string): void {
+  if (typeof path !== 'string' || path === '') throw badOption(name, path, wanted)
+}
+
 /** @param value in bytes */
 export function requireDeviceMemory(value: number): number {
   return requireWhole('deviceMemory', value, 0, Number.MAX_SAFE_INTEGER)

@@ -1,5 +1,5 @@
 import { FluxError } from '../errors.js'
-import { badOption, requireOneOf, requireOptions } from '../options/checks.js'
+import { requireOneOf, requireOptions, requirePath } from '../options/checks.js'
 import { RANGES, requireInRange } from '../options/ranges.js'
 import { requireStrength, sigmasAtStrength, type StrengthRule } from '../sampling/strength.js'
 
@@ -68,8 +68,7 @@ export function completeHires(
   requireStrength('hires.strength', strength)
   requireInRange('hires.steps', steps, RANGES.steps)
   requireOneOf('hires.upscale', upscale, ['latent', 'image'])
-  if (upscaler !== undefined && (typeof upscaler !== 'string' || upscaler === ''))
-    throw badOption('hires.upscaler', upscaler, 'the path of a file, or hf:owner/name:file')
+  if (upscaler !== undefined) requirePath('hires.upscaler', upscaler, 'the path of a file, or hf:owner/name:file')
   if (upscaler !== undefined && upscale === 'latent')
     throw new FluxError(
       'FLUX_BAD_OPTION',

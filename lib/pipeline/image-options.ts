@@ -5,7 +5,7 @@ import type { AlphaOf } from '../images/mask.js'
 import { RESIZE_MODES, type ResizeMode } from '../images/resize-planes.js'
 import type { ImageSource } from '../images/rgb-image.js'
 import { RANGES, requireInRange } from '../options/ranges.js'
-import { badOption, requireOneOf, requireOptions, requireWhole } from '../options/checks.js'
+import { badOption, requireOneOf, requireOptions, requirePath, requireWhole } from '../options/checks.js'
 import { requireStrength, STRENGTH_RULES, type StrengthRule } from '../sampling/strength.js'
 
 /** The images that an image is made from. A source is a path, the bytes of a file, or raw pixels. */
@@ -228,7 +228,7 @@ function completeControlNets(list: readonly ControlNetOptions[] = []): ImageSett
     const name = `controlNets[${i}]`
     requireOptions(name, net, ['path', 'image', 'mode', 'scale', 'start', 'end'])
     const { path, image, mode, scale = 0.7, start = 0, end = 1 } = net
-    requirePath(`${name}.path`, path)
+    requirePath(`${name}.path`, path, 'the path of its file')
     requireSource(`${name}.image`, image)
     if (mode !== undefined && typeof mode !== 'string' && typeof mode !== 'number')
       throw badOption(`${name}.mode`, mode, "a name such as 'canny', or the row of the mode")
@@ -256,7 +256,7 @@ function completeIpAdapters(list: readonly IpAdapterOptions[] = []): ImageSettin
     const name = `ipAdapters[${i}]`
     requireOptions(name, adapter, ['path', 'image', 'scale'])
     const { path, image, scale = 0.6 } = adapter
-    requirePath(`${name}.path`, path)
+    requirePath(`${name}.path`, path, 'the path of its file')
     requireSource(`${name}.image`, image)
     requireNumber(`${name}.scale`, scale, -10, 10)
     return { path, image, scale }
@@ -266,10 +266,6 @@ function completeIpAdapters(list: readonly IpAdapterOptions[] = []): ImageSettin
 function listOf<T>(name: string, list: readonly T[]): readonly T[] {
   if (!Array.isArray(list) || list.length > MAX_IMAGES) throw badOption(name, list, `an array of at most ${MAX_IMAGES}`)
   return list
-}
-
-function requirePath(name: string, path: unknown): void {
-  if (typeof path !== 'string' || path === '') throw badOption(name, path, 'the path of its file')
 }
 
 function requireNumber(name: string, value: unknown, least: number, most: number): void {

@@ -8,7 +8,7 @@ import { isOnHub } from '../hub/plan.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
 import { totalMemory } from '../native/free-memory.js'
-import { openNetworkFile, type NetworkFile } from '../networks/network-file.js'
+import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
 import { filesFromHub } from './files-from-hub.js'
@@ -22,6 +22,7 @@ import { parametersOf } from './parameters.js'
 import { costOf, makeImage } from './make-image.js'
 import { ModelNetworks } from './model-networks.js'
 import { prepareImages, type PreparedImages } from './prepare-images.js'
+import { checkUpscaler } from './upscale-image.js'
 
 export type { LoadOptions }
 export type * from '../jobs/events.js'
@@ -202,7 +203,7 @@ export class ImagePipeline {
     const options = { ...(await filesFromHub(given, hub)), seed }
     const settings = this.#complete(options)
     const { images, variation, count } = settings
-    if (settings.hires?.upscaler !== undefined) await openNetworkFile('rrdb', settings.hires.upscaler)
+    if (settings.hires?.upscaler !== undefined) await checkUpscaler(settings.hires.upscaler)
     const prepared = images && (await this.#prepare(options, images, signal))
     for (const message of [...warnings, ...(prepared?.warnings ?? [])]) {
       onWarning?.(message)

@@ -1,4 +1,4 @@
-import { FluxError } from '../errors.js'
+import { withinMemory } from '../networks/within-memory.js'
 
 /** Decodes latents [channels, rows, columns] to an image [3, reduction rows, reduction columns]. */
 export type Decode = (latents: Float32Array, rows: number, columns: number) => Promise<Float32Array>
@@ -75,21 +75,10 @@ async function within(
   rows: number,
   columns: number,
   attempt: (side?: number) => Promise<Float32Array>,
-): Promise<{ output: Float32Array; side?: number }> {
-  try {
-    return { output: await attempt() }
-  } catch (error) {
-    let reason = error
-    for (const side of SIDES.filter((side) => side < Math.max(rows, columns))) {
-      if (!(reason instanceof FluxError && reason.code === 'FLUX_OUT_OF_MEMORY')) break
-      try {
-        return { output: await attempt(side), side }
-      } catch (again) {
-        reason = again
-      }
-    }
-    throw reason
-  }
+): Promise<{ output: Float32Array; side: number | undefined }> {
+  const sides = [undefined, ...SIDES.filter((side) => side < Math.max(rows, columns))]
+  const { output, size: side } = await withinMemory(sides, attempt)
+  return { output, side }
 }
 
 /** Planes [channels, unit * rows, unit * columns]. */

@@ -1,8 +1,9 @@
 import type { HubOptions } from '../hub/settings.js'
 import type { RgbImage } from '../images/rgb-image.js'
+import { openNetworkFile } from '../networks/network-file.js'
 import type { NetworkOptions } from '../networks/network.js'
 import { Upscaler, type UpscaleOptions } from '../networks/rrdb/upscaler.js'
-import { badOption, requireOptions } from '../options/checks.js'
+import { requireOptions, requirePath } from '../options/checks.js'
 import { defined } from '../options/defined.js'
 import { localFile } from './files-from-hub.js'
 
@@ -36,8 +37,7 @@ export async function upscaleImage(
 ): Promise<RgbImage> {
   requireOptions('the options of upscaleImage', options, OPTIONS)
   const { tile, signal, onProgress, hub, onDownload, ...device } = options
-  if (typeof upscaler !== 'string' || upscaler === '')
-    throw badOption('upscaler', upscaler, 'the path of a file, or hf:owner/name:file')
+  requirePath('upscaler', upscaler, 'the path of a file, or hf:owner/name:file')
   const path = await localFile(upscaler, { ...hub, ...defined({ signal, onProgress: onDownload }) })
   const network = await Upscaler.load(path, { ...device, ...defined({ signal }) })
   try {
@@ -45,4 +45,9 @@ export async function upscaleImage(
   } finally {
     await network.close()
   }
+}
+
+/** Opens the file of a network for {@link upscaleImage}, to find what is wrong with it before any work. */
+export async function checkUpscaler(path: string): Promise<void> {
+  await openNetworkFile('rrdb', path)
 }

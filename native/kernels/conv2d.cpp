@@ -169,16 +169,16 @@ __attribute__((target("avx512f,fma"))) void run_avx512(const Conv & conv, float 
 // 12 of 16
 __attribute__((target("avx2,fma"))) void run_avx2(const Conv & conv, float * memory) { run<8, 2, 6>(conv, memory); }
 
-Kernel best() {
+Kernel find() {
     if (__builtin_cpu_supports("avx512f") && !chosen("avx2")) return {run_avx512, 32};
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return {run_avx2, 16};
     return {};
 }
 #elif defined(__aarch64__)
 void run_neon(const Conv & conv, float * memory) { run<4, 4, 6>(conv, memory); }
-Kernel best() { return {run_neon, 16}; }
+Kernel find() { return {run_neon, 16}; }
 #else
-Kernel best() { return {}; }
+Kernel find() { return {}; }
 #endif
 
 #else
@@ -186,10 +186,16 @@ struct Kernel {
     void (*run)(const Conv &, float * memory);
     int64_t channels;
 };
-Kernel best() { return {}; }
+Kernel find() { return {}; }
 #endif
 
-int64_t padded(int64_t out) { return (out + best().channels - 1) / best().channels * best().channels; }
+const Kernel & kernel() {
+    static const Kernel found = find();
+    return found;
+}
+
+// output channels in whole blocks
+int64_t padded(int64_t out) { return (out + kernel().channels - 1) / kernel().channels * kernel().channels; }
 
 // weight [k, k, in, out] -> [channels, k * k * in, out / channels], for as many output channels as the kernel computes at
 // a time, and with zeros after the last: the weights of a block are next to each other for each tap. After them is memory
@@ -197,7 +203,8 @@ int64_t padded(int64_t out) { return (out + best().channels - 1) / best().channe
 // thread.
 void pack(ggml_tensor * packed, int ith, int nth, void *) {
     const ggml_tensor * weight = packed->src[0];
-    const int64_t taps = weight->ne[0] * weight->ne[1] * weight->ne[2], out = weight->ne[3], channels = best().channels;
+    const int64_t taps = weight->ne[0] * weight->ne[1] * weight->ne[2], out = weight->ne[3],
+                  channels = kernel().channels;
     float * data = static_cast<float *>(packed->data);
     if (ith == 0) new (data + padded(out) * taps) std::atomic<int64_t>(0);
     for (int64_t first = ith * channels; first < out; first += nth * channels) {
@@ -215,18 +222,18 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
     float * taps = static_cast<float *>(packed->data);
     const int64_t k = weight->ne[0], in = weight->ne[2], out = padded(weight->ne[3]);
     float * memory = taps + out * in * k * k;
-    best().run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data),
-                y->src[3] ? static_cast<const float *>(y->src[3]->data) : nullptr, static_cast<float *>(y->data),
-                y->ne[0], y->ne[1], in, y->ne[2], k, y->ne[0] > x->ne[0],
-                reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
-               memory + counter_floats + ith * scratch_floats(k, out));
+    kernel().run({static_cast<const float *>(x->data), taps, static_cast<const float *>(bias->data),
+                  y->src[3] ? static_cast<const float *>(y->src[3]->data) : nullptr, static_cast<float *>(y->data),
+                  y->ne[0], y->ne[1], in, y->ne[2], k, y->ne[0] > x->ne[0],
+                  reinterpret_cast<std::atomic<int64_t> *>(memory), static_cast<const std::atomic<bool> *>(cancel)},
+                 memory + counter_floats + ith * scratch_floats(k, out));
 }
 
 }  // namespace
 
 bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad) {
     const int64_t k = weight->ne[0];
-    return best().run && !chosen("ggml") && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
+    return kernel().run && !chosen("ggml") && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
            weight->ne[3] % 8 == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 &&
            ggml_is_contiguous(x) && x->ne[3] == 1;
 }

@@ -6,7 +6,8 @@ import { badOption, requireSignal, requireWhole } from '../../options/checks.js'
 import { exactly, sides } from '../array-checks.js'
 import { requireFinite } from '../finite.js'
 import { openNetworkFile, type NetworkSource } from '../network-file.js'
-import { LoadedNetwork, type NetworkOptions } from '../network.js'
+import { busyNetwork, LoadedNetwork, type NetworkOptions } from '../network.js'
+import { withinMemory } from '../within-memory.js'
 import { scaleOf, type RrdbConfig } from './layout.js'
 import { cellsOf, CORES, spans, type ReadPixel, type Span } from './tiles.js'
 
@@ -117,7 +118,10 @@ export class Upscaler extends LoadedNetwork<RrdbConfig> {
     const enlarged: RgbImage = { data: output, ...size }
     if (!alpha) return enlarged
     const sizes = [[height, width, 1] as const, [size.height, size.width] as const] as const
-    return { ...enlarged, alpha: await inBackground('resizePlanes', [alpha, ...sizes, 'stretch', 'lanczos', [0]]) }
+    return {
+      ...enlarged,
+      alpha: await inBackground('resizePlanes', [alpha, ...sizes, 'stretch', 'lanczos', [0]], [], options.signal),
+    }
   }
 
   #sizeOf(height: number, width: number): { height: number; width: number } {
@@ -131,8 +135,7 @@ export class Upscaler extends LoadedNetwork<RrdbConfig> {
   }
 
   async #alone(work: () => Promise<void>): Promise<void> {
-    if (this.#busy)
-      throw new FluxError('FLUX_BUSY', 'the network is at work; wait for the running call before the next')
+    if (this.#busy) throw busyNetwork()
     this.#busy = true
     try {
       await work()
@@ -156,22 +159,16 @@ export class Upscaler extends LoadedNetwork<RrdbConfig> {
     const cores = tile === undefined ? CORES : [Math.ceil(tile / unshuffle)]
     const [rows, columns] = [Math.ceil(size.height / unshuffle), Math.ceil(size.width / unshuffle)]
     const enlarged = { height: this.scale * size.height, width: this.scale * size.width }
-    for (const [i, core] of cores.entries()) {
-      try {
-        const tiles = spans(rows, core).flatMap((down) => spans(columns, core).map((across) => ({ down, across })))
-        for (const [done, { down, across }] of tiles.entries()) {
-          const cells = cellsOf(read, size, this.config, down, across)
-          const [part] = await this.run('upscale', [down.count, across.count], [cells], signal)
-          requireFinite(part!, 'the enlarged image', this.path)
-          await write(part!, boxOf(down, across, 2 ** doublings, enlarged))
-          onProgress?.((done + 1) / tiles.length)
-        }
-        return
-      } catch (error) {
-        const smaller = error instanceof FluxError && error.code === 'FLUX_OUT_OF_MEMORY' && i < cores.length - 1
-        if (!smaller) throw error
+    await withinMemory(cores, async (core) => {
+      const tiles = spans(rows, core).flatMap((down) => spans(columns, core).map((across) => ({ down, across })))
+      for (const [done, { down, across }] of tiles.entries()) {
+        const cells = cellsOf(read, size, this.config, down, across)
+        const [part] = await this.run('upscale', [down.count, across.count], [cells], signal)
+        requireFinite(part!, 'the enlarged image', this.path)
+        await write(part!, boxOf(down, across, 2 ** doublings, enlarged))
+        onProgress?.((done + 1) / tiles.length)
       }
-    }
+    })
   }
 }
 

@@ -1,7 +1,7 @@
-import { timesFlops, type Flops } from '../networks/flops.js'
-import { flopsOf, openNetworkFile } from '../networks/network-file.js'
-import { LoadedNetwork, type NetworkOptions } from '../networks/network.js'
-import { largestTiles } from '../networks/rrdb/tiles.js'
+import { timesFlops, type Flops } from '../flops.js'
+import { flopsOf, openNetworkFile } from '../network-file.js'
+import { LoadedNetwork, type NetworkOptions } from '../network.js'
+import { largestTiles } from './tiles.js'
 
 /** What a network that enlarges images takes for one image of this size. */
 export async function upscalingCost(
