@@ -3,7 +3,6 @@ import { basename } from 'node:path'
 import type { Command } from 'commander'
 import { FluxError } from '../errors.js'
 import type { ImagePipeline, ImageEvent, ModelFiles } from '../index.js'
-import type { ProfileRow } from '../nn.js'
 import { VERSION } from '../version.js'
 import { parseNumber } from './arguments.js'
 import type { BenchResult, BenchRow, Size } from './bench-result.js'
@@ -67,17 +66,18 @@ async function bench(options: Options): Promise<void> {
 }
 
 async function measure(source: string | ModelFiles, options: Options, signal: AbortSignal): Promise<BenchResult> {
-  const [{ ImagePipeline }, { chooseDevice }, { devicePeak }, { openModel }] = await Promise.all([
+  const [{ ImagePipeline }, { chooseDevice }, { devicePeak }, { openModel }, { denoiserOf }] = await Promise.all([
     import('../pipeline/pipeline.js'),
     import('../native/devices.js'),
     import('../cost/cost-model.js'),
     import('../pipeline/open-model.js'),
+    import('../families/family.js'),
   ])
   const { threads = os.availableParallelism(), steps } = options
   const device = chooseDevice(options.backend)
   const peak = await devicePeak(options.backend, threads)
-  const { networks, variant } = await openModel(source)
-  const { transformer } = networks
+  const { family, networks } = await openModel(source)
+  const { path, size } = networks[denoiserOf(family)]!.file
   const result: BenchResult = {
     version: VERSION,
     date: new Date().toISOString().slice(0, 10),
@@ -91,7 +91,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
       device,
     },
     peak,
-    model: { transformer: basename(transformer!.file.path), bytes: transformer!.file.size },
+    model: { transformer: basename(path), bytes: size },
     steps,
     rows: [],
   }
@@ -104,20 +104,16 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
       result.rows.push(row)
       printRow(row, result)
     }
+    if (options.profile) {
+      const { width, height } = result.rows.at(-1)!
+      const operations = await profileStep(pipe, { width, height }, options, signal)
+      result.profile = { width, height, operations }
+      printProfile(result.profile, result.peak)
+    }
+    return result
   } finally {
     await pipe.close()
   }
-  if (options.profile) {
-    const { width, height } = result.rows.at(-1)!
-    const { maxSequenceLength = variant.defaults.maxSequenceLength } = options
-    const operations = await profileStep(transformer!.file.path, { width, height }, maxSequenceLength, {
-      ...options,
-      signal,
-    })
-    result.profile = { width, height, operations }
-    printProfile(result.profile, result.peak)
-  }
-  return result
 }
 
 /** Generates one image with a new prompt, so that no encoded prompt is reused. */
@@ -164,31 +160,13 @@ async function measureSize(
   }
 }
 
-async function profileStep(
-  path: string,
-  { width, height }: Size,
-  textTokens: number,
-  options: MachineOptions & { signal: AbortSignal },
-): Promise<ProfileRow[]> {
-  const { FluxTransformer } = await import('../nn.js')
-  const { imageIds } = await import('../families/flux1/tokens.js')
-  await using flux = await FluxTransformer.load(
-    path,
-    given(options, ['backend', 'threads', 'precision', 'deviceMemory', 'signal']),
-  )
-  const { inChannels, contextInDim, vecInDim, guidanceEmbed } = flux.config
-  const [rows, columns] = [height / 16, width / 16]
-  const wave = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i))
-  const input = {
-    img: wave(rows * columns * inChannels),
-    imgIds: imageIds(rows, columns),
-    txt: wave(textTokens * contextInDim),
-    vec: wave(vecInDim),
-    timestep: 0.5,
-    ...(guidanceEmbed ? { guidance: 3.5 } : {}),
-    signal: options.signal,
-  }
-  return flux.profile(() => flux.predict(input))
+/** Runs one step of the image that was measured last, and times its operations. */
+function profileStep(pipe: ImagePipeline, { width, height }: Size, options: Options, signal: AbortSignal) {
+  const settings = given(options, ['maxSequenceLength'])
+  return pipe.profile(async () => {
+    for await (const { type } of pipe.stream({ ...settings, width, height, prompt: '', steps: 1, seed: 1, signal }))
+      if (type === 'step') return
+  })
 }
 
 /** `256,512x768` */

@@ -152,10 +152,10 @@ export abstract class LoadedNetwork<C extends object> {
    * @throws any error that `work` throws
    */
   async profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
-    const operations: ProfileRow[] = (this.#profile = [])
+    const evaluated: ProfileRow[] = (this.#profile = [])
     try {
       await work()
-      return operations.sort((a, b) => b.ms - a.ms)
+      return sumByKind(evaluated).sort((a, b) => b.ms - a.ms)
     } finally {
       this.#profile = undefined
     }
@@ -270,6 +270,23 @@ async function requireUnchanged({ read = [] }: ModelFile): Promise<void> {
       throw new FluxError('FLUX_BAD_FILE', `${path} was changed after its header was read; load the model again`)
     }
   }
+}
+
+/** Adds up the rows of several evaluations. */
+function sumByKind(rows: readonly ProfileRow[]): ProfileRow[] {
+  const sums = new Map<string, ProfileRow>()
+  for (const row of rows) {
+    const key = `${row.name} ${row.type}`
+    const { count, ms, operations, bytes } = sums.get(key) ?? { count: 0, ms: 0, operations: 0, bytes: 0 }
+    sums.set(key, {
+      ...row,
+      count: count + row.count,
+      ms: ms + row.ms,
+      operations: operations + row.operations,
+      bytes: bytes + row.bytes,
+    })
+  }
+  return [...sums.values()]
 }
 
 function inFile({ file }: NetworkFile<unknown>, error: unknown): unknown {

@@ -54,6 +54,12 @@ export class ModelNetworks {
     return this.#lazy[this.denoiserName]!.loaded
   }
 
+  /** Returns the network that denoises with the LoRAs of the last image. */
+  loadDenoiser(): Promise<LoadedNetwork<object>> {
+    return this.#lazy[this.denoiserName]!.get()
+  }
+
+  /** Returns the network that denoises with these LoRAs. */
   denoiser(loras: VersionedPlan, signal: AbortSignal): Promise<LoadedNetwork<object>> {
     return this.#network(this.denoiserName, loras, signal)
   }

@@ -12,7 +12,7 @@ import { synthesize } from '../../lib/tools/synth/synth.js'
 import { anyInput } from '../support/any-input.mjs'
 import { onTestBackend } from '../support/backend.js'
 import { goldenWeights } from '../support/golden.js'
-import { randomModel } from '../support/tiny.js'
+import { loadTiny, randomModel } from '../support/tiny.js'
 
 // What the graphs count while they are evaluated, against what the layouts of the weights say: two ways to the same number. A change that does
 // something twice shows here, and needs no clock.
@@ -40,6 +40,24 @@ test.each([
   expect(counted(profile)).toEqual(FLUX.flops(flux.config, [144, 40]))
   expect(profile.map(({ ms }) => ms)).toEqual(profile.map(({ ms }) => ms).sort((a, b) => b - a))
   for (const { count, ms, bytes } of profile) expect(Math.min(count, ms, bytes)).toBeGreaterThan(0)
+})
+
+test('several evaluations are added up', async () => {
+  await using flux = await FluxTransformer.load(files.transformer, onTestBackend)
+  const input = anyInput(flux, 12, 40)
+  const kinds = (profile: ProfileRow[]) => profile.map(({ name, type, count }) => `${name} ${type} ${count}`).sort()
+  const once = await flux.profile(() => flux.predict(input))
+  const twice = await flux.profile(async () => void (await flux.predict(input), await flux.predict(input)))
+  expect(kinds(twice)).toEqual(kinds(once.map((row) => ({ ...row, count: 2 * row.count }))))
+  expect(counted(twice).products).toBe(2 * counted(once).products)
+})
+
+test('a pipeline counts the steps that it runs', async () => {
+  await using pipe = await loadTiny()
+  const size = { width: 64, height: 96, steps: 3 }
+  const profile = await pipe.profile(() => pipe.generate({ ...size, prompt: 'a red fox', seed: 1 }))
+  const { products, attention } = counted(profile)
+  expect(products + attention).toBe(3 * (await pipe.estimate(size)).operations.step)
 })
 
 test('the text encoders', async () => {
