@@ -48,7 +48,8 @@ async function upscale(input: string, options: Options): Promise<void> {
   const format = imageFormat(output)
   await checkTarget(output)
   const { checkEncodeOptions, encodeImage, loadEncoder } = await import('../images/encode.js')
-  checkEncodeOptions({ format, ...defined({ quality }) })
+  const parameters = await parametersOf(input)
+  checkEncodeOptions({ format, ...defined({ quality, parameters }) })
   await loadEncoder(format)
   const { readImage } = await import('../images/read-image.js')
   const { upscaleImage } = await import('../pipeline/upscale-image.js')
@@ -68,7 +69,7 @@ async function upscale(input: string, options: Options): Promise<void> {
       })
       const bytes = await encodeImage(enlarged.data, enlarged.width, enlarged.height, {
         format,
-        ...defined({ quality }),
+        ...defined({ quality, parameters }),
       })
       signal.throwIfAborted()
       await replaceFile(output, bytes)
@@ -79,4 +80,12 @@ async function upscale(input: string, options: Options): Promise<void> {
   }
   const seconds = formatSeconds((performance.now() - began) / 1000)
   if (!quiet) console.log(`${output}  ${size.width} x ${size.height}  ${seconds}`)
+}
+
+/** How the image was made, which its enlargement says as well. ComfyUI's form is not for the place that the text goes to. */
+async function parametersOf(path: string): Promise<string | undefined> {
+  const { readParameters } = await import('../images/read-parameters.js')
+  // an image whose texts cannot be read is enlarged without them
+  const found = await readParameters(path).catch(() => undefined)
+  return found?.writer === 'comfyui' ? undefined : found?.text
 }

@@ -83,3 +83,8 @@ export function toPlanes({ data, width, height }: Pixels): Float32Array {
   for (let i = 0; i < count; i++) for (let c = 0; c < 3; c++) planes[c * count + i] = data[3 * i + c]! / 127.5 - 1
   return planes
 }
+
+/** Whether a ControlNet acts in a step: if all of it is between the shares `start` and `end` of the steps, as in diffusers. */
+export function actsIn(step: number, steps: number, { start, end }: { start: number; end: number }): boolean {
+  return step / steps >= start && (step + 1) / steps <= end
+}

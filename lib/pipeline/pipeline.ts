@@ -15,6 +15,7 @@ import { filesFromHub } from './files-from-hub.js'
 import { completeOptions, optionsAtCall, type GenerateOptions, type Settings } from './generate-options.js'
 import type { ImageSettings } from './image-options.js'
 import { requireEncoder } from './encode-image.js'
+import { idleOptions } from './idle-options.js'
 import { LazyNetwork } from './lazy-network.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
 import { openModel } from './open-model.js'
@@ -217,12 +218,12 @@ export class ImagePipeline {
     const { images, variation, count } = settings
     if (settings.hires?.upscaler !== undefined) await checkUpscaler(settings.hires.upscaler)
     const prepared = images && (await this.#prepare(options, images, signal))
-    for (const message of [...warnings, ...(prepared?.warnings ?? [])]) {
+    // the images determine the size, and with it the noise levels
+    const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
+    for (const message of [...warnings, ...(prepared?.warnings ?? []), ...idleOptions(sized)]) {
       onWarning?.(message)
       yield { type: 'warning', message }
     }
-    // the images determine the size, and with it the noise levels
-    const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
     const { attached } = prepared ?? {}
     const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal, attached) : undefined
     for (let index = 0; ; index++) {

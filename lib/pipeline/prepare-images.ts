@@ -138,10 +138,11 @@ export async function prepareImages(
   const wanted = drawingSize(model, { width, height }, unit, defaults)
   const warnings = wanted.warning === undefined ? [] : [wanted.warning]
   const { placed, ...size } = await place(canvas, settings, wanted, unit, workshop)
+  const frame: Frame = { ...size, ...(placed ? { placed, whole: canvas!.image } : {}) }
   const inputs: ImageInputs = {
-    ...(control ? { control: await workshop.resize(control, size.width, size.height, settings.resize) } : {}),
+    ...(control ? { control: await inFrame(control, frame, settings.resize, workshop) } : {}),
     ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
-    ...(await guides(settings, size, workshop)),
+    ...(await guides(settings, frame, workshop)),
   }
   const { width: requestedWidth, height: requestedHeight } = canvas && wanted.padded ? canvas.image : wanted
   const prepared = { ...size, requested: { width: requestedWidth, height: requestedHeight }, inputs, warnings }
@@ -152,10 +153,45 @@ export async function prepareImages(
   return { ...prepared, ...drawing }
 }
 
-/** The images of ControlNets, at the size of the drawing, of Redux and of IP-Adapters. */
+/** The drawing, and the canvas that it shows a part of. Neither is given if the drawing shows the whole canvas, or there is none. */
+interface Frame extends Size {
+  placed?: Placed
+  whole?: Size
+}
+
+/** Brings an image of the canvas's content to where that content is in the drawing. */
+async function inFrame(
+  image: RgbImage,
+  { width, height, placed, whole }: Frame,
+  resize: ResizeMode,
+  workshop: Workshop,
+): Promise<RgbImage> {
+  if (!placed || !whole) return workshop.resize(image, width, height, resize)
+  const aligned = await workshop.resize(image, whole.width, whole.height, resize)
+  return fillFrame(cropImage(colours(aligned), placed.part), placed, { width, height }, workshop)
+}
+
+/** Brings the placed part to its size in the drawing, and pads the rest. */
+async function fillFrame(
+  part: RgbImage,
+  { inner }: Placed,
+  { width, height }: Size,
+  workshop: Workshop,
+): Promise<RgbImage> {
+  const scaled = await workshop.resize(part, inner.width, inner.height, 'stretch')
+  return workshop.run('extendPixels', [scaled, paddingOf(inner, { width, height })], scaled)
+}
+
+const paddingOf = (inner: Size, { width, height }: Size) => ({
+  ...{ left: 0, top: 0 },
+  right: width - inner.width,
+  bottom: height - inner.height,
+})
+
+/** The images of ControlNets, as they belong to the drawing, of Redux and of IP-Adapters. */
 async function guides(
   { controlNets, redux, ipAdapters, resize }: ImageSettings,
-  { width, height }: Size,
+  frame: Frame,
   workshop: Workshop,
 ): Promise<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> {
   const inputs: Required<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> = {
@@ -165,7 +201,7 @@ async function guides(
   }
   for (const [i, net] of controlNets.entries()) {
     const image = await workshop.read(net.image, `controlNets[${i}].image`)
-    inputs.controlNets.push({ ...net, image: await workshop.resize(image, width, height, resize) })
+    inputs.controlNets.push({ ...net, image: await inFrame(image, frame, resize, workshop) })
   }
   for (const [i, one] of redux.entries())
     inputs.redux.push({ ...one, image: await workshop.read(one.image, `redux[${i}].image`) })
@@ -253,9 +289,7 @@ async function startDrawing(
     workshop.run('pasteBack', [colours(original), drawn, part, mask])
   if (placed) {
     const { part, inner } = placed
-    const more = { left: 0, top: 0, right: width - inner.width, bottom: height - inner.height }
-    const scaled = await workshop.resize(cropImage(colours(image), part), inner.width, inner.height, 'stretch')
-    const start = await workshop.run('extendPixels', [scaled, more], scaled)
+    const start = await fillFrame(cropImage(colours(image), part), placed, { width, height }, workshop)
     const finish = (drawn: RgbImage): RgbImage | Promise<RgbImage> => {
       const cropped = cropImage(drawn, { x: 0, y: 0, ...inner })
       return mask ? paste(image, cropped, part, mask) : cropped
@@ -263,7 +297,8 @@ async function startDrawing(
     if (!mask) return { start, finish }
     const partMask = cropMask(mask, part)
     const scaledMask = await workshop.run('resizeMask', [partMask, inner.width, inner.height, 'stretch'], partMask)
-    return { start, mask: await workshop.run('extendPixels', [scaledMask, more], scaledMask), finish }
+    const padding = paddingOf(inner, { width, height })
+    return { start, mask: await workshop.run('extendPixels', [scaledMask, padding], scaledMask), finish }
   }
   const start = await workshop.resize(image, width, height, resize)
   if (!mask) return { start, finish: (drawn) => drawn }

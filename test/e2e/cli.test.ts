@@ -17,6 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { readParameters } from '../../lib/index.js'
 import sharp from 'sharp'
 import type { BenchResult } from '../../lib/cli/bench-result.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
@@ -646,6 +647,17 @@ test('upscale enlarges an image, and says what is wrong before it works', async 
   expect(status).toBe(0)
   expect(stdout.toString()).toMatch(/^large\.png {2}160 x 96 {2}/)
   expect(await sharp(read('large.png')).metadata()).toMatchObject({ width: 160, height: 96 })
+})
+
+test('upscale keeps how the image was made', async () => {
+  expect(
+    ggflux('generate', 'a red circle', '-o', 'small.png', '--width', '64', '--height', '64', '--steps', '1').status,
+  ).toBe(0)
+  expect(ggflux('synth', '--arch', 'rrdb-tiny', '-o', 'net.safetensors', '--type', 'f32', '--quiet').status).toBe(0)
+  expect(ggflux('upscale', 'small.png', '--upscaler', 'net.safetensors', '-o', 'large.webp').status).toBe(0)
+  const [small, large] = await Promise.all(['small.png', 'large.webp'].map((name) => readParameters(read(name))))
+  expect(small!.text).toMatch(/^a red circle\n/)
+  expect(large!.text).toBe(small!.text)
 })
 
 test('rpc-server tells what it cannot do', async () => {

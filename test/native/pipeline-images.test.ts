@@ -128,6 +128,13 @@ test('sizes that are no multiple of 16 come back as they were; more at the sides
   for (let y = 0; y < 77; y++) for (let x = 30; x < 160; x++) expect(wider.image[3 * (y * 160 + x)]).toBe(200)
 })
 
+test('guidance that acts in no step is reported', async () => {
+  const warnings: string[] = []
+  const own = { steps: 2, negativePrompt: 'red', trueCfg: { scale: 3, end: 0.4 } }
+  await draw({ prompt: CIRCLE, width: 64, height: 64, ...own, onWarning: (message) => void warnings.push(message) })
+  expect(warnings).toEqual([expect.stringMatching(/^trueCfg does nothing: of 2 steps/)])
+})
+
 test('a large image is drawn at the size of the model, with a warning', async () => {
   const image = raw(new Uint8Array(3 * 400 * 200).fill(90), 400, 200)
   const events = await collect(pipe.stream({ prompt: CIRCLE, image, strength: 0.3, seed: 1, format: 'raw' }))

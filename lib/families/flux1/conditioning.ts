@@ -7,7 +7,7 @@ import type { Predict } from '../../sampling/samplers.js'
 import { applyPromptWeights, parsePromptWeights } from '../../tokenizers/prompt-weights.js'
 import type { Conditioning } from '../conditioning.js'
 import type { Encoders, ImageRequest } from '../family.js'
-import type { ImageInputs } from '../image-inputs.js'
+import { actsIn, type ImageInputs } from '../image-inputs.js'
 import type { Flux1Components } from './components.js'
 import { concatenated, joinChannels, type FluxImages } from './image-tokens.js'
 import { FLUX_LATENT } from './latent.js'
@@ -94,10 +94,9 @@ export function bindTransformer(
   return async (state, sigma) => {
     // a level belongs to the step that starts at it or above it
     const step = sigmas.slice(1).filter((level) => level >= sigma).length
-    // as in diffusers: a step is left out unless it is within start and end as a whole
-    const acting = controls.flatMap(({ start, end, ...control }) =>
-      step / steps < start || (step + 1) / steps > end ? [] : [control],
-    )
+    const acting = controls
+      .filter((control) => actsIn(step, steps, control))
+      .map(({ start, end, ...control }) => control)
     const wide = channels ? joinChannels(state, channels, count) : state
     const img = references ? concatenated([wide, references]) : wide
     const output = await flux.predict({ img, timestep: flow.timestep(sigma), controls: acting, ...given })

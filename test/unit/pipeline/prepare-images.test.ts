@@ -3,8 +3,10 @@ import { describe, expect, test } from 'vitest'
 import type { Variant } from '../../../lib/families/family.js'
 import { blurMask, growMask, type Mask } from '../../../lib/images/edit-mask.js'
 import { pasteBack } from '../../../lib/images/only-masked.js'
+import { resizeImage } from '../../../lib/images/resize.js'
 import type { ImageSettings } from '../../../lib/pipeline/image-options.js'
 import { prepareImages } from '../../../lib/pipeline/prepare-images.js'
+import { seeded } from '../../support/judge/scenes.js'
 
 const variant = { latent: { sizeMultiple: 16 }, defaults: { width: 64, height: 64 } } as Variant
 
@@ -34,6 +36,13 @@ function square(side: number, white: number): Mask {
   const begin = (side - white) / 2
   for (let y = begin; y < begin + white; y++) data.fill(255, y * side + begin, y * side + begin + white)
   return { data, width: side, height: side }
+}
+
+/** white in a band across the middle */
+function band(width: number, height: number): Mask {
+  const data = new Uint8Array(width * height)
+  data.fill(255, width * Math.floor(height / 3), width * Math.floor((2 * height) / 3))
+  return { data, width, height }
 }
 
 const prepare = (own: Partial<ImageSettings>, signal = new AbortController().signal) =>
@@ -114,6 +123,40 @@ describe('only the masked part', () => {
     expect([finished.width, finished.height]).toEqual([w, h])
     const worst = finished.data.reduce((worst, value, i) => Math.max(worst, Math.abs(value - image.data[i]!)), 0)
     expect(worst).toBeLessThan(5)
+  })
+})
+
+describe('control images show what the image shows', () => {
+  const random = seeded(1)
+  const photo = (width: number, height: number) => ({
+    data: Uint8Array.from({ length: 3 * width * height }, () => Math.floor(256 * random())),
+    width,
+    height,
+  })
+  const net = (image: ImageSettings['image']) => ({ path: 'x', image: image!, scale: 1, start: 0, end: 1 })
+
+  test.each([
+    ['the whole image', photo(64, 64), {}],
+    ['a padded image', photo(60, 41), {}],
+    ['the masked part', photo(100, 100), { mask: square(100, 20), onlyMasked: 7 }],
+    [
+      'the masked part, where the image has no room for the aspect',
+      photo(300, 60),
+      { mask: band(300, 60), onlyMasked: 0 },
+    ],
+  ] as const)('%s', async (_, image, own) => {
+    const { start, inputs } = await prepare({ image, controlImage: image, controlNets: [net(image)], ...own })
+    expect(inputs.control).toEqual(start)
+    expect(inputs.controlNets![0]!.image).toEqual(start)
+  })
+
+  test('one of another size is brought to the size of the image first', async () => {
+    const image = photo(100, 100)
+    const large = await resizeImage(image, 200, 200, 'stretch')
+    const again = await resizeImage(large, 100, 100, 'stretch')
+    const own = { mask: square(100, 20), onlyMasked: 7 }
+    const { inputs } = await prepare({ image, controlNets: [net(large)], ...own })
+    expect(inputs.controlNets![0]!.image).toEqual((await prepare({ image: again, ...own })).start)
   })
 })
 
