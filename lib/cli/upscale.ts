@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander'
 import { defined } from '../options/defined.js'
-import type { UpscaleImageOptions } from '../index.js'
+import type { ImageFormat, UpscaleImageOptions } from '../index.js'
 import { parseNumber } from './arguments.js'
 import { formatSeconds } from './format.js'
 import { interruptible } from './interrupt.js'
@@ -34,7 +34,8 @@ export function upscaleCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-The network decides how many times as large the image becomes: 1, 2, 4 or 8.
+The network decides how many times as large the image becomes: 1, 2, 4 or 8. The text of ggflux, A1111 and Forge that says
+how the image was made is kept.
 
 Examples:
   ggflux upscale fox.png -o large.png --upscaler RealESRGAN_x4plus.safetensors
@@ -48,9 +49,9 @@ async function upscale(input: string, options: Options): Promise<void> {
   const format = imageFormat(output)
   await checkTarget(output)
   const { checkEncodeOptions, encodeImage, loadEncoder } = await import('../images/encode.js')
-  const parameters = await parametersOf(input)
-  checkEncodeOptions({ format, ...defined({ quality, parameters }) })
+  checkEncodeOptions({ format, ...defined({ quality }) })
   await loadEncoder(format)
+  const parameters = await parametersOf(input, format)
   const { readImage } = await import('../images/read-image.js')
   const { upscaleImage } = await import('../pipeline/upscale-image.js')
   const began = performance.now()
@@ -82,10 +83,20 @@ async function upscale(input: string, options: Options): Promise<void> {
   if (!quiet) console.log(`${output}  ${size.width} x ${size.height}  ${seconds}`)
 }
 
-/** How the image was made, which its enlargement says as well. ComfyUI's form is not for the place that the text goes to. */
-async function parametersOf(path: string): Promise<string | undefined> {
+/**
+ * How the image was made, in the form of ggflux, A1111 and Forge, which its enlargement says as well. ComfyUI's workflow
+ * and other comments stay behind, and so does a text that the format has no room for.
+ */
+async function parametersOf(path: string, format: ImageFormat): Promise<string | undefined> {
+  const { checkEncodeOptions } = await import('../images/encode.js')
   const { readParameters } = await import('../images/read-parameters.js')
   // an image whose texts cannot be read is enlarged without them
-  const found = await readParameters(path).catch(() => undefined)
-  return found?.writer === 'comfyui' ? undefined : found?.text
+  const { writer, text = '' } = (await readParameters(path).catch(() => undefined)) ?? {}
+  if (writer === 'comfyui' || !/^Steps: \d/m.test(text)) return undefined
+  try {
+    checkEncodeOptions({ format, parameters: text })
+    return text
+  } catch {
+    return undefined
+  }
 }

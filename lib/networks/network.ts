@@ -18,7 +18,7 @@ import {
   type NativeTensor,
   type Precision,
 } from '../native/addon.js'
-import { requireDeviceMemory, requireOneOf, requireWhole } from '../options/checks.js'
+import { badOption, requireDeviceMemory, requireOneOf, requireWhole } from '../options/checks.js'
 import { parseRpcAddress, useRpcServer } from '../native/rpc-client.js'
 import type { ModelFile } from '../formats/model-file.js'
 
@@ -70,7 +70,8 @@ export abstract class LoadedNetwork<C extends object> {
   readonly path: string
   readonly #native: NativeNetwork
   #running: Promise<unknown> | undefined
-  #profile: ProfileRow[] | undefined
+  /** lists of the profiles that run; each gets the rows of evaluations that begin while it runs */
+  readonly #profiles = new Set<ProfileRow[]>()
   #closing: Promise<void> | undefined
 
   constructor(file: NetworkFile<C>, native: NativeNetwork) {
@@ -136,29 +137,23 @@ export abstract class LoadedNetwork<C extends object> {
     signal?: AbortSignal,
   ): Promise<Float32Array[]> {
     signal?.throwIfAborted()
-    const profiled = this.#profile !== undefined
+    const profiles = [...this.#profiles]
     const { outputs, profile } = await this.#alone(
-      () => this.#native.run(mode, shape, inputs, freeMemory(), profiled),
+      () => this.#native.run(mode, shape, inputs, freeMemory(), profiles.length > 0),
       signal,
     )
-    this.#profile?.push(...profile)
+    for (const rows of profiles) rows.push(...profile)
     return outputs
   }
 
   /**
-   * Measures the time of each kind of operation in the evaluations that `work` makes with this network. Timing each
-   * operation separately makes the whole slightly slower.
+   * Measures the time of each kind of operation in the evaluations of this network that begin while `work` runs. Timing
+   * each operation separately makes the whole slightly slower.
    *
-   * @throws any error that `work` throws
+   * @throws {FluxError} FLUX_BAD_OPTION if `work` is no function; any error that it throws
    */
-  async profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
-    const evaluated: ProfileRow[] = (this.#profile = [])
-    try {
-      await work()
-      return sumByKind(evaluated).sort((a, b) => b.ms - a.ms)
-    } finally {
-      this.#profile = undefined
-    }
+  profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
+    return collectProfile(this.#profiles, work)
   }
 
   /** Sets the low-rank additions to linear layers, replacing the previous ones. */
@@ -269,6 +264,23 @@ async function requireUnchanged({ read = [] }: ModelFile): Promise<void> {
     if (now && (now.size !== size || now.mtimeMs !== mtimeMs)) {
       throw new FluxError('FLUX_BAD_FILE', `${path} was changed after its header was read; load the model again`)
     }
+  }
+}
+
+/**
+ * Runs `work` with a list among `profiles`, and returns what was added to it.
+ *
+ * @throws {FluxError} FLUX_BAD_OPTION if `work` is no function; any error that it throws
+ */
+export async function collectProfile(profiles: Set<ProfileRow[]>, work: () => Promise<unknown>): Promise<ProfileRow[]> {
+  if (typeof work !== 'function') throw badOption('work', work, 'a function')
+  const rows: ProfileRow[] = []
+  profiles.add(rows)
+  try {
+    await work()
+    return sumByKind(rows).sort((a, b) => b.ms - a.ms)
+  } finally {
+    profiles.delete(rows)
   }
 }
 

@@ -203,7 +203,7 @@ function predictor(
     return async (x, sigma) => {
       asked = true
       const began = performance.now()
-      const output = await bound(x, sigma)
+      const output = await networks.evaluate(denoiser, () => bound(x, sigma))
       estimator.observe('step', cost, performance.now() - began)
       const what = `the ${denoiserName}'s prediction at noise level ${sigma}`
       requireFinite(output, what, denoiser.path, loras.assigned[denoiserName])

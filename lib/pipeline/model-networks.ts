@@ -6,7 +6,7 @@ import { requireFinite } from '../networks/finite.js'
 import { planLoras, type LoraOptions } from '../networks/lora/assignment.js'
 import { adaptTo, versionOf, type Adaptable, type VersionedPlan } from '../networks/lora/ensure-loras.js'
 import { isAdaptable } from '../networks/lora/layer-names.js'
-import type { LoadedNetwork, NetworkOptions } from '../networks/network.js'
+import { collectProfile, type LoadedNetwork, type NetworkOptions, type ProfileRow } from '../networks/network.js'
 import type { Decoder } from './decode.js'
 import { imageEncoder, type Encoder } from './encode-image.js'
 import type { Settings } from './generate-options.js'
@@ -26,6 +26,8 @@ export class ModelNetworks {
   readonly #keep: boolean
   readonly #lazy: Record<string, LazyNetwork<LoadedNetwork<object>>>
   readonly #prompts = new PromptCache()
+  /** of the profiles that run */
+  readonly #profiles = new Set<ProfileRow[]>()
   /** LoRAs of the last image */
   #loras: VersionedPlan | undefined
 
@@ -54,12 +56,22 @@ export class ModelNetworks {
     return this.#lazy[this.denoiserName]!.loaded
   }
 
-  /** Returns the network that denoises with the LoRAs of the last image. */
-  loadDenoiser(): Promise<LoadedNetwork<object>> {
-    return this.#lazy[this.denoiserName]!.get()
+  /** See `ImagePipeline.profile`. */
+  profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
+    return collectProfile(this.#profiles, work)
   }
 
-  /** Returns the network that denoises with these LoRAs. */
+  /** Evaluates the denoiser, and adds what the operations took to the profiles that run. */
+  async evaluate<T>(denoiser: LoadedNetwork<object>, work: () => Promise<T>): Promise<T> {
+    const profiles = [...this.#profiles]
+    if (profiles.length === 0) return work()
+    let output: Promise<T> | undefined
+    const profile = await denoiser.profile(() => (output = work()))
+    for (const rows of profiles) rows.push(...profile)
+    return output!
+  }
+
+  /** Returns the network that denoises, with these LoRAs. */
   denoiser(loras: VersionedPlan, signal: AbortSignal): Promise<LoadedNetwork<object>> {
     return this.#network(this.denoiserName, loras, signal)
   }

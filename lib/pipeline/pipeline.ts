@@ -164,15 +164,15 @@ export class ImagePipeline {
   }
 
   /**
-   * Measures the time of each kind of operation in the steps that this pipeline runs while `work` does. Timing each
-   * operation separately makes the steps slightly slower.
+   * Measures the time of each kind of operation in the steps that begin while `work` runs: in the denoiser's
+   * evaluations, those of other jobs in the queue included. Timing each operation separately makes the steps slightly
+   * slower.
    *
    * @returns the operations, the one that takes longest first
-   * @throws {FluxError} what {@link load} throws, if the denoiser is loaded only now; any error that `work` throws
+   * @throws {FluxError} FLUX_BAD_OPTION if `work` is no function; any error that it throws
    */
-  async profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
-    const denoiser = await this.#networks.loadDenoiser()
-    return denoiser.profile(work)
+  profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
+    return this.#networks.profile(work)
   }
 
   #complete(options: GenerateOptions): Settings {

@@ -7,7 +7,7 @@ import { isEmptyMask, type Mask } from '../images/edit-mask.js'
 import { readMask } from '../images/mask.js'
 import { cropImage, cropMask, type Rectangle } from '../images/only-masked.js'
 import { readImage } from '../images/read-image.js'
-import { fitSize, resizeImage } from '../images/resize.js'
+import { fitSize, requireResize, resizeImage } from '../images/resize.js'
 import type { ResizeMode } from '../images/resize-planes.js'
 import type { ImageSource, RgbImage } from '../images/rgb-image.js'
 import type { NetworkFile } from '../networks/network-file.js'
@@ -69,7 +69,8 @@ class Workshop {
     return this.#do(() => readMask(source, { name: 'mask', signal: this.#signal }))
   }
 
-  resize(image: RgbImage, width: number, height: number, mode: ResizeMode): Promise<RgbImage> {
+  resize(image: RgbImage, width: number, height: number, mode: ResizeMode, name = 'image'): Promise<RgbImage> {
+    requireResize(name, image, width, height, mode)
     return this.#do(() => resizeImage(image, width, height, mode, { signal: this.#signal }))
   }
 
@@ -136,11 +137,12 @@ export async function prepareImages(
     canvas || control || references[0] || !first ? undefined : await workshop.read(first.image, 'controlNets[0].image')
   const model = canvas?.image ?? control ?? references[0] ?? guide
   const wanted = drawingSize(model, { width, height }, unit, defaults)
-  const warnings = wanted.warning === undefined ? [] : [wanted.warning]
+  // of `onlyMasked` the result keeps the size of the image
+  const warnings = wanted.warning === undefined || settings.onlyMasked !== undefined ? [] : [wanted.warning]
   const { placed, ...size } = await place(canvas, settings, wanted, unit, workshop)
-  const frame: Frame = { ...size, ...(placed ? { placed, whole: canvas!.image } : {}) }
+  const frame: Frame = { ...size, ...(placed ? { placed } : {}), ...(canvas ? { canvas: canvas.image } : {}) }
   const inputs: ImageInputs = {
-    ...(control ? { control: await inFrame(control, frame, settings.resize, workshop) } : {}),
+    ...(control ? { control: await inFrame(control, 'controlImage', frame, settings, workshop) } : {}),
     ...(references.length > 0 ? { references, placement: settings.referencePlacement } : {}),
     ...(await guides(settings, frame, workshop)),
   }
@@ -153,21 +155,34 @@ export async function prepareImages(
   return { ...prepared, ...drawing }
 }
 
-/** The drawing, and the canvas that it shows a part of. Neither is given if the drawing shows the whole canvas, or there is none. */
+/** The drawing, and the size of the canvas that it shows. */
 interface Frame extends Size {
+  /** what is drawn of the canvas, if that is not resized as a whole */
   placed?: Placed
-  whole?: Size
+  /** absent for a request without an image */
+  canvas?: Size
 }
 
-/** Brings an image of the canvas's content to where that content is in the drawing. */
+/** Brings an image of what the canvas shows to where that is in the drawing. */
 async function inFrame(
   image: RgbImage,
-  { width, height, placed, whole }: Frame,
-  resize: ResizeMode,
+  name: string,
+  { width, height, placed, canvas }: Frame,
+  { resize, extend }: ImageSettings,
   workshop: Workshop,
 ): Promise<RgbImage> {
-  if (!placed || !whole) return workshop.resize(image, width, height, resize)
-  const aligned = await workshop.resize(image, whole.width, whole.height, resize)
+  if (!canvas) return workshop.resize(image, width, height, resize, name)
+  const { left = 0, right = 0, top = 0, bottom = 0 } = extend ?? {}
+  const isExtended = left + right + top + bottom > 0
+  if (isExtended && image.width === canvas.width - left - right && image.height === canvas.height - top - bottom)
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `${name} is ${image.width} x ${image.height}, the size before extend: give one of ${canvas.width} x ${canvas.height}, which shows the added sides as well`,
+    )
+  const isOfAspect = image.width * canvas.height === image.height * canvas.width
+  if (!placed && isOfAspect) return workshop.resize(image, width, height, resize, name)
+  const aligned = await workshop.resize(image, canvas.width, canvas.height, resize, name)
+  if (!placed) return workshop.resize(aligned, width, height, resize, name)
   return fillFrame(cropImage(colours(aligned), placed.part), placed, { width, height }, workshop)
 }
 
@@ -190,18 +205,20 @@ const paddingOf = (inner: Size, { width, height }: Size) => ({
 
 /** The images of ControlNets, as they belong to the drawing, of Redux and of IP-Adapters. */
 async function guides(
-  { controlNets, redux, ipAdapters, resize }: ImageSettings,
+  settings: ImageSettings,
   frame: Frame,
   workshop: Workshop,
 ): Promise<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> {
+  const { controlNets, redux, ipAdapters } = settings
   const inputs: Required<Pick<ImageInputs, 'controlNets' | 'redux' | 'ipAdapters'>> = {
     controlNets: [],
     redux: [],
     ipAdapters: [],
   }
   for (const [i, net] of controlNets.entries()) {
-    const image = await workshop.read(net.image, `controlNets[${i}].image`)
-    inputs.controlNets.push({ ...net, image: await inFrame(image, frame, resize, workshop) })
+    const name = `controlNets[${i}].image`
+    const image = await workshop.read(net.image, name)
+    inputs.controlNets.push({ ...net, image: await inFrame(image, name, frame, settings, workshop) })
   }
   for (const [i, one] of redux.entries())
     inputs.redux.push({ ...one, image: await workshop.read(one.image, `redux[${i}].image`) })

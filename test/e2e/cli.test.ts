@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { readParameters } from '../../lib/index.js'
+import { encodeImage, readParameters } from '../../lib/index.js'
 import sharp from 'sharp'
 import type { BenchResult } from '../../lib/cli/bench-result.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
@@ -649,15 +649,32 @@ test('upscale enlarges an image, and says what is wrong before it works', async 
   expect(await sharp(read('large.png')).metadata()).toMatchObject({ width: 160, height: 96 })
 })
 
-test('upscale keeps how the image was made', async () => {
-  expect(
-    ggflux('generate', 'a red circle', '-o', 'small.png', '--width', '64', '--height', '64', '--steps', '1').status,
-  ).toBe(0)
-  expect(ggflux('synth', '--arch', 'rrdb-tiny', '-o', 'net.safetensors', '--type', 'f32', '--quiet').status).toBe(0)
-  expect(ggflux('upscale', 'small.png', '--upscaler', 'net.safetensors', '-o', 'large.webp').status).toBe(0)
-  const [small, large] = await Promise.all(['small.png', 'large.webp'].map((name) => readParameters(read(name))))
-  expect(small!.text).toMatch(/^a red circle\n/)
-  expect(large!.text).toBe(small!.text)
+describe('upscale and how the image was made', () => {
+  const small = { create: { width: 16, height: 16, channels: 3, background: 'teal' } } as const
+  const upscale = (input: string, output: string) =>
+    ggflux('upscale', input, '-o', output, '--upscaler', 'net.safetensors', '--threads', '1', '--quiet')
+  beforeEach(() => {
+    expect(ggflux('synth', '--arch', 'rrdb-tiny', '-o', 'net.safetensors', '--type', 'f32', '--quiet').status).toBe(0)
+  })
+
+  test('the text is kept', async () => {
+    const size = ['--width', '64', '--height', '64', '--steps', '1']
+    expect(ggflux('generate', 'a red circle', '-o', 'small.png', ...size).status).toBe(0)
+    expect(upscale('small.png', 'large.webp').status).toBe(0)
+    const [before, after] = await Promise.all(['small.png', 'large.webp'].map((name) => readParameters(read(name))))
+    expect(before!.text).toMatch(/^a red circle\n/)
+    expect(after!.text).toBe(before!.text)
+  })
+
+  test.each([
+    ['another comment', 'Nice sunset'],
+    ['a text that the format has no room for', `${'é'.repeat(40_000)}\nSteps: 4, Sampler: Euler, Seed: 1`],
+  ])('%s stays behind', async (_, text) => {
+    const { data } = await sharp(small).raw().toBuffer({ resolveWithObject: true })
+    writeFileSync(join(folder, 'small.png'), await encodeImage(data, 16, 16, { parameters: text }))
+    expect(upscale('small.png', 'large.jpg')).toMatchObject({ status: 0 })
+    expect(await readParameters(read('large.jpg'))).toBeUndefined()
+  })
 })
 
 test('rpc-server tells what it cannot do', async () => {

@@ -18,6 +18,7 @@ const OUTPUTS = [
   /^$/,
   /^1\/4 undefined\n2\/4 768\n3\/4 undefined\n4\/4 768\na lighthouse\nSteps: 4, Sampler: Euler, .*Size: 128x128/,
   /^1\n0\.33\n0\.67\ntrue\n$/,
+  /^linear\n$/,
   /^TimeoutError\n$/,
   /^FLUX_BAD_OPTION width is 1000: give a multiple of 16 from 64 to 4096; 1008 is nearest\n$/,
   /^\{ x: 0, y: 55, width: 132, height: 132 \} 400\n$/,

@@ -132,7 +132,7 @@ test('guidance that acts in no step is reported', async () => {
   const warnings: string[] = []
   const own = { steps: 2, negativePrompt: 'red', trueCfg: { scale: 3, end: 0.4 } }
   await draw({ prompt: CIRCLE, width: 64, height: 64, ...own, onWarning: (message) => void warnings.push(message) })
-  expect(warnings).toEqual([expect.stringMatching(/^trueCfg does nothing: of 2 steps/)])
+  expect(warnings).toEqual([expect.stringMatching(/^trueCfg does nothing: none of the 2 steps/)])
 })
 
 test('a large image is drawn at the size of the model, with a warning', async () => {

@@ -52,6 +52,40 @@ test('several evaluations are added up', async () => {
   expect(counted(twice).products).toBe(2 * counted(once).products)
 })
 
+test('profiles may run at once and inside each other, and end with the error of their work', async () => {
+  await using pipe = await loadTiny({ textEncoders: 'release' })
+  const size = { width: 64, height: 64, steps: 2 }
+  const step = (await pipe.estimate(size)).operations.step
+  const image = (seed: number) => pipe.generate({ ...size, prompt: 'a red fox', seed })
+  const steps = (profile: ProfileRow[]) => {
+    const { products, attention } = counted(profile)
+    return (products + attention) / step
+  }
+  // the pipeline has one queue, so the steps of both are in each that runs meanwhile
+  const both = await Promise.all([pipe.profile(() => image(1)), pipe.profile(() => image(2))])
+  expect(both.map(steps)).toEqual([2, 4])
+  let inner: ProfileRow[] = []
+  const outer = await pipe.profile(async () => {
+    inner = await pipe.profile(() => image(3))
+    await image(4)
+  })
+  expect([steps(outer), steps(inner)]).toEqual([4, 2])
+  await expect(pipe.profile(() => Promise.reject(new Error('mine')))).rejects.toThrow('mine')
+  for (const work of [undefined, 'x'])
+    await expect(pipe.profile(work as never)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+  expect(await pipe.profile(async () => {})).toEqual([])
+})
+
+test('a profile does not load the denoiser before the text encoders are released', async () => {
+  await using pipe = await loadTiny({ textEncoders: 'release' })
+  const stages: string[] = []
+  await pipe.profile(async () => {
+    for await (const event of pipe.stream({ prompt: 'a red fox', width: 64, height: 64, steps: 1 }))
+      if (event.type === 'stage') stages.push(event.stage)
+  })
+  expect(stages).toEqual(['text', 'load', 'denoise', 'decode'])
+})
+
 test('a pipeline counts the steps that it runs', async () => {
   await using pipe = await loadTiny()
   const size = { width: 64, height: 96, steps: 3 }

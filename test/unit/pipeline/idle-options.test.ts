@@ -17,18 +17,28 @@ test.each([
   [request(4, {}, [{}]), []],
   [
     request(4, { start: 0, end: 0.2 }),
-    ['trueCfg does nothing: of 4 steps none is between its start, 0, and its end, 0.2'],
+    [
+      'trueCfg does nothing: none of the 4 steps is between its start (0) and its end (0.2); widen them, or leave it out',
+    ],
   ],
   [request(5, { start: 0, end: 0.2 }), []],
   [request(4, { start: 0.5, end: 0.6 }, [{ end: 0.25 }]), [expect.stringMatching(/^trueCfg does nothing/)]],
+  // CFG-Zero* predicts nothing in the first steps, which is an effect as well
+  [request(1, { zeroStar: 'diffusers' }), []],
+  [request(2, { zeroInitSteps: 2 }), []],
+  [request(2, { zeroStar: 'diffusers', end: 0.4 }), []],
+  [request(2, { zeroStar: 'comfyui', end: 0.4 }), [expect.stringMatching(/^trueCfg does nothing/)]],
   [
     request(4, {}, [{}, { start: 0.1, end: 0.4 }]),
-    [expect.stringMatching(/^controlNets\[1\] does nothing: of 4 steps/)],
+    [expect.stringMatching(/^controlNets\[1\] does nothing: none of the 4 steps/)],
   ],
   [request(10, {}, [{}, { start: 0.1, end: 0.4 }]), []],
   [request(4, { end: 0.2 }, [{ end: 0.1 }], 10), []],
   [request(1, {}, [{ start: 0.1 }], 2), []],
-  [request(1, {}, [{ start: 0.6 }], 2), [expect.stringMatching(/of 1 and 2 steps none/)]],
+  [
+    request(1, {}, [{ start: 0.6 }], 2),
+    [expect.stringMatching(/: the only step is not, and of hires none of 2, between/)],
+  ],
 ])('%#', (settings, warnings) => {
   expect(idleOptions(settings)).toEqual(warnings)
 })

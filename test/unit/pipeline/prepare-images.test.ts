@@ -45,8 +45,11 @@ function band(width: number, height: number): Mask {
   return { data, width, height }
 }
 
-const prepare = (own: Partial<ImageSettings>, signal = new AbortController().signal) =>
-  prepareImages({ ...settings, ...own }, variant, { width: undefined, height: undefined, signal })
+const prepare = (
+  own: Partial<ImageSettings>,
+  signal = new AbortController().signal,
+  size: { width?: number; height?: number } = {},
+) => prepareImages({ ...settings, ...own }, variant, { width: size.width, height: size.height, signal })
 
 test('the mask is grown and blurred, and the result pasted back through it', async () => {
   const mask = square(60, 20)
@@ -150,6 +153,14 @@ describe('control images show what the image shows', () => {
     expect(inputs.controlNets![0]!.image).toEqual(start)
   })
 
+  test.each(['cover', 'contain', 'stretch'] as const)('the whole image at another size: %s', async (resize) => {
+    const image = photo(100, 60)
+    const own = { image, controlImage: image, controlNets: [net(image)], resize }
+    const { start, inputs } = await prepare(own, undefined, { width: 64, height: 64 })
+    expect(inputs.control).toEqual(start)
+    expect(inputs.controlNets![0]!.image).toEqual(start)
+  })
+
   test('one of another size is brought to the size of the image first', async () => {
     const image = photo(100, 100)
     const large = await resizeImage(image, 200, 200, 'stretch')
@@ -158,6 +169,43 @@ describe('control images show what the image shows', () => {
     const { inputs } = await prepare({ image, controlNets: [net(large)], ...own })
     expect(inputs.controlNets![0]!.image).toEqual((await prepare({ image: again, ...own })).start)
   })
+
+  test('one of another aspect is cut to that of the image', async () => {
+    const [image, tall] = [photo(100, 60), photo(60, 100)]
+    const size = { width: 64, height: 64 }
+    const { inputs } = await prepare({ image, controlNets: [net(tall)] }, undefined, size)
+    const aligned = await resizeImage(tall, 100, 60, 'cover')
+    expect(inputs.controlNets![0]!.image).toEqual((await prepare({ image: aligned }, undefined, size)).start)
+  })
+
+  test('without an image they are brought to the drawing', async () => {
+    const { inputs } = await prepare({ controlImage: photo(100, 60) }, undefined, { width: 64, height: 32 })
+    expect([inputs.control!.width, inputs.control!.height]).toEqual([64, 32])
+  })
+
+  test('one that is refused is named', async () => {
+    const own = { image: photo(100, 100), mask: square(100, 20), onlyMasked: 7, resize: 'none' as const }
+    await expect(prepare({ ...own, controlNets: [net(photo(64, 64))] })).rejects.toThrow(
+      /^controlNets\[0\]\.image is 64 x 64, which resize 'none' does not change: give one of 100 x 100/,
+    )
+    await expect(prepare({ ...own, controlImage: photo(64, 64) })).rejects.toThrow(/^controlImage is 64 x 64/)
+    expect((await prepare({ ...own, controlImage: own.image })).inputs.control).toBeDefined()
+  })
+
+  test('one of the size before extend is refused', async () => {
+    const own = { image: photo(64, 48), extend: { left: 0, right: 32, top: 0, bottom: 16 } }
+    await expect(prepare({ ...own, controlImage: photo(64, 48) })).rejects.toThrow(
+      /^controlImage is 64 x 48, the size before extend: give one of 96 x 64/,
+    )
+    const control = photo(96, 64)
+    expect((await prepare({ ...own, controlImage: control })).inputs.control).toEqual(control)
+  })
+})
+
+test('the size of the drawing is no matter for a warning where only a part is drawn', async () => {
+  const image = grey(300)
+  expect((await prepare({ image })).warnings).toHaveLength(1)
+  expect((await prepare({ image, mask: square(300, 20), onlyMasked: 7 })).warnings).toEqual([])
 })
 
 test('a blur that leaves nothing is refused as well', async () => {
