@@ -179,8 +179,10 @@ async function inFrame(
       'FLUX_BAD_OPTION',
       `${name} is ${image.width} x ${image.height}, the size before extend: give one of ${canvas.width} x ${canvas.height}, which shows the added sides as well`,
     )
-  const isOfAspect = image.width * canvas.height === image.height * canvas.width
-  if (!placed && isOfAspect) return workshop.resize(image, width, height, resize, name)
+  const isOfAspect = (size: Size) => image.width * size.height === image.height * size.width
+  // one of the drawing's aspect was made for it
+  if (!placed && (isOfAspect(canvas) || isOfAspect({ width, height })))
+    return workshop.resize(image, width, height, resize, name)
   const aligned = await workshop.resize(image, canvas.width, canvas.height, resize, name)
   if (!placed) return workshop.resize(aligned, width, height, resize, name)
   return fillFrame(cropImage(colours(aligned), placed.part), placed, { width, height }, workshop)

@@ -170,6 +170,12 @@ describe('control images show what the image shows', () => {
     expect(inputs.controlNets![0]!.image).toEqual((await prepare({ image: again, ...own })).start)
   })
 
+  test('one that was made for the drawing is taken as it is', async () => {
+    const [image, control] = [photo(100, 60), photo(64, 64)]
+    const { inputs } = await prepare({ image, controlImage: control }, undefined, { width: 64, height: 64 })
+    expect(inputs.control).toEqual(control)
+  })
+
   test('one of another aspect is cut to that of the image', async () => {
     const [image, tall] = [photo(100, 60), photo(60, 100)]
     const size = { width: 64, height: 64 }
