@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { encodeImage, FluxPipeline } from 'ggflux'
+import { canny, encodeImage, FluxPipeline } from 'ggflux'
 import sharp from 'sharp'
 
 const root = fileURLToPath(new URL('../', import.meta.url))
@@ -83,4 +83,13 @@ const narrow = square(await draw({ prompt: 'a green diamond on a beige backgroun
 const wider = { prompt: 'a green diamond left of a pink cross on a beige background', image: narrow, strength: 1 }
 const extended = { ...square(await draw({ ...wider, extend: { right: SIDE } })), width: 2 * SIDE }
 await writeStrip('extend', [narrow, extended])
+
+const heart = square(await draw({ prompt: 'a large red heart on a white background', seed: 1 }))
+const edges = await canny(heart, 100, 200)
+const inside = (prompt) => draw({ prompt, controlNets: [{ path: 'tiny-outline', image: edges }] })
+await writeStrip('outline', [
+  square(edges.data),
+  square(await inside('a green heart on a beige background')),
+  square(await inside('a yellow heart, a gradient from dark blue at the top to purple')),
+])
 await pipe.close()

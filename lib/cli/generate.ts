@@ -278,9 +278,9 @@ async function onThisMachine({ lora, controlnet, ipAdapter, quiet }: Options) {
   const paths = Object.values(files).flatMap((list) => list.map(({ path }) => path))
   const { isOnHub } = await import('../hub/plan.js')
   if (!paths.some((path) => typeof path === 'string' && isOnHub(path))) return files
-  const { filesFromHub } = await import('../pipeline/files-from-hub.js')
+  const { withLocalFiles } = await import('../pipeline/local-files.js')
   const onWarning = quiet ? () => {} : printWarning
-  return (await withProgress(quiet, (signal, onProgress) => filesFromHub(files, { signal, onProgress, onWarning })))
+  return (await withProgress(quiet, (signal, onProgress) => withLocalFiles(files, { signal, onProgress, onWarning })))
     .result
 }
 

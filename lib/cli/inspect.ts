@@ -65,6 +65,9 @@ async function inspectOne(name: string): Promise<Inspection | ModelInspection> {
     () => false,
   )
   const { inspect, inspectFile } = await import('../inspect/file.js')
+  const { bundledFile } = await import('../model/bundled-model.js')
+  const bundled = bundledFile(name)
+  if (bundled !== undefined) return inspect(bundled)
   await refuseUnknownPreset(name)
   if (!isOnHub(name) && !isFolder) return inspect(name)
   if (isOnHub(name) && (findPreset(name)?.isFile ?? parseReference(name).which !== undefined))

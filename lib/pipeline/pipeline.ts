@@ -11,7 +11,7 @@ import { totalMemory } from '../native/free-memory.js'
 import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions, ProfileRow } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
-import { filesFromHub } from './files-from-hub.js'
+import { withLocalFiles } from './local-files.js'
 import { completeOptions, optionsAtCall, type GenerateOptions, type Settings } from './generate-options.js'
 import type { ImageSettings } from './image-options.js'
 import { requireEncoder } from './encode-image.js'
@@ -213,7 +213,7 @@ export class ImagePipeline {
   async *#series(given: GenerateOptions, { seed, onWarning }: Settings, signal: AbortSignal): ReturnType<Work> {
     const warnings: string[] = []
     const hub = { ...this.#hub, signal, onWarning: (message: string) => void warnings.push(message) }
-    const options = { ...(await filesFromHub(given, hub)), seed }
+    const options = { ...(await withLocalFiles(given, hub)), seed }
     const settings = this.#complete(options)
     const { images, variation, count } = settings
     if (settings.hires?.upscaler !== undefined) await checkUpscaler(settings.hires.upscaler)

@@ -5,7 +5,7 @@ import type { NetworkOptions } from '../networks/network.js'
 import { Upscaler, type UpscaleOptions } from '../networks/rrdb/upscaler.js'
 import { requireOptions, requirePath } from '../options/checks.js'
 import { defined } from '../options/defined.js'
-import { localFile } from './files-from-hub.js'
+import { localFile } from './local-files.js'
 
 export interface UpscaleImageOptions
   extends UpscaleOptions,

@@ -70,4 +70,5 @@ def main():
         file.write('[\n' + ',\n'.join('  ' + json.dumps(scene) for scene in held_out_prompts()) + '\n]\n')
 
 
-main()
+if __name__ == '__main__':
+    main()

@@ -1,16 +1,17 @@
 import { isOnHub, refuseUnknownPreset } from '../hub/plan.js'
 import { fileFromHub, type PullOptions } from '../hub/pull.js'
+import { bundledFile } from '../model/bundled-model.js'
 import type { GenerateOptions } from './generate-options.js'
 
 type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters' | 'hires'>
 
 /**
- * Returns the options with paths in place of presets and references on the hub (`hf:owner/name:file`). Files that are
- * not in the cache are downloaded.
+ * Returns the options with paths in place of the names of bundled files, presets and references on the hub
+ * (`hf:owner/name:file`). Files that are not in the cache are downloaded.
  *
  * @throws {FluxError} as `pullFile`
  */
-export async function filesFromHub<T extends Files>(options: T, hub: PullOptions): Promise<T> {
+export async function withLocalFiles<T extends Files>(options: T, hub: PullOptions): Promise<T> {
   const local = async <F extends { path: string }>(files: readonly F[]): Promise<F[]> => {
     const found: F[] = []
     for (const file of files) found.push({ ...file, path: await localFile(file.path, hub) })
@@ -25,8 +26,10 @@ export async function filesFromHub<T extends Files>(options: T, hub: PullOptions
   return { ...options, ...resolved }
 }
 
-/** Returns the path of a file; one on the hub is downloaded. */
+/** Returns the path of a file. One on the hub is downloaded. */
 export async function localFile(path: string, hub: PullOptions): Promise<string> {
+  const bundled = bundledFile(path)
+  if (bundled !== undefined) return bundled
   await refuseUnknownPreset(path)
   return isOnHub(path) ? fileFromHub(path, hub) : path
 }
