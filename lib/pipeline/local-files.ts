@@ -11,7 +11,8 @@ type Files = Pick<GenerateOptions, 'loras' | 'controlNets' | 'ipAdapters' | 'hir
  *
  * @throws {FluxError} as `pullFile`
  */
-export async function withLocalFiles<T extends Files>(options: T, hub: PullOptions): Promise<T> {
+export async function withLocalFiles<T extends Files>(given: T, hub: PullOptions): Promise<T> {
+  const options = withBundledFiles(given)
   const local = async <F extends { path: string }>(files: readonly F[]): Promise<F[]> => {
     const found: F[] = []
     for (const file of files) found.push({ ...file, path: await localFile(file.path, hub) })
@@ -26,10 +27,15 @@ export async function withLocalFiles<T extends Files>(options: T, hub: PullOptio
   return { ...options, ...resolved }
 }
 
+/** Returns the options with paths in place of the names of bundled files. Downloads nothing. */
+export function withBundledFiles<T extends Files>(options: T): T {
+  const { controlNets } = options
+  if (!controlNets) return options
+  return { ...options, controlNets: controlNets.map((net) => ({ ...net, path: bundledFile(net.path) ?? net.path })) }
+}
+
 /** Returns the path of a file. One on the hub is downloaded. */
 export async function localFile(path: string, hub: PullOptions): Promise<string> {
-  const bundled = bundledFile(path)
-  if (bundled !== undefined) return bundled
   await refuseUnknownPreset(path)
   return isOnHub(path) ? fileFromHub(path, hub) : path
 }

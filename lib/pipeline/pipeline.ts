@@ -11,7 +11,7 @@ import { totalMemory } from '../native/free-memory.js'
 import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions, ProfileRow } from '../networks/network.js'
 import type { GenerateEvent } from '../jobs/events.js'
-import { withLocalFiles } from './local-files.js'
+import { withBundledFiles, withLocalFiles } from './local-files.js'
 import { completeOptions, optionsAtCall, type GenerateOptions, type Settings } from './generate-options.js'
 import type { ImageSettings } from './image-options.js'
 import { requireEncoder } from './encode-image.js'
@@ -154,7 +154,9 @@ export class ImagePipeline {
    * @throws {FluxError} as {@link generate}
    */
   async estimate(options: Omit<GenerateOptions, 'prompt'>): Promise<Estimate> {
-    const request = optionsAtCall({ prompt: '', ...options })
+    const given = optionsAtCall({ prompt: '', ...options })
+    this.#complete(given) // checks the options
+    const request = withBundledFiles(given)
     const settings = this.#complete(request)
     const { images, signal = new AbortController().signal } = settings
     if (!images) return this.#networks.estimator.estimate(settings)

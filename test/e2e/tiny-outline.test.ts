@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { canny } from '../../lib/index.js'
 import type { FluxPipeline } from '../../lib/pipeline/pipeline.js'
@@ -77,4 +79,20 @@ test('the outline ControlNet draws what the prompt says inside the outline', { t
   expect(mean(overlaps.free)).toBeLessThan(0.5)
   // 75 % of 36 when it was trained, less a standard error and a half of 24
   expect(right).toBeGreaterThanOrEqual(0.6 * scenes.length)
+})
+
+test('an estimate counts it', async () => {
+  const image = { data: new Uint8Array(SIDE * SIDE * 3), width: SIDE, height: SIDE }
+  const [plain, outlined] = await Promise.all([
+    pipe.estimate({}),
+    pipe.estimate({ controlNets: [{ path: 'tiny-outline', image }] }),
+  ])
+  expect(outlined.operations.step).toBeGreaterThan(1.1 * plain.operations.step)
+})
+
+test('it is inspected by its name', async () => {
+  const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+  const { status, stdout } = spawnSync(process.execPath, [main, 'inspect', 'tiny-outline'], { encoding: 'utf8' })
+  expect(status).toBe(0)
+  expect(stdout).toMatch(/outline\.gguf\n +role +controlnet\n/)
 })
