@@ -234,7 +234,8 @@ void compute(ggml_tensor * y, int ith, int, void * cancel) {
 bool conv2d_fits(const ggml_tensor * weight, const ggml_tensor * x, int stride, int pad) {
     const int64_t k = weight->ne[0];
     return kernel().run && !chosen("ggml") && stride == 1 && (k == 1 || k == 3) && weight->ne[1] == k && pad == k / 2 &&
-           weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 && ggml_is_contiguous(x) && x->ne[3] == 1;
+           weight->ne[3] % 8 == 0 && weight->type == GGML_TYPE_F32 && x->type == GGML_TYPE_F32 &&
+           ggml_is_contiguous(x) && x->ne[3] == 1;
 }
 
 ggml_tensor * conv2d(ggml_context * ctx, ggml_tensor * weight, ggml_tensor * bias, ggml_tensor * x,

@@ -1,6 +1,6 @@
-// Convolution on a CPU, in F32, for the shapes that the autoencoder uses: stride 1, kernel 1 x 1 or 3 x 3, and an output
-// as large as the input image. ggml's own operation first copies every patch into a row, and that copying limits its
-// speed.
+// Convolution on a CPU, in F32, for the shapes that the autoencoder uses: stride 1, kernel 1 x 1 or 3 x 3, an output as
+// large as the input image, and a multiple of 8 output channels. ggml's own operation first copies every patch into a
+// row, and that copying limits its speed.
 #pragma once
 
 #include <ggml.h>
