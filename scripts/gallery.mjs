@@ -88,7 +88,7 @@ const heart = square(await draw({ prompt: 'a large red heart on a white backgrou
 const edges = await canny(heart, 100, 200)
 const inside = (prompt) => draw({ prompt, controlNets: [{ path: 'tiny-outline', image: edges }] })
 await writeStrip('outline', [
-  square(edges.data),
+  edges,
   square(await inside('a green heart on a beige background')),
   square(await inside('a yellow heart, a gradient from dark blue at the top to purple')),
 ])
