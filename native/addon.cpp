@@ -19,6 +19,11 @@ Napi::Value load_backends(const Napi::CallbackInfo & info) {
     return info.Env().Undefined();
 }
 
+// loadModule(file)
+Napi::Value load_module(const Napi::CallbackInfo & info) {
+    return Napi::Boolean::New(info.Env(), ggflux::load_module(info[0].ToString()));
+}
+
 Napi::Value devices(const Napi::CallbackInfo & info) {
     const auto list = Napi::Array::New(info.Env());
     for (const DeviceInfo & device : list_devices()) {
@@ -26,6 +31,8 @@ Napi::Value devices(const Napi::CallbackInfo & info) {
         item.Set("name", device.name);
         item.Set("description", device.description);
         item.Set("kind", device.kind);
+        item.Set("backend", device.backend);
+        item.Set("integrated", device.integrated);
         item.Set("memoryTotal", static_cast<double>(device.memory_total));
         item.Set("memoryFree", static_cast<double>(device.memory_free));
         list.Set(list.Length(), item);
@@ -132,6 +139,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     env.AddCleanupHook([environment] { environment->end(); });
 
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
+    exports.Set("loadModule", Napi::Function::New<guarded<load_module>>(env, "loadModule"));
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));
     exports.Set("Network", NetworkHandle::define(env));
     exports.Set("serveRpc", Napi::Function::New<guarded<serve_rpc>>(env, "serveRpc"));

@@ -62,14 +62,9 @@ export function ensureGgml(root, source = ggmlSource) {
 }
 
 function download(work, source) {
-  // The npm that runs this script, where there is one; --prefer-offline makes a filled npm cache enough.
-  const npm = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm']
+  // --prefer-offline makes a filled npm cache enough
   const args = ['pack', source.package, '--prefer-offline', '--ignore-scripts', '--loglevel=error', '--fetch-retries=1']
-  const result = spawnSync(npm[0], [...npm.slice(1), ...args], {
-    cwd: work,
-    encoding: 'utf8',
-    shell: npm.length === 1 && process.platform === 'win32',
-  })
+  const result = npm(args, work)
   const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'))
   if (result.status !== 0 || !tarball) {
     throw new Error(
@@ -80,6 +75,16 @@ function download(work, source) {
     )
   }
   return path.join(work, tarball)
+}
+
+/** Runs npm: the one that runs this script, where there is one. */
+export function npm(args, cwd) {
+  const program = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm']
+  return spawnSync(program[0], [...program.slice(1), ...args], {
+    cwd,
+    encoding: 'utf8',
+    shell: program.length === 1 && process.platform === 'win32',
+  })
 }
 
 function verify(tarball, source) {

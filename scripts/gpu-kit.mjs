@@ -1,5 +1,5 @@
 // Packs what scripts/gpu-check.mjs needs on a machine that has neither Node.js nor npm, only an NVIDIA GPU with its driver and CUDA's libraries:
-//   node scripts/build.mjs --cuda --architectures 90-real --out build/cmake-cuda -D GGFLUX_OUTPUT=$PWD/build/cuda
+//   node scripts/build.mjs --cuda --architectures 90-real --cmake-folder build/cmake-cuda --output build/cuda
 //   node scripts/gpu-kit.mjs [--addon build/cuda] [--out gpu-kit.tar.xz]
 //   there: (with --checkout inside a checkout, which holds the tiny model and the golden data already) tar xJf gpu-kit.tar.xz && ./gpu-check
 import { execFileSync } from 'node:child_process'
@@ -45,7 +45,6 @@ try {
   rmSync(path.join(folder, 'models/tiny/train'), { recursive: true, force: true })
   for (const name of [
     'pngjs',
-    'node-gyp-build',
     '@huggingface/tokenizers',
     'commander',
     'cli-progress',

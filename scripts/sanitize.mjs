@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { build } from './build.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const output = path.join(root, 'build', 'sanitize')
+const output = path.join(root, 'build', 'sanitize', 'Release')
 const compiler = process.env.CC ?? 'gcc'
 
 // Node itself is not instrumented, so the sanitizers' libraries have to be there before it starts.
@@ -21,10 +21,7 @@ function library(name) {
 }
 
 if (process.platform !== 'linux') throw new Error(`the sanitizers run on Linux only, not on ${process.platform}`)
-build({
-  out: path.join('build', 'sanitize', 'cmake'),
-  define: ['GGFLUX_SANITIZE=ON', `GGFLUX_OUTPUT=${path.join(output, 'build', 'Release')}`],
-})
+build({ 'cmake-folder': path.join('build', 'sanitize', 'cmake'), output, define: ['GGFLUX_SANITIZE=ON'] })
 
 const vitest = path.join(path.dirname(createRequire(import.meta.url).resolve('vitest/package.json')), 'vitest.mjs')
 const tests = process.argv.slice(2)
@@ -33,7 +30,7 @@ const { status } = spawnSync(process.execPath, [vitest, 'run', ...(tests.length 
   stdio: 'inherit',
   env: {
     ...process.env,
-    GGFLUX_PREBUILD: output,
+    GGFLUX_ADDON: output,
     GGFLUX_SANITIZED: '1',
     LD_PRELOAD: `${library('libasan.so')} ${library('libubsan.so')}`,
     // Leaks: V8's heap is no root for the leak checker, so all that JavaScript objects hold would be reported.

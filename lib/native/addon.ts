@@ -6,8 +6,8 @@
 
 import { createRequire } from 'node:module'
 import path from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { FluxError, type FluxErrorCode } from '../errors.js'
+import { findAddon, loaderRemedy, outsideArchive, PLATFORM } from './locate.js'
 
 export type Precision = 'auto' | 'f32' | 'bf16'
 
@@ -95,6 +95,10 @@ export interface NativeDevice {
   name: string
   description: string
   kind: 'cpu' | 'gpu' | 'accelerator'
+  /** ggml's name of what computes: CPU, CUDA, Vulkan, MTL (Metal) */
+  backend: string
+  /** a GPU that shares the machine's memory */
+  integrated: boolean
   /** in bytes; 0 if the device does not report it */
   memoryTotal: number
   memoryFree: number
@@ -202,8 +206,10 @@ export interface NativeNetwork {
 }
 
 export interface NativeAddon {
-  /** loads ggml's backend modules from `directory`, once per process; later calls do nothing */
+  /** loads ggml's CPU and RPC modules from `directory`, once per process; later calls do nothing */
   loadBackends(directory: string): void
+  /** loads the module of a GPU backend; does nothing if it is loaded already. False if the system refuses the file */
+  loadModule(file: string): boolean
   devices(): NativeDevice[]
   /** `kind`: a kind that `make_network` knows; `config`: the numbers of the network's configuration, by name */
   Network: new (
@@ -239,7 +245,7 @@ export interface NativeAddon {
 let addon: NativeAddon | undefined
 
 /**
- * The addon, loaded at the first call.
+ * The addon with the CPU's modules, loaded at the first call.
  *
  * @throws {FluxError} FLUX_NOT_FOUND if there is no binary for this platform, or it cannot be loaded; the message says
  *   how to get one
@@ -249,23 +255,20 @@ export function nativeAddon(): NativeAddon {
 }
 
 function loadAddon(): NativeAddon {
-  const require = createRequire(import.meta.url)
-  const root = fileURLToPath(new URL('../..', import.meta.url))
+  const file = findAddon()
   try {
-    const file = (require('node-gyp-build') as { resolve(root: string): string }).resolve(root)
-    const loaded = require(file) as NativeAddon
-    // Electron: a library cannot be loaded from inside an archive, only from the unpacked folder next to it
-    loaded.loadBackends(path.dirname(file).replace(/app\.asar(?!\.unpacked)/, 'app.asar.unpacked'))
+    const loaded = createRequire(import.meta.url)(file) as NativeAddon
+    loaded.loadBackends(outsideArchive(path.dirname(file)))
     process.once('exit', () => loaded.shutdown())
     return loaded
   } catch (cause) {
+    const said = (cause as Error).message.trim()
     throw new FluxError(
       'FLUX_NOT_FOUND',
-      `the native part of ggflux cannot be loaded on ${process.platform}-${process.arch}: ${(cause as Error).message.trim()}\n` +
-        `What to do: npm may be configured not to run install scripts. Run\n  npm rebuild ggflux --ignore-scripts=false\n` +
-        `(with npm 12 first: npm install-scripts approve ggflux), or, past npm,\n  node ${path.join(root, 'scripts', 'install.mjs')}\n` +
-        `CMake, git and a C++ compiler are needed (Debian, Ubuntu: apt install cmake git g++). ` +
-        `In an Electron app, keep node_modules/ggflux out of the archive (asarUnpack).`,
+      loaderRemedy(said) ??
+        `the native part of ggflux cannot be loaded on ${PLATFORM}: ${said}\n` +
+          'What to do: install ggflux again, or compile it here: npx ggflux setup --from-source. ' +
+          'In an Electron app, keep node_modules/ggflux and node_modules/@ggflux out of the archive (asarUnpack).',
       { cause },
     )
   }

@@ -11,7 +11,9 @@ set(GGML_BUILD_TESTS OFF)
 set(GGML_BUILD_EXAMPLES OFF)
 set(GGML_RPC ON)          # to use the devices of another machine
 set(GGML_RPC_RDMA OFF CACHE BOOL "" FORCE)
-if (NOT APPLE)
+if (APPLE)
+    set(GGML_METAL_EMBED_LIBRARY ON)   # the kernels' source inside the module
+else()
     set(GGML_BLAS OFF)
 endif()
 
@@ -51,6 +53,19 @@ foreach (library ggml ggml-base)
     set_target_properties(${library} PROPERTIES OUTPUT_NAME ggflux-${library})
     set_property(TARGET ${library} PROPERTY VERSION)   # no version in the name: npm packages cannot contain symlinks
     set_property(TARGET ${library} PROPERTY SOVERSION)
+endforeach()
+
+# A GPU's module has a folder of its own, see CMakeLists.txt.
+foreach (backend cuda vulkan metal)
+    if (TARGET ggml-${backend})
+        set_target_properties(ggml-${backend} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${GGFLUX_OUTPUT}/${backend}"
+            RUNTIME_OUTPUT_DIRECTORY "${GGFLUX_OUTPUT}/${backend}")
+        if (APPLE)
+            set_target_properties(ggml-${backend} PROPERTIES INSTALL_RPATH "@loader_path/..")
+        else()
+            set_target_properties(ggml-${backend} PROPERTIES INSTALL_RPATH "$ORIGIN/..")
+        endif()
+    endif()
 endforeach()
 
 # Some files of ggml are compiled with a header in front, because their problems cannot be fixed from outside.

@@ -75,17 +75,29 @@ void load_backends(const std::string & directory) {
     });
 }
 
+bool load_module(const std::string & file) {
+    static std::mutex mutex;
+    static std::vector<std::string> loaded;
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (std::find(loaded.begin(), loaded.end(), file) != loaded.end()) return true;
+    if (!ggml_backend_load(file.c_str())) return false;
+    loaded.push_back(file);
+    return true;
+}
+
 std::vector<DeviceInfo> list_devices() {
     std::vector<DeviceInfo> devices;
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_props props{};
         ggml_backend_dev_get_props(ggml_backend_dev_get(i), &props);
-        const bool gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU || props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
+        const bool integrated = props.type == GGML_BACKEND_DEVICE_TYPE_IGPU;
+        const bool gpu = props.type == GGML_BACKEND_DEVICE_TYPE_GPU || integrated;
         const bool cpu = props.type == GGML_BACKEND_DEVICE_TYPE_CPU;
         devices.push_back({props.name ? props.name : "", props.description ? props.description : "",
                            gpu   ? "gpu"
                            : cpu ? "cpu"
                                  : "accelerator",
+                           ggml_backend_reg_name(ggml_backend_dev_backend_reg(ggml_backend_dev_get(i))), integrated,
                            props.memory_total, props.memory_free});
     }
     return devices;

@@ -11,6 +11,8 @@ namespace ggflux {
 
 struct DeviceInfo {
     std::string name, description, kind;  // kind: cpu, gpu, accelerator
+    std::string backend;                  // ggml's name: CPU, CUDA, Vulkan, MTL
+    bool integrated = false;              // a GPU that shares the machine's memory
     size_t memory_total = 0, memory_free = 0;
 };
 
@@ -28,6 +30,7 @@ struct Machine {
 };
 
 void load_backends(const std::string & directory);
+bool load_module(const std::string & file);  // false if the system or ggml refuses it
 std::vector<DeviceInfo> list_devices();
 
 // Computes on `device` for clients that connect to host:port, one client at a time, until the process ends. Throws

@@ -1,0 +1,105 @@
+/** Where the native parts are: the addon with the CPU's modules, and the modules of GPUs. */
+
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { FluxError } from '../errors.js'
+import { VERSION } from '../version.js'
+
+/** The backends that have a module of their own, the preferred one first: the same GPU can have two. */
+export const GPU_BACKENDS = ['cuda', 'metal', 'vulkan'] as const
+export type GpuBackend = (typeof GPU_BACKENDS)[number]
+
+/** A file that adds the devices of one GPU backend. */
+export interface GpuModule {
+  backend: GpuBackend
+  file: string
+}
+
+/** `linux-x64`, as npm names this platform. */
+export const PLATFORM = `${process.platform}-${process.arch}`
+
+const PREBUILT = ['linux-x64', 'linux-arm64', 'win32-x64', 'darwin-arm64', 'darwin-x64']
+
+const require = createRequire(import.meta.url)
+const root = fileURLToPath(new URL('../..', import.meta.url))
+
+/**
+ * The path of the addon. It is looked for in the folder `GGFLUX_ADDON`, then in `build/Release`, which a source build
+ * fills, then in the package of this platform.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND; the message says how to get it
+ */
+export function findAddon(): string {
+  const folder = process.env['GGFLUX_ADDON'] ?? join(root, 'build', 'Release')
+  const compiled = join(folder, 'ggflux.node')
+  if (process.env['GGFLUX_ADDON'] !== undefined || existsSync(compiled)) return compiled
+  const name = `@ggflux/${PLATFORM}`
+  const found = findPackage(name)
+  if (found) return join(found, 'ggflux.node')
+  throw new FluxError('FLUX_NOT_FOUND', missing(name))
+}
+
+/** The GPU modules that are installed. Those of the package of a GPU come before those beside the addon. */
+export function findGpuModules(): GpuModule[] {
+  const beside = dirname(findAddon())
+  return GPU_BACKENDS.flatMap((backend) => {
+    const folder = findPackage(`@ggflux/${PLATFORM}-${backend}`) ?? join(beside, backend)
+    const file = existsSync(folder) && readdirSync(folder).find((name) => /^(lib)?ggml-\w+\.(so|dll|dylib)$/.test(name))
+    return file ? [{ backend, file: outsideArchive(join(folder, file)) }] : []
+  })
+}
+
+/** The path that the system's loader needs: in Electron, files inside an archive have a copy outside of it. */
+export function outsideArchive(file: string): string {
+  return file.replace(/app\.asar(?!\.unpacked)/, 'app.asar.unpacked')
+}
+
+/** The folder of an installed package of the same version; undefined if it is not installed. */
+function findPackage(name: string): string | undefined {
+  let manifest: string
+  try {
+    manifest = require.resolve(`${name}/package.json`)
+  } catch {
+    return undefined
+  }
+  const installed = (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version
+  if (installed === VERSION) return dirname(manifest)
+  throw new FluxError(
+    'FLUX_NOT_FOUND',
+    `${name} is version ${installed} and ggflux is version ${VERSION}; run: npm install ggflux@${VERSION} ${name}@${VERSION}`,
+  )
+}
+
+function missing(name: string): string {
+  const compile = 'npx ggflux setup --from-source'
+  if (!PREBUILT.includes(PLATFORM))
+    return `there is no prebuilt ggflux for ${PLATFORM}; to compile it with CMake, git and a C++ compiler, run: ${compile}`
+  if (process.platform === 'linux' && !glibcVersion())
+    return `the prebuilt ggflux for Linux needs glibc, which this system (musl, such as Alpine) does not have; use an image based on Debian or Ubuntu, or compile it with CMake, git and a C++ compiler: ${compile}`
+  return (
+    `the package ${name} is missing; npm leaves it out with --omit=optional, or when node_modules was made on another platform. ` +
+    `Run: npm install ${name}@${VERSION}`
+  )
+}
+
+/** The version of glibc, such as '2.36'; undefined on systems without it. */
+export function glibcVersion(): string | undefined {
+  const { header } = process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
+  return header.glibcVersionRuntime
+}
+
+/**
+ * One sentence for a file that the system's loader refused.
+ *
+ * @param cause what the loader said
+ */
+export function loaderRemedy(cause: string): string | undefined {
+  const needed = /version [`']GLIBC_([\d.]+)'/.exec(cause)?.[1]
+  if (needed)
+    return `the prebuilt ggflux needs glibc ${needed} or newer and this system has ${glibcVersion() ?? 'none'}; use Debian 12, Ubuntu 22.04, RHEL 9 or newer, or compile it here: npx ggflux setup --from-source`
+  if (/libstdc\+\+/.test(cause))
+    return 'libstdc++ is missing or too old; install it (Debian, Ubuntu: apt install libstdc++6), or compile ggflux here: npx ggflux setup --from-source'
+  return undefined
+}
