@@ -43,8 +43,12 @@ export function ensureGgml(root, source = ggmlSource) {
   const stay = () => {}
   process.on('SIGINT', stay)
   try {
-    const tarball = download(work, source)
-    verify(tarball, source)
+    const tarball = fetchTarball(
+      work,
+      source,
+      'the source of ggml',
+      'copy the folder ggml/ from another clone of ggflux; then run `npm run build:native` again',
+    )
     run('cmake', ['-E', 'tar', 'xzf', tarball, '--', 'package/llama/gitRelease.bundle'], work)
     run('git', ['clone', '--quiet', '--no-checkout', 'package/llama/gitRelease.bundle', 'llama'], work)
     run('git', ['-C', 'llama', 'checkout', '--quiet', 'HEAD', '--', 'ggml', 'LICENSE'], work)
@@ -61,20 +65,36 @@ export function ensureGgml(root, source = ggmlSource) {
   }
 }
 
-function download(work, source) {
+/**
+ * Brings the tarball of a package into the folder `work` with `npm pack`, through the user's own npm configuration and
+ * cache, and compares it with its pinned hash. Returns its path.
+ *
+ * @param source `package` with its exact version, and the tarball's `integrity` as npm writes it
+ * @param what for messages
+ * @param otherwise what helps without a network
+ */
+export function fetchTarball(work, source, what, otherwise) {
   // --prefer-offline makes a filled npm cache enough
   const args = ['pack', source.package, '--prefer-offline', '--ignore-scripts', '--loglevel=error', '--fetch-retries=1']
   const result = npm(args, work)
-  const tarball = readdirSync(work).find((name) => name.endsWith('.tgz'))
-  if (result.status !== 0 || !tarball) {
+  const name = readdirSync(work).find((name) => name.endsWith('.tgz'))
+  if (result.status !== 0 || !name) {
     throw new Error(
-      `ggflux could not fetch the source of ggml (npm pack ${source.package} failed).\n${(result.stderr ?? String(result.error)).trim()}\n` +
+      `ggflux could not fetch ${what} (npm pack ${source.package} failed).\n${(result.stderr ?? String(result.error)).trim()}\n` +
         'What to do: check the network or the proxy (npm config get proxy), or run `npm cache add ' +
         source.package +
-        '` while online, or copy the folder ggml/ from another clone of ggflux; then run `npm run build:native` again.',
+        `\` while online, or ${otherwise}.`,
     )
   }
-  return path.join(work, tarball)
+  const tarball = path.join(work, name)
+  const found = `sha512-${createHash('sha512').update(readFileSync(tarball)).digest('base64')}`
+  if (found !== source.integrity) {
+    throw new Error(
+      `ggflux refuses ${what}: the tarball of ${source.package} has the hash\n  ${found}\nand not the pinned\n  ${source.integrity}\n` +
+        'What to do: a proxy or mirror may have changed the file; run `npm cache clean --force` and try again, with another npm registry if there is one.',
+    )
+  }
+  return tarball
 }
 
 /** Runs npm: the one that runs this script, where there is one. */
@@ -85,16 +105,6 @@ export function npm(args, cwd) {
     encoding: 'utf8',
     shell: program.length === 1 && process.platform === 'win32',
   })
-}
-
-function verify(tarball, source) {
-  const found = `sha512-${createHash('sha512').update(readFileSync(tarball)).digest('base64')}`
-  if (found !== source.integrity) {
-    throw new Error(
-      `ggflux refuses the source of ggml: the tarball of ${source.package} has the hash\n  ${found}\nand not the pinned\n  ${source.integrity}\n` +
-        'What to do: a proxy or mirror may have changed the file; run `npm cache clean --force` and try again, with another npm registry if there is one.',
-    )
-  }
 }
 
 function run(command, args, cwd) {
