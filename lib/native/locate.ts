@@ -20,10 +20,15 @@ export interface GpuModule {
 /** `linux-x64`, as npm names this platform. */
 export const PLATFORM = `${process.platform}-${process.arch}`
 
-const PREBUILT = ['linux-x64', 'linux-arm64', 'win32-x64', 'darwin-arm64', 'darwin-x64']
+/** The platforms that have a package, `@ggflux/linux-x64`, and those of GPUs beside it. scripts/packages.mjs makes them. */
+export const PLATFORM_PACKAGES = ['linux-x64', 'linux-arm64', 'win32-x64', 'darwin-arm64', 'darwin-x64']
+export const GPU_PACKAGES = ['linux-x64-cuda', 'linux-x64-vulkan', 'win32-x64-vulkan']
+
+const FROM_SOURCE = 'npx ggflux setup --from-source'
 
 const require = createRequire(import.meta.url)
-const root = fileURLToPath(new URL('../..', import.meta.url))
+/** The folder of this package, or of the clone. */
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 
 /**
  * The path of the addon. It is looked for in the folder `GGFLUX_ADDON`, then in `build/Release`, which a source build
@@ -32,9 +37,9 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
  * @throws {FluxError} FLUX_NOT_FOUND; the message says how to get it
  */
 export function findAddon(): string {
-  const folder = process.env['GGFLUX_ADDON'] ?? join(root, 'build', 'Release')
+  const folder = process.env.GGFLUX_ADDON ?? join(ROOT, 'build', 'Release')
   const compiled = join(folder, 'ggflux.node')
-  if (process.env['GGFLUX_ADDON'] !== undefined || existsSync(compiled)) return compiled
+  if (process.env.GGFLUX_ADDON !== undefined || existsSync(compiled)) return compiled
   const name = `@ggflux/${PLATFORM}`
   const found = findPackage(name)
   if (found) return join(found, 'ggflux.node')
@@ -56,8 +61,12 @@ export function outsideArchive(file: string): string {
   return file.replace(/app\.asar(?!\.unpacked)/, 'app.asar.unpacked')
 }
 
-/** The folder of an installed package of the same version; undefined if it is not installed. */
-function findPackage(name: string): string | undefined {
+/**
+ * The folder of an installed package of the same version; undefined if it is not installed.
+ *
+ * @throws {FluxError} FLUX_NOT_FOUND if it is installed in another version
+ */
+export function findPackage(name: string): string | undefined {
   let manifest: string
   try {
     manifest = require.resolve(`${name}/package.json`)
@@ -73,15 +82,20 @@ function findPackage(name: string): string | undefined {
 }
 
 function missing(name: string): string {
-  const compile = 'npx ggflux setup --from-source'
-  if (!PREBUILT.includes(PLATFORM))
-    return `there is no prebuilt ggflux for ${PLATFORM}; to compile it with CMake, git and a C++ compiler, run: ${compile}`
-  if (process.platform === 'linux' && !glibcVersion())
-    return `the prebuilt ggflux for Linux needs glibc, which this system (musl, such as Alpine) does not have; use an image based on Debian or Ubuntu, or compile it with CMake, git and a C++ compiler: ${compile}`
   return (
+    withoutPackage(PLATFORM, glibcVersion()) ??
     `the package ${name} is missing; npm leaves it out with --omit=optional, or when node_modules was made on another platform. ` +
-    `Run: npm install ${name}@${VERSION}`
+      `Run: npm install ${name}@${VERSION}`
   )
+}
+
+/** One sentence for a platform that has no package, with a remedy; undefined if it has one. */
+export function withoutPackage(platform: string, glibc: string | undefined): string | undefined {
+  const compile = `compile it with CMake, git and a C++ compiler: ${FROM_SOURCE}`
+  if (!PLATFORM_PACKAGES.includes(platform)) return `there is no prebuilt ggflux for ${platform}; ${compile}`
+  if (platform.startsWith('linux') && !glibc)
+    return `the prebuilt ggflux for Linux needs glibc, which this system (musl, such as Alpine) does not have; use an image based on Debian or Ubuntu, or ${compile}`
+  return undefined
 }
 
 /** The version of glibc, such as '2.36'; undefined on systems without it. */
@@ -98,8 +112,8 @@ export function glibcVersion(): string | undefined {
 export function loaderRemedy(cause: string): string | undefined {
   const needed = /version [`']GLIBC_([\d.]+)'/.exec(cause)?.[1]
   if (needed)
-    return `the prebuilt ggflux needs glibc ${needed} or newer and this system has ${glibcVersion() ?? 'none'}; use Debian 12, Ubuntu 22.04, RHEL 9 or newer, or compile it here: npx ggflux setup --from-source`
+    return `the prebuilt ggflux needs glibc ${needed} or newer and this system has ${glibcVersion() ?? 'none'}; use Debian 12, Ubuntu 22.04, RHEL 9 or newer, or compile it here: ${FROM_SOURCE}`
   if (/libstdc\+\+/.test(cause))
-    return 'libstdc++ is missing or too old; install it (Debian, Ubuntu: apt install libstdc++6), or compile ggflux here: npx ggflux setup --from-source'
+    return `libstdc++ is missing or too old; install it (Debian, Ubuntu: apt install libstdc++6), or compile ggflux here: ${FROM_SOURCE}`
   return undefined
 }
