@@ -1,7 +1,9 @@
 import { fileURLToPath } from 'node:url'
 import type { ModelFiles } from '../families/registry.js'
+import { outsideArchive } from '../native/locate.js'
 
-const path = (name: string) => fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url))
+// the native side maps weights itself, so it cannot read inside an archive
+const path = (name: string) => outsideArchive(fileURLToPath(new URL(`../../models/tiny/${name}`, import.meta.url)))
 
 /**
  * The model that is included in the package, models/tiny. It has FLUX.1's structure and is trained on simple shapes.
