@@ -118,7 +118,7 @@ function findProject(name: string): { folder: string; global: boolean } {
 
 function unpackedSize(name: string): string {
   const { stdout } = npm(['view', `${name}@${VERSION}`, 'dist.unpackedSize', '--json'], ROOT, 'pipe')
-  const bytes = Number.parseInt(stdout)
+  const bytes = Number.parseInt(stdout, 10)
   return bytes > 0 ? `${formatBytes(bytes)} unpacked` : 'npm does not know its size'
 }
 

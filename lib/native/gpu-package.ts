@@ -85,6 +85,6 @@ function gpuObstacle(backend: 'cuda' | 'vulkan', { platform, nvidia, vulkan }: M
       : 'no Vulkan loader was found; install the driver of the GPU, and the loader (Debian, Ubuntu: apt install libvulkan1 mesa-vulkan-drivers)'
   if (!nvidia)
     return "no NVIDIA driver answers; install NVIDIA's driver, version 580 or newer, or use npx ggflux setup vulkan"
-  if (Number.parseInt(nvidia) >= CUDA_DRIVER) return undefined
+  if (Number.parseInt(nvidia, 10) >= CUDA_DRIVER) return undefined
   return `the NVIDIA driver is version ${nvidia} and CUDA 13 needs ${CUDA_DRIVER} or newer; update the driver, or use npx ggflux setup vulkan`
 }

@@ -20,7 +20,7 @@ export interface GpuModule {
 /** `linux-x64`, as npm names this platform. */
 export const PLATFORM = `${process.platform}-${process.arch}`
 
-/** The platforms that have a package, `@ggflux/linux-x64`, and those of GPUs beside it. scripts/packages.mjs makes them. */
+/** The platforms that have a package, `@ggflux/linux-x64`, and those of its GPUs. scripts/packages.mjs makes them. */
 export const PLATFORM_PACKAGES = ['linux-x64', 'linux-arm64', 'win32-x64', 'darwin-arm64', 'darwin-x64']
 export const GPU_PACKAGES = ['linux-x64-cuda', 'linux-x64-vulkan', 'win32-x64-vulkan']
 
@@ -46,7 +46,7 @@ export function findAddon(): string {
   throw new FluxError('FLUX_NOT_FOUND', missing(name))
 }
 
-/** The GPU modules that are installed. Those of the package of a GPU come before those beside the addon. */
+/** The GPU modules that are installed. Those of the package of a GPU come before those next to the addon. */
 export function findGpuModules(): GpuModule[] {
   const beside = dirname(findAddon())
   return GPU_BACKENDS.flatMap((backend) => {

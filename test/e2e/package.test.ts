@@ -6,34 +6,45 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  renameSync,
   rmSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createPackageWithOptions, extractAll } from '@electron/asar'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { goldenErrors, goldenIo, goldenWeights } from '../support/golden.js'
 import { relL2 } from '../support/safetensors.js'
 
-// The package as users get it: prebuilt (with the one CPU variant of this machine), packed, installed without any script, and run.
+// The packages as users get them: packed (with the one CPU variant of this machine), installed without any script and without compilers, and run.
 const reason =
   process.platform !== 'linux'
-    ? `its libraries are looked at with tools that ${process.platform} does not have`
-    : ['python3', 'make'].some((program) => spawnSync(program, ['--version']).status !== 0)
-      ? 'node-gyp needs python3 and make'
-      : undefined
-if (reason) console.log(`skipped: the installed package (${reason})`)
+    ? `its libraries are examined with tools that ${process.platform} does not have`
+    : undefined
+if (reason) console.log(`skipped: the installed packages (${reason})`)
 
+const platform = `${process.platform}-${process.arch}`
 const checkout = fileURLToPath(new URL('../../', import.meta.url))
+const { version } = JSON.parse(readFileSync(path.join(checkout, 'package.json'), 'utf8')) as { version: string }
 const temporary = mkdtempSync(path.join(os.tmpdir(), 'ggflux-package-'))
-const copy = path.join(temporary, 'checkout')
 const project = path.join(temporary, 'project')
-const installed = path.join(project, 'node_modules', 'ggflux')
+const modules = path.join(project, 'node_modules')
+const installed = path.join(modules, 'ggflux')
+const binaries = path.join(modules, '@ggflux', platform)
 const libraries = ['ggflux.node', 'libggflux-ggml-base.so', 'libggflux-ggml.so', 'libggml-cpu.so', 'libggml-rpc.so']
-const prebuilds = path.join(installed, 'prebuilds', `${process.platform}-${process.arch}`)
-let packed: string[]
+
+interface Packed {
+  name: string
+  file: string
+  size: number
+  unpackedSize: number
+  contains: string | string[]
+}
+let packed: Packed[]
 
 // What a user could write: CLIP's text encoder from a path, and which libraries the process then holds.
 const program = `
@@ -51,12 +62,9 @@ console.log(JSON.stringify({ node: process.versions.node, devices: devices(), po
 `
 
 function run(command: string, args: string[], cwd: string, env: NodeJS.ProcessEnv = {}) {
-  const result = spawnSync(command, args, {
-    cwd,
-    env: { ...process.env, ...env },
-    encoding: 'utf8',
-    maxBuffer: 2 ** 28,
-  })
+  // without the npm that runs these tests, so that the npm of PATH is used
+  const { npm_execpath, ...inherited } = process.env
+  const result = spawnSync(command, args, { cwd, env: { ...inherited, ...env }, encoding: 'utf8', maxBuffer: 2 ** 28 })
   if (result.error) throw result.error
   return result
 }
@@ -67,11 +75,17 @@ function succeed(command: string, args: string[], cwd: string, env?: NodeJS.Proc
   return stdout
 }
 
-async function evaluate(node = process.execPath, { other = '', env = {} } = {}) {
+/** A PATH with node and npm, and neither a compiler nor what builds with one. */
+const bare = path.join(temporary, 'bin')
+
+async function evaluate(
+  node = process.execPath,
+  { args = ['main.mjs'], other = '', cwd = project, env = { PATH: bare } as NodeJS.ProcessEnv } = {},
+) {
   const io = goldenIo('clip-tiny')
   const weights = await goldenWeights('clip-tiny')
   const tokens = JSON.stringify([...(io.get('a.in.ids')!.data as Int32Array)])
-  const output = succeed(node, ['main.mjs', weights, tokens, other], project, env)
+  const output = succeed(node, [...args, weights, tokens, other], cwd, env)
   const found = JSON.parse(output) as { node: string; devices: { kind: string }[]; pooled: number[]; maps: string[] }
   const error = relL2(Float32Array.from(found.pooled), io.get('a.out.pooled')!.data as Float32Array)
   expect(error).toBeLessThanOrEqual(goldenErrors()['clip-tiny.io.safetensors']!['a.out.pooled']!.suggested.rel_l2!)
@@ -79,77 +93,101 @@ async function evaluate(node = process.execPath, { other = '', env = {} } = {}) 
   return found
 }
 
-describe.skipIf(reason)('the installed package', () => {
-  beforeAll(() => {
-    mkdirSync(copy)
-    mkdirSync(project)
-    for (const { name } of readdirSync(checkout, { withFileTypes: true }).filter((entry) => entry.isFile())) {
-      cpSync(path.join(checkout, name), path.join(copy, name))
-    }
-    for (const name of ['dist', 'ggml', 'native', 'scripts'])
-      cpSync(path.join(checkout, name), path.join(copy, name), { recursive: true })
-    symlinkSync(path.join(checkout, 'node_modules'), path.join(copy, 'node_modules'))
-    const start = performance.now()
-    succeed(process.execPath, ['scripts/prebuilds.mjs'], copy, { GGFLUX_CPU_VARIANTS: 'native' })
-    console.log(`the prebuild took ${((performance.now() - start) / 1000).toFixed(0)} s`)
+/** Which of our libraries a process has mapped, and from where. */
+const mapped = (maps: string[], folder: string) =>
+  maps
+    .filter((file) => libraries.includes(path.basename(file)))
+    .map((file) => path.relative(folder, file))
+    .sort()
 
-    const [tarball] = JSON.parse(
-      succeed('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', temporary], copy),
+/** What a program of one line fails with. */
+function failure(...options: string[]): { name: string; code: string; message: string } {
+  const source = `import { devices } from 'ggflux'
+    try { devices() } catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
+  return JSON.parse(
+    succeed(process.execPath, [...options, '--input-type=module', '--eval', source], project, { PATH: bare }),
+  )
+}
+
+describe.skipIf(reason)('the installed packages', () => {
+  beforeAll(() => {
+    mkdirSync(project)
+    mkdirSync(bare)
+    for (const name of ['node', 'npm', 'sh']) {
+      const file = succeed('sh', ['-c', `readlink -f "$(command -v ${name})"`], temporary).trim()
+      symlinkSync(file, path.join(bare, name))
+    }
+    const out = path.join(temporary, 'packages')
+    const start = performance.now()
+    succeed(
+      process.execPath,
+      ['scripts/packages.mjs', '--only', `ggflux,${platform}`, '--variants', 'native', '--out', out],
+      checkout,
     )
-    packed = tarball.files.map((file: { path: string }) => file.path)
-    console.log(
-      `the tarball has ${(tarball.size / 1e6).toFixed(1)} MB, ${(tarball.unpackedSize / 1e6).toFixed(1)} MB unpacked, in ${packed.length} files`,
-    )
+    console.log(`packing took ${((performance.now() - start) / 1000).toFixed(0)} s`)
+    packed = JSON.parse(readFileSync(path.join(out, 'manifest.json'), 'utf8')).packages
+    for (const { name, size, unpackedSize } of packed)
+      console.log(`${name} has ${(size / 1e6).toFixed(1)} MB, ${(unpackedSize / 1e6).toFixed(1)} MB unpacked`)
 
     writeFileSync(path.join(project, 'package.json'), '{ "private": true }')
     writeFileSync(path.join(project, 'main.mjs'), program)
-    succeed(
-      'npm',
-      [
-        'install',
-        '--ignore-scripts',
-        '--prefer-offline',
-        '--no-audit',
-        '--no-fund',
-        path.join(temporary, tarball.filename),
-      ],
-      project,
-    )
+    const options = ['--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--fetch-retries=0']
+    const tarballs = packed.map(({ file }) => path.join(out, file))
+    succeed('npm', ['install', ...options, ...tarballs], project, { PATH: bare })
   }, 900_000)
 
   afterAll(() => rmSync(temporary, { recursive: true, force: true }))
 
-  test('holds the compiled library, the binaries and what a source build needs, and neither tests nor sources in TypeScript', () => {
+  test('ggflux holds what runs and what a source build needs, and no sources in TypeScript; the binaries are in the package of the platform', () => {
     for (const file of [
       'dist/nn.js',
       'dist/nn.d.ts',
       'native/addon.cpp',
-      'ggml/CMakeLists.txt',
-      'ggml/LICENSE',
-      'ggml/.ggflux-source',
-      'binding.gyp',
+      'native/ggml/ggml.cmake',
+      'scripts/build.mjs',
+      'scripts/ggml.mjs',
+      'models/tiny/transformer.gguf',
+      'CMakeLists.txt',
       'LICENSE',
-    ]) {
-      expect(packed).toContain(file)
-    }
-    for (const library of libraries)
-      expect(packed).toContain(`prebuilds/${process.platform}-${process.arch}/${library}`)
-    const folders = new Set(packed.filter((file) => file.includes('/')).map((file) => file.split('/')[0]))
-    expect([...folders].filter((folder) => folder !== 'docs').sort()).toEqual([
+    ])
+      expect(existsSync(path.join(installed, file)), file).toBe(true)
+    const files = (readdirSync(installed, { recursive: true }) as string[]).filter(
+      (file) => !file.startsWith('node_modules'),
+    )
+    expect([...new Set(files.filter((file) => file.includes('/')).map((file) => file.split('/')[0]))].sort()).toEqual([
       'dist',
-      'ggml',
+      'docs',
+      'models',
       'native',
-      'prebuilds',
       'scripts',
     ])
-    expect(packed.filter((file) => /(?<!\.d)\.ts$|\.tgz$|\.log$/.test(file))).toEqual([])
-    expect(existsSync(path.join(installed, 'build'))).toBe(false)
+    expect(files.filter((file) => /(?<!\.d)\.ts$|\.(tgz|log|node|so)$/.test(file))).toEqual([])
+    expect(readdirSync(binaries).sort()).toEqual(
+      [...libraries, 'LICENSE', 'LICENSE-ggml', 'README.md', 'package.json'].sort(),
+    )
   })
 
-  test('its libraries find each other beside themselves and need only what every Linux with Node has', () => {
-    expect(readdirSync(prebuilds).sort()).toEqual(libraries)
+  test('no package has an install script, and none is a build tool', () => {
+    const { packages } = JSON.parse(readFileSync(path.join(project, 'package-lock.json'), 'utf8')) as {
+      packages: Record<string, { hasInstallScript?: true }>
+    }
+    expect(Object.keys(packages).filter((name) => packages[name]!.hasInstallScript)).toEqual([])
+    const manifest = (folder: string) => JSON.parse(readFileSync(path.join(folder, 'package.json'), 'utf8'))
+    for (const folder of [installed, binaries]) expect(manifest(folder)).not.toHaveProperty('scripts')
+    expect(manifest(binaries)).toMatchObject({ version, os: ['linux'], cpu: [process.arch], libc: ['glibc'] })
+    expect(new Set(Object.values(manifest(installed).optionalDependencies))).toEqual(new Set([version]))
+    const names = succeed('npm', ['ls', '--omit=dev', '--all', '--parseable'], project)
+      .trim()
+      .split('\n')
+      .map((folder) => path.relative(modules, folder))
+      .filter((name) => name !== '..')
+    console.log(`installed: ${names.sort().join(', ')}`)
+    expect(names.filter((name) => /gyp|cmake|prebuil|node-addon-api|node-api-headers/.test(name))).toEqual([])
+  })
+
+  test('its libraries find each other next to themselves and need only what every Linux with Node has', () => {
     for (const library of libraries) {
-      const dynamic = succeed('readelf', ['--dynamic', '--wide', library], prebuilds)
+      const dynamic = succeed('readelf', ['--dynamic', '--wide', library], binaries)
       const tags = (tag: RegExp) => [...dynamic.matchAll(tag)].map(([, value]) => value!)
       expect(tags(/\((?:RPATH|RUNPATH)\).*\[(.*)\]/g), library).toEqual(['$ORIGIN'])
       const needed = tags(/\(NEEDED\).*\[(.*)\]/g).filter((name) => !libraries.includes(name))
@@ -158,43 +196,24 @@ describe.skipIf(reason)('the installed package', () => {
         library,
       ).toEqual([])
       expect(
-        readFileSync(path.join(prebuilds, library)).includes(copy),
+        readFileSync(path.join(binaries, library)).includes(checkout),
         `${library} names the folder it was compiled in`,
       ).toBe(false)
     }
   })
 
   test('runs without any install script', async () => {
-    const { maps } = await evaluate()
-    expect(
-      maps
-        .filter((file) => libraries.includes(path.basename(file)))
-        .map((file) => path.relative(prebuilds, file))
-        .sort(),
-    ).toEqual(libraries)
+    expect(mapped((await evaluate()).maps, binaries)).toEqual(libraries)
   })
 
   test.for(['22', '24'])('runs under Node %s', { timeout: 300_000 }, async (major, { skip }) => {
     const folder = path.join(checkout, 'node_modules', '.cache', 'ggflux', `node-${major}`)
-    const name = `node-${process.platform}-${process.arch}`
+    const name = `node-${platform}`
     const node = path.join(folder, 'node_modules', name, 'bin', 'node')
     if (!existsSync(node)) {
       mkdirSync(folder, { recursive: true })
-      const fetched = run(
-        'npm',
-        [
-          'install',
-          '--prefix',
-          folder,
-          '--no-save',
-          '--ignore-scripts',
-          '--prefer-offline',
-          '--no-audit',
-          '--no-fund',
-          `${name}@${major}`,
-        ],
-        folder,
-      )
+      const options = ['--no-save', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund']
+      const fetched = run('npm', ['install', '--prefix', folder, ...options, `${name}@${major}`], folder)
       if (fetched.status !== 0) {
         const failure = `npm install ${name}@${major} failed: ${fetched.stderr.trim()}`
         console.log(`skipped: the package under Node ${major} (${failure})`)
@@ -205,7 +224,7 @@ describe.skipIf(reason)('the installed package', () => {
   })
 
   test('never binds the libraries of another ggml in the process', async () => {
-    // Names and functions as in a usual ggml; whoever calls one of them dies.
+    // Names and functions as in a usual ggml; a caller of one of them dies.
     const folder = path.join(temporary, 'other')
     mkdirSync(folder)
     const functions = [
@@ -227,21 +246,8 @@ describe.skipIf(reason)('the installed package', () => {
     const names = ['ggml-base', 'ggml', 'ggml-cpu']
     for (const name of names)
       succeed('cc', ['-shared', '-fPIC', `-Wl,-soname,lib${name}.so`, '-o', `lib${name}.so`, 'ggml.c'], folder)
-    succeed(
-      'cc',
-      [
-        '-shared',
-        '-fPIC',
-        '-Wl,--no-as-needed',
-        '-Wl,-rpath,$ORIGIN',
-        '-L.',
-        ...names.map((name) => `-l${name}`),
-        '-o',
-        'other.node',
-        'addon.c',
-      ],
-      folder,
-    )
+    const link = ['-shared', '-fPIC', '-Wl,--no-as-needed', '-Wl,-rpath,$ORIGIN', '-L.']
+    succeed('cc', [...link, ...names.map((name) => `-l${name}`), '-o', 'other.node', 'addon.c'], folder)
 
     const log = path.join(temporary, 'bindings')
     const { maps } = await evaluate(process.execPath, {
@@ -249,7 +255,7 @@ describe.skipIf(reason)('the installed package', () => {
       env: { LD_DEBUG: 'bindings', LD_DEBUG_OUTPUT: log },
     })
     expect(maps).toContain(path.join(folder, 'libggml-base.so'))
-    expect(maps).toContain(path.join(prebuilds, 'libggflux-ggml-base.so'))
+    expect(maps).toContain(path.join(binaries, 'libggflux-ggml-base.so'))
     const bindings = readdirSync(temporary)
       .filter((name) => name.startsWith('bindings.'))
       .flatMap((name) => [
@@ -257,25 +263,159 @@ describe.skipIf(reason)('the installed package', () => {
           /binding file (\S+) \[\d+\] to (\S+) \[\d+\]: \w+ symbol `((?:ggml|gguf|quantize)_\w+)'/g,
         ),
       ])
-      .filter(([, from]) => from!.startsWith(prebuilds))
+      .filter(([, from]) => from!.startsWith(binaries))
     expect(bindings.length).toBeGreaterThan(50)
-    expect(bindings.filter(([, , to]) => !to!.startsWith(prebuilds)).map(([line]) => line)).toEqual([])
+    expect(bindings.filter(([, , to]) => !to!.startsWith(binaries)).map(([line]) => line)).toEqual([])
   })
 
-  // the last one, as the shipped binary is gone afterwards
-  test('without a binary for the platform, the message tells a command that compiles one without a network', async () => {
-    rmSync(path.join(installed, 'prebuilds'), { recursive: true })
-    const source = `import { devices } from 'ggflux'
-      try { devices() } catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
-    const error = JSON.parse(succeed(process.execPath, ['--input-type=module', '--eval', source], project))
-    expect(error).toMatchObject({ name: 'FluxError', code: 'FLUX_NOT_FOUND' })
-    expect(error.message).toContain(`${process.platform}-${process.arch}`)
-    expect(error.message).toMatch(/What to do: .*npm rebuild ggflux/s)
+  // A real archive, read by a Node that behaves as Electron's does: files in the archive can be read, and the addon is loaded from its copy
+  // outside. What the system's loader and the native side open themselves is not redirected, so the archive holds empty binaries and models.
+  test('runs from the archive of an Electron app, with the setting of the documentation', async () => {
+    const unpack = /asar: \{ unpack: '(.*)' \}/.exec(
+      readFileSync(path.join(checkout, 'docs', 'electron.md'), 'utf8'),
+    )![1]!
+    const source = path.join(temporary, 'app')
+    cpSync(project, source, { recursive: true })
+    const archive = path.join(temporary, 'resources', 'app.asar')
+    await createPackageWithOptions(source, archive, { unpack })
+    const unpacked = readdirSync(`${archive}.unpacked`, { recursive: true }) as string[]
+    for (const file of [...libraries.map((name) => `@ggflux/${platform}/${name}`), 'ggflux/models/tiny/t5.gguf'])
+      expect(unpacked).toContain(path.join('node_modules', file))
 
-    succeed('npm', ['rebuild', 'ggflux', '--ignore-scripts=false'], project, {
-      npm_config_registry: 'http://127.0.0.1:9/',
+    const readable = path.join(temporary, 'readable')
+    extractAll(archive, readable)
+    rmSync(archive)
+    renameSync(readable, archive)
+    for (const file of readdirSync(archive, { recursive: true }) as string[])
+      if (/\.(node|so|gguf)$/.test(file)) truncateSync(path.join(archive, file))
+    const electron = path.join(temporary, 'electron.cjs')
+    writeFileSync(
+      electron,
+      `const { dlopen } = process
+       process.dlopen = (module, file, ...rest) => dlopen(module, file.replace('app.asar/', 'app.asar.unpacked/'), ...rest)`,
+    )
+    const { maps } = await evaluate(process.execPath, { args: ['--require', electron, 'main.mjs'], cwd: archive })
+    expect(mapped(maps, path.join(`${archive}.unpacked`, 'node_modules', '@ggflux', platform))).toEqual(libraries)
+    const draw = `import { FluxPipeline } from 'ggflux'
+      const pipe = await FluxPipeline.load('tiny')
+      const image = await pipe.generate({ prompt: 'a red circle', width: 64, height: 64, steps: 1 })
+      await pipe.close()
+      console.log(image.subarray(1, 4).toString())`
+    const drawn = succeed(process.execPath, ['--require', electron, '--input-type=module', '--eval', draw], archive)
+    expect(drawn.trim()).toBe('PNG')
+  })
+
+  describe('error messages', () => {
+    const aside = `${binaries}-aside`
+    afterEach(() => {
+      if (!existsSync(aside)) return
+      rmSync(binaries, { recursive: true, force: true })
+      renameSync(aside, binaries)
     })
-    const { maps } = await evaluate()
-    expect(maps).toContain(path.join(installed, 'build', 'Release', 'ggflux.node'))
-  }, 900_000)
+
+    test('without the package of the platform, one sentence and a command', () => {
+      renameSync(binaries, aside)
+      const error = failure()
+      expect(error).toMatchObject({ name: 'FluxError', code: 'FLUX_NOT_FOUND' })
+      expect(error.message).toBe(
+        `the package @ggflux/${platform} is missing; npm leaves it out with --omit=optional, or when node_modules was made on another platform. ` +
+          `Run: npm install @ggflux/${platform}@${version}`,
+      )
+    })
+
+    test('with the package of another version, both versions and a command', () => {
+      renameSync(binaries, aside)
+      mkdirSync(binaries)
+      writeFileSync(path.join(binaries, 'package.json'), JSON.stringify({ version: '0.0.9' }))
+      expect(failure().message).toBe(
+        `@ggflux/${platform} is version 0.0.9 and ggflux is version ${version}; run: npm install ggflux@${version} @ggflux/${platform}@${version}`,
+      )
+    })
+
+    test('on a system with musl, what it lacks and where ggflux runs', () => {
+      renameSync(binaries, aside)
+      const musl = path.join(temporary, 'musl.cjs')
+      writeFileSync(musl, 'process.report.getReport = () => ({ header: {} })')
+      expect(failure('--require', musl).message).toMatch(
+        /^the prebuilt ggflux for Linux needs glibc, which this system \(musl, such as Alpine\) does not have; .*: npx ggflux setup --from-source$/,
+      )
+    })
+
+    test('with a damaged library, what the loader said and what to do', () => {
+      cpSync(binaries, aside, { recursive: true })
+      truncateSync(path.join(binaries, 'libggflux-ggml-base.so'), 100)
+      expect(failure().message).toMatch(/cannot be loaded on .*: .*libggflux-ggml-base[^]*What to do: install ggflux again/)
+    })
+  })
+
+  describe('ggflux setup', () => {
+    const cli = path.join(installed, 'dist', 'cli', 'main.js')
+    const calls = path.join(temporary, 'calls')
+    let env: NodeJS.ProcessEnv
+
+    beforeAll(() => {
+      const folder = path.join(temporary, 'fake')
+      mkdirSync(folder)
+      const npm = `#!/bin/sh\necho "$PWD $*" >> ${calls}\nif [ "$1" = view ]; then echo 43259270; fi\n`
+      writeFileSync(path.join(folder, 'npm'), npm, { mode: 0o755 })
+      writeFileSync(path.join(folder, 'libvulkan.so.1'), '')
+      writeFileSync(path.join(folder, 'nvidia-smi'), '#!/bin/sh\necho "$DRIVER"\n', { mode: 0o755 })
+      env = { PATH: `${folder}:${bare}`, LD_LIBRARY_PATH: folder }
+    })
+    afterEach(() => rmSync(calls, { force: true }))
+
+    test('says which command it would run, and how large the package is', () => {
+      const out = succeed(process.execPath, [cli, 'setup', 'vulkan', '--dry-run'], project, env)
+      expect(out).toContain(
+        `npm install --save-optional --save-exact @ggflux/${platform}-vulkan@${version}    (43.3 MB unpacked, in ${project})`,
+      )
+      expect(readFileSync(calls, 'utf8').trim().split('\n')).toHaveLength(1)
+    })
+
+    test('installs the package with CUDA where a new driver answers', () => {
+      const out = succeed(process.execPath, [cli, 'setup'], project, { ...env, DRIVER: '580.65.06' })
+      expect(out).toContain('driver 580.65.06')
+      expect(out).toContain('libcublas.so.13')
+      expect(readFileSync(calls, 'utf8')).toContain(
+        `${project} install --save-optional --save-exact @ggflux/${platform}-cuda@${version}\n`,
+      )
+    })
+
+    test('refuses in one sentence what cannot work, with exit code 1', () => {
+      const refused = run(process.execPath, [cli, 'setup', 'cuda'], project, { ...env, DRIVER: '550.54.14' })
+      expect(refused.status).toBe(1)
+      expect(refused.stderr).toBe(
+        'ggflux: the NVIDIA driver is version 550.54.14 and CUDA 13 needs 580 or newer; update the driver, or use npx ggflux setup vulkan\n',
+      )
+      const both = run(process.execPath, [cli, 'setup', '--cuda'], project, env)
+      expect([both.status, both.stderr]).toEqual([2, expect.stringContaining('--from-source next to it')])
+    })
+
+    test('does nothing where the package is installed', () => {
+      expect(succeed(process.execPath, [cli, 'setup', 'cpu'], project, env)).toContain('is installed already')
+      expect(existsSync(calls)).toBe(false)
+    })
+
+    test('names the command of another package manager', () => {
+      const lock = path.join(project, 'pnpm-lock.yaml')
+      writeFileSync(lock, '')
+      const { stderr } = run(process.execPath, [cli, 'setup', 'vulkan'], project, env)
+      rmSync(lock)
+      expect(stderr).toContain(`run there: pnpm add --save-optional --save-exact @ggflux/${platform}-vulkan@${version}`)
+    })
+
+    // the last one, as the compiled addon is used from then on
+    test("compiles from the sources in the package and in npm's cache, without a network", async () => {
+      const without = run(process.execPath, [cli, 'setup', '--from-source'], project, { PATH: bare })
+      expect(without.status).toBe(1)
+      expect(without.stderr).toMatch(/needs `cmake` to be compiled\. What to do: install CMake/)
+
+      const headers = ['node-addon-api@8.9.2', 'node-api-headers@1.9.0']
+      succeed('npm', ['pack', '--prefer-offline', '--pack-destination', temporary, ...headers], temporary)
+      succeed(process.execPath, [cli, 'setup', '--from-source'], project, { npm_config_offline: 'true' })
+      rmSync(binaries, { recursive: true })
+      const release = path.join(installed, 'build', 'Release')
+      expect(mapped((await evaluate()).maps, release)).toEqual(libraries)
+    }, 900_000)
+  })
 })
