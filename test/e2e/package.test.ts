@@ -344,7 +344,9 @@ describe.skipIf(reason)('the installed packages', () => {
     test('with a damaged library, what the loader said and what to do', () => {
       cpSync(binaries, aside, { recursive: true })
       truncateSync(path.join(binaries, 'libggflux-ggml-base.so'), 100)
-      expect(failure().message).toMatch(/cannot be loaded on .*: .*libggflux-ggml-base[^]*What to do: install ggflux again/)
+      expect(failure().message).toMatch(
+        /cannot be loaded on .*: .*libggflux-ggml-base[^]*What to do: install ggflux again/,
+      )
     })
   })
 
