@@ -96,7 +96,7 @@ export function takeGpuModule(
 }
 
 /** The bytes of one file in a tar archive as npm writes it: headers of 512 bytes, contents in whole blocks of 512. */
-function fileInTar(archive, name) {
+export function fileInTar(archive, name) {
   const text = (at, length) => archive.toString('latin1', at, at + length).replace(/\0.*/s, '')
   for (let at = 0; at < archive.length && archive[at] !== 0; ) {
     const size = Number.parseInt(text(at + 124, 12), 8)
