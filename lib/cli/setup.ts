@@ -77,8 +77,12 @@ function install(what: Setup | undefined, dryRun: true | undefined): void {
   const args = ['install', ...(global ? ['--global'] : ['--save-optional', '--save-exact']), `${name}@${VERSION}`]
   console.log(`npm ${args.join(' ')}    (${unpackedSize(name)}, in ${folder})`)
   if (dryRun) return
-  if (npm(args, folder, 'inherit').status !== 0)
-    throw new FluxError('FLUX_DOWNLOAD', `npm could not install ${name}@${VERSION}; what it said is printed above`)
+  // npm says nothing of an optional package that does not exist
+  if (npm(args, folder, 'inherit').status !== 0 || !existsSync(path.join(folder, 'node_modules', name, 'package.json')))
+    throw new FluxError(
+      'FLUX_DOWNLOAD',
+      `npm did not install ${name}@${VERSION}; for the reason run: npm view ${name}@${VERSION}`,
+    )
   if (name.endsWith('-cuda'))
     console.log(
       "It also needs CUDA's libraries libcudart.so.13 and libcublas.so.13 (NVIDIA's packages cuda-cudart-13-0 and libcublas-13-0).",

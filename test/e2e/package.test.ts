@@ -353,18 +353,26 @@ describe.skipIf(reason)('the installed packages', () => {
   describe('ggflux setup', () => {
     const cli = path.join(installed, 'dist', 'cli', 'main.js')
     const calls = path.join(temporary, 'calls')
+    const gpu = `${binaries}-cuda`
     let env: NodeJS.ProcessEnv
 
     beforeAll(() => {
       const folder = path.join(temporary, 'fake')
       mkdirSync(folder)
-      const npm = `#!/bin/sh\necho "$PWD $*" >> ${calls}\nif [ "$1" = view ]; then echo 43259270; fi\n`
+      const npm = `#!/bin/sh
+        echo "$PWD $*" >> ${calls}
+        case "$1 $PUBLISHED" in
+          view*) echo 43259270 ;;
+          "install yes") /bin/cp -r ${binaries} ${gpu} ;;
+        esac`
       writeFileSync(path.join(folder, 'npm'), npm, { mode: 0o755 })
       writeFileSync(path.join(folder, 'libvulkan.so.1'), '')
       writeFileSync(path.join(folder, 'nvidia-smi'), '#!/bin/sh\necho "$DRIVER"\n', { mode: 0o755 })
       env = { PATH: `${folder}:${bare}`, LD_LIBRARY_PATH: folder }
     })
-    afterEach(() => rmSync(calls, { force: true }))
+    afterEach(() => {
+      for (const file of [calls, gpu]) rmSync(file, { recursive: true, force: true })
+    })
 
     test('says which command it would run, and how large the package is', () => {
       const out = succeed(process.execPath, [cli, 'setup', 'vulkan', '--dry-run'], project, env)
@@ -375,12 +383,20 @@ describe.skipIf(reason)('the installed packages', () => {
     })
 
     test('installs the package with CUDA where a new driver answers', () => {
-      const out = succeed(process.execPath, [cli, 'setup'], project, { ...env, DRIVER: '580.65.06' })
+      const out = succeed(process.execPath, [cli, 'setup'], project, { ...env, DRIVER: '580.65.06', PUBLISHED: 'yes' })
       expect(out).toContain('driver 580.65.06')
       expect(out).toContain('libcublas.so.13')
       expect(readFileSync(calls, 'utf8')).toContain(
         `${project} install --save-optional --save-exact @ggflux/${platform}-cuda@${version}\n`,
       )
+    })
+
+    test('fails where npm silently leaves the optional package out', () => {
+      const { status, stderr } = run(process.execPath, [cli, 'setup', 'vulkan'], project, env)
+      expect([status, stderr]).toEqual([
+        1,
+        `ggflux: npm did not install @ggflux/${platform}-vulkan@${version}; for the reason run: npm view @ggflux/${platform}-vulkan@${version}\n`,
+      ])
     })
 
     test('refuses in one sentence what cannot work, with exit code 1', () => {
