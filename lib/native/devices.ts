@@ -49,12 +49,20 @@ async function load(onTrial: ((device: string) => void) | undefined): Promise<Lo
       continue
     }
     const { failure, devices, drivers } = await tryModule(module, onTrial)
-    const refused = failure || nativeAddon().loadModule(module.file)
+    const refused = failure || tooOld(module, drivers) || nativeAddon().loadModule(module.file)
     result.modules.push(refused ? { ...module, failure: refused } : module)
     result.trials = { ...result.trials, ...devices }
     result.drivers = drivers
   }
   return result
+}
+
+/** The first version of CUDA that the CUDA module works with. */
+export const LEAST_CUDA = 13000
+
+function tooOld({ backend }: GpuModule, { cuda }: NativeDrivers): string {
+  const old = backend === 'cuda' && cuda && cuda.version < LEAST_CUDA
+  return old ? `NVIDIA's driver ${cuda.driver} is older than CUDA 13; update it to version 580 or newer` : ''
 }
 
 const NO_DRIVER: Record<GpuBackend, string> = {

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { NativeDrivers } from './addon.js'
 import { askDrivers } from './device-trials.js'
-import { chooseDevice, devices, loadGpus, type Device, type ModuleState } from './devices.js'
+import { chooseDevice, devices, LEAST_CUDA, loadGpus, type Device, type ModuleState } from './devices.js'
 import { PLATFORM, type GpuBackend } from './locate.js'
 
 export interface Diagnosis {
@@ -19,9 +19,6 @@ export interface Diagnosis {
   /** sentences: what is missing, and the command that helps */
   advice: string[]
 }
-
-/** The first version of CUDA that the CUDA module works with. */
-export const LEAST_CUDA = 13000
 
 /**
  * @throws {FluxError} FLUX_NOT_FOUND if the addon itself cannot be loaded
