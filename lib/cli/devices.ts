@@ -37,8 +37,6 @@ async function listDevices({ json }: { json?: true }): Promise<void> {
     size(memoryTotal),
     refused ? `no: ${printable(refused)}` : 'yes',
   ])
-  console.log(
-    table([['', 'NAME', 'KIND', 'DESCRIPTION', 'DRIVER', 'FREE', 'MEMORY', 'USABLE'], ...rows], [5, 6]),
-  )
+  console.log(table([['', 'NAME', 'KIND', 'DESCRIPTION', 'DRIVER', 'FREE', 'MEMORY', 'USABLE'], ...rows], [5, 6]))
   console.log(`\n* is what --backend auto takes`)
 }

@@ -20,7 +20,9 @@ async function examine({ json }: { json?: true }): Promise<void> {
     process.stderr.write(`trying ${device}, once for this version of its driver\n`)
   })
   if (json) {
-    console.log(JSON.stringify({ version: VERSION, platform: PLATFORM, node: process.version, addon, ...diagnosis }, null, 2))
+    console.log(
+      JSON.stringify({ version: VERSION, platform: PLATFORM, node: process.version, addon, ...diagnosis }, null, 2),
+    )
     return
   }
   const { devices, auto, modules, drivers, advice } = diagnosis

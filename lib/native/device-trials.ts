@@ -159,7 +159,9 @@ type Cache = Record<string, TrialResult>
 
 /** The file that keeps the results. */
 export function cacheFile(env: NodeJS.ProcessEnv = process.env): string {
-  const system = { win32: env['LOCALAPPDATA'], darwin: join(homedir(), 'Library', 'Caches') }[process.platform as string]
+  const system = { win32: env['LOCALAPPDATA'], darwin: join(homedir(), 'Library', 'Caches') }[
+    process.platform as string
+  ]
   return join(env['XDG_CACHE_HOME'] || system || join(homedir(), '.cache'), 'ggflux', 'devices.json')
 }
 

@@ -80,12 +80,15 @@ describe.skipIf(reason)('a GPU that cannot be used', () => {
     expect(JSON.parse(stdout)).toEqual([[1, expect.stringMatching(/Vulkan0 .* cannot be used/)]])
   })
 
-  test.each(['Vulkan0', 'vulkan0', 'gpu'])("'%s' is refused with FLUX_DEVICE, and the process ends as it should", (backend) => {
-    const { status, signal, stderr } = run('generate', 'a red circle', '--backend', backend, '-o', 'refused.png')
-    expect([status, signal]).toEqual([1, null])
-    expect(stderr).toMatch(/Vulkan0 \(SwiftShader Device.*cannot be used: it lacks 16-bit storage.*'ggflux doctor'/)
-    expect(existsSync(join(folder, 'refused.png'))).toBe(false)
-  })
+  test.each(['Vulkan0', 'vulkan0', 'gpu'])(
+    "'%s' is refused with FLUX_DEVICE, and the process ends as it should",
+    (backend) => {
+      const { status, signal, stderr } = run('generate', 'a red circle', '--backend', backend, '-o', 'refused.png')
+      expect([status, signal]).toEqual([1, null])
+      expect(stderr).toMatch(/Vulkan0 \(SwiftShader Device.*cannot be used: it lacks 16-bit storage.*'ggflux doctor'/)
+      expect(existsSync(join(folder, 'refused.png'))).toBe(false)
+    },
+  )
 
   test('doctor tells it in words', () => {
     const { status, stdout } = run('doctor')

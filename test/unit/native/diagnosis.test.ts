@@ -48,7 +48,12 @@ describe('what doctor advises', () => {
       'linux-x64',
       /^This machine has a graphics card from Intel.*apt install mesa-vulkan-drivers/,
     ],
-    ['a card from NVIDIA without a driver', { cards: ['NVIDIA'] }, 'linux-x64', /NVIDIA's driver, version 580.*ggflux setup/],
+    [
+      'a card from NVIDIA without a driver',
+      { cards: ['NVIDIA'] },
+      'linux-x64',
+      /NVIDIA's driver, version 580.*ggflux setup/,
+    ],
     [
       "NVIDIA's driver without a module",
       { drivers: { cuda: { version: 13000, driver: '580.65.06' } } },
@@ -62,7 +67,7 @@ describe('what doctor advises', () => {
       /550\.54 supports CUDA 12\.4, and ggflux needs 13\.0: update the driver/,
     ],
     [
-      "a card that Vulkan knows, without a module",
+      'a card that Vulkan knows, without a module',
       { drivers: { vulkan: [radeon, software] } },
       'linux-x64',
       /^Vulkan knows Radeon RX 6600, but the Vulkan module is not installed/,
