@@ -81,8 +81,14 @@ ggml_tensor * add_scaled(Graph & g, const Adapter & adapter, ggml_tensor * more,
     if (adapter.halves_swapped) more = halves_swapped(g, more);
     more = ggml_scale(g.ctx(), more, adapter.scale);
     const bool all = more->ne[0] == y->ne[0];
-    return all ? ggml_add(g.ctx(), y, more)
-               : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first_row * y->nb[0]);
+    if (all) return ggml_add(g.ctx(), y, more);
+    // Vulkan's ACC ends the process above 33 million numbers, see docs/devices.md. Zeros are added to the other rows.
+    if (g.halves() && more->ne[0] > 1) {
+        const int before = static_cast<int>(adapter.first_row);
+        const int after = static_cast<int>(y->ne[0] - more->ne[0]) - before;
+        return ggml_add(g.ctx(), y, ggml_pad_ext(g.ctx(), more, before, after, 0, 0, 0, 0, 0, 0));
+    }
+    return ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first_row * y->nb[0]);
 }
 
 }  // namespace
