@@ -134,6 +134,8 @@ function stageBinaries(name, folder, variants, cuda) {
   const taken = main ? stageBuild(name, folder, variants) : stageModule(name, folder, cuda)
   cpSync(path.join(root, 'LICENSE'), path.join(folder, 'LICENSE'))
   cpSync(path.join(ensureGgml(root), 'LICENSE'), path.join(folder, 'LICENSE-ggml'))
+  const notices = 'THIRD_PARTY_NOTICES.md' // of what the compiler puts into binaries
+  if (existsSync(path.join(root, notices))) cpSync(path.join(root, notices), path.join(folder, notices))
   if (taken) writeFileSync(path.join(folder, 'LICENSE-node-llama-cpp'), taken.license)
   const title = main ? PLATFORMS[name] : GPUS[name]
   const origin = taken
