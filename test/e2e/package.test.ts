@@ -58,7 +58,7 @@ const clip = await ClipTextEncoder.load(weights)
 const { pooled } = await clip.encode(Int32Array.from(JSON.parse(tokens)))
 await clip.close()
 const maps = readFileSync('/proc/self/maps', 'utf8').match(/\\/.*/g)
-console.log(JSON.stringify({ node: process.versions.node, devices: devices(), pooled: [...pooled], maps: [...new Set(maps)] }))
+console.log(JSON.stringify({ node: process.versions.node, devices: await devices(), pooled: [...pooled], maps: [...new Set(maps)] }))
 `
 
 function run(command: string, args: string[], cwd: string, env: NodeJS.ProcessEnv = {}) {
@@ -103,7 +103,7 @@ const mapped = (maps: string[], folder: string) =>
 /** What a program of one line fails with. */
 function failure(...options: string[]): { name: string; code: string; message: string } {
   const source = `import { devices } from 'ggflux'
-    try { devices() } catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
+    try { await devices() } catch ({ name, code, message }) { console.log(JSON.stringify({ name, code, message })) }`
   return JSON.parse(
     succeed(process.execPath, [...options, '--input-type=module', '--eval', source], project, { PATH: bare }),
   )
