@@ -118,7 +118,6 @@ export async function chooseDevice(
   if (wanted === 'cpu') return { name: cpuName(), warnings: [] }
   const { modules } = await loadGpus(onTrial)
   const all = await devices()
-  const usable = all.filter(({ kind, refused }) => kind === 'gpu' && !refused).sort(byPreference)
   const warnings = [
     ...modules.flatMap(({ file, failure, noDriver }) =>
       failure && !noDriver ? [`the GPU module ${file} cannot be used: ${failure}`] : [],
@@ -127,13 +126,11 @@ export async function chooseDevice(
       refused ? [`the GPU ${name} (${description}) cannot be used: ${refused}`] : [],
     ),
   ]
-  if (wanted === 'auto') {
-    const gpu = usable.find(({ integrated, memoryTotal }) => !integrated || memoryTotal >= LEAST_INTEGRATED_MEMORY)
-    return { name: gpu?.name ?? cpuName(), warnings }
-  }
+  if (wanted === 'auto') return { name: preferredGpu(all, LEAST_INTEGRATED_MEMORY)?.name ?? cpuName(), warnings }
   if (wanted === 'gpu') {
-    if (usable[0]) return { name: usable[0].name, warnings }
-    throw new FluxError('FLUX_DEVICE', [`there is no GPU to compute with`, ...warnings, HINT].join('; '))
+    const gpu = preferredGpu(all)
+    if (gpu) return { name: gpu.name, warnings }
+    throw new FluxError('FLUX_DEVICE', ['there is no GPU to compute with', ...warnings, HINT].join('; '))
   }
   const named = all.find(({ name }) => name.toLowerCase() === wanted)
   if (named?.refused)
@@ -156,11 +153,21 @@ function cpuName(): string {
   return cpu.name
 }
 
-/** Own memory first, then the backend: the same GPU can be there twice; then the free memory. */
-function byPreference(a: Device, b: Device): number {
+/**
+ * The usable GPU that is probably the fastest: one with its own memory before an integrated one, then by backend, as the
+ * same GPU can be there twice, then the one with the most free memory.
+ *
+ * @param leastIntegrated bytes that an integrated GPU must have
+ */
+export function preferredGpu(devices: readonly Device[], leastIntegrated = 0): Device | undefined {
   const backend = ({ backend }: Device) => {
     const known = GPU_BACKENDS.indexOf((backend === 'MTL' ? 'metal' : backend.toLowerCase()) as GpuBackend)
     return known < 0 ? GPU_BACKENDS.length : known
   }
-  return Number(a.integrated) - Number(b.integrated) || backend(a) - backend(b) || b.memoryFree - a.memoryFree
+  return devices
+    .filter(({ kind, refused }) => kind === 'gpu' && !refused)
+    .filter(({ integrated, memoryTotal }) => !integrated || memoryTotal >= leastIntegrated)
+    .sort(
+      (a, b) => Number(a.integrated) - Number(b.integrated) || backend(a) - backend(b) || b.memoryFree - a.memoryFree,
+    )[0]
 }

@@ -316,19 +316,26 @@ ggml_tensor * unfolded_convolution(Graph & g, const Conv & conv, ggml_tensor * x
     const int64_t row_bytes = inner * width * static_cast<int64_t>(ggml_type_size(type));
     const int64_t step = std::max({int64_t{1}, bytes_per_part / row_bytes, (height + most_parts - 1) / most_parts});
     if (!normalised) x = scaled(g, x, 1 / wide_scale);
-    if (step < height) x = ggml_pad_ext(ctx, x, 0, 0, pad, pad, 0, 0, 0, 0);
     ggml_tensor * weight = ggml_reshape_2d(ctx, conv.weight, inner, out);
     ggml_tensor * y = nullptr;
     for (int64_t first = 0; first < height; first += step) {
         const int64_t count = std::min(step, height - first);
         ggml_tensor * rows = x;
-        if (step < height)
-            rows = ggml_cont(ctx, ggml_view_3d(ctx, x, x->ne[0], (count - 1) * stride + kernel, x->ne[2], x->nb[1],
-                                               x->nb[2], first * stride * x->nb[1]));
-        ggml_tensor * unfolded =
-            ggml_im2col(ctx, conv.weight, rows, stride, stride, pad, step < height ? 0 : pad, 1, 1, true, type);
-        ggml_tensor * part = product(g, ggml_reshape_2d(ctx, unfolded, inner, width * count), weight);
-        part = ggml_reshape_3d(ctx, counted(g, conv, part), width, count, out);
+        // A part has padding at both ends, which only the image has. So it begins one row of the result earlier, and
+        // rows that read false padding are left out.
+        const int64_t extra = first > 0 ? 1 : 0;
+        if (step < height) {
+            const int64_t begin = (first - extra) * stride;
+            const int64_t end = std::min(x->ne[1], (first + count - 1) * stride + kernel - pad);
+            rows = ggml_cont(
+                ctx, ggml_view_3d(ctx, x, x->ne[0], end - begin, x->ne[2], x->nb[1], x->nb[2], begin * x->nb[1]));
+        }
+        ggml_tensor * unfolded = ggml_im2col(ctx, conv.weight, rows, stride, stride, pad, pad, 1, 1, true, type);
+        const int64_t found = unfolded->ne[2];
+        ggml_tensor * part = product(g, ggml_reshape_2d(ctx, unfolded, inner, width * found), weight);
+        part = ggml_reshape_3d(ctx, counted(g, conv, part), width, found, out);
+        if (found != count)
+            part = ggml_view_3d(ctx, part, width, count, out, part->nb[1], part->nb[2], extra * part->nb[1]);
         y = y ? ggml_concat(ctx, y, part, 1) : part;
     }
     return normalised ? y : scaled(g, y, wide_scale);
@@ -338,12 +345,15 @@ ggml_tensor * unfolded_convolution(Graph & g, const Conv & conv, ggml_tensor * x
 // precision twice as fast, with the same number of bits. Normalised images fit its range, others might not: the
 // configurations of FLUX's autoencoder ask for F32 in place of F16.
 ggml_tensor * convolution(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad, bool normalised) {
-    const bool halve = normalised && g.on_cuda() && g.precision() != Precision::f32;
-    ggml_tensor * weight = halve ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
-    ggml_tensor * y = g.halves()
-                          ? unfolded_convolution(g, conv, x, stride, pad, normalised)
-                          : counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
-    if (g.precision() == Precision::f32) exact(y);
+    ggml_tensor * y = nullptr;
+    if (g.halves()) {
+        y = unfolded_convolution(g, conv, x, stride, pad, normalised);
+    } else {
+        const bool halve = normalised && g.on_cuda() && g.precision() != Precision::f32;
+        ggml_tensor * weight = halve ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
+        y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
+        if (g.precision() == Precision::f32) exact(y);
+    }
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
 }
 

@@ -31,7 +31,8 @@ class Library {
     template <class Function> Function get(const char * name) const {
         if (!handle_) return nullptr;
 #ifdef _WIN32
-        return reinterpret_cast<Function>(reinterpret_cast<void *>(GetProcAddress(static_cast<HMODULE>(handle_), name)));
+        return reinterpret_cast<Function>(
+            reinterpret_cast<void *>(GetProcAddress(static_cast<HMODULE>(handle_), name)));
 #else
         return reinterpret_cast<Function>(dlsym(handle_, name));
 #endif
@@ -118,7 +119,7 @@ struct HalfStorageFeatures {
     uint32_t buffers, uniform_and_buffers, push_constants, input_output;
 };
 
-using GetInstanceProcAddr = void * (GGFLUX_VULKAN *)(Instance, const char *);
+using GetInstanceProcAddr = void *(GGFLUX_VULKAN *) (Instance, const char *);
 using CreateInstance = int32_t(GGFLUX_VULKAN *)(const InstanceCreateInfo *, const void *, Instance *);
 using DestroyInstance = void(GGFLUX_VULKAN *)(Instance, const void *);
 using EnumeratePhysicalDevices = int32_t(GGFLUX_VULKAN *)(Instance, uint32_t *, PhysicalDevice *);
@@ -142,7 +143,8 @@ VulkanDevice describe(PhysicalDevice device, GetProperties2 get_properties, GetF
     const auto text = [](const char * from, size_t size) { return std::string(from, strnlen(from, size)); };
     std::string version = text(driver.info, sizeof(driver.info));
     if (version.empty()) version = std::to_string(properties.driver_version);
-    return {text(properties.name, sizeof(properties.name)), properties.device_type < 5 ? kinds[properties.device_type] : "other",
+    return {text(properties.name, sizeof(properties.name)),
+            properties.device_type < 5 ? kinds[properties.device_type] : "other",
             text(driver.name, sizeof(driver.name)) + " " + version, storage.buffers != 0};
 }
 
@@ -166,8 +168,7 @@ void find(Drivers & drivers) {
 #endif
     Instance instance = nullptr;
     if (!create || create(&info, nullptr, &instance) != 0) return;  // no driver
-    const auto enumerate =
-        reinterpret_cast<EnumeratePhysicalDevices>(get(instance, "vkEnumeratePhysicalDevices"));
+    const auto enumerate = reinterpret_cast<EnumeratePhysicalDevices>(get(instance, "vkEnumeratePhysicalDevices"));
     const auto properties = reinterpret_cast<GetProperties2>(get(instance, "vkGetPhysicalDeviceProperties2"));
     const auto features = reinterpret_cast<GetFeatures2>(get(instance, "vkGetPhysicalDeviceFeatures2"));
     uint32_t count = 0;

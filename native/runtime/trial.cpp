@@ -51,7 +51,8 @@ std::vector<Trial> build(ggml_context * ctx) {
     trials.push_back({"softmax", ggml_soft_max_ext(ctx, scores, nullptr, 1.0f / 16, 0.0f)});
     ggml_tensor * image = matrix(GGML_TYPE_F32, {16, 16, 32});
     trials.push_back({"group norm", ggml_group_norm(ctx, image, 32, 1e-6f)});
-    trials.push_back({"convolution", ggml_conv_2d_direct(ctx, matrix(GGML_TYPE_F32, {3, 3, 32, 16}), image, 1, 1, 1, 1, 1, 1)});
+    trials.push_back(
+        {"convolution", ggml_conv_2d_direct(ctx, matrix(GGML_TYPE_F32, {3, 3, 32, 16}), image, 1, 1, 1, 1, 1, 1)});
     trials.push_back({"enlarging", ggml_upscale(ctx, image, 2, GGML_SCALE_MODE_NEAREST)});
     return trials;
 }

@@ -2,7 +2,7 @@ import { gpu, TOLERANCE } from '../support/gpu.js'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { FluxTransformer, T5Encoder } from '../../lib/nn.js'
+import { Autoencoder, FluxTransformer, T5Encoder } from '../../lib/nn.js'
 import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { anyInput } from '../support/any-input.mjs'
@@ -68,6 +68,18 @@ test('close() during an evaluation waits for it and frees everything', async () 
   await flux.close()
   expect(await running).toBeInstanceOf(Float32Array)
   expect(flux.memory()).toEqual({ weights: 0, mapped: 0, compute: 0 })
+})
+
+// More than 512 MiB when unfolded, in the last levels.
+test('a large image is decoded in parts', async () => {
+  const path = await goldenWeights('ae-tiny')
+  await using there = await Autoencoder.load(path, { backend: gpu, precision: 'f32' })
+  await using here = await Autoencoder.load(path, { backend: 'cpu' })
+  const side = 96
+  const latent = Float32Array.from({ length: there.config.zChannels * side * side }, (_, i) => Math.sin(i * i))
+  expect(relL2(await there.decode(latent, side, side), await here.decode(latent, side, side))).toBeLessThan(
+    TOLERANCE.f32,
+  )
 })
 
 // T5 at full size has such numbers between the two layers of its feed-forward networks.
