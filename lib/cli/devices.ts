@@ -14,7 +14,7 @@ Examples:
   ggflux devices --json
   ggflux generate "a red fox" --backend cpu
 
-If a GPU is missing here, \`ggflux doctor\` tells why.`,
+If a GPU is missing here, \`ggflux doctor\` shows why.`,
     )
     .action(listDevices)
 }

@@ -6,7 +6,7 @@ import { formatBytes, printable } from './format.js'
 export function doctorCommand(program: Command): void {
   program
     .command('doctor')
-    .description('tell which graphics cards can be used, which cannot and why, and what to install')
+    .description('show which graphics cards can be used, which cannot and why, and what to install')
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExamples:\n  ggflux doctor\n  ggflux doctor --json > report.json')
     .action(examine)

@@ -38,7 +38,7 @@ const program = fileURLToPath(new URL('./device-trial-process.js', import.meta.u
 export async function tryModule(module: GpuModule, onTrial?: (device: string) => void): Promise<TrialResult> {
   const key = identityOf(module)
   const known = readCache()[key]
-  // the drivers are asked in this process only if they did not fail before
+  // this process asks the drivers only if they did not fail before
   if (known && JSON.stringify(known.drivers) === JSON.stringify(nativeAddon().drivers())) return known
   const result = await tryInChildren(module, onTrial)
   if (!result.failure) writeCache({ ...readCache(), [key]: result })
@@ -109,7 +109,7 @@ interface Child {
 }
 
 function start(args: string[]): Child {
-  // Electron's main process can be told not to start as Node.js; its utility processes always can.
+  // Electron's main process may be unable to start as Node.js; its utility processes always can.
   if (process.versions['electron'] && (process as { type?: string }).type === 'browser') {
     const electron = createRequire(import.meta.url)('electron') as {
       utilityProcess: { fork(program: string, args: string[], options: object): Child }

@@ -149,7 +149,7 @@ function cpuName(): string {
   const cpu = nativeAddon()
     .devices()
     .find(({ kind }) => kind === 'cpu')
-  if (!cpu) throw new FluxError('FLUX_DEVICE', "the CPU's module is missing beside the addon; install ggflux again")
+  if (!cpu) throw new FluxError('FLUX_DEVICE', "the CPU's module is missing next to the addon; install ggflux again")
   return cpu.name
 }
 

@@ -14,7 +14,7 @@ export interface Diagnosis {
   /** the installed GPU modules */
   modules: ModuleState[]
   drivers: NativeDrivers
-  /** makers of the graphics cards on the bus; only Linux tells */
+  /** makers of the graphics cards on the bus; known on Linux only */
   cards: string[]
   /** sentences: what is missing, and the command that helps */
   advice: string[]
