@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { open, readdir, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
+import { open, readdir, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { FluxError, type FluxErrorCode } from '../errors.js'
 import { isLocked } from '../native/file-lock.js'
@@ -7,6 +7,7 @@ import { nativeLockFile } from '../native/addon.js'
 import type { FileHeader, TensorSource } from './file-header.js'
 import { ggufHeader } from './gguf/write.js'
 import type { MetadataValue } from './model-file.js'
+import { renameOver } from './rename-over.js'
 import { safetensorsHeader } from './safetensors/write.js'
 import { quoted } from './tensor-table.js'
 import { tensorBytes } from './tensor-types.js'
@@ -43,7 +44,7 @@ export async function writeModelFile(
   const { header, alignment } = makeHeader(tensors, metadata)
   const total = tensors.reduce((sum, { type, shape }) => sum + tensorBytes(type, shape), 0)
   const fail = (cause: NodeJS.ErrnoException): never => {
-    throw writeError(path, cause.code, cause)
+    throw cause instanceof FluxError ? cause : writeError(path, cause.code, cause)
   }
   if ((await stat(path).catch(() => undefined))?.isDirectory()) throw writeError(path, 'EISDIR')
   const { partial, handle } = await openPartial(path).catch(fail)
@@ -67,7 +68,7 @@ export async function writeModelFile(
     }
     await handle.sync().catch(fail)
     // before the lock is released, so that no other process takes the file for an abandoned one
-    await rename(partial, path).catch(fail)
+    await renameOver(partial, path).catch(fail)
     return size
   } catch (error) {
     await rm(partial, { force: true })
