@@ -144,7 +144,9 @@ async function main({ variants, 'no-build': noBuild, long }, files) {
     await report(checks)
   } finally {
     // otherwise wine's server still writes into the folder for some seconds
-    spawnSync(findProgram('wineserver', '/usr/lib/wine/wineserver'), ['-k'], { env: environment })
+    spawnSync(findProgram('wineserver', '/usr/lib/wine/wineserver64', '/usr/lib/wine/wineserver'), ['-k'], {
+      env: environment,
+    })
     rmSync(temporary, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 })
   }
 }
