@@ -47,7 +47,11 @@ export async function writeModelFile(
     throw cause instanceof FluxError ? cause : writeError(path, cause.code, cause)
   }
   if ((await stat(path).catch(() => undefined))?.isDirectory()) throw writeError(path, 'EISDIR')
-  const { partial, handle } = await openPartial(path).catch(fail)
+  const { partial, handle } = await openPartial(path).catch(async (cause: NodeJS.ErrnoException) => {
+    // Windows has one error for a missing folder and for a name that it does not permit
+    const folder = await stat(dirname(resolve(path))).catch(() => undefined)
+    throw writeError(path, cause.code === 'ENOENT' && folder?.isDirectory() ? 'ENAMETOOLONG' : cause.code, cause)
+  })
   try {
     await removeAbandoned(path, partial)
     await checkSpace(path, header.length + total)
@@ -81,6 +85,7 @@ export async function writeModelFile(
 const WRITE_ERRORS: Record<string, [code: FluxErrorCode, why: string]> = {
   ENOENT: ['FLUX_NOT_FOUND', 'there is no such folder; make it first'],
   ENOTDIR: ['FLUX_NOT_FOUND', 'a part of the path is no folder; give another path'],
+  ENAMETOOLONG: ['FLUX_BAD_FILE', 'the name is too long, or has a character that is not permitted; give another path'],
   EISDIR: ['FLUX_BAD_FILE', 'this is a folder; give the name of a file in it'],
   EACCES: ['FLUX_BAD_FILE', 'its folder may not be written; change its permissions or give another path'],
   EPERM: ['FLUX_BAD_FILE', 'its folder may not be written; change its permissions or give another path'],
