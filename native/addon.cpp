@@ -3,6 +3,8 @@
 #include "node/marshalling.hpp"
 #include "node/network-handle.hpp"
 #include "kernels/peak.hpp"
+#include "runtime/drivers.hpp"
+#include "runtime/trial.hpp"
 
 #include <cmath>
 
@@ -21,7 +23,7 @@ Napi::Value load_backends(const Napi::CallbackInfo & info) {
 
 // loadModule(file)
 Napi::Value load_module(const Napi::CallbackInfo & info) {
-    return Napi::Boolean::New(info.Env(), ggflux::load_module(info[0].ToString()));
+    return Napi::String::New(info.Env(), ggflux::load_module(info[0].ToString()));
 }
 
 Napi::Value devices(const Napi::CallbackInfo & info) {
@@ -38,6 +40,41 @@ Napi::Value devices(const Napi::CallbackInfo & info) {
         list.Set(list.Length(), item);
     }
     return list;
+}
+
+Napi::Value driver_libraries(const Napi::CallbackInfo & info) {
+    const DriverLibraries found = find_driver_libraries();
+    const auto item = Napi::Object::New(info.Env());
+    item.Set("vulkan", found.vulkan);
+    item.Set("cuda", found.cuda);
+    return item;
+}
+
+// tryDevice(name): never returns if the driver never does
+Napi::Value try_device(const Napi::CallbackInfo & info) {
+    return Napi::String::New(info.Env(), ggflux::try_device(info[0].ToString()));
+}
+
+Napi::Value drivers(const Napi::CallbackInfo & info) {
+    const Drivers found = find_drivers();
+    const auto devices = Napi::Array::New(info.Env());
+    for (const VulkanDevice & device : found.vulkan_devices) {
+        const auto item = Napi::Object::New(info.Env());
+        item.Set("name", device.name);
+        item.Set("kind", device.kind);
+        item.Set("driver", device.driver);
+        item.Set("halfStorage", device.half_storage);
+        devices.Set(devices.Length(), item);
+    }
+    const auto drivers = Napi::Object::New(info.Env());
+    if (found.vulkan) drivers.Set("vulkan", devices);
+    if (found.cuda) {
+        const auto cuda = Napi::Object::New(info.Env());
+        cuda.Set("version", found.cuda_version);
+        cuda.Set("driver", found.cuda_driver);
+        drivers.Set("cuda", cuda);
+    }
+    return drivers;
 }
 
 // serveRpc(endpoint, device, threads): never returns
@@ -127,7 +164,9 @@ Napi::Value lock_file(const Napi::CallbackInfo & info) {
     return Napi::Boolean::New(info.Env(), ggflux::lock_file(info[0].ToNumber().Int32Value()));
 }
 
+// shutdown(exitStatus?)
 Napi::Value shutdown(const Napi::CallbackInfo & info) {
+    if (info[0].IsNumber()) set_exit_status(info[0].ToNumber().Int32Value());
     environment_of(info.Env())->shutdown();
     return info.Env().Undefined();
 }
@@ -141,6 +180,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
     exports.Set("loadBackends", Napi::Function::New<guarded<load_backends>>(env, "loadBackends"));
     exports.Set("loadModule", Napi::Function::New<guarded<load_module>>(env, "loadModule"));
     exports.Set("devices", Napi::Function::New<guarded<devices>>(env, "devices"));
+    exports.Set("driverLibraries", Napi::Function::New<guarded<driver_libraries>>(env, "driverLibraries"));
+    exports.Set("drivers", Napi::Function::New<guarded<drivers>>(env, "drivers"));
+    exports.Set("tryDevice", Napi::Function::New<guarded<try_device>>(env, "tryDevice"));
     exports.Set("Network", NetworkHandle::define(env));
     exports.Set("serveRpc", Napi::Function::New<guarded<serve_rpc>>(env, "serveRpc"));
     exports.Set("convert", Napi::Function::New<guarded<convert>>(env, "convert"));

@@ -50,7 +50,7 @@ const sections = {
       processors: os.cpus().length,
       memory: os.totalmem(),
       node: process.version,
-      devices: devices(),
+      devices: await devices(),
       nvidia: smi.stdout?.trim() ?? null,
     }
   },

@@ -55,10 +55,12 @@ try {
     'is-fullwidth-code-point',
   ])
     take(`node_modules/${name}`)
-  mkdirSync(path.join(folder, 'build/Release'), { recursive: true })
-  for (const file of readdirSync(options.addon).filter((name) => /\.(node|so)$/.test(name))) {
-    cpSync(path.join(options.addon, file), path.join(folder, 'build/Release', file))
-    execFileSync('strip', ['--strip-unneeded', path.join(folder, 'build/Release', file)])
+  // the addon with its libraries, and the GPU's module in its folder
+  for (const file of readdirSync(options.addon, { recursive: true }).filter((name) => /\.(node|so)$/.test(name))) {
+    const target = path.join(folder, 'build/Release', file)
+    mkdirSync(path.dirname(target), { recursive: true })
+    cpSync(path.join(options.addon, file), target)
+    execFileSync('strip', ['--strip-unneeded', target])
   }
   if (options.node !== 'none') {
     cpSync(options.node, path.join(folder, 'node'), { dereference: true })

@@ -74,7 +74,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
     import('../families/family.js'),
   ])
   const { threads = os.availableParallelism(), steps } = options
-  const device = chooseDevice(options.backend)
+  const { name: device } = await chooseDevice(options.backend)
   const peak = await devicePeak(options.backend, threads)
   const { family, networks } = await openModel(source)
   const { path, size } = networks[denoiserOf(family)]!.file

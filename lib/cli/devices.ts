@@ -8,25 +8,35 @@ export function devicesCommand(program: Command): void {
     .option('--json', 'print one JSON array')
     .addHelpText(
       'after',
-      `\nExamples:\n  ggflux devices\n  ggflux devices --json\n  ggflux generate "a red fox" --backend cpu`,
+      `
+Examples:
+  ggflux devices
+  ggflux devices --json
+  ggflux generate "a red fox" --backend cpu
+
+If a GPU is missing here, \`ggflux doctor\` tells why.`,
     )
     .action(listDevices)
 }
 
 async function listDevices({ json }: { json?: true }): Promise<void> {
   const { chooseDevice, devices } = await import('../native/devices.js')
-  const auto = chooseDevice('auto')
-  const found = devices().map((device) => ({ ...device, auto: device.name === auto }))
+  const { name: auto } = await chooseDevice('auto', (device) => {
+    process.stderr.write(`trying ${device}, once for this version of its driver\n`)
+  })
+  const found = (await devices()).map((device) => ({ ...device, auto: device.name === auto }))
   if (json) return console.log(JSON.stringify(found, null, 2))
   const size = (bytes: number) => (bytes === 0 ? 'unknown' : formatBytes(bytes))
-  const rows = found.map(({ auto, name, kind, description, memoryFree, memoryTotal }) => [
+  const rows = found.map(({ auto, name, kind, integrated, description, driver, memoryFree, memoryTotal, refused }) => [
     auto ? '*' : '',
     name,
-    kind,
+    integrated ? 'integrated gpu' : kind,
     printable(description),
+    printable(driver ?? ''),
     size(memoryFree),
     size(memoryTotal),
+    refused ? `no: ${printable(refused)}` : 'yes',
   ])
-  console.log(table([['', 'NAME', 'KIND', 'DESCRIPTION', 'FREE', 'MEMORY'], ...rows], [4, 5]))
+  console.log(table([['', 'NAME', 'KIND', 'DESCRIPTION', 'DRIVER', 'FREE', 'MEMORY', 'USABLE'], ...rows], [5, 6]))
   console.log(`\n* is what --backend auto takes`)
 }

@@ -299,8 +299,7 @@ async function makeImage(
   const { signal } = settings
   const { ImagePipeline } = await import('../pipeline/pipeline.js')
   const { chooseDevice } = await import('../native/devices.js')
-  // checked here, because the pipeline notices a missing device only when it loads its first network
-  chooseDevice(options.backend)
+  await chooseDevice(options.backend, (device) => report.trial(device))
   const onProgress = (share: number) => report.load(share)
   const pipe = await ImagePipeline.load(source, { signal, onProgress, ...given(options, MACHINE_OPTIONS) })
   const loadMs = performance.now() - began

@@ -19,6 +19,8 @@ export interface GeneratedImage {
 export interface ImageReport {
   /** @param share the part of the weights that is loaded, 0 to 1 */
   load(share: number): void
+  /** a GPU is tried before its first use, which takes seconds */
+  trial(device: string): void
   event(event: StageEvent | StepEvent | WarningEvent): void | Promise<void>
   /** removes the line at the bottom of the terminal, after success and after failure */
   stop(): void
@@ -43,7 +45,7 @@ export async function imageReport(
   return options.quiet ? SILENCE : textReport(options, drawing, began)
 }
 
-const SILENCE: ImageReport = { load() {}, event() {}, stop() {}, finish() {} }
+const SILENCE: ImageReport = { load() {}, trial() {}, event() {}, stop() {}, finish() {} }
 
 /** Prints one JSON object per line on stdout. Units are seconds and bytes. */
 function jsonReport(preview: string | undefined): ImageReport {
@@ -81,6 +83,7 @@ async function textReport(
   const line = await liveLine(() => progress.text(performance.now()))
   return {
     load: (share) => progress.load(share),
+    trial: (device) => void process.stderr.write(`trying ${device}, once for this version of its driver\n`),
     async event(event) {
       const now = performance.now()
       if (event.type === 'warning') return void process.stderr.write(`${event.message}\n`)

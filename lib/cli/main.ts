@@ -11,6 +11,7 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
   list: async () => (await import('./cache.js')).cacheCommands,
   convert: async () => (await import('./convert.js')).convertCommand,
   devices: async () => (await import('./devices.js')).devicesCommand,
+  doctor: async () => (await import('./doctor.js')).doctorCommand,
   inspect: async () => (await import('./inspect.js')).inspectCommand,
   parameters: async () => (await import('./parameters.js')).parametersCommand,
   pull: async () => (await import('./pull.js')).pullCommand,

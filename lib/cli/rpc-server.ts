@@ -38,7 +38,7 @@ async function serve({ host, port, backend, threads }: Options): Promise<void> {
   if (!/^[\w.-]{1,253}$/.test(host)) throw badOption('--host', host, 'a name or an IPv4 address')
   requireWhole('--port', port, 1, 65535)
   if (threads !== undefined) requireWhole('--threads', threads, 1, 512)
-  const device = chooseDevice(backend)
+  const { name: device } = await chooseDevice(backend)
   if (device.startsWith('rpc:')) throw badOption('--backend', device, 'a device of this machine, see ggflux devices')
   await requireFree(host, port)
   process.stderr.write(

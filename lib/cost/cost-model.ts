@@ -23,8 +23,8 @@ export function measurePeak(threads: number): Promise<Peak> {
 const peaks = new Map<number, Promise<Peak>>()
 
 /** The peak of the device for `backend`, measured once per process; undefined on devices other than the CPU. */
-export function devicePeak(backend: string | undefined, threads: number): Promise<Peak> | undefined {
-  if (chooseDevice(backend) !== chooseDevice('cpu')) return undefined
+export async function devicePeak(backend: string | undefined, threads: number): Promise<Peak | undefined> {
+  if ((await chooseDevice(backend)).name !== (await chooseDevice('cpu')).name) return undefined
   const known = peaks.get(threads)
   if (known) return known
   const peak = measurePeak(threads)
@@ -38,11 +38,11 @@ export function devicePeak(backend: string | undefined, threads: number): Promis
  * timed, its time per operation is stored, so that the next prediction uses the real speed of this machine.
  */
 export class CostModel {
-  readonly #peak: () => Promise<Peak> | undefined
+  readonly #peak: () => Promise<Peak | undefined>
   readonly #factors = new Map<Work, number>()
 
   /** @param peak returns undefined if the peak cannot be measured; predictions then start after the first `learn` */
-  constructor(peak: () => Promise<Peak> | undefined) {
+  constructor(peak: () => Promise<Peak | undefined>) {
     this.#peak = peak
   }
 

@@ -6,6 +6,7 @@
 
 import { createRequire } from 'node:module'
 import path from 'node:path'
+import { isMainThread } from 'node:worker_threads'
 import { FluxError, type FluxErrorCode } from '../errors.js'
 import { findAddon, loaderRemedy, outsideArchive, PLATFORM } from './locate.js'
 
@@ -102,6 +103,26 @@ export interface NativeDevice {
   /** in bytes; 0 if the device does not report it */
   memoryTotal: number
   memoryFree: number
+}
+
+/** The drivers of GPUs, asked directly and not through ggml. */
+export interface NativeDrivers {
+  /** the devices of Vulkan's drivers; undefined if Vulkan's loader is not installed */
+  vulkan?: {
+    name: string
+    kind: 'discrete' | 'integrated' | 'virtual' | 'software' | 'other'
+    /** name and version of its driver */
+    driver: string
+    /** 16-bit numbers in buffers, which ggml needs */
+    halfStorage: boolean
+  }[]
+  /** undefined if NVIDIA's driver is not installed */
+  cuda?: {
+    /** the newest version of CUDA that the driver supports: 13000 is 13.0; 0 if it does not answer */
+    version: number
+    /** the driver's version; empty if it does not say */
+    driver: string
+  }
 }
 
 export interface NativeOptions {
@@ -208,9 +229,17 @@ export interface NativeNetwork {
 export interface NativeAddon {
   /** loads ggml's CPU and RPC modules from `directory`, once per process; later calls do nothing */
   loadBackends(directory: string): void
-  /** loads the module of a GPU backend; does nothing if it is loaded already. False if the system refuses the file */
-  loadModule(file: string): boolean
+  /** loads the module of a GPU backend, once per process. Returns why the system or ggml refuses it, or '' */
+  loadModule(file: string): string
   devices(): NativeDevice[]
+  /** whether the libraries that lead to drivers are installed; this runs no driver */
+  driverLibraries(): { vulkan: boolean; cuda: boolean }
+  drivers(): NativeDrivers
+  /**
+   * Computes something on a device and compares it with the CPU. Returns what is wrong, or ''. It blocks, and a driver
+   * may end the process: only for a process of its own.
+   */
+  tryDevice(name: string): string
   /** `kind`: a kind that `make_network` knows; `config`: the numbers of the network's configuration, by name */
   Network: new (
     kind: string,
@@ -238,8 +267,10 @@ export interface NativeAddon {
   /**
    * cancels and waits for all running calls, then frees all networks of this thread; every later call is refused with
    * FLUX_CLOSED. A call that still waits for an unresponsive RPC server is abandoned after two seconds
+   *
+   * @param exitStatus of the process, in case that it has to end without running destructors
    */
-  shutdown(): void
+  shutdown(exitStatus?: number): void
 }
 
 let addon: NativeAddon | undefined
@@ -259,7 +290,7 @@ function loadAddon(): NativeAddon {
   try {
     const loaded = createRequire(import.meta.url)(file) as NativeAddon
     loaded.loadBackends(outsideArchive(path.dirname(file)))
-    process.once('exit', () => loaded.shutdown())
+    process.once('exit', (status) => loaded.shutdown(isMainThread ? status : undefined))
     return loaded
   } catch (cause) {
     const said = (cause as Error).message.trim()

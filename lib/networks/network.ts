@@ -24,8 +24,8 @@ import type { ModelFile } from '../formats/model-file.js'
 
 export interface NetworkOptions {
   /**
-   * 'auto': the GPU with the most free memory, else the CPU; 'cpu'; 'gpu'; a device's name as `devices()` returns it;
-   * or 'rpc://host:port' for the first device of a machine that runs `ggflux rpc-server` ('rpc://host:port/1' for its
+   * 'auto': a GPU, one with its own memory before an integrated one with 8 GB or more, or else the CPU; 'cpu'; 'gpu';
+   * a device's name as `devices()` returns it; or 'rpc://host:port' for the first device of a machine that runs `ggflux rpc-server` ('rpc://host:port/1' for its
    * second).
    *
    * @default 'auto'
@@ -237,7 +237,7 @@ async function create(
   if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
   signal?.throwIfAborted()
   const addon = nativeAddon()
-  const device = chooseDevice(backend)
+  const { name: device } = await chooseDevice(backend)
   const remote = parseRpcAddress(device)
   await requireUnchanged(file)
   const leaveServer = remote && (await useRpcServer(remote, signal))

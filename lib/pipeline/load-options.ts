@@ -45,7 +45,7 @@ const OPTIONS = [
 /**
  * Checks the arguments of `ImagePipeline.load`. `source` may contain options as well; `options` overrides them.
  *
- * @throws {FluxError} FLUX_BAD_OPTION; a missing device is found only when the first network is loaded
+ * @throws {FluxError} FLUX_BAD_OPTION
  */
 export function completeLoadOptions(
   source: string | (ModelFiles & LoadOptions),

@@ -7,6 +7,7 @@ import type { PullOptions } from '../hub/pull.js'
 import { isOnHub } from '../hub/plan.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
+import { chooseDevice } from '../native/devices.js'
 import { totalMemory } from '../native/free-memory.js'
 import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions, ProfileRow } from '../networks/network.js'
@@ -34,11 +35,14 @@ export class ImagePipeline {
   /** how files on the hub are downloaded */
   readonly #hub: PullOptions
   readonly #jobs = new JobQueue()
+  /** told by the first image */
+  #warnings: string[]
   #closing: Promise<void> | undefined
 
-  private constructor(networks: ModelNetworks, hub: PullOptions) {
+  private constructor(networks: ModelNetworks, hub: PullOptions, warnings: string[]) {
     this.#networks = networks
     this.#hub = hub
+    this.#warnings = warnings
   }
 
   /** the denoiser's configuration */
@@ -64,9 +68,11 @@ export class ImagePipeline {
       onProgress,
       hub,
       onDownload,
-      ...device
+      ...wanted
     } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
+    const { name, warnings } = await chooseDevice(wanted.backend)
+    const device: NetworkOptions = { ...wanted, backend: name }
     const downloads: PullOptions = { ...hub, ...(onDownload ? { onProgress: onDownload } : {}) }
     const opened = await openModel(model, { ...downloads, ...(signal ? { signal } : {}) })
     const { family, networks, variant } = opened
@@ -88,7 +94,7 @@ export class ImagePipeline {
     }
     const lazy = Object.fromEntries(Object.keys(networks).map((name) => [name, lazily(name)]))
     const estimator = new Estimator(opened, device, keep)
-    const pipeline = new ImagePipeline(new ModelNetworks(opened, estimator, keep, lazy, device), downloads)
+    const pipeline = new ImagePipeline(new ModelNetworks(opened, estimator, keep, lazy, device), downloads, warnings)
     try {
       if (keep) for (const name of needed) await lazy[name]!.get(signal)
       return pipeline
@@ -213,7 +219,7 @@ export class ImagePipeline {
 
   /** Makes `count` images, with seeds that follow each other: the second ones, where there is a variation. */
   async *#series(given: GenerateOptions, { seed, onWarning }: Settings, signal: AbortSignal): ReturnType<Work> {
-    const warnings: string[] = []
+    const warnings = this.#warnings.splice(0)
     const hub = { ...this.#hub, signal, onWarning: (message: string) => void warnings.push(message) }
     const options = { ...(await withLocalFiles(given, hub)), seed }
     const settings = this.#complete(options)

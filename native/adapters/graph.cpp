@@ -81,8 +81,18 @@ ggml_tensor * add_scaled(Graph & g, const Adapter & adapter, ggml_tensor * more,
     if (adapter.halves_swapped) more = halves_swapped(g, more);
     more = ggml_scale(g.ctx(), more, adapter.scale);
     const bool all = more->ne[0] == y->ne[0];
-    return all ? ggml_add(g.ctx(), y, more)
-               : ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first_row * y->nb[0]);
+    if (all) return ggml_add(g.ctx(), y, more);
+    if (g.halves()) {
+        // Vulkan's ACC ends the process above 33 million numbers, see docs/architecture.md#metal-and-vulkan
+        const int64_t first = adapter.first_row, end = first + more->ne[0];
+        const auto rows = [&](int64_t begin, int64_t stop) {
+            return ggml_view_2d(g.ctx(), y, stop - begin, y->ne[1], y->nb[1], begin * y->nb[0]);
+        };
+        ggml_tensor * sum = ggml_add(g.ctx(), rows(first, end), more);
+        if (first > 0) sum = ggml_concat(g.ctx(), rows(0, first), sum, 0);
+        return end < y->ne[0] ? ggml_concat(g.ctx(), sum, rows(end, y->ne[0]), 0) : sum;
+    }
+    return ggml_acc_inplace(g.ctx(), y, more, y->nb[1], y->nb[2], y->nb[3], adapter.first_row * y->nb[0]);
 }
 
 }  // namespace

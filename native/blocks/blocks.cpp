@@ -71,14 +71,54 @@ ggml_tensor * rounded(Graph & g, const Linear & layer, ggml_tensor * x) {
 
 namespace {
 
-ggml_tensor * product(Graph & g, ggml_tensor * a, ggml_tensor * b) {
+// Half precision has 11 bits, and numbers below 6e-5 have fewer. The rest is scaled into its range.
+constexpr float rest_scale = 2048;
+
+struct Halves {
+    ggml_tensor *most, *rest;  // x is about most + rest / rest_scale
+};
+
+Halves in_halves(Graph & g, ggml_tensor * x) {
+    ggml_tensor * most = ggml_cast(g.ctx(), x, GGML_TYPE_F16);
+    ggml_tensor * rest =
+        ggml_sub(g.ctx(), ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x), ggml_cast(g.ctx(), most, GGML_TYPE_F32));
+    return {most, ggml_scale(g.ctx(), rest, rest_scale)};
+}
+
+ggml_tensor * product_with_f32_sums(Graph & g, ggml_tensor * a, ggml_tensor * b) {
     ggml_tensor * y = ggml_mul_mat(g.ctx(), a, b);
-    return g.precision() == Precision::f32 ? exact(y) : y;
+    if (g.halves()) ggml_prec_set_acc(y, GGML_PREC_F32);
+    return y;
+}
+
+// The product in F32 on a device that multiplies halves: three products instead of one. What is left out is 2^-22 of
+// the result.
+ggml_tensor * product_of_halves(Graph & g, ggml_tensor * a, ggml_tensor * b) {
+    const Halves left = in_halves(g, a), right = in_halves(g, b);
+    const auto times = [&](ggml_tensor * x, ggml_tensor * y) { return product_with_f32_sums(g, x, y); };
+    ggml_tensor * rests =
+        ggml_add(g.ctx(), times(left.most, right.rest),
+                 times(ggml_cast(g.ctx(), left.rest, GGML_TYPE_F16), ggml_cast(g.ctx(), right.most, GGML_TYPE_F32)));
+    return ggml_add(g.ctx(), times(left.most, ggml_cast(g.ctx(), right.most, GGML_TYPE_F32)),
+                    ggml_scale(g.ctx(), rests, 1 / rest_scale));
+}
+
+ggml_tensor * product(Graph & g, ggml_tensor * a, ggml_tensor * b) {
+    if (g.precision() != Precision::f32) return product_with_f32_sums(g, a, b);
+    return g.halves() ? product_of_halves(g, a, b) : exact(ggml_mul_mat(g.ctx(), a, b));
+}
+
+// Activations in the middle of a feed-forward network can exceed 65504, the largest number in half precision. A power
+// of two changes no digit.
+constexpr float wide_scale = 32;
+
+ggml_tensor * scaled(Graph & g, ggml_tensor * x, float factor) {
+    return g.halves() ? ggml_scale(g.ctx(), x, factor) : x;
 }
 
 }  // namespace
 
-ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
+ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x, Range range) {
     const int64_t out = layer.weight->ne[1], n = x->ne[1];
     const double operations = operations_of(layer);
     ggml_tensor * all = x;
@@ -88,11 +128,14 @@ ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x) {
         return adapted(g, layer.weight, all, linear_by_kernel(g, layer, bias, {x}), may_round(g, layer));
     ggml_tensor * weight = g.unrounded(layer.weight);
     x = rounded(g, layer, x);
+    const bool wide = range == Range::wide;
+    if (wide) x = scaled(g, x, 1 / wide_scale);
     const int64_t step = part_columns(g, n, operations * static_cast<double>(n));
     ggml_tensor * y = in_parts(g, out, n, step, x, [&](int64_t first, int64_t count) {
         ggml_tensor * part = product(g, weight, count == n ? x : columns(g, x, first, count));
         return g.annotate(part, "linear", operations * static_cast<double>(count));
     });
+    if (wide) y = scaled(g, y, wide_scale);
     return adapted(g, layer.weight, all, bias ? ggml_add(g.ctx(), y, bias) : y, may_round(g, layer));
 }
 
@@ -102,7 +145,7 @@ ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml
         return linear_by_kernel(g, layer, adapted(g, layer.bias), {x, true, prefix_rows});
     x = ggml_gelu(g.ctx(), g.cpu_threads() > 0 || ggml_is_contiguous(x) ? x : ggml_cont(g.ctx(), x));
     x = rounded(g, layer, x);
-    return linear(g, layer, prefix_rows ? ggml_concat(g.ctx(), rounded(g, layer, prefix_rows), x, 0) : x);
+    return linear(g, layer, prefix_rows ? ggml_concat(g.ctx(), rounded(g, layer, prefix_rows), x, 0) : x, Range::wide);
 }
 
 ggml_tensor * layer_norm(Graph & g, ggml_tensor * x, float eps) { return ggml_norm(g.ctx(), x, eps); }
@@ -145,7 +188,8 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 // autoencoder uses.
 bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
     if (g.cpu_threads() > 0) return true;
-    return g.precision() != Precision::f32 &&
+    constexpr int64_t most_queries = 65535;  // more end the process on Metal, see docs/devices.md
+    return g.precision() != Precision::f32 && q->ne[2] <= most_queries &&
            g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), mask, 1.0f,
                                            0.0f, 0.0f));
 }
@@ -256,14 +300,60 @@ ggml_tensor * counted(Graph & g, const Conv & conv, ggml_tensor * y) {
 
 namespace {
 
+// On Vulkan and Metal: a product with the image unfolded into [kw * kh * in, w' * h']. Vulkan's own convolution adds up
+// in half precision on GPUs with matrix units, and Metal's has no tiles. The unfolded image is up to 9 times as large, so
+// it is made for some rows of the result at a time.
+ggml_tensor * unfolded_convolution(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad,
+                                   bool normalised) {
+    constexpr int64_t bytes_per_part = int64_t{512} << 20, most_parts = 12;
+    ggml_context * ctx = g.ctx();
+    const int64_t kernel = conv.weight->ne[1], out = conv.weight->ne[3];
+    const int64_t inner = ggml_nelements(conv.weight) / out;
+    const int64_t width = (x->ne[0] + 2 * pad - conv.weight->ne[0]) / stride + 1;
+    const int64_t height = (x->ne[1] + 2 * pad - kernel) / stride + 1;
+    const bool exactly = g.precision() == Precision::f32;
+    const ggml_type type = exactly ? GGML_TYPE_F32 : GGML_TYPE_F16;
+    const int64_t row_bytes = inner * width * static_cast<int64_t>(ggml_type_size(type));
+    const int64_t step = std::max({int64_t{1}, bytes_per_part / row_bytes, (height + most_parts - 1) / most_parts});
+    if (!normalised) x = scaled(g, x, 1 / wide_scale);
+    ggml_tensor * weight = ggml_reshape_2d(ctx, conv.weight, inner, out);
+    ggml_tensor * y = nullptr;
+    for (int64_t first = 0; first < height; first += step) {
+        const int64_t count = std::min(step, height - first);
+        ggml_tensor * rows = x;
+        // A part has padding at both ends, which only the image has. So it begins one row of the result earlier, and
+        // rows that read false padding are left out.
+        const int64_t extra = first > 0 ? 1 : 0;
+        if (step < height) {
+            const int64_t begin = (first - extra) * stride;
+            const int64_t end = std::min(x->ne[1], (first + count - 1) * stride + kernel - pad);
+            rows = ggml_cont(
+                ctx, ggml_view_3d(ctx, x, x->ne[0], end - begin, x->ne[2], x->nb[1], x->nb[2], begin * x->nb[1]));
+        }
+        ggml_tensor * unfolded = ggml_im2col(ctx, conv.weight, rows, stride, stride, pad, pad, 1, 1, true, type);
+        const int64_t found = unfolded->ne[2];
+        ggml_tensor * part = product(g, ggml_reshape_2d(ctx, unfolded, inner, width * found), weight);
+        part = ggml_reshape_3d(ctx, counted(g, conv, part), width, found, out);
+        if (found != count)
+            part = ggml_view_3d(ctx, part, width, count, out, part->nb[1], part->nb[2], extra * part->nb[1]);
+        y = y ? ggml_concat(ctx, y, part, 1) : part;
+    }
+    return normalised ? y : scaled(g, y, wide_scale);
+}
+
 // On a GPU. CUDA rounds F32 to TF32, unless the precision is f32; the exponent is that of F32. It multiplies half
 // precision twice as fast, with the same number of bits. Normalised images fit its range, others might not: the
 // configurations of FLUX's autoencoder ask for F32 in place of F16.
 ggml_tensor * convolution(Graph & g, const Conv & conv, ggml_tensor * x, int stride, int pad, bool normalised) {
-    const bool halve = normalised && g.on_cuda() && g.precision() != Precision::f32;
-    ggml_tensor * weight = halve ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
-    ggml_tensor * y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
-    if (g.precision() == Precision::f32) exact(y);
+    ggml_tensor * y = nullptr;
+    if (g.halves()) {
+        y = unfolded_convolution(g, conv, x, stride, pad, normalised);
+    } else {
+        const bool halve = normalised && g.on_cuda() && g.precision() != Precision::f32;
+        ggml_tensor * weight = halve ? ggml_cast(g.ctx(), conv.weight, GGML_TYPE_F16) : conv.weight;
+        y = counted(g, conv, ggml_conv_2d_direct(g.ctx(), weight, x, stride, stride, pad, pad, 1, 1));
+        if (g.precision() == Precision::f32) exact(y);
+    }
     return ggml_add(g.ctx(), y, ggml_reshape_3d(g.ctx(), conv.bias, 1, 1, conv.bias->ne[0]));
 }
 

@@ -10,10 +10,13 @@ namespace ggflux {
 // Long operations are done in parts, see blocks.cpp. These are upper bounds for the nodes of a layer and of attention,
 // without adapters.
 constexpr int max_parts = 16;
-constexpr size_t linear_nodes = 4 * max_parts + 1, attention_nodes = 8 * max_parts;
+constexpr size_t linear_nodes = 4 * max_parts + 1, attention_nodes = 32 * max_parts;
+
+// wide: the input may exceed 65504, the largest number in half precision
+enum class Range { usual, wide };
 
 // x [in, n] -> [out, n]
-ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x);
+ggml_tensor * linear(Graph & g, const Linear & layer, ggml_tensor * x, Range range = Range::usual);
 // The layer applied to gelu(x) (the tanh form). With `prefix_rows`, each column consists of `prefix_rows` followed by
 // gelu(x). If a kernel computes the layer, this input is never stored.
 ggml_tensor * linear_gelu(Graph & g, const Linear & layer, ggml_tensor * x, ggml_tensor * prefix_rows = nullptr);

@@ -1,5 +1,5 @@
 // Marks an operation that must be computed in F32, not in TF32, on CUDA. The mark is the last of its parameters, which
-// ggml uses in no operation.
+// ggml uses in neither products nor convolutions.
 #pragma once
 
 #include <ggml.h>

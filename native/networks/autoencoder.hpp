@@ -16,7 +16,7 @@ class Autoencoder : public Network {
     Autoencoder(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
     size_t max_nodes() const override {
-        return 512 + 4 * linear_nodes + attention_nodes + 128 * levels_.size() * static_cast<size_t>(blocks_ + 2);
+        return 512 + 4 * linear_nodes + attention_nodes + 1024 * levels_.size() * static_cast<size_t>(blocks_ + 2);
     }
 
   private:

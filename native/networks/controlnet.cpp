@@ -48,7 +48,7 @@ ControlNet::ControlNet(const Config & config, Weights & w)
 void ControlNet::build(Graph &, const std::string & mode, const Shape &) const { bad_mode(mode); }
 
 size_t ControlNet::max_nodes() const {
-    return Flux::max_nodes() + (linear_nodes + 8) * (double_blocks_.size() + single_blocks_.size()) + 128;
+    return Flux::max_nodes() + (linear_nodes + 8) * (double_blocks_.size() + single_blocks_.size()) + 2048;
 }
 
 bool ControlNet::fits(const Use & use) const {

@@ -13,7 +13,7 @@ class Rrdb : public Network {
   public:
     Rrdb(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
-    size_t max_nodes() const override { return 128 * (blocks_.size() + 1); }
+    size_t max_nodes() const override { return 512 * (blocks_.size() + 8); }
 
   private:
     static constexpr int dense_blocks = 3, dense_convolutions = 5;

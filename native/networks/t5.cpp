@@ -47,7 +47,7 @@ void T5::build(Graph & g, const std::string & mode, const Shape & shape) const {
 
         y = rms_norm(g, block.ff_norm, x, eps);
         y = ggml_mul(ctx, ggml_gelu(ctx, linear(g, block.wi_0, y)), linear(g, block.wi_1, y));
-        x = ggml_add(ctx, x, linear(g, block.wo, y));
+        x = ggml_add(ctx, x, linear(g, block.wo, y, Range::wide));
         g.stop_point(x);
     }
     g.output(rms_norm(g, final_norm_, x, eps));

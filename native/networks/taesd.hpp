@@ -14,7 +14,7 @@ class TinyDecoder : public Network {
   public:
     TinyDecoder(const Config & config, Weights & weights);
     void build(Graph & g, const std::string & mode, const Shape & shape) const override;
-    size_t max_nodes() const override { return 512; }
+    size_t max_nodes() const override { return 8192; }
 
   private:
     struct Block {

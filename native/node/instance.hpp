@@ -16,6 +16,12 @@ struct Instance {
     std::atomic<double> progress{0};        // of loading, 0 to 1
     std::unique_ptr<LoadedNetwork> loaded;  // null before `load` and after `free`
 
+    // After the device has failed: its driver may end the process when anything on it is freed.
+    void abandon() {
+        closed = true;
+        static_cast<void>(loaded.release());
+    }
+
     // Waits for the running call.
     void free() {
         closed = true;

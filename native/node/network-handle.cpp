@@ -20,9 +20,38 @@ NetworkHandle::NetworkHandle(const Napi::CallbackInfo & info)
         spec_ = std::make_shared<NetworkSpec>(
             NetworkSpec{{info[0].ToString(), read_texts(info[1]), read_table(info[2]), read_numbers(info[3])},
                         read_machine(info[4])});
+        device_ = spec_->machine.device;
         environment_of(info.Env())->add(instance_);
     });
 }
+
+namespace {
+
+// A GPU's driver reports its failures by exceptions of its own kinds.
+Task::Finish guarded_by_device(Instance & instance, const std::string & device,
+                               const std::function<Task::Finish(Instance &)> & work) {
+    try {
+        return work(instance);
+    } catch (const Error &) {
+        throw;
+    } catch (const Aborted &) {
+        throw;
+    } catch (const std::bad_alloc &) {
+        throw;
+    } catch (const std::exception & error) {
+        const std::string said = error.what();
+        if (said.rfind("FLUX_", 0) == 0 || !is_gpu(device)) throw;
+        instance.abandon();
+        leave_without_destructors();
+        const bool memory = said.find("Memory") != std::string::npos;
+        throw Error(memory ? "FLUX_OUT_OF_MEMORY" : "FLUX_DEVICE",
+                    device + " failed: " + said +
+                        (memory ? "; choose a smaller image or model, or set `deviceMemory` lower"
+                                : "; restart the program, update the driver, or use backend 'cpu'"));
+    }
+}
+
+}  // namespace
 
 Napi::Value NetworkHandle::alone(const Napi::CallbackInfo & info, std::function<Task::Finish(Instance &)> work) {
     const auto instance = instance_;
@@ -31,10 +60,10 @@ Napi::Value NetworkHandle::alone(const Napi::CallbackInfo & info, std::function<
     const std::shared_ptr<void> turn(nullptr, [instance](void *) { instance->busy = false; });
     instance->cancel = false;
     const std::shared_ptr<std::atomic<bool>> flag(instance, &instance->cancel);  // keeps the instance alive
-    return Task::start(info.Env(), flag, [instance, work = std::move(work)] {
+    return Task::start(info.Env(), flag, [instance, device = device_, work = std::move(work)] {
         const std::lock_guard lock(instance->mutex);
         if (instance->closed) throw Error("FLUX_CLOSED", "the network was closed");
-        return work(*instance);
+        return guarded_by_device(*instance, device, work);
     }, turn);
 }
 

@@ -26,6 +26,7 @@ class NetworkHandle : public Napi::ObjectWrap<NetworkHandle> {
 
     std::shared_ptr<Instance> instance_;       // may outlive the JavaScript object, in a task
     std::shared_ptr<const NetworkSpec> spec_;  // null after `load` was called
+    std::string device_;
 };
 
 }  // namespace ggflux

@@ -4,6 +4,8 @@
 #include <ggml-rpc.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -26,6 +28,8 @@ template <class Function> Function rpc_procedure(const char * name) {
     return procedure<Function>(rpc, name);
 }
 
+std::atomic<int> exit_status{0};
+
 constexpr const char * rpc_scheme = "rpc://";
 
 ggml_backend_dev_t local_device(const std::string & name) {
@@ -43,6 +47,24 @@ std::string complaint() {
 }
 
 bool is_rpc(const std::string & device) { return device.compare(0, std::strlen(rpc_scheme), rpc_scheme) == 0; }
+
+bool is_gpu(const std::string & device) {
+    if (is_rpc(device)) return false;
+    ggml_backend_dev_t found = ggml_backend_dev_by_name(device.c_str());
+    return found && !is_cpu(found);
+}
+
+void leave_without_destructors() {
+    // Handlers run in the reverse order of their registration, so this one runs before the destructors of a module that
+    // was loaded earlier.
+    static const int registered = std::atexit([] {
+        std::fflush(nullptr);
+        std::_Exit(exit_status);
+    });
+    static_cast<void>(registered);
+}
+
+void set_exit_status(int status) { exit_status = status; }
 
 bool is_cpu(ggml_backend_dev_t device) { return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU; }
 
@@ -75,14 +97,15 @@ void load_backends(const std::string & directory) {
     });
 }
 
-bool load_module(const std::string & file) {
+std::string load_module(const std::string & file) {
     static std::mutex mutex;
     static std::vector<std::string> loaded;
     const std::lock_guard<std::mutex> lock(mutex);
-    if (std::find(loaded.begin(), loaded.end(), file) != loaded.end()) return true;
-    if (!ggml_backend_load(file.c_str())) return false;
+    if (std::find(loaded.begin(), loaded.end(), file) != loaded.end()) return "";
+    last_complaint.clear();
+    if (!ggml_backend_load(file.c_str())) return last_complaint.empty() ? "it has no device" : last_complaint;
     loaded.push_back(file);
-    return true;
+    return "";
 }
 
 std::vector<DeviceInfo> list_devices() {

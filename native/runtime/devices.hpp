@@ -30,7 +30,7 @@ struct Machine {
 };
 
 void load_backends(const std::string & directory);
-bool load_module(const std::string & file);  // false if the system or ggml refuses it
+std::string load_module(const std::string & file);  // returns why the system or ggml refuses it, or an empty text
 std::vector<DeviceInfo> list_devices();
 
 // Computes on `device` for clients that connect to host:port, one client at a time, until the process ends. Throws
@@ -43,6 +43,12 @@ ggml_backend_dev_t cpu_device();
 
 bool is_rpc(const std::string & device);
 bool is_cpu(ggml_backend_dev_t device);
+bool is_gpu(const std::string & device);  // of this machine
+
+// After a device has failed: its module's destructors would end the process with an abort. From now on the process ends
+// without destructors, with the status that set_exit_status() was given last.
+void leave_without_destructors();
+void set_exit_status(int status);
 
 // ggml's last error message on this thread, to append to our message. The next call returns an empty string.
 std::string complaint();

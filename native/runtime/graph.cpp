@@ -5,10 +5,19 @@
 
 namespace ggflux {
 
+namespace {
+
+bool of_backend(ggml_backend_dev_t device, const char * name) {
+    return std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), name) == 0;
+}
+
+}  // namespace
+
 Graph::Graph(size_t max_nodes, ggml_backend_dev_t device, int cpu_threads, Precision precision,
              const std::atomic<bool> * cancel)
-    : device_(device), cuda_(std::strcmp(ggml_backend_reg_name(ggml_backend_dev_backend_reg(device)), "CUDA") == 0),
-      cpu_threads_(cpu_threads), precision_(precision), cancel_(cancel) {
+    : device_(device), cuda_(of_backend(device, "CUDA")),
+      halves_(of_backend(device, "Vulkan") || of_backend(device, "MTL")), cpu_threads_(cpu_threads),
+      precision_(precision), cancel_(cancel) {
     const ggml_init_params params = {
         ggml_tensor_overhead() * max_nodes * 2 + ggml_graph_overhead_custom(max_nodes, false), nullptr, true};
     context_.reset(ggml_init(params));

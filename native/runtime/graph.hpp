@@ -50,6 +50,8 @@ class Graph {
     ggml_cgraph * nodes() const { return graph_; }
     int cpu_threads() const { return cpu_threads_; }
     bool on_cuda() const { return cuda_; }
+    // The device multiplies in half precision, with sums in F32 if asked to: Vulkan and Metal, see docs/devices.md.
+    bool halves() const { return halves_; }
     bool supported(const ggml_tensor * operation) const { return ggml_backend_dev_supports_op(device_, operation); }
     Precision precision() const { return precision_; }
     const Adapters * adapters() const { return adapters_; }           // or null
@@ -63,7 +65,7 @@ class Graph {
   private:
     ggml_context_ptr context_;
     ggml_backend_dev_t device_;
-    bool cuda_;
+    bool cuda_, halves_;
     int cpu_threads_;
     Precision precision_;
     const Adapters * adapters_ = nullptr;

@@ -106,23 +106,39 @@ void Weights::map_file(MappedFile & file, const Group & group) {
 }
 
 void Weights::allocate(const Copies & copies) {
-    for (const auto & [type, group] : copies) {
+    for (const auto & [type, all] : copies) {
+        // Vulkan and Metal limit the size of a buffer, often to 4 GiB.
+        const size_t limit = ggml_backend_buft_get_max_size(type);
+        Group group;
         size_t size = 0;
-        for (const Declared * declared : group) size += padded_bytes(type, declared->tensor);
-        ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, size));
-        if (!buffer)
-            throw Error("FLUX_OUT_OF_MEMORY", "no memory for " + std::to_string(size >> 20) +
-                                                  " MiB of weights; use a smaller quantisation, or free memory");
-        ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-        char * address = static_cast<char *>(ggml_backend_buffer_get_base(buffer.get()));
-        if (is_cpu(group.front()->device)) use_huge_pages(address, size);
-        for (const Declared * declared : group) {
-            if (ggml_backend_tensor_alloc(buffer.get(), declared->tensor, address) != GGML_STATUS_SUCCESS)
-                throw Error("FLUX_DEVICE", "the device refuses the tensor " + declared->entry->name);
-            address += padded_bytes(type, declared->tensor);
+        for (const Declared * declared : all) {
+            const size_t bytes = padded_bytes(type, declared->tensor);
+            if (!group.empty() && size + bytes > limit) {
+                allocate(type, group, size);
+                group.clear();
+                size = 0;
+            }
+            group.push_back(declared);
+            size += bytes;
         }
-        buffers_.push_back(std::move(buffer));
+        allocate(type, group, size);
     }
+}
+
+void Weights::allocate(ggml_backend_buffer_type_t type, const Group & group, size_t size) {
+    ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, size));
+    if (!buffer)
+        throw Error("FLUX_OUT_OF_MEMORY", "no memory for " + std::to_string(size >> 20) +
+                                              " MiB of weights; use a smaller quantisation, or free memory");
+    ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    char * address = static_cast<char *>(ggml_backend_buffer_get_base(buffer.get()));
+    if (is_cpu(group.front()->device)) use_huge_pages(address, size);
+    for (const Declared * declared : group) {
+        if (ggml_backend_tensor_alloc(buffer.get(), declared->tensor, address) != GGML_STATUS_SUCCESS)
+            throw Error("FLUX_DEVICE", "the device refuses the tensor " + declared->entry->name);
+        address += padded_bytes(type, declared->tensor);
+    }
+    buffers_.push_back(std::move(buffer));
 }
 
 // Fills several tensors at a time, in the order of the file, because that is the fastest way to read it.

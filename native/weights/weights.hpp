@@ -106,6 +106,7 @@ class Weights {
     void count_copies(const Copies & copies, size_t memory_limit);
     void map_file(MappedFile & file, const Group & group);
     void allocate(const Copies & copies);
+    void allocate(ggml_backend_buffer_type_t type, const Group & group, size_t size);
     void fill_copies(Group tensors, int threads, const std::atomic<bool> & cancel,
                      std::atomic<double> & progress) const;
     void fill(const Declared & declared, const std::atomic<bool> & cancel, std::vector<char> & scratch) const;

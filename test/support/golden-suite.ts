@@ -23,15 +23,19 @@ import { goldenErrors, goldenIo, goldenWeights } from './golden.js'
 import { printErrorTable, type ErrorRow } from './parity.js'
 import { relL2, readTensors } from './safetensors.js'
 
-// F32 weights with default flags. The tolerances are those of the reference data.
+// F32 weights. The tolerances are those of the reference data, unless a device rounds more and has its own.
 const errors = goldenErrors()
 const floats = (io: ReturnType<typeof readTensors>, name: string) => io.get(name)!.data as Float32Array
 /** The four networks against the reference data, on one device. `where` stands in the printed table of errors. */
-export function testGolden(where: string, options: Pick<NetworkOptions, 'backend' | 'deviceMemory'>): void {
+export function testGolden(
+  where: string,
+  options: Pick<NetworkOptions, 'backend' | 'deviceMemory' | 'precision'>,
+  tolerance?: number,
+): void {
   const rows: ErrorRow[] = []
 
   function expectParity(model: string, output: string, actual: Float32Array, expected: Float32Array): void {
-    const limit = errors[`${model}.io.safetensors`]?.[output]?.suggested.rel_l2
+    const limit = tolerance ?? errors[`${model}.io.safetensors`]?.[output]?.suggested.rel_l2
     const error = relL2(actual, expected)
     rows.push([`${model} ${output}`, error, limit!])
     expect(error, output).toBeLessThanOrEqual(limit!)
@@ -92,7 +96,7 @@ export function testGolden(where: string, options: Pick<NetworkOptions, 'backend
       const expected = io.get(`${name}.out.image_u8`)!.data as Uint8Array
       const apart = bytes.map((byte, i) => Math.abs(byte - expected[i]!))
       expect(Math.max(...apart)).toBeLessThanOrEqual(2)
-      expect(apart.filter((d) => d === 0).length / apart.length).toBeGreaterThanOrEqual(0.98)
+      expect(apart.filter((d) => d === 0).length / apart.length).toBeGreaterThanOrEqual(tolerance ? 0.9 : 0.98)
     })
 
     test('enc-a', async () => {
