@@ -11,7 +11,7 @@ const here = import.meta.dirname
 const addon = nativeAddon()
 
 // A number as an argument: the functions of Node.js that take one are called with it.
-const [cpu] = devices()
+const [cpu] = await devices()
 assert(cpu.memoryTotal > 2 ** 30 && cpu.memoryTotal < 2 ** 45, `the memory is ${cpu.memoryTotal} bytes`)
 
 const read = (file) =>
