@@ -1,5 +1,5 @@
 // The addon's exports. lib/native/addon.ts describes the arguments and results of each function.
-#include "node/file-lock.hpp"
+#include "system/file-lock.hpp"
 #include "node/marshalling.hpp"
 #include "node/network-handle.hpp"
 #include "kernels/peak.hpp"

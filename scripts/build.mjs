@@ -1,7 +1,8 @@
 // Compiles the addon with CMake into build/Release. CMake's own files lie in build/cmake, so a second build compiles only what changed.
 //   node scripts/build.mjs [--debug] [--variants native|all] [--cuda [--architectures 89-real]] [--target linux-arm64|win32-x64]
 //                          [--cmake-folder build/cmake] [--output build/Release] [-D NAME=value …]
-// --target compiles for another platform into build/<target>, with the compiler that native/toolchains/<target>.cmake names.
+// --target compiles for another platform into build/<target>, with the compiler that native/toolchains/<target>.cmake names. The CPU that `native` means is
+// then unknown, so it is one variant for most machines: AVX2 on x64, Armv8.2 with dot products on arm64.
 import { spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { access, constants, open, realpath, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { access, constants, open, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
+import { renameOver } from '../formats/rename-over.js'
 import type { ImageFormat } from '../index.js'
 
 /** Image formats by suffix, without the dot. */
@@ -64,7 +65,7 @@ export async function replaceFile(path: string, bytes: Uint8Array): Promise<void
   const partial = join(dirname(target), `.ggflux-${randomUUID()}.partial`)
   try {
     await writeFile(partial, bytes, { flag: 'wx' })
-    await rename(partial, target)
+    await renameOver(partial, target)
   } catch (error) {
     await rm(partial, { force: true })
     throw error

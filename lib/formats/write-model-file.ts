@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { open, readdir, rename, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
+import { open, readdir, rm, stat, statfs, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { FluxError, type FluxErrorCode } from '../errors.js'
 import { isLocked } from '../native/file-lock.js'
@@ -7,6 +7,7 @@ import { nativeLockFile } from '../native/addon.js'
 import type { FileHeader, TensorSource } from './file-header.js'
 import { ggufHeader } from './gguf/write.js'
 import type { MetadataValue } from './model-file.js'
+import { renameOver } from './rename-over.js'
 import { safetensorsHeader } from './safetensors/write.js'
 import { quoted } from './tensor-table.js'
 import { tensorBytes } from './tensor-types.js'
@@ -43,10 +44,14 @@ export async function writeModelFile(
   const { header, alignment } = makeHeader(tensors, metadata)
   const total = tensors.reduce((sum, { type, shape }) => sum + tensorBytes(type, shape), 0)
   const fail = (cause: NodeJS.ErrnoException): never => {
-    throw writeError(path, cause.code, cause)
+    throw cause instanceof FluxError ? cause : writeError(path, cause.code, cause)
   }
   if ((await stat(path).catch(() => undefined))?.isDirectory()) throw writeError(path, 'EISDIR')
-  const { partial, handle } = await openPartial(path).catch(fail)
+  const { partial, handle } = await openPartial(path).catch(async (cause: NodeJS.ErrnoException) => {
+    // Windows has one error for a missing folder and for a name that it does not permit
+    const folder = await stat(dirname(resolve(path))).catch(() => undefined)
+    throw writeError(path, cause.code === 'ENOENT' && folder?.isDirectory() ? 'ENAMETOOLONG' : cause.code, cause)
+  })
   try {
     await removeAbandoned(path, partial)
     await checkSpace(path, header.length + total)
@@ -67,7 +72,7 @@ export async function writeModelFile(
     }
     await handle.sync().catch(fail)
     // before the lock is released, so that no other process takes the file for an abandoned one
-    await rename(partial, path).catch(fail)
+    await renameOver(partial, path).catch(fail)
     return size
   } catch (error) {
     await rm(partial, { force: true })
@@ -80,6 +85,7 @@ export async function writeModelFile(
 const WRITE_ERRORS: Record<string, [code: FluxErrorCode, why: string]> = {
   ENOENT: ['FLUX_NOT_FOUND', 'there is no such folder; make it first'],
   ENOTDIR: ['FLUX_NOT_FOUND', 'a part of the path is no folder; give another path'],
+  ENAMETOOLONG: ['FLUX_BAD_FILE', 'the name is too long, or has a character that is not permitted; give another path'],
   EISDIR: ['FLUX_BAD_FILE', 'this is a folder; give the name of a file in it'],
   EACCES: ['FLUX_BAD_FILE', 'its folder may not be written; change its permissions or give another path'],
   EPERM: ['FLUX_BAD_FILE', 'its folder may not be written; change its permissions or give another path'],

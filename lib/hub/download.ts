@@ -1,8 +1,9 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { copyFile, link, mkdir, open, rename, rm, stat, statfs, symlink } from 'node:fs/promises'
+import { copyFile, link, mkdir, open, rm, stat, statfs, symlink } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { FluxError } from '../errors.js'
+import { renameOver } from '../formats/rename-over.js'
 import { writeAll } from '../formats/write-model-file.js'
 import { withFileLock } from '../native/file-lock.js'
 import {
@@ -49,7 +50,7 @@ export async function download(
       if ((await sizeOf(blob)) === file.size) onBytes(file.size)
       else {
         await fill(`${blob}.incomplete`, repository, { ...file, hash }, requests, onBytes)
-        await rename(`${blob}.incomplete`, blob)
+        await renameOver(`${blob}.incomplete`, blob)
       }
       await linkTo(repository, blob, path)
     })
@@ -72,7 +73,7 @@ export async function linkTo({ folder }: Repository, blob: string, path: string)
   await symlink(relative(dirname(path), blob), partial)
     .catch(() => link(blob, partial))
     .catch(() => copyFile(blob, partial))
-  await rename(partial, path)
+  await renameOver(partial, path)
 }
 
 type Wanted = RepositoryFile & { hash: string }

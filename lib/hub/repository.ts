@@ -1,7 +1,8 @@
-import { lstat, mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { randomUUID } from 'node:crypto'
 import { basename, dirname, join, sep } from 'node:path'
 import { FluxError } from '../errors.js'
+import { renameOver } from '../formats/rename-over.js'
 import { isSafePath, type Reference } from './reference.js'
 import { hubFetch, type Requests } from './requests.js'
 
@@ -120,7 +121,7 @@ export async function noteRevision({ folder, commit, reference: { revision } }: 
   const partial = partialPath(folder)
   await mkdir(dirname(path), { recursive: true })
   await writeFile(partial, commit)
-  await rename(partial, path)
+  await renameOver(partial, path)
 }
 
 /** A new file that is renamed later. It is in the repository's own folder, whose files no tool reads. */

@@ -19,6 +19,16 @@ endif()
 
 if (GGFLUX_CPU_VARIANTS STREQUAL "all")
     set(GGML_CPU_ALL_VARIANTS ON)
+elseif (CMAKE_CROSSCOMPILING)
+    # Nothing is known of the machine, so we choose what most processors have: AVX2 (Intel and AMD since 2013 to 2015),
+    # or dot products of bytes (Arm's since 2018).
+    if (CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
+        foreach (feature SSE42 AVX AVX2 BMI2 FMA F16C)
+            set(GGML_${feature} ON)
+        endforeach()
+    else()
+        set(GGML_CPU_ARM_ARCH armv8.2-a+dotprod)
+    endif()
 elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MSVC)
     # GGML_NATIVE and GGML_BACKEND_DL exclude each other. So we ask the compiler what this machine supports and enable
     # only that.
@@ -42,6 +52,25 @@ if (GGML_CUDA)
     include(native/ggml/ggml-cuda.cmake)
 endif()
 
+# ggml's list of variants has some that a compiler refuses: SME with g++ before 14, and AMX with mingw-w64's g++ 12,
+# whose tile functions take strides as `long`, which on Windows has half the bits of an address. So a variant is left
+# out by not being a dependency of ggml: nothing of ggml is compiled that nothing needs (EXCLUDE_FROM_ALL).
+set(left_out "")
+if (MINGW)
+    set(left_out ggml-cpu-sapphirerapids)
+elseif (CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    include(CheckCXXCompilerFlag)
+    check_cxx_compiler_flag(-march=armv9.2-a+sme GGFLUX_COMPILER_HAS_SME)
+    if (NOT GGFLUX_COMPILER_HAS_SME)
+        set(left_out ggml-cpu-armv9.2_1 ggml-cpu-armv9.2_2)
+    endif()
+endif()
+function(add_dependencies target)
+    if (NOT ARGN IN_LIST left_out)
+        _add_dependencies(${target} ${ARGN})
+    endif()
+endfunction()
+
 get_directory_property(options COMPILE_OPTIONS)
 if (NOT MSVC)
     add_compile_options(-w)   # we do not fix ggml's warnings
@@ -54,6 +83,10 @@ foreach (library ggml ggml-base)
     set_property(TARGET ${library} PROPERTY VERSION)   # no version in the name: npm packages cannot contain symlinks
     set_property(TARGET ${library} PROPERTY SOVERSION)
 endforeach()
+if (WIN32)
+    # GPU modules that others compiled name `ggml-base.dll`, and have room for a name of 13 characters in its place.
+    set_target_properties(ggml-base PROPERTIES OUTPUT_NAME ggflux-gb)
+endif()
 
 # A GPU's module has a folder of its own, see CMakeLists.txt.
 foreach (backend cuda vulkan metal)

@@ -1,26 +1,7 @@
 #include "task.hpp"
 #include "marshalling.hpp"
 
-#include <system_error>
-
 namespace ggflux {
-
-namespace {
-
-// The stack is as large as that of libuv's threads: ggml walks graphs recursively, and macOS's default of 512 KiB is
-// too small for that.
-pthread_t start_thread(void * (*run)(void *), void * argument) {
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, size_t{8} << 20);
-    pthread_t thread;
-    const int failure = pthread_create(&thread, &attributes, run, argument);
-    pthread_attr_destroy(&attributes);
-    if (failure != 0) throw std::system_error(failure, std::generic_category());
-    return thread;
-}
-
-}  // namespace
 
 Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> cancel, std::function<Finish()> work,
                           std::shared_ptr<void> turn) {
@@ -35,7 +16,7 @@ Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> canc
     try {
         task->environment_->enter(env, task->cancel_.get());
         entered = true;
-        task->thread_ = start_thread(&Task::run, task.get());
+        task->thread_.start(&Task::run, task.get());
         static_cast<void>(task.release());  // deleted by `finish`, or by its thread
     } catch (...) {
         if (entered) {
@@ -48,7 +29,7 @@ Napi::Promise Task::start(Napi::Env env, std::shared_ptr<std::atomic<bool>> canc
     return Napi::Promise(env, promise);
 }
 
-void * Task::run(void * data) {
+Thread::Result Task::run(void * data) {
     auto * task = static_cast<Task *>(data);
     try {
         task->finish_ = task->work_();
@@ -56,10 +37,10 @@ void * Task::run(void * data) {
         task->failure_ = std::current_exception();
     }
     if (!task->environment_->leave(task->cancel_.get(), task)) {
-        pthread_detach(pthread_self());
+        task->thread_.detach();
         delete task;
     }
-    return nullptr;
+    return {};
 }
 
 void Task::settle(napi_env env) {
@@ -76,7 +57,7 @@ void Task::settle(napi_env env) {
 
 void Task::finish(napi_env env, napi_value, void *, void * data) {
     const std::unique_ptr<Task> task(static_cast<Task *>(data));
-    pthread_join(task->thread_, nullptr);  // its work is done
+    task->thread_.join();  // its work is done
     if (!env) return;
     task->environment_->settled(env);
     napi_value global = nullptr;

@@ -2,8 +2,7 @@
 #pragma once
 
 #include "environment.hpp"
-
-#include <pthread.h>
+#include "system/thread.hpp"
 
 #include <exception>
 
@@ -24,7 +23,7 @@ class Task {
     static void finish(napi_env env, napi_value, void *, void * task);
 
   private:
-    static void * run(void * task);
+    static Thread::Result run(void * task);
     void settle(napi_env env);
 
     napi_deferred deferred_ = nullptr;
@@ -34,7 +33,7 @@ class Task {
     std::function<Finish()> work_;
     Finish finish_;
     std::exception_ptr failure_;
-    pthread_t thread_;
+    Thread thread_;
 };
 
 }  // namespace ggflux

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "float8.hpp"
-#include "mapped-file.hpp"
+#include "system/mapped-file.hpp"
 #include "runtime/devices.hpp"
 
 #include <ggml-cpp.h>

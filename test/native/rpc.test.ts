@@ -89,7 +89,8 @@ test('a server that ends in the middle costs an error, and another one at its pl
   }
 })
 
-test.each(['in this thread', 'in a worker'])(
+// Windows cannot pause a process.
+test.skipIf(process.platform === 'win32').each(['in this thread', 'in a worker'])(
   'a server that stops answering keeps no process that wants to end: %s',
   { timeout: 120_000 },
   async (way) => {

@@ -1,4 +1,3 @@
-// Wraps the system's calls for files and memory pages.
 #pragma once
 
 #include <cstddef>
@@ -7,9 +6,10 @@
 
 namespace ggflux {
 
-// An open file that is read in pieces or mapped into memory.
+// An open file that is read in pieces or mapped into memory. Several threads may read at once.
 class MappedFile {
   public:
+    // `path` is UTF-8
     explicit MappedFile(const std::string & path);
     MappedFile(MappedFile && other) noexcept;
     ~MappedFile();
@@ -29,9 +29,9 @@ class MappedFile {
     MappedFile() = default;
 
     std::string path_;
-    int descriptor_ = -1;
+    intptr_t handle_ = -1;  // a descriptor, on Windows a HANDLE
     size_t size_ = 0;
-    int64_t modified_ = 0;  // nanoseconds since 1970
+    int64_t modified_ = 0;  // in the system's own unit
     void * mapping_ = nullptr;
 };
 

@@ -1,0 +1,23 @@
+# Windows: the import library of the program that runs the addon, made from node-api-headers' lists of names. Node's own
+# node.lib would be a download for each version. Its functions are found at the first call, see delay-load.cpp.
+set(names uv_get_osfhandle)   # of libuv, for file locks
+foreach (part js_native_api node_api)
+    file(STRINGS "${NODE_API_HEADERS}/def/${part}.def" lines REGEX "^[a-z_]+")
+    list(APPEND names ${lines})
+endforeach()
+list(JOIN names "\n" names)
+file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/node.def" CONTENT "NAME node.exe\nEXPORTS\n${names}\n")
+if (MSVC)
+    set(IMPORT_LIBRARY "${CMAKE_BINARY_DIR}/node.lib")
+    set(command ${CMAKE_AR} /nologo /machine:x64 "/def:${CMAKE_BINARY_DIR}/node.def" "/out:${IMPORT_LIBRARY}")
+    target_link_options(ggflux PRIVATE /DELAYLOAD:node.exe)
+else()
+    set(IMPORT_LIBRARY "${CMAKE_BINARY_DIR}/libnode.a")
+    set(command ${CMAKE_DLLTOOL} -d "${CMAKE_BINARY_DIR}/node.def" -D node.exe --output-delaylib "${IMPORT_LIBRARY}")
+endif()
+execute_process(COMMAND ${command} RESULT_VARIABLE failure ERROR_VARIABLE said OUTPUT_VARIABLE said)
+if (failure)
+    message(FATAL_ERROR "the import library of node.exe cannot be made: ${command}\n${said}")
+endif()
+target_link_libraries(ggflux PRIVATE "${IMPORT_LIBRARY}")
+target_sources(ggflux PRIVATE native/system/delay-load.cpp)
