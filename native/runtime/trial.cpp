@@ -39,7 +39,7 @@ std::vector<Trial> build(ggml_context * ctx) {
     };
     ggml_tensor * x = matrix(GGML_TYPE_F32, {width, tokens});
     std::vector<Trial> trials;
-    for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_K}) {
+    for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K}) {
         ggml_tensor * y = ggml_mul_mat(ctx, matrix(type, {width, rows}), x);
         ggml_prec_set_acc(y, GGML_PREC_F32);
         trials.push_back({ggml_type_name(type), y});
@@ -51,8 +51,8 @@ std::vector<Trial> build(ggml_context * ctx) {
     trials.push_back({"softmax", ggml_soft_max_ext(ctx, scores, nullptr, 1.0f / 16, 0.0f)});
     ggml_tensor * image = matrix(GGML_TYPE_F32, {16, 16, 32});
     trials.push_back({"group norm", ggml_group_norm(ctx, image, 32, 1e-6f)});
-    trials.push_back(
-        {"convolution", ggml_conv_2d_direct(ctx, matrix(GGML_TYPE_F32, {3, 3, 32, 16}), image, 1, 1, 1, 1, 1, 1)});
+    ggml_tensor * kernel = matrix(GGML_TYPE_F32, {3, 3, 32, 16});
+    trials.push_back({"convolution", ggml_conv_2d(ctx, kernel, image, 1, 1, 1, 1, 1, 1)});
     trials.push_back({"enlarging", ggml_upscale(ctx, image, 2, GGML_SCALE_MODE_NEAREST)});
     return trials;
 }
