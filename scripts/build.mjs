@@ -10,7 +10,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { ensureGgml, npm } from './ggml.mjs'
+import { ensureGgml, npm, runAsProgram } from './ggml.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -37,6 +37,8 @@ export function build({
     `cmake${target === HERE ? '' : `-${target}`}${debug ? '-debug' : ''}`,
   ),
 } = {}) {
+  if (!['native', 'all'].includes(variants))
+    throw new Error(`--variants is '${variants}'. What to do: use native or all.`)
   const toolchain = path.join(root, 'native', 'toolchains', `${target}.cmake`)
   if (target !== HERE && !existsSync(toolchain))
     throw new Error(`ggflux cannot be compiled for '${target}' on ${HERE}: ${toolchain} does not exist.`)
@@ -160,7 +162,7 @@ function fail(log, cuda) {
   )
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+runAsProgram(import.meta.url, () => {
   const { values } = parseArgs({
     options: {
       debug: { type: 'boolean' },
@@ -173,10 +175,5 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       'cmake-folder': { type: 'string' },
     },
   })
-  try {
-    build(values)
-  } catch (error) {
-    console.error(`\n${error.message}\n`)
-    process.exit(1)
-  }
-}
+  build(values)
+})

@@ -4,8 +4,18 @@
 // exactly that file, through the user's own npm configuration and npm's own cache.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 export const ggmlSource = {
   version: '0.25.1',
@@ -99,7 +109,7 @@ export function fetchTarball(work, source, what, otherwise) {
 
 /** Runs npm: the one that runs this script, where there is one. */
 export function npm(args, cwd) {
-  const program = process.env.npm_execpath?.endsWith('.js') ? [process.execPath, process.env.npm_execpath] : ['npm']
+  const program = /npm-cli\.js$/.test(process.env.npm_execpath) ? [process.execPath, process.env.npm_execpath] : ['npm']
   return spawnSync(program[0], [...program.slice(1), ...args], {
     cwd,
     encoding: 'utf8',
@@ -115,4 +125,15 @@ function run(command, args, cwd) {
     )
   if (result.status !== 0)
     throw new Error(`ggflux could not unpack the source of ggml: ${command} ${args.join(' ')}\n${result.stderr}`)
+}
+
+/** Runs `main` if the script at `url` is the program, and not imported by one. An error is printed as a sentence. */
+export function runAsProgram(url, main) {
+  if (!process.argv[1] || realpathSync(process.argv[1]) !== fileURLToPath(url)) return
+  try {
+    main()
+  } catch (error) {
+    console.error(`\n${error.message}\n`)
+    process.exit(1)
+  }
 }

@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { gunzipSync } from 'node:zlib'
 import { HERE } from './build.mjs'
-import { fetchTarball } from './ggml.mjs'
+import { fetchTarball, runAsProgram } from './ggml.mjs'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
@@ -171,18 +171,13 @@ export function renameNeeded(file, from, to, searchPath) {
   file.writeBigUInt64LE(BigInt(path_.value + to.length + 1), path_.at)
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+runAsProgram(import.meta.url, () => {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: { target: { type: 'string' }, output: { type: 'string' } },
   })
-  try {
-    if (positionals.length !== 1)
-      throw new Error('usage: node scripts/gpu-module.mjs vulkan [--target linux-x64] [--output build/Release/vulkan]')
-    const { file, taken } = takeGpuModule(positionals[0], values)
-    console.log(`${file} (of ggml ${taken.ggml}, from ${taken.package})`)
-  } catch (error) {
-    console.error(`\n${error.message}\n`)
-    process.exit(1)
-  }
-}
+  if (positionals.length !== 1)
+    throw new Error('usage: node scripts/gpu-module.mjs vulkan [--target linux-x64] [--output build/Release/vulkan]')
+  const { file, taken } = takeGpuModule(positionals[0], values)
+  console.log(`${file} (of ggml ${taken.ggml}, from ${taken.package})`)
+})

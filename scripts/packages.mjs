@@ -2,7 +2,7 @@
 //   npm run packages -- [--only linux-x64,ggflux] [--variants all|native] [--cuda build/cuda] [--out packages]
 // A package that this machine cannot make is listed with the reason; if --only names it, that is an error.
 import { spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -144,7 +144,7 @@ function stageBinaries(name, folder, variants, cuda) {
   writeFileSync(
     path.join(folder, 'README.md'),
     `# ${fullName(name)}\n\nThe native part of [ggflux](https://www.npmjs.com/package/ggflux) for ${title}. ${origin}\n` +
-      `${main || !name.endsWith('cuda') ? 'Do not install it by itself: npm chooses it when you install ggflux.' : 'Install it with `npx ggflux setup cuda`.'}\n`,
+      `${main || !name.endsWith('cuda') ? 'npm chooses it when you install ggflux.' : 'Install it with `npx ggflux setup cuda`.'}\n`,
   )
   writeManifest(folder, {
     name: fullName(name),
@@ -157,6 +157,12 @@ function stageBinaries(name, folder, variants, cuda) {
     ...(os === 'linux' ? { libc: ['glibc'] } : {}),
     engines: manifest.engines,
     preferUnplugged: true,
+    // lib/native/locate.ts compares them before it loads a file
+    sizes: Object.fromEntries(
+      readdirSync(folder, { recursive: true })
+        .filter((file) => BINARY.test(file))
+        .map((file) => [file.replaceAll(path.sep, '/'), statSync(path.join(folder, file)).size]),
+    ),
   })
   return taken?.taken
 }

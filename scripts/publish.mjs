@@ -5,20 +5,16 @@ import { readFileSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { gunzipSync } from 'node:zlib'
-import { npm } from './ggml.mjs'
+import { npm, runAsProgram } from './ggml.mjs'
 import { fileInTar } from './gpu-module.mjs'
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'dry-run': { type: 'boolean' } } })
-
-try {
+runAsProgram(import.meta.url, () => {
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: { 'dry-run': { type: 'boolean' } } })
   if (positionals.length !== 1) throw new Error('usage: node scripts/publish.mjs packages [--dry-run]')
-  publish(path.resolve(positionals[0]))
-} catch (error) {
-  console.error(`\n${error.message}\n`)
-  process.exit(1)
-}
+  publish(path.resolve(positionals[0]), values['dry-run'])
+})
 
-function publish(folder) {
+function publish(folder, dryRun) {
   const packages = readdirSync(folder)
     .filter((file) => file.endsWith('.tgz'))
     .map((file) => ({
@@ -46,9 +42,10 @@ function publish(folder) {
       console.log(`${spec} is published already`)
       continue
     }
-    const options = values['dry-run'] ? ['--dry-run'] : ['--provenance']
+    // the proof of where a package was built can be made by a workflow only
+    const options = dryRun ? ['--dry-run'] : process.env.CI ? ['--provenance'] : []
     const result = npm(['publish', file, '--access', 'public', '--loglevel=error', ...options], folder)
     if (result.status !== 0) throw new Error(`npm could not publish ${spec}:\n${result.stderr}`)
-    console.log(`${spec} ${values['dry-run'] ? 'could be' : 'is'} published`)
+    console.log(`${spec} ${dryRun ? 'could be' : 'is'} published`)
   }
 }

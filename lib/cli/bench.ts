@@ -9,7 +9,7 @@ import type { BenchResult, BenchRow, Size } from './bench-result.js'
 import { drawBench, loadEcharts } from './bench-plot.js'
 import { printProfile, printRow, printTitle } from './bench-tables.js'
 import { interruptible } from './interrupt.js'
-import { liveLine } from './live-line.js'
+import { liveLine, printTrial } from './live-line.js'
 import {
   addMachineOptions,
   addModelOptions,
@@ -74,7 +74,7 @@ async function measure(source: string | ModelFiles, options: Options, signal: Ab
     import('../families/family.js'),
   ])
   const { threads = os.availableParallelism(), steps } = options
-  const { name: device } = await chooseDevice(options.backend)
+  const { name: device } = await chooseDevice(options.backend, { signal, onTrial: printTrial })
   const peak = await devicePeak(options.backend, threads)
   const { family, networks } = await openModel(source)
   const { path, size } = networks[denoiserOf(family)]!.file

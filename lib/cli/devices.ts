@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { formatBytes, printable, table } from './format.js'
+import { printTrial } from './live-line.js'
 
 export function devicesCommand(program: Command): void {
   program
@@ -20,11 +21,10 @@ If a GPU is missing here, \`ggflux doctor\` shows why.`,
 }
 
 async function listDevices({ json }: { json?: true }): Promise<void> {
-  const { chooseDevice, devices } = await import('../native/devices.js')
-  const { name: auto } = await chooseDevice('auto', (device) => {
-    process.stderr.write(`trying ${device}, once for this version of its driver\n`)
-  })
+  const { chooseDevice, devices, gpuWarnings, loadGpus } = await import('../native/devices.js')
+  const { name: auto } = await chooseDevice('auto', { onTrial: printTrial })
   const found = (await devices()).map((device) => ({ ...device, auto: device.name === auto }))
+  for (const warning of gpuWarnings((await loadGpus()).modules, [])) process.stderr.write(`${printable(warning)}\n`)
   if (json) return console.log(JSON.stringify(found, null, 2))
   const size = (bytes: number) => (bytes === 0 ? 'unknown' : formatBytes(bytes))
   const rows = found.map(({ auto, name, kind, integrated, description, driver, memoryFree, memoryTotal, refused }) => [

@@ -299,7 +299,7 @@ async function makeImage(
   const { signal } = settings
   const { ImagePipeline } = await import('../pipeline/pipeline.js')
   const { chooseDevice } = await import('../native/devices.js')
-  await chooseDevice(options.backend, (device) => report.trial(device))
+  await chooseDevice(options.backend, { signal, onTrial: (backend) => report.trial(backend) })
   const onProgress = (share: number) => report.load(share)
   const pipe = await ImagePipeline.load(source, { signal, onProgress, ...given(options, MACHINE_OPTIONS) })
   const loadMs = performance.now() - began

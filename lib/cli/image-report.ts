@@ -1,6 +1,6 @@
 import type { ImageEvent, StageEvent, StepEvent, Stage, WarningEvent } from '../index.js'
 import { formatBytes, formatSeconds } from './format.js'
-import { liveLine } from './live-line.js'
+import { liveLine, printTrial } from './live-line.js'
 import { ImageProgress } from './image-progress.js'
 import { TerminalImage, type Drawing } from './terminal-image.js'
 
@@ -19,8 +19,8 @@ export interface GeneratedImage {
 export interface ImageReport {
   /** @param share the part of the weights that is loaded, 0 to 1 */
   load(share: number): void
-  /** a GPU is tried before its first use, which takes seconds */
-  trial(device: string): void
+  /** a GPU's driver is tried before its first use, which takes seconds */
+  trial(backend: 'cuda' | 'metal' | 'vulkan'): void
   event(event: StageEvent | StepEvent | WarningEvent): void | Promise<void>
   /** removes the line at the bottom of the terminal, after success and after failure */
   stop(): void
@@ -83,7 +83,7 @@ async function textReport(
   const line = await liveLine(() => progress.text(performance.now()))
   return {
     load: (share) => progress.load(share),
-    trial: (device) => void process.stderr.write(`trying ${device}, once for this version of its driver\n`),
+    trial: printTrial,
     async event(event) {
       const now = performance.now()
       if (event.type === 'warning') return void process.stderr.write(`${event.message}\n`)

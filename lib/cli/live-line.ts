@@ -27,3 +27,9 @@ export function drawBar(share: number): string {
   const full = Math.round(Math.min(Math.max(share, 0), 1) * BAR_WIDTH)
   return '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full)
 }
+
+/** Explains why nothing else happens for some seconds. */
+export function printTrial(backend: 'cuda' | 'metal' | 'vulkan'): void {
+  const name = { cuda: 'CUDA', metal: 'Metal', vulkan: 'Vulkan' }[backend]
+  process.stderr.write(`trying the ${name} driver, once for each version of it\n`)
+}

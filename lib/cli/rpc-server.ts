@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { FluxError } from '../errors.js'
 import { parseNumber } from './arguments.js'
+import { printTrial } from './live-line.js'
 
 interface Options {
   host: string
@@ -38,7 +39,7 @@ async function serve({ host, port, backend, threads }: Options): Promise<void> {
   if (!/^[\w.-]{1,253}$/.test(host)) throw badOption('--host', host, 'a name or an IPv4 address')
   requireWhole('--port', port, 1, 65535)
   if (threads !== undefined) requireWhole('--threads', threads, 1, 512)
-  const { name: device } = await chooseDevice(backend)
+  const { name: device } = await chooseDevice(backend, { onTrial: printTrial })
   if (device.startsWith('rpc:')) throw badOption('--backend', device, 'a device of this machine, see ggflux devices')
   await requireFree(host, port)
   process.stderr.write(

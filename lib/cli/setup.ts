@@ -5,7 +5,6 @@ import { Argument, type Command } from 'commander'
 import { FluxError } from '../errors.js'
 import { choosePackage, examineMachine, SETUPS, type Setup } from '../native/gpu-package.js'
 import { findPackage, ROOT } from '../native/locate.js'
-import { badOption } from '../options/checks.js'
 import { VERSION } from '../version.js'
 import { formatBytes, table } from './format.js'
 
@@ -40,9 +39,15 @@ Examples:
 
 function setup(what: Setup | undefined, { fromSource, cuda, dryRun }: Options): void {
   if (cuda && !fromSource)
-    throw badOption('--cuda', true, '--from-source next to it; a package with CUDA is installed by: ggflux setup cuda')
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      '--cuda needs --from-source, which compiles; for the package with CUDA run: ggflux setup cuda',
+    )
   if (fromSource && what)
-    throw badOption('what', what, 'nothing with --from-source, which compiles for the CPU, and with --cuda for CUDA')
+    throw new FluxError(
+      'FLUX_BAD_OPTION',
+      `--from-source compiles for the CPU, and with --cuda for CUDA; leave out '${what}', or --from-source`,
+    )
   if (fromSource) compile(cuda, dryRun)
   else install(what, dryRun)
 }
@@ -68,6 +73,7 @@ function install(what: Setup | undefined, dryRun: true | undefined): void {
       ['platform', machine.glibc ? `${machine.platform}, glibc ${machine.glibc}` : machine.platform],
       ['NVIDIA', machine.nvidia ? `driver ${machine.nvidia}` : 'no driver answers'],
       ['Vulkan', machine.vulkan ? 'there is a loader' : 'no loader'],
+      ['graphics card', machine.card ? 'there may be one' : 'none'],
     ]),
   )
   const name = choosePackage(what, machine)
@@ -75,13 +81,20 @@ function install(what: Setup | undefined, dryRun: true | undefined): void {
 
   const { folder, global } = findProject(name)
   const args = ['install', ...(global ? ['--global'] : ['--save-optional', '--save-exact']), `${name}@${VERSION}`]
-  console.log(`npm ${args.join(' ')}    (${unpackedSize(name)}, in ${folder})`)
+  // npm would note an optional package that it does not find as another one, in package.json
+  const bytes = unpackedSize(name)
+  console.log(`npm ${args.join(' ')}    (${bytes ? `${formatBytes(bytes)} unpacked, ` : ''}in ${folder})`)
   if (dryRun) return
+  if (!bytes)
+    throw new FluxError(
+      'FLUX_DOWNLOAD',
+      `npm does not find ${name}@${VERSION}; check the network and the registry: npm view ${name}@${VERSION}`,
+    )
   // npm says nothing of an optional package that does not exist
   if (npm(args, folder, 'inherit').status !== 0 || !existsSync(path.join(folder, 'node_modules', name, 'package.json')))
     throw new FluxError(
       'FLUX_DOWNLOAD',
-      `npm did not install ${name}@${VERSION}; for the reason run: npm view ${name}@${VERSION}`,
+      `npm did not install ${name}@${VERSION} in ${folder}; the reason is printed above, if npm gave one`,
     )
   if (name.endsWith('-cuda'))
     console.log(
@@ -120,10 +133,12 @@ function findProject(name: string): { folder: string; global: boolean } {
   return { folder: project, global: !existsSync(path.join(project, 'package.json')) }
 }
 
-function unpackedSize(name: string): string {
-  const { stdout } = npm(['view', `${name}@${VERSION}`, 'dist.unpackedSize', '--json'], ROOT, 'pipe')
-  const bytes = Number.parseInt(stdout, 10)
-  return bytes > 0 ? `${formatBytes(bytes)} unpacked` : 'npm does not know its size'
+/** In bytes; 0 if npm does not find the package. */
+function unpackedSize(name: string): number {
+  const wait = ['--fetch-retries=0', '--fetch-timeout=10000']
+  const { stdout, error } = npm(['view', `${name}@${VERSION}`, 'dist.unpackedSize', '--json', ...wait], ROOT, 'pipe')
+  if (error) throw new FluxError('FLUX_NOT_FOUND', `npm cannot be started (${error.message}); it is a part of Node.js`)
+  return Number.parseInt(stdout, 10) || 0
 }
 
 /** Runs the npm that runs this program, where there is one. */

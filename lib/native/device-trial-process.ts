@@ -2,13 +2,16 @@
  * The program of a child process that tries the devices of one GPU module, see `device-trials.ts`. A driver that fails
  * may end this process, so every result is reported at once.
  *
- * Arguments: the module's file, or '' to ask only for the drivers; then the names of devices to leave out.
+ * Arguments: the id of the process that waits for it, or 0; the module's file, or '' to ask only for the drivers; then the
+ * names of devices to leave out.
  */
 
+import { Worker } from 'node:worker_threads'
 import { nativeAddon, type NativeDevice, type NativeDrivers } from './addon.js'
 
-/** What the process reports, in this order: one `loaded`; for each device `trying`, `tried`. */
+/** What the process reports, in this order: `started`, `loaded`; for each device `trying`, `tried`. */
 export type TrialMessage =
+  | { type: 'started' }
   | { type: 'loaded'; failure: string; drivers: NativeDrivers; devices: NativeDevice[] }
   | { type: 'trying'; device: string }
   | { type: 'tried'; device: string; failure: string }
@@ -18,11 +21,20 @@ interface UtilityProcess {
   parentPort?: { postMessage(message: TrialMessage): void }
 }
 
-const [file, ...leftOut] = process.argv.slice(2)
+// A driver can block this thread for ever. Another one ends the process when nobody waits for it any more.
+const [parent, file, ...leftOut] = process.argv.slice(2)
+const watch = "setInterval(() => process.ppid !== workerData && process.kill(process.pid, 'SIGKILL'), 500)"
+if (parent !== '0')
+  new Worker(`const { workerData } = require('node:worker_threads'); ${watch}`, {
+    eval: true,
+    workerData: Number(parent),
+  }).unref()
+
 const { parentPort } = process as unknown as UtilityProcess
 const report = (message: TrialMessage) =>
   parentPort ? parentPort.postMessage(message) : new Promise((sent) => process.send!(message, sent))
 
+await report({ type: 'started' })
 const addon = nativeAddon()
 const before = new Set(addon.devices().map(({ name }) => name))
 const drivers = addon.drivers()

@@ -5,194 +5,178 @@
  */
 
 import { fork } from 'node:child_process'
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { homedir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { VERSION } from '../version.js'
+import { onAbort } from '../options/abort.js'
 import { nativeAddon, type NativeDevice, type NativeDrivers } from './addon.js'
 import type { TrialMessage } from './device-trial-process.js'
-import type { GpuModule } from './locate.js'
+import type { GpuBackend, GpuModule } from './locate.js'
+import { cachedTrial, cacheTrial, type TrialResult } from './trial-cache.js'
 
-/** What is known of a module. */
-export interface TrialResult {
-  /** why the module cannot be used at all, or '' */
-  failure: string
-  /** why each of its devices cannot be used, or '' */
-  devices: Record<string, string>
-  drivers: NativeDrivers
+export interface TrialOptions {
+  /** called before a driver is tried, which takes seconds */
+  onTrial?: (backend: GpuBackend) => void
+  /** ends the child process; the promise then rejects with its reason */
+  signal?: AbortSignal
 }
 
 const TIME_LIMIT_MS = 60_000
 // Mesa's software device compiles for minutes before it computes the first time.
-const TIME_LIMIT_SOFTWARE_MS = 600_000
+const TIME_LIMIT_SOFTWARE_MS = 900_000
 
 const program = fileURLToPath(new URL('./device-trial-process.js', import.meta.url))
 
-/**
- * The result of a trial of the module's devices, from the cache where the driver is the same.
- *
- * @param onTrial called before a device is tried, which takes seconds
- */
-export async function tryModule(module: GpuModule, onTrial?: (device: string) => void): Promise<TrialResult> {
-  const key = identityOf(module)
-  const known = readCache()[key]
+/** The result for a module that was tried with the same drivers; undefined if there is none. */
+export function knownResult(module: GpuModule): TrialResult | undefined {
+  const known = cachedTrial(module)
   // this process asks the drivers only if they did not fail before
-  if (known && JSON.stringify(known.drivers) === JSON.stringify(nativeAddon().drivers())) return known
-  const result = await tryInChildren(module, onTrial)
-  if (!result.failure) writeCache({ ...readCache(), [key]: result })
-  return result
+  return known && JSON.stringify(known.drivers) === JSON.stringify(nativeAddon().drivers()) ? known : undefined
 }
 
-/** Asks the drivers of GPUs in a child process, whether or not there is a module for them. */
-export async function askDrivers(): Promise<NativeDrivers> {
-  let drivers: NativeDrivers = {}
-  await runProcess([''], (message) => {
-    if (message.type === 'loaded') drivers = message.drivers
-  })
-  return drivers
-}
-
-async function tryInChildren(
-  { file }: GpuModule,
-  onTrial: ((device: string) => void) | undefined,
-): Promise<TrialResult> {
+/**
+ * Tries all devices of a module. The result is kept if it says something about the driver, and not only about this
+ * moment.
+ */
+export async function tryModule(module: GpuModule, options: TrialOptions = {}): Promise<TrialResult> {
+  options.onTrial?.(module.backend)
   const result: TrialResult = { failure: '', devices: {}, drivers: {} }
-  const lacking = (device: NativeDevice) => vulkanDevice(device, result.drivers)?.halfStorage === false
+  let lasting = true
   for (;;) {
     let loaded: Extract<TrialMessage, { type: 'loaded' }> | undefined
     let trying: string | undefined
-    const failure = await runProcess([file, ...Object.keys(result.devices)], (message, setLimit) => {
+    const args = [module.file, ...Object.keys(result.devices)]
+    const end = await runProcess(args, options.signal, (message, setLimit) => {
+      const device = loaded?.devices.find(({ name }) => 'device' in message && name === message.device)
       if (message.type === 'loaded') {
         loaded = message
         result.failure = message.failure
         result.drivers = message.drivers
       } else if (message.type === 'trying') {
         trying = message.device
-        onTrial?.(message.device)
-        const device = loaded?.devices.find(({ name }) => name === message.device)
         const software = device && vulkanDevice(device, result.drivers)?.kind === 'software'
         setLimit(software ? TIME_LIMIT_SOFTWARE_MS : TIME_LIMIT_MS)
-      } else {
+      } else if (message.type === 'tried' && device) {
         trying = undefined
-        result.devices[message.device] = message.failure
+        lasting &&= !/memory/i.test(message.failure)
+        result.devices[device.name] = { description: device.description, failure: message.failure }
       }
     })
-    if (!loaded) return { ...result, failure: failure || 'the process that tried it ended' }
-    if (trying !== undefined) {
-      result.devices[trying] = failure
-      continue // another process tries the other devices
-    }
+    lasting &&= !end || end.lasting
+    const devices = loaded?.devices ?? []
+    const broken = devices.find(({ name }) => name === trying)
+    if (!loaded) result.failure = end?.text ?? 'the process that tried it ended'
+    else if (broken) result.devices[broken.name] = { description: broken.description, failure: end?.text ?? '' }
     // which of the devices it was is unknown
-    if (failure) for (const { name } of loaded.devices) result.devices[name] ||= failure
-    for (const device of loaded.devices)
-      if (result.devices[device.name] && lacking(device)) result.devices[device.name] = NO_HALF_STORAGE
+    else if (end) for (const { name } of devices) result.devices[name]!.failure ||= end.text
+    if (broken) continue // another process tries the other devices
+    for (const device of devices) {
+      const tried = result.devices[device.name]!
+      if (tried.failure && vulkanDevice(device, result.drivers)?.halfStorage === false) tried.failure = NO_HALF_STORAGE
+    }
+    if (lasting && loaded) cacheTrial(module, result)
     return result
   }
 }
 
 const NO_HALF_STORAGE = 'it lacks 16-bit storage, which the Vulkan backend needs; a newer driver may have it'
 
+/** Asks the drivers of GPUs in a child process, whether or not there is a module for them. */
+export async function askDrivers(): Promise<{ drivers: NativeDrivers; failure: string }> {
+  let drivers: NativeDrivers | undefined
+  const end = await runProcess([''], undefined, (message) => {
+    if (message.type === 'loaded') drivers = message.drivers
+  })
+  return { drivers: drivers ?? {}, failure: end?.text ?? '' }
+}
+
 /** What Vulkan itself says of a device. */
 export function vulkanDevice({ backend, description }: NativeDevice, { vulkan }: NativeDrivers) {
   return backend === 'Vulkan' ? vulkan?.find(({ name }) => name === description) : undefined
 }
 
+/** How a process failed. */
+interface End {
+  text: string
+  /** it would probably fail again */
+  lasting: boolean
+}
+
 /** What Node's child processes and Electron's utility processes have in common. */
 interface Child {
   on(event: 'message', listener: (message: TrialMessage) => void): unknown
-  on(event: 'exit', listener: (code: number | null, signal?: string | null) => void): unknown
+  on(event: 'exit' | 'close', listener: (code: number | null, signal?: string | null) => void): unknown
   on(event: 'error', listener: (error: Error) => void): unknown
-  kill(): unknown
+  kill(signal?: string): unknown
   stderr?: NodeJS.ReadableStream | null
 }
 
-function start(args: string[]): Child {
+interface Electron {
+  app: { whenReady(): Promise<void> }
+  utilityProcess: { fork(program: string, args: string[], options: object): Child }
+}
+
+async function start(args: string[]): Promise<{ child: Child; end: 'exit' | 'close' }> {
   // Electron's main process may be unable to start as Node.js; its utility processes always can.
   if (process.versions['electron'] && (process as { type?: string }).type === 'browser') {
-    const electron = createRequire(import.meta.url)('electron') as {
-      utilityProcess: { fork(program: string, args: string[], options: object): Child }
-    }
-    return electron.utilityProcess.fork(program, args, { stdio: 'pipe' })
+    const { app, utilityProcess } = createRequire(import.meta.url)('electron') as Electron
+    await app.whenReady()
+    return { child: utilityProcess.fork(program, ['0', ...args], { stdio: 'pipe' }), end: 'exit' }
   }
-  return fork(program, args, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [] })
+  // detached: Ctrl-C is for this process, which then ends the child. On Windows it would open a window.
+  const detached = process.platform !== 'win32'
+  const watched = [String(process.pid), ...args]
+  const child = fork(program, watched, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [], detached })
+  return { child: child as Child, end: 'close' }
 }
 
-/** Returns how the process failed, or '' if it ended well. */
-function runProcess(
+const CRASHES = ['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGSYS', 'SIGTRAP']
+
+/** Returns how the process failed, or undefined if it ended well. */
+async function runProcess(
   args: string[],
+  signal: AbortSignal | undefined,
   onMessage: (message: TrialMessage, setLimit: (milliseconds: number) => void) => void,
-): Promise<string> {
-  return new Promise((resolve) => {
-    const child = start(args)
-    let timer: NodeJS.Timeout | undefined
-    let late = false
-    let said = ''
-    const setLimit = (milliseconds: number) => {
-      clearTimeout(timer)
-      timer = setTimeout(() => {
-        late = true
-        child.kill()
-      }, milliseconds)
-    }
-    setLimit(TIME_LIMIT_MS)
-    child.stderr?.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-2000)))
-    child.on('message', (message) => onMessage(message, setLimit))
-    child.on('error', (error) => {
-      clearTimeout(timer)
-      resolve(`it could not be tried: ${error.message}`)
-    })
-    child.on('exit', (code, signal) => {
-      clearTimeout(timer)
-      if (late) return resolve('it did not answer in time')
-      if (code === 0) return resolve('')
-      const line = said.trim().split('\n').at(-1)
-      resolve(`its driver ended the process that tried it (${signal ?? code})${line ? `: ${line}` : ''}`)
-    })
-  })
-}
-
-// ---- the cache ----
-
-type Cache = Record<string, TrialResult>
-
-/** The file that keeps the results. */
-export function cacheFile(env: NodeJS.ProcessEnv = process.env): string {
-  const system = { win32: env['LOCALAPPDATA'], darwin: join(homedir(), 'Library', 'Caches') }[
-    process.platform as string
-  ]
-  return join(env['XDG_CACHE_HOME'] || system || join(homedir(), '.cache'), 'ggflux', 'devices.json')
-}
-
-/** Names the module and everything but the driver that the result depends on. */
-function identityOf({ file }: GpuModule): string {
-  const { size, mtimeMs } = statSync(file)
-  const settings = Object.entries(process.env).filter(([name]) => /^(GGML|VK|CUDA)_/.test(name))
-  return JSON.stringify([VERSION, file, size, mtimeMs, settings.sort()])
-}
-
-function readCache(): Cache {
+): Promise<End | undefined> {
+  signal?.throwIfAborted()
+  const { child, end } = await start(args)
+  const killed = () => child.kill('SIGKILL')
+  process.once('exit', killed)
+  const unlisten = signal && onAbort(signal, killed)
+  let timer: NodeJS.Timeout | undefined
   try {
-    const cache = JSON.parse(readFileSync(cacheFile(), 'utf8')) as unknown
-    const usable = (result: TrialResult) =>
-      typeof result?.failure === 'string' &&
-      typeof result.drivers === 'object' &&
-      Object.values(result.devices ?? { '': 0 }).every((text) => typeof text === 'string')
-    return Object.fromEntries(Object.entries(cache as Cache).filter(([, result]) => usable(result)))
-  } catch {
-    return {}
-  }
-}
-
-function writeCache(cache: Cache): void {
-  const file = cacheFile()
-  const temporary = `${file}.${process.pid}`
-  try {
-    mkdirSync(join(file, '..'), { recursive: true })
-    writeFileSync(temporary, JSON.stringify(cache, null, 1))
-    renameSync(temporary, file)
-  } catch {
-    // the folder cannot be written to: the next process tries again
+    return await new Promise<End | undefined>((resolve) => {
+      let started = false
+      let late = false
+      let said = ''
+      const setLimit = (milliseconds: number) => {
+        clearTimeout(timer)
+        timer = setTimeout(() => {
+          late = true
+          child.kill('SIGKILL')
+        }, milliseconds)
+      }
+      setLimit(TIME_LIMIT_MS)
+      child.stderr?.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-2000)))
+      child.on('message', (message) => {
+        started = true
+        onMessage(message, setLimit)
+      })
+      const notStarted = (why: string) =>
+        resolve({ text: `the process that tries it could not be started (${why})`, lasting: false })
+      child.on('error', ({ message }) => notStarted(message))
+      child.on(end, (code, ended) => {
+        if (late) return resolve({ text: 'its driver did not answer in time', lasting: false })
+        if (code === 0) return resolve(undefined)
+        if (!started) return notStarted(String(ended ?? code))
+        const line = said.trim().split('\n').at(-1)
+        const text = `its driver ended the process that tried it (${ended ?? code})${line ? `: ${line}` : ''}`
+        resolve({ text, lasting: !ended || CRASHES.includes(ended) })
+      })
+    })
+  } finally {
+    clearTimeout(timer)
+    process.off('exit', killed)
+    unlisten?.()
+    signal?.throwIfAborted()
   }
 }

@@ -1,9 +1,11 @@
 import { FluxError } from '../errors.js'
+import { untilAborted } from '../options/abort.js'
 import { nativeAddon, type NativeDevice, type NativeDrivers } from './addon.js'
-import { tryModule, vulkanDevice } from './device-trials.js'
+import { knownResult, tryModule, vulkanDevice, type TrialOptions } from './device-trials.js'
 import { freeMemory } from './free-memory.js'
 import { findGpuModules, GPU_BACKENDS, type GpuBackend, type GpuModule } from './locate.js'
 import { parseRpcAddress } from './rpc-client.js'
+import type { TrialResult } from './trial-cache.js'
 
 export interface Device extends NativeDevice {
   /** name and version of a GPU's driver, as far as it is known */
@@ -17,44 +19,87 @@ export const LEAST_INTEGRATED_MEMORY = 8e9
 
 /** A GPU module and what became of it. */
 export interface ModuleState extends GpuModule {
-  /** why none of its devices is there; undefined if it was loaded */
-  failure?: string
-  /** its library that leads to the driver is not installed, which is usual on a machine without such a GPU */
+  /** its driver is not installed, which is usual on a machine without such a GPU */
   noDriver?: boolean
 }
 
 interface Loaded {
   modules: ModuleState[]
-  /** by name of the device: why it cannot be used, or '' */
-  trials: Record<string, string>
+  /** by name of the device */
+  trials: TrialResult['devices']
   drivers: NativeDrivers
 }
 
-let loading: Promise<Loaded> | undefined
+let loading: { result: Promise<Loaded>; controller: AbortController; waiting: number } | undefined
 
-/** Loads the modules of all GPUs whose drivers did not fail in a trial, once per thread. */
-export function loadGpus(onTrial?: (device: string) => void): Promise<Loaded> {
-  return (loading ??= load(onTrial).catch((error: unknown) => {
-    loading = undefined
-    throw error
-  }))
+/**
+ * Loads the modules of all GPUs whose drivers did not fail in a trial, once per thread.
+ *
+ * @param options `signal` ends a trial that nobody else waits for
+ */
+export async function loadGpus({ onTrial, signal }: TrialOptions = {}): Promise<Loaded> {
+  signal?.throwIfAborted()
+  if (!loading) {
+    const controller = new AbortController()
+    const result = load({ signal: controller.signal, ...(onTrial ? { onTrial } : {}) })
+    const own = (loading = { result, controller, waiting: 0 })
+    result.catch(() => {
+      if (loading === own) loading = undefined
+    })
+  }
+  const own = loading
+  own.waiting++
+  try {
+    return await untilAborted(own.result, signal)
+  } finally {
+    if (--own.waiting === 0) own.controller.abort(signal?.reason)
+  }
 }
 
-async function load(onTrial: ((device: string) => void) | undefined): Promise<Loaded> {
+async function load(options: TrialOptions): Promise<Loaded> {
   const result: Loaded = { modules: [], trials: {}, drivers: {} }
   const libraries = { metal: true, ...nativeAddon().driverLibraries() }
   for (const module of findGpuModules()) {
+    if (module.failure !== undefined) {
+      result.modules.push(module)
+      continue
+    }
     if (!libraries[module.backend]) {
       result.modules.push({ ...module, failure: NO_DRIVER[module.backend], noDriver: true })
       continue
     }
-    const { failure, devices, drivers } = await tryModule(module, onTrial)
-    const refused = failure || tooOld(module, drivers) || nativeAddon().loadModule(module.file)
-    result.modules.push(refused ? { ...module, failure: refused } : module)
-    result.trials = { ...result.trials, ...devices }
-    result.drivers = drivers
+    let trial = knownResult(module) ?? (await tryModule(module, options))
+    let failure = noDevice(module, trial) || trial.failure || tooOld(module, trial.drivers)
+    failure ||= nativeAddon().loadModule(module.file)
+    // a card that was not there when the others were tried
+    if (!failure && devicesOf(module).some((device) => !isTried(device, trial)))
+      trial = await tryModule(module, options)
+    result.modules.push(failure ? { ...module, failure, noDriver: failure === NO_DEVICE } : module)
+    result.trials = { ...result.trials, ...trial.devices }
+    result.drivers = { ...result.drivers, ...trial.drivers }
   }
   return result
+}
+
+function devicesOf({ backend }: GpuModule): NativeDevice[] {
+  return nativeAddon()
+    .devices()
+    .filter((device) => backendOf(device) === backend)
+}
+
+/** The name of the module that a device is from. */
+function backendOf({ backend }: NativeDevice): string {
+  return backend === 'MTL' ? 'metal' : backend.toLowerCase()
+}
+
+const isTried = ({ name, description }: NativeDevice, { devices }: TrialResult) =>
+  devices[name]?.description === description
+
+const NO_DEVICE = 'no driver of a GPU is installed'
+
+/** ggml's Vulkan module fails where there is a loader without a driver, as on most servers. */
+function noDevice({ backend }: GpuModule, { failure, drivers }: TrialResult): string {
+  return failure && backend === 'vulkan' && drivers.vulkan?.length === 0 ? NO_DEVICE : ''
 }
 
 /** The first version of CUDA that the CUDA module works with. */
@@ -75,16 +120,28 @@ const NO_DRIVER: Record<GpuBackend, string> = {
  * The devices that can compute on this machine, found at run time. The CPU is always included. A GPU that was never
  * used with this version of its driver is tried first, in a child process, which takes seconds.
  */
-export async function devices(): Promise<Device[]> {
-  const { trials, drivers } = await loadGpus()
+export async function devices(options: TrialOptions = {}): Promise<Device[]> {
+  const { trials, drivers } = await loadGpus(options)
   return nativeAddon()
     .devices()
     .map((device) => {
       if (device.kind === 'cpu') return { ...device, memoryFree: freeMemory() }
       const driver = driverOf(device, drivers)
-      const refused = trials[device.name] ?? 'it appeared after the others were tried; start again'
+      const refused = trials[device.name]?.failure ?? 'it was not tried; start the program again'
       return { ...device, ...(driver ? { driver } : {}), ...(refused ? { refused } : {}) }
     })
+}
+
+/** Sentences about GPU modules and GPUs that cannot be used. */
+export function gpuWarnings(modules: readonly ModuleState[], devices: readonly Device[]): string[] {
+  return [
+    ...modules.flatMap(({ backend, failure, noDriver }) =>
+      failure && !noDriver ? [`the ${backend} module for GPUs cannot be used: ${failure}`] : [],
+    ),
+    ...devices.flatMap(({ name, description, refused }) =>
+      refused ? [`the GPU ${name} (${description}) cannot be used: ${refused}`] : [],
+    ),
+  ]
 }
 
 function driverOf(device: NativeDevice, drivers: NativeDrivers): string | undefined {
@@ -101,31 +158,19 @@ export interface ChosenDevice {
 }
 
 /**
- * Chooses the device that `backend` means. 'auto' takes the GPU with the most free memory, one with its own memory
- * before an integrated one, or else the CPU.
+ * Chooses the device that `backend` means. 'auto' takes the GPU that is probably the fastest, or else the CPU.
  *
- * @param onTrial called with the name of a GPU that is tried because it was never used before
  * @throws {FluxError} FLUX_DEVICE if there is no such device, or it cannot be used; FLUX_BAD_OPTION for an invalid
- *   address
+ *   address; the signal's reason when aborted
  */
-export async function chooseDevice(
-  backend: string = 'auto',
-  onTrial?: (device: string) => void,
-): Promise<ChosenDevice> {
+export async function chooseDevice(backend: string = 'auto', options: TrialOptions = {}): Promise<ChosenDevice> {
   if (parseRpcAddress(String(backend))) return { name: backend, warnings: [] }
   const wanted = String(backend).toLowerCase()
   // no GPU's driver is touched for the CPU
   if (wanted === 'cpu') return { name: cpuName(), warnings: [] }
-  const { modules } = await loadGpus(onTrial)
+  const { modules } = await loadGpus(options)
   const all = await devices()
-  const warnings = [
-    ...modules.flatMap(({ file, failure, noDriver }) =>
-      failure && !noDriver ? [`the GPU module ${file} cannot be used: ${failure}`] : [],
-    ),
-    ...all.flatMap(({ name, description, refused }) =>
-      refused ? [`the GPU ${name} (${description}) cannot be used: ${refused}`] : [],
-    ),
-  ]
+  const warnings = gpuWarnings(modules, all)
   if (wanted === 'auto') return { name: preferredGpu(all, LEAST_INTEGRATED_MEMORY)?.name ?? cpuName(), warnings }
   if (wanted === 'gpu') {
     const gpu = preferredGpu(all)
@@ -136,10 +181,14 @@ export async function chooseDevice(
   if (named?.refused)
     throw new FluxError('FLUX_DEVICE', `${named.name} (${named.description}) cannot be used: ${named.refused}; ${HINT}`)
   if (named) return { name: named.name, warnings: [] }
-  const names = all.map(({ name }) => name).join(', ')
+  const names = all.flatMap(({ name, refused }) => (refused ? [] : [name])).join(', ')
   throw new FluxError(
     'FLUX_DEVICE',
-    `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu', 'rpc://host:port' or one of these is possible: ${names}`,
+    [
+      `there is no device for the backend '${backend}'; 'auto', 'cpu', 'gpu', 'rpc://host:port' or one of these is possible: ${names}`,
+      ...warnings,
+      HINT,
+    ].join('; '),
   )
 }
 
@@ -160,8 +209,8 @@ function cpuName(): string {
  * @param leastIntegrated bytes that an integrated GPU must have
  */
 export function preferredGpu(devices: readonly Device[], leastIntegrated = 0): Device | undefined {
-  const backend = ({ backend }: Device) => {
-    const known = GPU_BACKENDS.indexOf((backend === 'MTL' ? 'metal' : backend.toLowerCase()) as GpuBackend)
+  const backend = (device: Device) => {
+    const known = GPU_BACKENDS.indexOf(backendOf(device) as GpuBackend)
     return known < 0 ? GPU_BACKENDS.length : known
   }
   return devices

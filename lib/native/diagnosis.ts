@@ -2,8 +2,8 @@
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { NativeDrivers } from './addon.js'
-import { askDrivers } from './device-trials.js'
+import { nativeAddon, type NativeDrivers } from './addon.js'
+import { askDrivers, type TrialOptions } from './device-trials.js'
 import { chooseDevice, devices, LEAST_CUDA, loadGpus, type Device, type ModuleState } from './devices.js'
 import { PLATFORM, type GpuBackend } from './locate.js'
 
@@ -14,6 +14,8 @@ export interface Diagnosis {
   /** the installed GPU modules */
   modules: ModuleState[]
   drivers: NativeDrivers
+  /** how asking the drivers failed, or '' */
+  driverFailure: string
   /** makers of the graphics cards on the bus; known on Linux only */
   cards: string[]
   /** sentences: what is missing, and the command that helps */
@@ -23,16 +25,20 @@ export interface Diagnosis {
 /**
  * @throws {FluxError} FLUX_NOT_FOUND if the addon itself cannot be loaded
  */
-export async function diagnose(onTrial?: (device: string) => void): Promise<Diagnosis> {
-  const { modules } = await loadGpus(onTrial)
-  const [{ name: auto }, found, drivers] = [await chooseDevice('auto'), await devices(), await askDrivers()]
-  const facts = { devices: found, auto, modules, drivers, cards: graphicsCards() }
+export async function diagnose(options: TrialOptions = {}): Promise<Diagnosis> {
+  // asked in a child process, so that a driver that fails does not end this one
+  const { drivers, failure: driverFailure } = await askDrivers()
+  const usable = driverFailure ? 'cpu' : 'auto'
+  const { name: auto } = await chooseDevice(usable, options)
+  const { modules } = driverFailure ? { modules: [] } : await loadGpus()
+  const found = driverFailure ? nativeAddon().devices() : await devices()
+  const facts = { devices: found, auto, modules, drivers, driverFailure, cards: graphicsCards() }
   return { ...facts, advice: advise(facts) }
 }
 
 /** @param facts what was found; `platform` is for tests */
 export function advise(
-  { devices, auto, modules, drivers, cards }: Omit<Diagnosis, 'advice'>,
+  { devices, auto, modules, drivers, driverFailure, cards }: Omit<Diagnosis, 'advice'>,
   platform = PLATFORM,
 ): string[] {
   const chosen = devices.find(({ name }) => name === auto)
@@ -42,6 +48,8 @@ export function advise(
   for (const { backend, failure, noDriver } of modules)
     if (failure && !noDriver) advice.push(`The ${backend} module cannot be used: ${failure}. ${remedy(failure)}`.trim())
   if (chosen?.kind === 'gpu') return advice
+  if (driverFailure)
+    return [`No GPU is used, because a driver failed: ${driverFailure}. Update or remove it.`, ...advice]
   const installed = (backend: GpuBackend) => modules.some((module) => module.backend === backend)
   const windows = platform.startsWith('win32')
   const { cuda, vulkan } = drivers
@@ -67,7 +75,7 @@ export function advise(
   if (hardware.length === 0 && !cuda) advice.push(...missingDriver(vulkan !== undefined, cards, windows))
   const software = vulkan?.filter(({ kind }) => kind === 'software').map(({ name }) => name) ?? []
   if (software.length > 0 && hardware.length === 0)
-    advice.push(`${software.join(', ')} is a graphics card in software, which is slower than the CPU itself.`)
+    advice.push(`${software.join(', ')} imitates a graphics card on the CPU, and is slower than the CPU itself.`)
   return advice
 }
 

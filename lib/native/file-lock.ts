@@ -25,7 +25,7 @@ export async function withFileLock<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   await mkdir(dirname(path), { recursive: true })
-  const handle = await open(path, 'a')
+  const handle = await open(path, 'a+') // LockFileEx wants a file that can be read
   try {
     while (!nativeLockFile(handle.fd))
       await sleep(BETWEEN_TRIES, undefined, signal ? { signal } : {}).catch(() => signal!.throwIfAborted())

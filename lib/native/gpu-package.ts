@@ -1,7 +1,7 @@
 /** Which of the packages with binaries fits a machine. Nothing here loads the addon. */
 
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { FluxError } from '../errors.js'
 import { GPU_PACKAGES, glibcVersion, PLATFORM, withoutPackage } from './locate.js'
@@ -15,6 +15,8 @@ export interface Machine {
   nvidia: string | undefined
   /** a Vulkan loader is installed */
   vulkan: boolean
+  /** there may be a graphics card */
+  card: boolean
 }
 
 /** What `ggflux setup` can install: `cpu` is the package of the platform, which on Apple silicon includes Metal. */
@@ -26,7 +28,13 @@ const CUDA_DRIVER = 580
 
 /** @param root where this system's files are, for tests */
 export function examineMachine(root = '/'): Machine {
-  return { platform: PLATFORM, glibc: glibcVersion(), nvidia: nvidiaDriver(root), vulkan: hasVulkan(root) }
+  return {
+    platform: PLATFORM,
+    glibc: glibcVersion(),
+    nvidia: nvidiaDriver(root),
+    vulkan: hasVulkan(root),
+    card: hasCard(root),
+  }
 }
 
 function nvidiaDriver(root: string): string | undefined {
@@ -49,6 +57,15 @@ function hasVulkan(root: string): boolean {
   )
 }
 
+/** Linux lists graphics cards; a virtual machine or a server may have a loader and none. */
+function hasCard(root: string): boolean {
+  if (process.platform !== 'linux') return true
+  const others = ['dev/dxg', 'dev/nvidiactl', 'proc/driver/nvidia'] // dxg: Linux inside Windows
+  if (others.some((path) => existsSync(join(root, path)))) return true
+  const folder = join(root, 'dev', 'dri')
+  return existsSync(folder) && readdirSync(folder).some((name) => name.startsWith('renderD'))
+}
+
 /**
  * Returns the name of the package that fits the machine.
  *
@@ -60,7 +77,9 @@ export function choosePackage(wanted: Setup | undefined, machine: Machine): stri
   const unsupported = withoutPackage(platform, glibc)
   if (unsupported) throw new FluxError('FLUX_UNSUPPORTED', unsupported)
   const chosen =
-    wanted ?? (['cuda', 'vulkan'] as const).find((backend) => gpuObstacle(backend, machine) === undefined) ?? 'cpu'
+    wanted ??
+    (['cuda', 'vulkan'] as const).find((backend) => machine.card && gpuObstacle(backend, machine) === undefined) ??
+    'cpu'
   if (chosen === 'cpu') return `@ggflux/${platform}`
   const obstacle = gpuObstacle(chosen, machine)
   if (obstacle) throw new FluxError('FLUX_UNSUPPORTED', obstacle)

@@ -1,6 +1,6 @@
 /** Where the native parts are: the addon with the CPU's modules, and the modules of GPUs. */
 
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,6 +15,8 @@ export type GpuBackend = (typeof GPU_BACKENDS)[number]
 export interface GpuModule {
   backend: GpuBackend
   file: string
+  /** why none of its devices can be used */
+  failure?: string
 }
 
 /** `linux-x64`, as npm names this platform. */
@@ -46,13 +48,19 @@ export function findAddon(): string {
   throw new FluxError('FLUX_NOT_FOUND', missing(name))
 }
 
-/** The GPU modules that are installed. Those of the package of a GPU come before those next to the addon. */
+/** The GPU modules that are installed: one compiled here, next to the addon, comes before that of a package. */
 export function findGpuModules(): GpuModule[] {
   const beside = dirname(findAddon())
   return GPU_BACKENDS.flatMap((backend) => {
-    const folder = findPackage(`@ggflux/${PLATFORM}-${backend}`) ?? join(beside, backend)
-    const file = existsSync(folder) && readdirSync(folder).find((name) => /^(lib)?ggml-\w+\.(so|dll|dylib)$/.test(name))
-    return file ? [{ backend, file: outsideArchive(join(folder, file)) }] : []
+    const name = `@ggflux/${PLATFORM}-${backend}`
+    let folder: string | undefined = join(beside, backend)
+    try {
+      if (!existsSync(folder)) folder = findPackage(name)
+    } catch (error) {
+      return [{ backend, file: name, failure: (error as Error).message }]
+    }
+    const file = folder && readdirSync(folder).find((name) => /^(lib)?ggml-\w+\.(so|dll|dylib)$/.test(name))
+    return folder && file ? [{ backend, file: outsideArchive(join(folder, file)) }] : []
   })
 }
 
@@ -61,10 +69,17 @@ export function outsideArchive(file: string): string {
   return file.replace(/app\.asar(?!\.unpacked)/, 'app.asar.unpacked')
 }
 
+/** What scripts/packages.mjs writes into the package.json of a package with binaries. */
+interface Manifest {
+  version: string
+  /** bytes of each file: a library that was cut off ends the process when it is loaded */
+  sizes?: Record<string, number>
+}
+
 /**
  * The folder of an installed package of the same version; undefined if it is not installed.
  *
- * @throws {FluxError} FLUX_NOT_FOUND if it is installed in another version
+ * @throws {FluxError} FLUX_NOT_FOUND if it is installed in another version, or incomplete
  */
 export function findPackage(name: string): string | undefined {
   let manifest: string
@@ -73,12 +88,22 @@ export function findPackage(name: string): string | undefined {
   } catch {
     return undefined
   }
-  const installed = (JSON.parse(readFileSync(manifest, 'utf8')) as { version: string }).version
-  if (installed === VERSION) return dirname(manifest)
-  throw new FluxError(
-    'FLUX_NOT_FOUND',
-    `${name} is version ${installed} and ggflux is version ${VERSION}; run: npm install ggflux@${VERSION} ${name}@${VERSION}`,
-  )
+  const { version, sizes = {} } = JSON.parse(readFileSync(manifest, 'utf8')) as Manifest
+  if (version !== VERSION)
+    throw new FluxError(
+      'FLUX_NOT_FOUND',
+      `${name} is version ${version} and ggflux is version ${VERSION}; run: npm install ggflux@${VERSION} ${name}@${VERSION}`,
+    )
+  const folder = dirname(manifest)
+  for (const [file, bytes] of Object.entries(sizes)) {
+    const found = statSync(outsideArchive(join(folder, file)), { throwIfNoEntry: false })?.size
+    if (found !== bytes)
+      throw new FluxError(
+        'FLUX_NOT_FOUND',
+        `${name} is incomplete: ${file} ${found === undefined ? 'is missing' : `has ${found} of ${bytes} bytes`}; install it again: npm install --force ${name}@${VERSION}`,
+      )
+  }
+  return folder
 }
 
 function missing(name: string): string {
@@ -112,7 +137,7 @@ export function glibcVersion(): string | undefined {
 export function loaderRemedy(cause: string): string | undefined {
   const needed = /version [`']GLIBC_([\d.]+)'/.exec(cause)?.[1]
   if (needed)
-    return `the prebuilt ggflux needs glibc ${needed} or newer and this system has ${glibcVersion() ?? 'none'}; use Debian 12, Ubuntu 22.04, RHEL 9 or newer, or compile it here: ${FROM_SOURCE}`
+    return `the prebuilt ggflux needs glibc ${needed} or newer and this system has ${glibcVersion() ?? 'none'}; use Debian 12, Ubuntu 22.04 or newer, or compile it here: ${FROM_SOURCE}`
   if (/libstdc\+\+/.test(cause))
     return `libstdc++ is missing or too old; install it (Debian, Ubuntu: apt install libstdc++6), or compile ggflux here: ${FROM_SOURCE}`
   return undefined

@@ -237,7 +237,7 @@ async function create(
   if (deviceMemory !== undefined) requireDeviceMemory(deviceMemory)
   signal?.throwIfAborted()
   const addon = nativeAddon()
-  const { name: device } = await chooseDevice(backend)
+  const { name: device } = await chooseDevice(backend, signal ? { signal } : {})
   const remote = parseRpcAddress(device)
   await requireUnchanged(file)
   const leaveServer = remote && (await useRpcServer(remote, signal))

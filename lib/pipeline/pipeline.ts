@@ -71,7 +71,7 @@ export class ImagePipeline {
       ...wanted
     } = completeLoadOptions(source, options)
     signal?.throwIfAborted()
-    const { name, warnings } = await chooseDevice(wanted.backend)
+    const { name, warnings } = await chooseDevice(wanted.backend, signal ? { signal } : {})
     const device: NetworkOptions = { ...wanted, backend: name }
     const downloads: PullOptions = { ...hub, ...(onDownload ? { onProgress: onDownload } : {}) }
     const opened = await openModel(model, { ...downloads, ...(signal ? { signal } : {}) })

@@ -606,7 +606,7 @@ describe('devices', () => {
     expect(found.map(({ kind }) => kind)).toContain('cpu')
     expect(found.filter(({ auto }) => auto)).toHaveLength(1)
     const lines = ggflux('devices').stdout.toString().split('\n')
-    expect(lines[0]).toMatch(/^ +NAME +KIND +DESCRIPTION +FREE +MEMORY$/)
+    expect(lines[0]).toMatch(/^ +NAME +KIND +DESCRIPTION +DRIVER +FREE +MEMORY +USABLE$/)
     expect(lines.filter((line) => line.startsWith('* ')).map((line) => line.split(/ +/)[1])).toContain(
       found.find(({ auto }) => auto)!.name,
     )

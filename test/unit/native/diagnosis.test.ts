@@ -19,11 +19,12 @@ const radeon = { name: 'Radeon RX 6600', kind: 'discrete', driver: 'radv Mesa 25
 const software = { ...radeon, name: 'llvmpipe', kind: 'software' } as const
 const module = { backend: 'vulkan', file: '/packages/libggml-vulkan.so' } as const
 
-const found = (facts: Partial<Diagnosis> = {}): Omit<Diagnosis, 'advice'> => ({
+const found = (facts: Partial<Omit<Diagnosis, 'advice'>> = {}): Omit<Diagnosis, 'advice'> => ({
   devices: [cpu],
   auto: 'CPU',
   modules: [],
   drivers: {},
+  driverFailure: '',
   cards: [],
   ...facts,
 })
@@ -34,7 +35,7 @@ describe('what doctor advises', () => {
     expect(advise(facts, 'linux-x64')).toEqual([])
   })
 
-  test.each<[string, Partial<Diagnosis>, string, RegExp]>([
+  test.each<[string, Partial<Omit<Diagnosis, 'advice'>>, string, RegExp]>([
     ['no card', {}, 'linux-x64', /^No graphics card was found\. ggflux computes with the CPU\.$/],
     [
       'a card from AMD without driver and loader',
@@ -84,6 +85,12 @@ describe('what doctor advises', () => {
       /^The cuda module cannot be used: libcublas.*apt install cuda-libraries-13-0/,
     ],
     [
+      'a driver that fails',
+      { driverFailure: 'it ended' },
+      'linux-x64',
+      /^No GPU is used, because a driver failed: it ended\./,
+    ],
+    [
       'a refused device',
       { devices: [cpu, { ...gpu, refused: 'it computes wrongly (softmax)' }], modules: [module] },
       'linux-x64',
@@ -95,7 +102,7 @@ describe('what doctor advises', () => {
 
   test('a card in software alone is no reason to hurry', () => {
     expect(advise(found({ drivers: { vulkan: [software] }, modules: [module] }), 'linux-x64')).toContainEqual(
-      expect.stringMatching(/^llvmpipe is a graphics card in software/),
+      expect.stringMatching(/^llvmpipe imitates a graphics card on the CPU/),
     )
   })
 

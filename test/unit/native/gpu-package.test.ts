@@ -31,21 +31,23 @@ describe.skipIf(process.platform !== 'linux')('what is found out about a machine
   })
 
   it('no GPU', () => {
-    expect(machine({})).toMatchObject({ nvidia: undefined, vulkan: false })
+    expect(machine({})).toMatchObject({ nvidia: undefined, vulkan: false, card: false })
   })
 
   it('a Vulkan loader', () => {
-    expect(machine({ 'usr/lib64/libvulkan.so.1': '' }).vulkan).toBe(true)
+    expect(machine({ 'usr/lib64/libvulkan.so.1': '' })).toMatchObject({ vulkan: true, card: false })
+    expect(machine({ 'dev/dri/renderD128': '' })).toMatchObject({ vulkan: false, card: true })
   })
 })
 
 describe('the package for a machine', () => {
-  const linux: Machine = { platform: 'linux-x64', glibc: '2.36', nvidia: undefined, vulkan: false }
+  const linux: Machine = { platform: 'linux-x64', glibc: '2.36', nvidia: undefined, vulkan: false, card: true }
   const nvidia = { nvidia: '580.65.06', vulkan: true }
 
   it.each<[string, Partial<Machine>]>([
     ['@ggflux/linux-x64', {}],
     ['@ggflux/linux-x64-vulkan', { vulkan: true }],
+    ['@ggflux/linux-x64', { vulkan: true, card: false }],
     ['@ggflux/linux-x64-cuda', nvidia],
     ['@ggflux/linux-x64-vulkan', { nvidia: '550.54.14', vulkan: true }],
     ['@ggflux/win32-x64-vulkan', { ...nvidia, platform: 'win32-x64', glibc: undefined }],
