@@ -30,6 +30,8 @@ template <class Function> Function rpc_procedure(const char * name) {
 
 std::atomic<int> exit_status{0};
 
+std::mutex registry;  // ggml's list of modules and devices, which has no lock of its own
+
 constexpr const char * rpc_scheme = "rpc://";
 
 ggml_backend_dev_t local_device(const std::string & name) {
@@ -98,9 +100,8 @@ void load_backends(const std::string & directory) {
 }
 
 std::string load_module(const std::string & file) {
-    static std::mutex mutex;
     static std::vector<std::string> loaded;
-    const std::lock_guard<std::mutex> lock(mutex);
+    const std::lock_guard<std::mutex> lock(registry);
     if (std::find(loaded.begin(), loaded.end(), file) != loaded.end()) return "";
     last_complaint.clear();
     if (!ggml_backend_load(file.c_str())) return last_complaint.empty() ? "it has no device" : last_complaint;
@@ -109,6 +110,7 @@ std::string load_module(const std::string & file) {
 }
 
 std::vector<DeviceInfo> list_devices() {
+    const std::lock_guard<std::mutex> lock(registry);
     std::vector<DeviceInfo> devices;
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_props props{};

@@ -5,6 +5,7 @@
 
 #include <ggml-cpp.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <vector>
@@ -112,6 +113,7 @@ std::string try_device(const std::string & device) {
         const std::string text = error.what();
         return text.substr(text.find(": ") + 2);
     }
+    if (std::find(left_out.begin(), left_out.end(), false) == left_out.end()) return "it has none of the operations";
     for (size_t i = 0; i < names.size(); i++) {
         if (left_out[i]) continue;
         double difference = 0, size = 0;
