@@ -26,6 +26,14 @@ export type Setup = (typeof SETUPS)[number]
 /** The oldest driver that runs CUDA 13. */
 const CUDA_DRIVER = 580
 
+/** What the GPU modules need. */
+const MODULE_GLIBC = '2.34'
+
+function olderThan(version: string, other: string): boolean {
+  const number = (text: string) => Number(text.split('.')[0]) * 1000 + Number(text.split('.')[1])
+  return number(version) < number(other)
+}
+
 /** @param root where this system's files are, for tests */
 export function examineMachine(root = '/'): Machine {
   return {
@@ -86,7 +94,7 @@ export function choosePackage(wanted: Setup | undefined, machine: Machine): stri
   return `@ggflux/${platform}-${chosen}`
 }
 
-function gpuObstacle(backend: 'cuda' | 'vulkan', { platform, nvidia, vulkan }: Machine): string | undefined {
+function gpuObstacle(backend: 'cuda' | 'vulkan', { platform, glibc, nvidia, vulkan }: Machine): string | undefined {
   const name = backend === 'cuda' ? 'CUDA' : 'Vulkan'
   if (!GPU_PACKAGES.includes(`${platform}-${backend}`)) {
     const others = GPU_PACKAGES.filter((each) => each.startsWith(`${platform}-`)).map((each) => each.split('-')[2])
@@ -98,6 +106,8 @@ function gpuObstacle(backend: 'cuda' | 'vulkan', { platform, nvidia, vulkan }: M
           : 'it computes on the CPU'
     }`
   }
+  if (glibc && olderThan(glibc, MODULE_GLIBC))
+    return `the module for ${name} needs glibc ${MODULE_GLIBC} and this system has ${glibc}; use Debian 12, Ubuntu 22.04 or newer, or the CPU`
   if (backend === 'vulkan')
     return vulkan
       ? undefined

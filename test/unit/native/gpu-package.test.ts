@@ -63,6 +63,7 @@ describe('the package for a machine', () => {
     ['cuda', { platform: 'linux-arm64' }, /^there is no package with CUDA for linux-arm64; it computes on the CPU$/],
     ['cuda', { platform: 'win32-x64' }, /there is one with vulkan: npx ggflux setup vulkan$/],
     ['vulkan', { platform: 'darwin-arm64' }, /Metal is part of its package/],
+    ['vulkan', { vulkan: true, glibc: '2.31' }, /^the module for Vulkan needs glibc 2\.34 and this system has 2\.31/],
     ['vulkan', {}, /^no Vulkan loader was found; install/],
     ['cpu', { glibc: undefined }, /musl/],
   ] as const)('%s is refused with %o', (wanted, found, message) => {
