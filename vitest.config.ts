@@ -8,7 +8,7 @@ const dist = fileURLToPath(new URL('./dist/', import.meta.url))
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files)
-    const long = ({ moduleId }: TestSpecification) => /\/platforms\/|\/e2e\/(tiny-|cli|package)/.test(moduleId)
+    const long = ({ moduleId }: TestSpecification) => /\/platforms\/|\/e2e\/(tiny-|cli|package)|lavapipe/.test(moduleId)
     return [...sorted.filter(long), ...sorted.filter((file) => !long(file))]
   }
 }
