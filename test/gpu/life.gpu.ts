@@ -7,6 +7,7 @@ import { FluxPipeline } from '../../lib/pipeline/pipeline.js'
 import { writeModelFile } from '../../lib/formats/write-model-file.js'
 import { anyInput } from '../support/any-input.mjs'
 import { goldenIo, goldenWeights } from '../support/golden.js'
+import { hidden, loraFile, numbers, RANK, tensorSource } from '../support/lora.js'
 import { relL2, readTensors } from '../support/safetensors.js'
 import { temporaryFolder } from '../support/temporary.js'
 
@@ -60,6 +61,28 @@ test('weights that do not fit into deviceMemory stay on the host, and the predic
   const input = anyInput(all, 8, 16)
   expect(relL2(await none.predict(input), await all.predict(input))).toBeLessThan(TOLERANCE.auto)
   expect(none.memory().weights).toBeLessThan(all.memory().weights)
+})
+
+// The rows of k are a part of one matrix, so they are added to a part of its result.
+test('a LoRA on some rows acts as on the CPU', async () => {
+  const layer = 'transformer.transformer_blocks.0.attn.to_k'
+  const [down, up] = [numbers([RANK, hidden], 1, 0.05), numbers([hidden, RANK], 2, 0.05)]
+  const path = await loraFile(join(temporaryFolder(), 'lora.safetensors'), [
+    tensorSource(`${layer}.lora_A.weight`, down),
+    tensorSource(`${layer}.lora_B.weight`, up),
+  ])
+  const predict = async (backend: string, loras: { path: string }[]) => {
+    await using flux = await FluxTransformer.load(await goldenWeights('flux-dev-tiny'), { backend })
+    expect(await flux.adapt(loras)).toEqual(loras.map(() => []))
+    return flux.predict(anyInput(flux, 8, 16))
+  }
+  const [there, here, plain] = [
+    await predict(gpu, [{ path }]),
+    await predict('cpu', [{ path }]),
+    await predict('cpu', []),
+  ]
+  expect(relL2(here, plain)).toBeGreaterThan(3 * TOLERANCE.auto)
+  expect(relL2(there, here)).toBeLessThan(TOLERANCE.auto)
 })
 
 test('close() during an evaluation waits for it and frees everything', async () => {
