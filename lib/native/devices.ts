@@ -30,7 +30,15 @@ interface Loaded {
   drivers: NativeDrivers
 }
 
-let loading: { result: Promise<Loaded>; controller: AbortController; waiting: number } | undefined
+interface Loading {
+  result: Promise<Loaded>
+  controller: AbortController
+  /** calls that wait for the result */
+  waiting: number
+  done: boolean
+}
+
+let loading: Loading | undefined
 
 /**
  * Loads the modules of all GPUs whose drivers did not fail in a trial, once per thread.
@@ -39,21 +47,25 @@ let loading: { result: Promise<Loaded>; controller: AbortController; waiting: nu
  */
 export async function loadGpus({ onTrial, signal }: TrialOptions = {}): Promise<Loaded> {
   signal?.throwIfAborted()
-  if (!loading) {
-    const controller = new AbortController()
-    const result = load({ signal: controller.signal, ...(onTrial ? { onTrial } : {}) })
-    const own = (loading = { result, controller, waiting: 0 })
-    result.catch(() => {
-      if (loading === own) loading = undefined
-    })
-  }
-  const own = loading
+  const own = (loading ??= begin(onTrial))
   own.waiting++
   try {
-    return await untilAborted(own.result, signal)
+    const loaded = await untilAborted(own.result, signal)
+    own.done = true
+    return loaded
   } finally {
-    if (--own.waiting === 0) own.controller.abort(signal?.reason)
+    if (--own.waiting === 0 && !own.done) {
+      own.controller.abort(signal?.reason)
+      if (loading === own) loading = undefined // the next call begins anew
+    }
   }
+}
+
+function begin(onTrial: TrialOptions['onTrial']): Loading {
+  const controller = new AbortController()
+  const result = load({ signal: controller.signal, ...(onTrial ? { onTrial } : {}) })
+  result.catch(() => {}) // reported to those who wait
+  return { result, controller, waiting: 0, done: false }
 }
 
 async function load(options: TrialOptions): Promise<Loaded> {
