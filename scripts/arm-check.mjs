@@ -5,9 +5,17 @@ import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { parseArgs } from 'node:util'
-import { build } from './build.mjs'
-import { compileTests, findProgram, foreignNode, report, root, runToFile, whyNoNode } from './foreign-node.mjs'
+import {
+  compileFor,
+  compileTests,
+  findProgram,
+  foreignNode,
+  report,
+  root,
+  runCheck,
+  runToFile,
+  whyNoNode,
+} from './foreign-node.mjs'
 
 /** Why the check cannot run here; undefined if it can. */
 function whyNotArm() {
@@ -16,13 +24,8 @@ function whyNotArm() {
   return whyNoNode('linux-arm64')
 }
 
-async function main({ variants, 'no-build': noBuild }, files) {
-  const addon = path.join(root, 'build', 'linux-arm64')
-  if (!noBuild) {
-    const began = performance.now()
-    build({ target: 'linux-arm64', variants })
-    console.log(`compiled in ${((performance.now() - began) / 1000).toFixed(0)} s`)
-  }
+async function main(options, files) {
+  const addon = compileFor('linux-arm64', options)
   const node = foreignNode('linux-arm64')
   const temporary = mkdtempSync(path.join(os.tmpdir(), 'ggflux-arm-'))
   const run = async (args) => {
@@ -52,13 +55,4 @@ async function main({ variants, 'no-build': noBuild }, files) {
   }
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { variants: { type: 'string', default: 'native' }, 'no-build': { type: 'boolean' } },
-})
-const reason = whyNotArm()
-if (reason) {
-  console.log(`skipped: ${reason}`)
-  process.exit(2)
-}
-await main(values, positionals)
+await runCheck(whyNotArm, main)

@@ -4,6 +4,8 @@ import { once } from 'node:events'
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { build } from './build.mjs'
 import { npm } from './ggml.mjs'
 
 export const root = fileURLToPath(new URL('..', import.meta.url))
@@ -59,6 +61,32 @@ export async function runToFile(program, args, { log, seconds = 300, ...options 
   clearTimeout(timer)
   closeSync(output)
   return { status, output: readFileSync(log, 'utf8') }
+}
+
+/** Compiles the addon unless --no-build was given, and returns its folder. */
+export function compileFor(target, { variants, 'no-build': noBuild }) {
+  if (noBuild) return path.join(root, 'build', target)
+  const began = performance.now()
+  const folder = build({ target, variants })
+  console.log(`compiled in ${((performance.now() - began) / 1000).toFixed(0)} s`)
+  return folder
+}
+
+/**
+ * Runs `main` with the options and files of the command line. Exits with 2 if `whyNot` gives a reason why the check
+ * cannot run here.
+ */
+export async function runCheck(whyNot, main, options = {}) {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { variants: { type: 'string', default: 'native' }, 'no-build': { type: 'boolean' }, ...options },
+  })
+  const reason = whyNot()
+  if (reason) {
+    console.log(`skipped: ${reason}`)
+    process.exit(2)
+  }
+  await main(values, positionals)
 }
 
 /** Runs checks one after the other, prints a line for each, and sets the exit code. */

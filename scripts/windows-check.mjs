@@ -17,10 +17,18 @@ import {
 } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
-import { parseArgs } from 'node:util'
 import { PNG } from 'pngjs'
-import { build } from './build.mjs'
-import { compileTests, findProgram, foreignNode, report, root, runToFile, whyNoNode } from './foreign-node.mjs'
+import {
+  compileFor,
+  compileTests,
+  findProgram,
+  foreignNode,
+  report,
+  root,
+  runCheck,
+  runToFile,
+  whyNoNode,
+} from './foreign-node.mjs'
 
 const LONG = ['golden', 'rpc', 'convert', 'quantised', 'pipeline-life', 'cancel']
 
@@ -33,13 +41,8 @@ function whyNotWindows() {
   return whyNoNode('win-x64')
 }
 
-async function main({ variants, 'no-build': noBuild, long }, files) {
-  const addon = path.join(root, 'build', 'win32-x64')
-  if (!noBuild) {
-    const began = performance.now()
-    build({ target: 'win32-x64', variants })
-    console.log(`compiled in ${((performance.now() - began) / 1000).toFixed(0)} s`)
-  }
+async function main(options, files) {
+  const addon = compileFor('win32-x64', options)
   const node = foreignNode('win-x64')
   const temporary = mkdtempSync(path.join(os.tmpdir(), 'ggflux-windows-'))
   const environment = {
@@ -129,7 +132,7 @@ async function main({ variants, 'no-build': noBuild, long }, files) {
       },
     ],
   ]
-  const tests = [...(long ? LONG.map((name) => `test/native/${name}.test.ts`) : []), ...files]
+  const tests = [...(options.long ? LONG.map((name) => `test/native/${name}.test.ts`) : []), ...files]
   const compiled = tests.length > 0 && compileTests()
   for (const file of tests)
     checks.push([
@@ -159,17 +162,4 @@ function linkOrCopy(from, to) {
   }
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    variants: { type: 'string', default: 'native' },
-    'no-build': { type: 'boolean' },
-    long: { type: 'boolean' },
-  },
-})
-const reason = whyNotWindows()
-if (reason) {
-  console.log(`skipped: ${reason}`)
-  process.exit(2)
-}
-await main(values, positionals)
+await runCheck(whyNotWindows, main, { long: { type: 'boolean' } })

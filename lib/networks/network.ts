@@ -25,8 +25,8 @@ import type { ModelFile } from '../formats/model-file.js'
 export interface NetworkOptions {
   /**
    * 'auto': a GPU, one with its own memory before an integrated one with 8 GB or more, or else the CPU; 'cpu'; 'gpu';
-   * a device's name as `devices()` returns it; or 'rpc://host:port' for the first device of a machine that runs `ggflux rpc-server` ('rpc://host:port/1' for its
-   * second).
+   * a device's name as `devices()` returns it; or 'rpc://host:port' for the first device of a machine that runs
+   * `ggflux rpc-server` ('rpc://host:port/1' for its second).
    *
    * @default 'auto'
    */

@@ -35,7 +35,7 @@ export class ImagePipeline {
   /** how files on the hub are downloaded */
   readonly #hub: PullOptions
   readonly #jobs = new JobQueue()
-  /** told by the first image */
+  /** reported with the first image */
   #warnings: string[]
   #closing: Promise<void> | undefined
 

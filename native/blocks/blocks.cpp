@@ -188,7 +188,7 @@ ggml_tensor * weighted_sum(Graph & g, ggml_tensor * probabilities, ggml_tensor *
 // autoencoder uses.
 bool fused_attention_suits(Graph & g, ggml_tensor * q, ggml_tensor * k, ggml_tensor * v, ggml_tensor * mask) {
     if (g.cpu_threads() > 0) return true;
-    constexpr int64_t most_queries = 65535;  // more end the process on Metal, see docs/devices.md
+    constexpr int64_t most_queries = 65535;  // more end the process on Metal, see docs/architecture.md#metal-and-vulkan
     return g.precision() != Precision::f32 && q->ne[2] <= most_queries &&
            g.supported(ggml_flash_attn_ext(g.ctx(), heads_last(g, q), heads_last(g, k), heads_last(g, v), mask, 1.0f,
                                            0.0f, 0.0f));
@@ -311,8 +311,7 @@ ggml_tensor * unfolded_convolution(Graph & g, const Conv & conv, ggml_tensor * x
     const int64_t inner = ggml_nelements(conv.weight) / out;
     const int64_t width = (x->ne[0] + 2 * pad - conv.weight->ne[0]) / stride + 1;
     const int64_t height = (x->ne[1] + 2 * pad - kernel) / stride + 1;
-    const bool exactly = g.precision() == Precision::f32;
-    const ggml_type type = exactly ? GGML_TYPE_F32 : GGML_TYPE_F16;
+    const ggml_type type = g.precision() == Precision::f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
     const int64_t row_bytes = inner * width * static_cast<int64_t>(ggml_type_size(type));
     const int64_t step = std::max({int64_t{1}, bytes_per_part / row_bytes, (height + most_parts - 1) / most_parts});
     if (!normalised) x = scaled(g, x, 1 / wide_scale);

@@ -32,14 +32,10 @@ Task::Finish guarded_by_device(Instance & instance, const std::string & device,
                                const std::function<Task::Finish(Instance &)> & work) {
     try {
         return work(instance);
-    } catch (const Error &) {
-        throw;
-    } catch (const Aborted &) {
-        throw;
     } catch (const std::bad_alloc &) {
         throw;
     } catch (const std::exception & error) {
-        const std::string said = error.what();
+        const std::string said = error.what();  // our own begin with a code
         if (said.rfind("FLUX_", 0) == 0 || !is_gpu(device)) throw;
         instance.abandon();
         leave_without_destructors();

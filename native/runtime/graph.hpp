@@ -50,7 +50,7 @@ class Graph {
     ggml_cgraph * nodes() const { return graph_; }
     int cpu_threads() const { return cpu_threads_; }
     bool on_cuda() const { return cuda_; }
-    // The device multiplies in half precision, with sums in F32 if asked to: Vulkan and Metal, see docs/devices.md.
+    // The device multiplies in half precision, with sums in F32 if asked to: Vulkan and Metal, see docs/architecture.md.
     bool halves() const { return halves_; }
     bool supported(const ggml_tensor * operation) const { return ggml_backend_dev_supports_op(device_, operation); }
     Precision precision() const { return precision_; }
