@@ -6,8 +6,8 @@
  * names of devices to leave out.
  */
 
-import { Worker } from 'node:worker_threads'
 import { nativeAddon, type NativeDevice, type NativeDrivers } from './addon.js'
+import { parentProcess } from './parent-process.js'
 
 /** What the process reports, in this order: `started`, `loaded`; for each device `trying`, `tried`. */
 export type TrialMessage =
@@ -16,23 +16,8 @@ export type TrialMessage =
   | { type: 'trying'; device: string }
   | { type: 'tried'; device: string; failure: string }
 
-/** Electron's utility processes, which take the place of Node's child processes there, have another port. */
-interface UtilityProcess {
-  parentPort?: { postMessage(message: TrialMessage): void }
-}
-
-// A driver can block this thread for ever. Another one ends the process when nobody waits for it any more.
-const [parent, file, ...leftOut] = process.argv.slice(2)
-const watch = "setInterval(() => process.ppid !== workerData && process.kill(process.pid, 'SIGKILL'), 500)"
-if (parent !== '0')
-  new Worker(`const { workerData } = require('node:worker_threads'); ${watch}`, {
-    eval: true,
-    workerData: Number(parent),
-  }).unref()
-
-const { parentPort } = process as unknown as UtilityProcess
-const report = (message: TrialMessage) =>
-  parentPort ? parentPort.postMessage(message) : new Promise((sent) => process.send!(message, sent))
+const [parent = '0', file, ...leftOut] = process.argv.slice(2)
+const { post: report } = parentProcess<never, TrialMessage>(parent)
 
 await report({ type: 'started' })
 const addon = nativeAddon()

@@ -4,11 +4,10 @@
  * device first. The results are kept in the user's cache folder, for one version of the driver.
  */
 
-import { fork } from 'node:child_process'
-import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
 import { onAbort } from '../options/abort.js'
 import { nativeAddon, type NativeDevice, type NativeDrivers } from './addon.js'
+import { startChild } from './child-process.js'
 import type { TrialMessage } from './device-trial-process.js'
 import type { GpuBackend, GpuModule } from './locate.js'
 import { cachedTrial, cacheTrial, type TrialResult } from './trial-cache.js'
@@ -101,34 +100,6 @@ interface End {
   lasting: boolean
 }
 
-/** What Node's child processes and Electron's utility processes have in common. */
-interface Child {
-  on(event: 'message', listener: (message: TrialMessage) => void): unknown
-  on(event: 'exit' | 'close', listener: (code: number | null, signal?: string | null) => void): unknown
-  on(event: 'error', listener: (error: Error) => void): unknown
-  kill(signal?: string): unknown
-  stderr?: NodeJS.ReadableStream | null
-}
-
-interface Electron {
-  app: { whenReady(): Promise<void> }
-  utilityProcess: { fork(program: string, args: string[], options: object): Child }
-}
-
-async function start(args: string[]): Promise<{ child: Child; end: 'exit' | 'close' }> {
-  // Electron's main process may be unable to start as Node.js; its utility processes always can.
-  if (process.versions['electron'] && (process as { type?: string }).type === 'browser') {
-    const { app, utilityProcess } = createRequire(import.meta.url)('electron') as Electron
-    await app.whenReady()
-    return { child: utilityProcess.fork(program, ['0', ...args], { stdio: 'pipe' }), end: 'exit' }
-  }
-  // detached: Ctrl-C is for this process, which then ends the child. On Windows it would open a window.
-  const detached = process.platform !== 'win32'
-  const watched = [String(process.pid), ...args]
-  const child = fork(program, watched, { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [], detached })
-  return { child: child as Child, end: 'close' }
-}
-
 const CRASHES = ['SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGSYS', 'SIGTRAP']
 
 /** Returns how the process failed, or undefined if it ended well. */
@@ -138,7 +109,7 @@ async function runProcess(
   onMessage: (message: TrialMessage, setLimit: (milliseconds: number) => void) => void,
 ): Promise<End | undefined> {
   signal?.throwIfAborted()
-  const { child, end } = await start(args)
+  const child = await startChild<TrialMessage>(program, args)
   const killed = () => child.kill('SIGKILL')
   process.once('exit', killed)
   const unlisten = signal && onAbort(signal, killed)
@@ -147,7 +118,6 @@ async function runProcess(
     return await new Promise<End | undefined>((resolve) => {
       let started = false
       let late = false
-      let said = ''
       const setLimit = (milliseconds: number) => {
         clearTimeout(timer)
         timer = setTimeout(() => {
@@ -156,7 +126,6 @@ async function runProcess(
         }, milliseconds)
       }
       setLimit(TIME_LIMIT_MS)
-      child.stderr?.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-2000)))
       child.on('message', (message) => {
         started = true
         onMessage(message, setLimit)
@@ -164,11 +133,11 @@ async function runProcess(
       const notStarted = (why: string) =>
         resolve({ text: `the process that tries it could not be started (${why})`, lasting: false })
       child.on('error', ({ message }) => notStarted(message))
-      child.on(end, (code, ended) => {
+      child.onEnd((code, ended) => {
         if (late) return resolve({ text: 'its driver did not answer in time', lasting: false })
         if (code === 0) return resolve(undefined)
         if (!started) return notStarted(String(ended ?? code))
-        const line = said.trim().split('\n').at(-1)
+        const line = child.said().trim().split('\n').at(-1)
         const text = `its driver ended the process that tried it (${ended ?? code})${line ? `: ${line}` : ''}`
         resolve({ text, lasting: !ended || CRASHES.includes(ended) })
       })

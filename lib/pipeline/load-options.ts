@@ -19,6 +19,12 @@ export interface LoadOptions extends NetworkOptions {
    * together during that image. @default 'auto'
    */
   textEncoders?: 'auto' | 'keep' | 'release'
+  /**
+   * Computes in a child process, so that a crash of a driver, or a model's file that is cut short while it is in use,
+   * does not end this one: the image fails with FLUX_CRASHED, and the next one starts another process. The model is
+   * then loaded again. @default false
+   */
+  isolate?: boolean
   /** how models are downloaded from the hub */
   hub?: HubOptions
   /**
@@ -32,6 +38,7 @@ export interface LoadOptions extends NetworkOptions {
 
 const OPTIONS = [
   'textEncoders',
+  'isolate',
   'backend',
   'threads',
   'precision',
@@ -56,19 +63,43 @@ export function completeLoadOptions(
   const wanted = `'tiny', a preset such as 'flux.1-schnell', hf:owner/name, a folder, or ${filesInWords()}`
   if (typeof source !== 'object' || source === null) throw badOption('the model', source, wanted)
   requireOptions('the model', source, [...componentNames(), 'tokenizers', ...OPTIONS])
-  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload, ...model } =
-    source
+  const {
+    textEncoders,
+    isolate,
+    backend,
+    threads,
+    precision,
+    deviceMemory,
+    signal,
+    onProgress,
+    hub,
+    onDownload,
+    ...model
+  } = source
   return {
     model,
-    ...checked({ textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload }),
+    ...checked({
+      textEncoders,
+      isolate,
+      backend,
+      threads,
+      precision,
+      deviceMemory,
+      signal,
+      onProgress,
+      hub,
+      onDownload,
+    }),
     ...checked(options),
   }
 }
 
 /** Checks the options and returns only those that are given. */
 function checked(options: { [K in keyof LoadOptions]: LoadOptions[K] | undefined }): LoadOptions {
-  const { textEncoders, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload } = options
+  const { textEncoders, isolate, backend, threads, precision, deviceMemory, signal, onProgress, hub, onDownload } =
+    options
   if (textEncoders !== undefined) requireOneOf('textEncoders', textEncoders, ['auto', 'keep', 'release'])
+  if (isolate !== undefined && typeof isolate !== 'boolean') throw badOption('isolate', isolate, 'true or false')
   if (threads !== undefined) requireWhole('threads', threads, 1, 512)
   if (backend !== undefined && typeof backend !== 'string')
     throw badOption('backend', backend, "'auto', 'cpu', 'gpu', a device's name or 'rpc://host:port'")

@@ -68,7 +68,7 @@ export async function* makeImage(task: ImageTask): ReturnType<Work> {
   const lap = stopwatch()
   const loras = await networks.plan(settings.loras)
   timings.load = lap()
-  for (const message of unmatched(settings.loras, loras)) yield warning(settings, message)
+  for (const message of unmatched(settings.loras, loras)) yield { type: 'warning', message }
   requireControl(loras, variant.reads, images?.controlImage !== undefined)
   const { conditioning, negative, ms: textMs } = await networks.encode(settings, loras, signal)
   timings.text = textMs
@@ -166,7 +166,10 @@ async function* runSteps(
       } catch (error) {
         if (signal.aborted || !(error instanceof FluxError)) throw error
         run.preview = undefined
-        yield warning(settings, `the preview of step ${step} failed, and there will be no more: ${error.message}`)
+        yield {
+          type: 'warning',
+          message: `the preview of step ${step} failed, and there will be no more: ${error.message}`,
+        }
       }
     }
     yield {
@@ -285,11 +288,6 @@ export const costOf = (settings: Settings, prepared: PreparedImages | undefined)
   ...(prepared ? { inputs: prepared.inputs, startsFromImage: prepared.start !== undefined } : {}),
   ...(prepared?.attached ? { attached: prepared.attached } : {}),
 })
-
-function warning({ onWarning }: Settings, message: string): WarningEvent {
-  onWarning?.(message)
-  return { type: 'warning', message }
-}
 
 /** Returns a function that gives the milliseconds since its last call. */
 function stopwatch(): () => number {

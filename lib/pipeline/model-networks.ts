@@ -1,6 +1,6 @@
 import type { Estimator } from '../cost/estimate.js'
 import type { Conditioning } from '../families/conditioning.js'
-import { componentsFor, denoiserOf, type Components, type Encoders, type Variant } from '../families/family.js'
+import { componentsFor, denoiserOf, type Components, type Encoders } from '../families/family.js'
 import { toPlanes, type ImageEncoders } from '../families/image-inputs.js'
 import { requireFinite } from '../networks/finite.js'
 import { planLoras, type LoraOptions } from '../networks/lora/assignment.js'
@@ -11,13 +11,13 @@ import type { Decoder } from './decode.js'
 import { imageEncoder, type Encoder } from './encode-image.js'
 import type { Settings } from './generate-options.js'
 import type { LazyNetwork } from './lazy-network.js'
-import type { OpenModel } from './open-model.js'
+import type { CompleteModel } from './open-model.js'
 import type { EncodedImages, PreparedImages } from './prepare-images.js'
 import { PromptCache } from './prompt-cache.js'
 
 /** The networks of a model: loaded when they are needed, with the LoRAs of the image. */
 export class ModelNetworks {
-  readonly model: OpenModel & { variant: Variant }
+  readonly model: CompleteModel
   readonly estimator: Estimator
   /** what networks are loaded with */
   readonly device: NetworkOptions
@@ -37,7 +37,7 @@ export class ModelNetworks {
    * @param device what they are loaded with
    */
   constructor(
-    model: OpenModel & { variant: Variant },
+    model: CompleteModel,
     estimator: Estimator,
     keep: boolean,
     lazy: Record<string, LazyNetwork<LoadedNetwork<object>>>,

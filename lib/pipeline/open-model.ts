@@ -24,16 +24,18 @@ export interface OpenModel {
   tokenizers: Record<string, { size: number }>
 }
 
+/** A model without problems. */
+export interface CompleteModel extends OpenModel {
+  variant: Variant
+}
+
 /**
  * @param source 'tiny', a preset or a repository on the hub, a folder, or the files
  * @param hub how files on the hub are downloaded into the cache
  * @throws {FluxError} FLUX_NOT_FOUND, FLUX_DOWNLOAD, FLUX_BAD_FILE, FLUX_BAD_OPTION, FLUX_UNSUPPORTED, with the file;
  *   reports all problems at once, with the code of the first
  */
-export async function openModel(
-  source: string | ModelFiles,
-  hub: PullOptions = {},
-): Promise<OpenModel & { variant: Variant }> {
+export async function openModel(source: string | ModelFiles, hub: PullOptions = {}): Promise<CompleteModel> {
   const { problems, ...model } = await checkModel(await resolveSource(source, hub))
   throwAll(problems)
   const variant = model.family.variant(model.networks)

@@ -1,8 +1,9 @@
 import { basename } from 'node:path'
-import type { Defaults } from '../families/family.js'
+import { denoiserOf } from '../families/family.js'
 import { formatParameters } from '../images/infotext.js'
 import type { Settings } from './generate-options.js'
 import type { HiresSettings } from './hires-options.js'
+import type { CompleteModel } from './open-model.js'
 
 /** A1111's names */
 const HIRES_UPSCALERS: Record<HiresSettings['upscale'], string> = { latent: 'Latent', image: 'Lanczos' }
@@ -12,9 +13,9 @@ const HIRES_UPSCALERS: Record<HiresSettings['upscale'], string> = { latent: 'Lat
  * A1111 is recorded where it differs from the defaults.
  *
  * @param settings with the size to record: that of the result, or the requested one if only a part is drawn
- * @param model path of the denoiser
  */
-export function parametersOf(settings: Settings, model: string, defaults: Defaults): string {
+export function parametersOf(settings: Settings, { family, networks, variant }: CompleteModel): string {
+  const { defaults } = variant
   const { prompt, negativePrompt, steps, sampler, scheduler, guidance, seed, width, height } = settings
   const { trueCfg, variation, hires, images, loras } = settings
   const image = images?.image === undefined ? undefined : images
@@ -22,7 +23,7 @@ export function parametersOf(settings: Settings, model: string, defaults: Defaul
   const { controlNets = [], ipAdapters = [] } = images ?? {}
   return formatParameters({
     ...{ prompt, negativePrompt, trueCfg: trueCfg?.scale, steps, sampler, scheduler, guidance, seed, width, height },
-    model: nameOf(model),
+    model: nameOf(networks[denoiserOf(family)]!.file.path),
     extra: {
       'Variation seed': variation?.seed,
       'Variation seed strength': variation?.strength,

@@ -1,54 +1,42 @@
-import { Estimator, type Estimate } from '../cost/estimate.js'
+import type { Estimate } from '../cost/estimate.js'
 import { FluxError } from '../errors.js'
-import { componentsFor } from '../families/family.js'
+import { componentsFor, denoiserOf } from '../families/family.js'
 import type { DenoiserConfig, ModelFiles } from '../families/registry.js'
 import { checkEncodeOptions } from '../images/encode.js'
 import type { PullOptions } from '../hub/pull.js'
-import { isOnHub } from '../hub/plan.js'
+import type { GenerateEvent } from '../jobs/events.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
-import { chooseDevice } from '../native/devices.js'
-import { totalMemory } from '../native/free-memory.js'
-import type { NetworkFile } from '../networks/network-file.js'
-import type { LoadedNetwork, NetworkOptions, ProfileRow } from '../networks/network.js'
-import type { GenerateEvent } from '../jobs/events.js'
-import { withBundledFiles, withLocalFiles } from './local-files.js'
-import { completeOptions, optionsAtCall, type GenerateOptions, type Settings } from './generate-options.js'
-import type { ImageSettings } from './image-options.js'
+import { badOption } from '../options/checks.js'
+import type { ProfileRow } from '../networks/network.js'
+import { ChildEngine } from './child-engine.js'
 import { requireEncoder } from './encode-image.js'
-import { idleOptions } from './idle-options.js'
-import { LazyNetwork } from './lazy-network.js'
+import type { DrawOptions, Engine } from './engine.js'
+import { completeOptions, optionsAtCall, type GenerateOptions, type Settings } from './generate-options.js'
 import { completeLoadOptions, type LoadOptions } from './load-options.js'
-import { openModel } from './open-model.js'
+import { LocalEngine } from './local-engine.js'
+import { openModel, resolveSource, type CompleteModel } from './open-model.js'
 import { parametersOf } from './parameters.js'
-import { costOf, makeImage } from './make-image.js'
-import { ModelNetworks } from './model-networks.js'
-import { prepareImages, type PreparedImages } from './prepare-images.js'
-import { checkUpscaler } from './upscale-image.js'
 
 export type { LoadOptions }
 export type * from '../jobs/events.js'
 
 /** A model from prompt to image, of any family. Its calls are queued: one image at a time. */
 export class ImagePipeline {
-  readonly #networks: ModelNetworks
-  /** how files on the hub are downloaded */
-  readonly #hub: PullOptions
+  readonly #model: CompleteModel
+  readonly #engine: Engine
   readonly #jobs = new JobQueue()
-  /** reported with the first image */
-  #warnings: string[]
   #closing: Promise<void> | undefined
 
-  private constructor(networks: ModelNetworks, hub: PullOptions, warnings: string[]) {
-    this.#networks = networks
-    this.#hub = hub
-    this.#warnings = warnings
+  private constructor(model: CompleteModel, engine: Engine) {
+    this.#model = model
+    this.#engine = engine
   }
 
   /** the denoiser's configuration */
   get config(): DenoiserConfig {
-    const { model, denoiserName } = this.#networks
-    return model.networks[denoiserName]!.config as DenoiserConfig
+    const { family, networks } = this.#model
+    return networks[denoiserOf(family)]!.config as DenoiserConfig
   }
 
   /**
@@ -61,47 +49,17 @@ export class ImagePipeline {
    *   FLUX_DEVICE; the signal's reason when aborted
    */
   static async load(source: string | (ModelFiles & LoadOptions), options: LoadOptions = {}): Promise<ImagePipeline> {
-    const {
-      model,
-      textEncoders = 'auto',
-      signal,
-      onProgress,
-      hub,
-      onDownload,
-      ...wanted
-    } = completeLoadOptions(source, options)
+    const { model: named, isolate = false, ...wanted } = completeLoadOptions(source, options)
+    const { signal, hub, onDownload } = wanted
     signal?.throwIfAborted()
-    const { name, warnings } = await chooseDevice(wanted.backend, signal ? { signal } : {})
-    const device: NetworkOptions = { ...wanted, backend: name }
-    const downloads: PullOptions = { ...hub, ...(onDownload ? { onProgress: onDownload } : {}) }
-    const opened = await openModel(model, { ...downloads, ...(signal ? { signal } : {}) })
-    const { family, networks, variant } = opened
-    const needed = Object.keys(networks).filter((name) => family.components[name]!.required)
-    const total = needed.reduce((sum, name) => sum + networks[name]!.bytes, 0)
-    const keep = textEncoders === 'keep' || (textEncoders === 'auto' && total <= totalMemory() / 2)
-    const loaded: Record<string, number> = {}
-    const lazily = (name: string): LazyNetwork<LoadedNetwork<object>> => {
-      const { file, bytes } = networks[name]!
-      const { network, stage, required } = family.components[name]!
-      const { scale, shift } = variant.latent
-      const config = stage === 'decode' ? { scaleFactor: scale, shiftFactor: shift } : {}
-      const tell = (progress: number) => {
-        loaded[name] = progress * bytes
-        onProgress?.(Object.values(loaded).reduce((sum, bytes) => sum + bytes) / total)
-      }
-      const options: NetworkOptions = { ...device, ...(onProgress && required ? { onProgress: tell } : {}) }
-      return new LazyNetwork((signal) => network.load({ path: file.path, config }, { ...options, signal }))
+    const downloads: PullOptions = {
+      ...hub,
+      ...(onDownload ? { onProgress: onDownload } : {}),
+      ...(signal ? { signal } : {}),
     }
-    const lazy = Object.fromEntries(Object.keys(networks).map((name) => [name, lazily(name)]))
-    const estimator = new Estimator(opened, device, keep)
-    const pipeline = new ImagePipeline(new ModelNetworks(opened, estimator, keep, lazy, device), downloads, warnings)
-    try {
-      if (keep) for (const name of needed) await lazy[name]!.get(signal)
-      return pipeline
-    } catch (error) {
-      await pipeline.close()
-      throw error
-    }
+    const files = await resolveSource(named, downloads)
+    const model = await openModel(files, downloads)
+    return new ImagePipeline(model, await (isolate ? ChildEngine.load(files, wanted) : LocalEngine.load(model, wanted)))
   }
 
   /**
@@ -161,14 +119,8 @@ export class ImagePipeline {
    */
   async estimate(options: Omit<GenerateOptions, 'prompt'>): Promise<Estimate> {
     const given = optionsAtCall({ prompt: '', ...options })
-    this.#complete(given) // checks the options
-    const request = withBundledFiles(given)
-    const settings = this.#complete(request)
-    const { images, signal = new AbortController().signal } = settings
-    if (!images) return this.#networks.estimator.estimate(settings)
-    const prepared = await this.#prepare(request, images, signal)
-    const { width, height } = prepared
-    return this.#networks.estimator.estimate(costOf(this.#complete({ ...request, width, height }), prepared))
+    const { signal } = this.#complete(given)
+    return this.#engine.estimate(own(given), signal)
   }
 
   /**
@@ -179,12 +131,13 @@ export class ImagePipeline {
    * @returns the operations, the one that takes longest first
    * @throws {FluxError} FLUX_BAD_OPTION if `work` is no function; any error that it throws
    */
-  profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
-    return this.#networks.profile(work)
+  async profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
+    if (typeof work !== 'function') throw badOption('work', work, 'a function')
+    return this.#engine.profile(work)
   }
 
   #complete(options: GenerateOptions): Settings {
-    const { family, variant } = this.#networks.model
+    const { family, variant } = this.#model
     return completeOptions(options, family, variant)
   }
 
@@ -203,7 +156,7 @@ export class ImagePipeline {
   /** Rejects options that would make the job fail at the end, before any work starts. */
   #submit(options: GenerateOptions, settings: Settings): Job {
     const { preview, encode, images, signal } = settings
-    const { family, networks, variant } = this.#networks.model
+    const { family, networks, variant } = this.#model
     const [previewDecoder] = componentsFor(family, 'preview')
     if (preview && preview.method === variant.latent.previewDecoder && !networks[previewDecoder!]) {
       const lacks = `preview.method is '${preview.method}', but the model has no ${previewDecoder}`
@@ -213,64 +166,22 @@ export class ImagePipeline {
       const { file, config } = networks[componentsFor(family, 'decode')[0]!]!
       requireEncoder(file, config as object)
     }
-    checkEncodeOptions({ ...encode, parameters: this.#parameters(settings) })
-    return this.#jobs.add((signal) => this.#series(options, settings, signal), signal, settings.count)
+    checkEncodeOptions({ ...encode, parameters: parametersOf(settings, this.#model) })
+    return this.#jobs.add((signal) => this.#draw(options, settings, signal), signal, settings.count)
   }
 
-  /** Makes `count` images, with seeds that follow each other: the second ones, where there is a variation. */
-  async *#series(given: GenerateOptions, { seed, onWarning }: Settings, signal: AbortSignal): ReturnType<Work> {
-    const warnings = this.#warnings.splice(0)
-    const hub = { ...this.#hub, signal, onWarning: (message: string) => void warnings.push(message) }
-    const options = { ...(await withLocalFiles(given, hub)), seed }
-    const settings = this.#complete(options)
-    const { images, variation, count } = settings
-    if (settings.hires?.upscaler !== undefined) await checkUpscaler(settings.hires.upscaler)
-    const prepared = images && (await this.#prepare(options, images, signal))
-    // the images determine the size, and with it the noise levels
-    const sized = prepared ? this.#complete({ ...options, width: prepared.width, height: prepared.height }) : settings
-    for (const message of [...warnings, ...(prepared?.warnings ?? []), ...idleOptions(sized)]) {
-      onWarning?.(message)
-      yield { type: 'warning', message }
+  async *#draw(options: GenerateOptions, { seed, onWarning }: Settings, signal: AbortSignal): ReturnType<Work> {
+    const events = this.#engine.draw({ ...own(options), seed }, signal)
+    try {
+      for (;;) {
+        const { value, done } = await events.next()
+        if (done) return value
+        if (value.type === 'warning') onWarning?.(value.message)
+        yield value
+      }
+    } finally {
+      await events.return(undefined as never)
     }
-    const { attached } = prepared ?? {}
-    const large = images && sized.hires ? await this.#prepare(sized.hires, images, signal, attached) : undefined
-    for (let index = 0; ; index++) {
-      const next = variation ? { variation: { ...variation, seed: variation.seed + index } } : { seed: seed + index }
-      const own = { ...sized, ...next }
-      const parameters = this.#parameters({ ...own, ...prepared?.requested })
-      const task = { networks: this.#networks, settings: own, index, prepared, large, parameters, signal }
-      const image = yield* makeImage(task)
-      if (index === count - 1) return image
-      yield image
-    }
-  }
-
-  /**
-   * Reads the images of a request, and checks them against the model.
-   *
-   * @param checked the files that are attached, if another size of the same request has been checked
-   */
-  async #prepare(
-    { width, height }: Pick<GenerateOptions, 'width' | 'height'>,
-    images: ImageSettings,
-    signal: AbortSignal,
-    checked?: readonly NetworkFile<object>[],
-  ): Promise<PreparedImages> {
-    const { family, networks, variant } = this.#networks.model
-    const prepared = await prepareImages(images, variant, { width, height, signal })
-    const { controlNets = [], ipAdapters = [] } = prepared.inputs
-    // an estimate leaves files on the hub
-    const isHere = ({ path }: { path: string }) => !isOnHub(path)
-    const here = { controlNets: controlNets.filter(isHere), ipAdapters: ipAdapters.filter(isHere) }
-    const inputs = { ...prepared.inputs, ...here }
-    const attached = checked ?? (await family.checkImages?.(inputs, networks))
-    return { ...prepared, inputs, ...(attached ? { attached } : {}) }
-  }
-
-  /** the generation parameters as text */
-  #parameters(settings: Settings): string {
-    const { model, denoiserName } = this.#networks
-    return parametersOf(settings, model.networks[denoiserName]!.file.path, model.variant.defaults)
   }
 
   /** Cancels running and waiting jobs with FLUX_CLOSED, then frees all memory. Idempotent. */
@@ -280,12 +191,17 @@ export class ImagePipeline {
 
   async #close(): Promise<void> {
     await this.#jobs.close(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
-    await this.#networks.close()
+    await this.#engine.close()
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+/** The options without what belongs to this process. */
+function own({ signal: _, onWarning: _1, ...options }: GenerateOptions): DrawOptions {
+  return options
 }
 
 /** The former name. Both names load models of every family. */

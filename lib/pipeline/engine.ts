@@ -1,0 +1,19 @@
+import type { Estimate } from '../cost/estimate.js'
+import type { GenerateEvent, ImageEvent } from '../jobs/events.js'
+import type { ProfileRow } from '../networks/network.js'
+import type { GenerateOptions } from './generate-options.js'
+
+/** Options of one request, without what belongs to the caller's process. */
+export type DrawOptions = Omit<GenerateOptions, 'signal' | 'onWarning'>
+
+/** Makes the images of a pipeline, one request at a time: in this process, or in a child process. */
+export interface Engine {
+  /** @param options with the seed that was chosen; they have been checked */
+  draw(
+    options: DrawOptions & { seed: number },
+    signal: AbortSignal,
+  ): AsyncGenerator<GenerateEvent, ImageEvent, undefined>
+  estimate(options: DrawOptions, signal?: AbortSignal): Promise<Estimate>
+  profile(work: () => Promise<unknown>): Promise<ProfileRow[]>
+  close(): Promise<void>
+}
