@@ -1,12 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { onAbort, untilAborted } from '../options/abort.js'
+import type { LatentPreview } from '../families/latent-preview.js'
+import { EventLog } from './event-log.js'
 import type { GenerateEvent, ImageEvent } from './events.js'
 
 /** Generates images and returns the last one as the last event. Rejects with the signal's reason when it is aborted. */
 export type Work = (signal: AbortSignal) => AsyncGenerator<GenerateEvent, ImageEvent, undefined>
-
-/** size of the previews that a job keeps for its readers; at least the latest preview is kept */
-const MAX_PREVIEW_BYTES = 32 * 2 ** 20
 
 /** The generation of one image, or of `count` images one after the other. It proceeds at the same speed whether or not anyone reads its events. */
 export class Job {
@@ -19,14 +18,7 @@ export class Job {
   readonly #position: () => number
   readonly #count: number
   readonly #controller = new AbortController()
-  /** all events from the first one; old previews are removed from them */
-  readonly #events: GenerateEvent[] = []
-  /** indices of the events that have previews, and the total bytes of these previews */
-  readonly #shown: number[] = []
-  #previewBytes = 0
-  #over = false
-  #news!: Promise<void>
-  #announce!: () => void
+  readonly #log = new EventLog<GenerateEvent & { preview?: LatentPreview }>(({ preview }) => preview?.data.length ?? 0)
 
   /**
    * @param turn resolves when the work may begin
@@ -36,7 +28,6 @@ export class Job {
   constructor(work: Work, turn: Promise<void>, position: () => number, signal?: AbortSignal, count = 1) {
     this.#count = count
     this.#position = position
-    this.#nextNews()
     this.result = this.#run(work, turn, signal)
     this.result.catch(() => {})
   }
@@ -48,8 +39,8 @@ export class Job {
 
   /** The share of the steps that are done, 0 to 1. Decoding counts as one more step. */
   get progress(): number {
-    const last = this.#events.findLast(({ type }) => type === 'step' || type === 'image')
-    if (last?.type !== 'step' && last?.type !== 'image') return 0
+    const last = this.#log.findLast((event) => event.type === 'step' || event.type === 'image')
+    if (!last) return 0
     return (last.index + (last.type === 'image' ? 1 : last.step / (last.steps + 1))) / this.#count
   }
 
@@ -59,7 +50,7 @@ export class Job {
    * @param reason what `result` rejects with. @default an AbortError
    */
   cancel(reason?: unknown): void {
-    if (!this.#over) this.#controller.abort(reason)
+    if (!this.#log.over) this.#controller.abort(reason)
   }
 
   /**
@@ -68,12 +59,7 @@ export class Job {
    * job keeps the latest 32 MiB of previews; a reader that falls far behind misses older previews, but no events.
    */
   async *events(): AsyncGenerator<GenerateEvent, void, undefined> {
-    for (let i = 0; ; i++) {
-      while (i === this.#events.length && !this.#over) await this.#news
-      const event = this.#events[i]
-      if (!event) break
-      yield event
-    }
+    yield* this.#log.read()
     await this.result
   }
 
@@ -86,38 +72,12 @@ export class Job {
       const events = work(this.#controller.signal)
       for (;;) {
         const { value, done } = await events.next()
-        this.#add(value)
+        this.#log.append(value)
         if (done) return value
       }
     } finally {
       unlisten?.()
-      this.#over = true
-      this.#announce()
+      this.#log.end()
     }
-  }
-
-  #add(event: GenerateEvent): void {
-    const bytes = (index: number): number => {
-      const event = this.#events[index]
-      return event?.type === 'step' && event.preview ? event.preview.data.length : 0
-    }
-    const index = this.#events.push(event) - 1
-    if (bytes(index) > 0) {
-      this.#shown.push(index)
-      this.#previewBytes += bytes(index)
-    }
-    while (this.#previewBytes > MAX_PREVIEW_BYTES && this.#shown.length > 1) {
-      const oldest = this.#shown.shift()!
-      this.#previewBytes -= bytes(oldest)
-      const { preview: _, ...rest } = this.#events[oldest] as GenerateEvent & { type: 'step' }
-      this.#events[oldest] = rest
-    }
-    const announce = this.#announce
-    this.#nextNews()
-    announce()
-  }
-
-  #nextNews(): void {
-    this.#news = new Promise((resolve) => (this.#announce = resolve))
   }
 }

@@ -31,9 +31,17 @@ const FOLDERS = [
   'style_models',
 ]
 
+/** ComfyUI's folders for files that belong to no model. */
+const OTHER_FOLDERS = ['loras', 'controlnet', 'ipadapter', 'ipadapter-flux', 'upscale_models', 'embeddings']
+
 /** The folders of diffusers repositories. */
 function hubFolders(): string[] {
   return families().flatMap(({ components }) => Object.values(components).flatMap(({ hubFolder }) => hubFolder ?? []))
+}
+
+/** Whether a folder of this name holds parts of models, and is no model itself. */
+export function isPartFolder(name: string): boolean {
+  return [...FOLDERS, ...hubFolders(), ...OTHER_FOLDERS].includes(name)
 }
 
 /** The contents of the usual locations in a folder. */

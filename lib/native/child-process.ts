@@ -43,7 +43,7 @@ export async function startChild<Received, Sent = never>(
   const listen = (stream: NodeJS.ReadableStream | null | undefined) =>
     stream?.on('data', (data: Buffer) => (said = (said + data.toString()).slice(-MOST_SAID)))
   // Electron's main process may be unable to start as Node.js; its utility processes always can.
-  if (process.versions['electron'] && (process as { type?: string }).type === 'browser') {
+  if (process.versions.electron && (process as { type?: string }).type === 'browser') {
     const { app, utilityProcess } = createRequire(import.meta.url)('electron') as Electron
     await app.whenReady()
     const child = utilityProcess.fork(program, ['0', ...args], { stdio: 'pipe' })

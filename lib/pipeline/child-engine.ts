@@ -4,6 +4,7 @@ import { FluxError } from '../errors.js'
 import type { ModelFiles } from '../families/registry.js'
 import type { GenerateEvent, ImageEvent } from '../jobs/events.js'
 import { startChild, type Child } from '../native/child-process.js'
+import type { Device } from '../native/devices.js'
 import type { ProfileRow } from '../networks/network.js'
 import { onAbort, untilAborted } from '../options/abort.js'
 import { warnProcess } from '../options/warn.js'
@@ -103,6 +104,10 @@ export class ChildEngine implements Engine {
       ended.abort()
     }
     return rows
+  }
+
+  device(): Promise<Device> {
+    return this.#call({ type: 'device' }, undefined) as Promise<Device>
   }
 
   async close(): Promise<void> {

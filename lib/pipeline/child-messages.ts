@@ -19,6 +19,7 @@ export type CallMessage =
   | { type: 'estimate'; id: number; options: DrawOptions; folder: string }
   /** until it is aborted */
   | { type: 'profile'; id: number }
+  | { type: 'device'; id: number }
   | { type: 'abort'; id: number }
 
 /** From it: `loaded` or `refused` for `load`; `value` or `error` for every other call, after its events. */

@@ -51,6 +51,7 @@ async function answer(call: Exclude<CallMessage, { type: 'load' | 'abort' }>): P
 
 async function perform(call: Exclude<CallMessage, { type: 'load' | 'abort' }>, signal: AbortSignal): Promise<unknown> {
   if (call.type === 'estimate') return engine!.estimate(call.options, signal)
+  if (call.type === 'device') return engine!.device()
   if (call.type === 'profile')
     return engine!.profile(
       () => new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true })),

@@ -1,5 +1,6 @@
 import type { Estimate } from '../cost/estimate.js'
 import type { GenerateEvent, ImageEvent } from '../jobs/events.js'
+import type { Device } from '../native/devices.js'
 import type { ProfileRow } from '../networks/network.js'
 import type { GenerateOptions } from './generate-options.js'
 
@@ -15,5 +16,7 @@ export interface Engine {
   ): AsyncGenerator<GenerateEvent, ImageEvent, undefined>
   estimate(options: DrawOptions, signal?: AbortSignal): Promise<Estimate>
   profile(work: () => Promise<unknown>): Promise<ProfileRow[]>
+  /** what it computes on, with the memory that is free now */
+  device(): Promise<Device>
   close(): Promise<void>
 }

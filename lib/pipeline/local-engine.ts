@@ -2,7 +2,7 @@ import { Estimator, type Estimate } from '../cost/estimate.js'
 import type { PullOptions } from '../hub/pull.js'
 import { isOnHub } from '../hub/plan.js'
 import type { GenerateEvent, ImageEvent } from '../jobs/events.js'
-import { chooseDevice } from '../native/devices.js'
+import { chooseDevice, devices, type Device } from '../native/devices.js'
 import { totalMemory } from '../native/free-memory.js'
 import type { NetworkFile } from '../networks/network-file.js'
 import type { LoadedNetwork, NetworkOptions, ProfileRow } from '../networks/network.js'
@@ -110,6 +110,17 @@ export class LocalEngine implements Engine {
 
   profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
     return this.#networks.profile(work)
+  }
+
+  async device(): Promise<Device> {
+    const { backend = 'cpu' } = this.#networks.device
+    const found = (await devices()).find(({ name }) => name === backend)
+    if (found) return found
+    // on another machine
+    return {
+      ...{ name: backend, description: backend, kind: 'accelerator', backend: 'RPC' },
+      ...{ integrated: false, memoryTotal: 0, memoryFree: 0 },
+    }
   }
 
   close(): Promise<void> {

@@ -7,6 +7,7 @@ import type { PullOptions } from '../hub/pull.js'
 import type { GenerateEvent } from '../jobs/events.js'
 import type { Job, Work } from '../jobs/job.js'
 import { JobQueue } from '../jobs/job-queue.js'
+import type { Device } from '../native/devices.js'
 import { badOption } from '../options/checks.js'
 import type { ProfileRow } from '../networks/network.js'
 import { ChildEngine } from './child-engine.js'
@@ -134,6 +135,11 @@ export class ImagePipeline {
   async profile(work: () => Promise<unknown>): Promise<ProfileRow[]> {
     if (typeof work !== 'function') throw badOption('work', work, 'a function')
     return this.#engine.profile(work)
+  }
+
+  /** Returns the device that computes, with the memory that is free on it now. */
+  device(): Promise<Device> {
+    return this.#engine.device()
   }
 
   #complete(options: GenerateOptions): Settings {

@@ -1,0 +1,249 @@
+import { randomUUID } from 'node:crypto'
+import { FluxError } from '../errors.js'
+import { EventLog } from '../jobs/event-log.js'
+import { MemoryStore, type ImageStore } from './image-store.js'
+import { failure, jobEvents, type NewJobEvent } from './job-events.js'
+import { isOver, newStatus, statusAfter } from './job-status.js'
+import type { ModelHost } from './model-host.js'
+import type {
+  AddOptions,
+  ImageQueue,
+  JobEvent,
+  JobRequest,
+  JobStatus,
+  ModelState,
+  QueueCounts,
+  QueuedJob,
+} from './queue.js'
+
+export interface MemoryQueueOptions {
+  /** most jobs that wait @default 100 */
+  waiting?: number
+  /** most jobs of one client, waiting and running @default 20 */
+  perClient?: number
+  /** milliseconds that a job and its images are kept after its end @default one hour */
+  keep?: number
+  /** @default in memory, 512 MiB */
+  store?: ImageStore
+  /** receives faults of ours */
+  onError?: (error: unknown, id: string) => void
+}
+
+/** most jobs that are kept after their end */
+const MOST_KEPT = 1000
+
+/** A queue in this process, which carries out one job at a time. It does not survive the process. */
+export class MemoryQueue implements ImageQueue {
+  readonly #host: ModelHost
+  readonly #options: Required<MemoryQueueOptions>
+  /** those that are over as well, the oldest first */
+  readonly #jobs = new Map<string, MemoryJob>()
+  /** in the order of their turns */
+  #waiting: MemoryJob[] = []
+  #running: MemoryJob | undefined
+  #ended: Promise<void> = Promise.resolve()
+  readonly #listeners: ((status: JobStatus) => void)[] = []
+  #closed = false
+
+  constructor(host: ModelHost, options: MemoryQueueOptions = {}) {
+    this.#host = host
+    this.#options = {
+      ...{ waiting: 100, perClient: 20, keep: 3_600_000, store: new MemoryStore(), onError: () => {} },
+      ...options,
+    }
+  }
+
+  async add(
+    request: JobRequest,
+    { client, id = randomUUID(), priority = 0, fingerprint = '' }: AddOptions,
+  ): Promise<QueuedJob> {
+    if (this.#closed) throw new FluxError('FLUX_CLOSED', 'the server is shutting down: try again later')
+    await this.#host.catalogue.model(request.model) // refuses unknown names at once
+    const known = this.#jobs.get(id)
+    if (known) return sameRequest(known, known.fingerprint === fingerprint)
+    const { waiting, perClient } = this.#options
+    const active = [...this.#jobs.values()].filter((job) => !isOver(job.now))
+    requireRoom(this.#waiting.length, waiting, active.filter((job) => job.client === client).length, perClient)
+    const { store } = this.#options
+    const job = new MemoryJob({ id, request, client, priority, fingerprint, store }, (job) => this.#leave(job))
+    this.#jobs.set(id, job)
+    const behind = this.#waiting.findIndex((other) => other.priority < priority)
+    this.#waiting.splice(behind < 0 ? this.#waiting.length : behind, 0, job)
+    this.#proceed()
+    return job
+  }
+
+  async get(id: string): Promise<QueuedJob | undefined> {
+    return this.#jobs.get(id)
+  }
+
+  async counts(): Promise<QueueCounts> {
+    return { waiting: this.#waiting.length, running: this.#running ? 1 : 0, workers: 1 }
+  }
+
+  async models(): Promise<ModelState[]> {
+    const { loaded } = this.#host
+    return [...(await this.#host.catalogue.models()).values()].map(({ description }) => ({
+      ...description,
+      loaded: loaded.includes(description.name),
+    }))
+  }
+
+  loras(): Promise<string[]> {
+    return this.#host.catalogue.names('lora')
+  }
+
+  devices(): ReturnType<ImageQueue['devices']> {
+    return this.#host.devices()
+  }
+
+  onEnd(listener: (status: JobStatus) => void): void {
+    this.#listeners.push(listener)
+  }
+
+  async close(patience: number): Promise<void> {
+    this.#closed = true
+    for (const job of this.#waiting) await job.cancel()
+    const timer = setTimeout(() => void this.#running?.cancel(), patience)
+    await this.#ended
+    clearTimeout(timer)
+    await this.#host.close()
+  }
+
+  /** A job that was cancelled while it waited. */
+  #leave(job: MemoryJob): void {
+    if (!this.#waiting.includes(job)) return
+    this.#waiting = this.#waiting.filter((other) => other !== job)
+    job.append({ type: 'cancelled', message: CANCELLED })
+    this.#over(job)
+    this.#tellPositions()
+  }
+
+  /** Starts the next job if none runs. */
+  #proceed(): void {
+    if (!this.#running) {
+      this.#running = this.#waiting.shift()
+      if (this.#running) this.#ended = this.#run(this.#running)
+    }
+    this.#tellPositions()
+  }
+
+  #tellPositions(): void {
+    for (const [i, job] of this.#waiting.entries()) job.wait(i + (this.#running ? 1 : 0))
+  }
+
+  async #run(job: MemoryJob): Promise<void> {
+    const { store, onError } = this.#options
+    const { signal } = job.controller
+    try {
+      const events = this.#host.draw(job.request, signal)
+      for await (const event of jobEvents(events, (index, image) => store.put(imageKey(job.id, index), image)))
+        job.append(event)
+    } catch (error) {
+      if (signal.aborted) job.append({ type: 'cancelled', message: CANCELLED })
+      else {
+        if (!(error instanceof FluxError)) onError(error, job.id)
+        job.append(failure(error))
+      }
+    }
+    this.#running = undefined
+    this.#over(job)
+    this.#proceed()
+  }
+
+  #over(job: MemoryJob): void {
+    job.log.end()
+    for (const listener of this.#listeners) listener(job.now)
+    setTimeout(() => void this.#forget(job), this.#options.keep).unref()
+    const over = [...this.#jobs.values()].filter(({ now }) => isOver(now))
+    for (const old of over.slice(0, -MOST_KEPT)) void this.#forget(old)
+  }
+
+  async #forget(job: MemoryJob): Promise<void> {
+    if (!this.#jobs.delete(job.id)) return
+    for (const { index } of job.now.images) await this.#options.store.delete(imageKey(job.id, index))
+  }
+}
+
+const CANCELLED = 'the job was cancelled'
+
+interface NewJob extends Required<AddOptions> {
+  request: JobRequest
+  store: ImageStore
+}
+
+class MemoryJob implements QueuedJob {
+  readonly id: string
+  readonly request: JobRequest
+  readonly client: string
+  readonly priority: number
+  readonly fingerprint: string
+  readonly controller = new AbortController()
+  readonly log = new EventLog<JobEvent & { preview?: { data: string } }>(({ preview }) => preview?.data.length ?? 0)
+  now: JobStatus
+  readonly #store: ImageStore
+  readonly #leave: (job: MemoryJob) => void
+
+  /** @param leave called when it is cancelled */
+  constructor({ id, request, client, priority, fingerprint, store }: NewJob, leave: (job: MemoryJob) => void) {
+    this.id = id
+    this.request = request
+    this.client = client
+    this.priority = priority
+    this.fingerprint = fingerprint
+    this.now = newStatus(id, request.model, request.options.count ?? 1)
+    this.#store = store
+    this.#leave = leave
+  }
+
+  async status(): Promise<JobStatus> {
+    return this.now
+  }
+
+  events(after = 0, signal?: AbortSignal): AsyncGenerator<JobEvent, void, undefined> {
+    return this.log.read(after, signal)
+  }
+
+  async image(index: number): Promise<Buffer | undefined> {
+    return this.#store.get(imageKey(this.id, index))
+  }
+
+  async cancel(): Promise<void> {
+    this.controller.abort()
+    this.#leave(this)
+  }
+
+  append(event: NewJobEvent): void {
+    const numbered = { ...event, id: this.log.length + 1 } as JobEvent
+    this.log.append(numbered)
+    this.now = statusAfter(this.now, numbered)
+  }
+
+  wait(position: number): void {
+    if (this.log.length === 0 || this.now.position !== position) this.append({ type: 'waiting', position })
+  }
+}
+
+/** The key of a job's image in a store. */
+export function imageKey(id: string, index: number): string {
+  return `${id}/${index}`
+}
+
+/** @throws {FluxError} FLUX_BUSY */
+export function requireRoom(waiting: number, most: number, ofClient: number, perClient: number): void {
+  if (waiting >= most) throw new FluxError('FLUX_BUSY', `the queue is full: ${waiting} jobs wait. Try again in a while`)
+  if (ofClient >= perClient)
+    throw new FluxError(
+      'FLUX_BUSY',
+      `this client has ${ofClient} jobs in the queue, the most that it may have: wait for one`,
+    )
+}
+
+/** @throws {FluxError} FLUX_BAD_OPTION */
+export function sameRequest<Known>(job: Known, isSame: boolean): Known {
+  if (isSame) return job
+  throw new FluxError(
+    'FLUX_BAD_OPTION',
+    'the Idempotency-Key was sent before with another request: take a new key for a new request',
+  )
+}

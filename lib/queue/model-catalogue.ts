@@ -1,0 +1,235 @@
+import { readdir, stat } from 'node:fs/promises'
+import { basename, extname, join, resolve } from 'node:path'
+import { FluxError } from '../errors.js'
+import { componentsFor, denoiserOf } from '../families/family.js'
+import { families, type ModelFiles } from '../families/registry.js'
+import type { Variant } from '../families/family.js'
+import { presetNames } from '../hub/presets.js'
+import { chooseModelFiles, isModelName, isPartFolder, surveyFolder } from '../model/locate.js'
+import { placesOf } from '../model/model-files.js'
+import { networksIn } from '../networks/network-file.js'
+import { openModel, resolveSource, type CompleteModel } from '../pipeline/open-model.js'
+import { tinyModelFiles } from '../model/bundled-model.js'
+
+/** What a client may know of a model. Plain data. */
+export interface ModelDescription {
+  name: string
+  /** in milliseconds since 1970 */
+  changedAt: number
+  /** of its weights */
+  bytes: number
+  defaults: { width: number; height: number; steps: number; guidance: number | null }
+  /** the images that it takes, see `Variant` */
+  reads: NonNullable<Variant['reads']> | null
+  /** whether it has a decoder for previews */
+  hasPreviewDecoder: boolean
+}
+
+/** A model that can be loaded. */
+export interface CatalogueEntry {
+  description: ModelDescription
+  files: ModelFiles
+}
+
+/** The kinds of files that a request may name, and ComfyUI's folders for them. */
+const FILE_FOLDERS = {
+  lora: ['loras'],
+  controlNet: ['controlnet'],
+  ipAdapter: ['ipadapter-flux', 'ipadapter'],
+  upscaler: ['upscale_models'],
+} as const
+
+export type FileKind = keyof typeof FILE_FOLDERS
+
+export interface CatalogueOptions {
+  /** folder of models, with ComfyUI's subfolders or one subfolder for each model @default none */
+  folder?: string
+  /** folder of LoRAs @default `loras` in `folder` */
+  loras?: string
+  /** a model by the name that clients use, for those that are not in the folder */
+  models?: Record<string, string | ModelFiles>
+  /** whether the models in the hub's cache are offered @default true */
+  cached?: boolean
+}
+
+/** a listing is read again after this time, in milliseconds */
+const FRESH_MS = 15_000
+/** depth of subfolders that are read, and the most files */
+const [MOST_DEPTH, MOST_FILES] = [4, 10_000]
+
+/**
+ * The models and files that requests may name. A name is looked up in a listing of the folders and is never part of a
+ * path.
+ */
+export class ModelCatalogue {
+  readonly #options: CatalogueOptions
+  readonly #listings = new Map<string, { at: number; value: Promise<unknown> }>()
+  /** by the paths of a model's files and the time of their last change; undefined for what cannot be loaded */
+  readonly #described = new Map<string, ModelDescription | undefined>()
+
+  constructor(options: CatalogueOptions = {}) {
+    this.#options = options
+  }
+
+  /** The models by name. Those that cannot be loaded are left out. */
+  models(): Promise<Map<string, CatalogueEntry>> {
+    return this.#fresh('models', () => this.#findModels())
+  }
+
+  /** @throws {FluxError} FLUX_NOT_FOUND with the names that there are */
+  async model(name: string): Promise<CatalogueEntry> {
+    const models = await this.models()
+    return models.get(name) ?? missing('model', name, [...models.keys()], '--models')
+  }
+
+  /** The names of the files of a kind, without suffix and with `/` between folder and file. */
+  async names(kind: FileKind): Promise<string[]> {
+    return [...(await this.#files(kind)).keys()].sort()
+  }
+
+  /** @throws {FluxError} FLUX_NOT_FOUND */
+  async file(kind: FileKind, name: string): Promise<string> {
+    const files = await this.#files(kind)
+    const known = name.replace(/\.(gguf|safetensors|sft|pth)$/i, '')
+    return files.get(known) ?? missing(kind, name, [...files.keys()], kind === 'lora' ? '--loras' : '--models')
+  }
+
+  async #findModels(): Promise<Map<string, CatalogueEntry>> {
+    const { folder, models = {}, cached = true } = this.#options
+    const found = new Map<string, ModelFiles>()
+    const add = (name: string, files: ModelFiles | undefined) => {
+      if (files && !found.has(name)) found.set(name, files)
+    }
+    for (const [name, source] of Object.entries(models)) add(name, await ifUsable(resolveSource(source)))
+    add('tiny', tinyModelFiles())
+    if (folder !== undefined) for (const [name, files] of await modelsIn(folder)) add(name, files)
+    if (cached)
+      for (const name of presetNames())
+        add(name, await ifUsable(resolveSource(name, { offline: true, onWarning: () => {} })))
+    const entries = new Map<string, CatalogueEntry>()
+    for (const [name, files] of found) {
+      const description = await this.#describe(name, files)
+      if (description) entries.set(name, { description, files })
+    }
+    return entries
+  }
+
+  /** undefined for a model that cannot be loaded */
+  async #describe(name: string, files: ModelFiles): Promise<ModelDescription | undefined> {
+    const { components, tokenizers } = placesOf(files)
+    const paths = [...Object.values(components), ...Object.values(tokenizers)]
+    const times = await Promise.all(
+      paths.map((path) =>
+        stat(path).then(
+          ({ mtimeMs }) => mtimeMs,
+          () => 0,
+        ),
+      ),
+    )
+    const key = JSON.stringify([name, paths, times])
+    if (!this.#described.has(key)) {
+      const model = await ifUsable(openModel(files, { onWarning: () => {} }))
+      this.#described.set(key, model && descriptionOf(name, model, Math.max(...times)))
+    }
+    return this.#described.get(key)
+  }
+
+  #files(kind: FileKind): Promise<Map<string, string>> {
+    return this.#fresh(kind, async () => {
+      const { folder, loras } = this.#options
+      const own = kind === 'lora' && loras !== undefined ? [loras] : []
+      const folders = folder === undefined ? own : [...own, ...FILE_FOLDERS[kind].map((name) => join(folder, name))]
+      const found = new Map<string, string>()
+      for (const place of folders) await listFiles(place, '', found)
+      return found
+    })
+  }
+
+  #fresh<T>(key: string, find: () => Promise<T>): Promise<T> {
+    const known = this.#listings.get(key)
+    if (known && Date.now() - known.at < FRESH_MS) return known.value as Promise<T>
+    const value = find()
+    this.#listings.set(key, { at: Date.now(), value })
+    value.catch(() => this.#listings.delete(key))
+    return value
+  }
+}
+
+function descriptionOf(
+  name: string,
+  { family, networks, variant }: CompleteModel,
+  changedAt: number,
+): ModelDescription {
+  const { width, height, steps, guidance } = variant.defaults
+  return {
+    name,
+    changedAt: Math.round(changedAt),
+    bytes: Object.keys(networks).reduce(
+      (sum, name) => sum + (family.components[name]!.required ? networks[name]!.bytes : 0),
+      0,
+    ),
+    defaults: { width, height, steps, guidance: guidance ?? null },
+    reads: variant.reads ?? null,
+    hasPreviewDecoder: componentsFor(family, 'preview').some((name) => networks[name] !== undefined),
+  }
+}
+
+/** The models in a folder: those with ComfyUI's layout in the folder itself, and those in subfolders of their own. */
+async function modelsIn(folder: string): Promise<Map<string, ModelFiles>> {
+  const found = new Map<string, ModelFiles>()
+  const kinds = families().map((family) => family.components[denoiserOf(family)]!.kind as string)
+  const survey = async (place: string, prefix: string): Promise<void> => {
+    const { files, strays } = await surveyFolder(place).catch(() => ({ files: [], strays: [] }))
+    const denoisers = files.filter((file) => networksIn(file).some((kind) => kinds.includes(kind)))
+    for (const denoiser of denoisers) {
+      const others = files.filter((file) => file === denoiser || !denoisers.includes(file))
+      const located = await ifUsable(chooseModelFiles(place, { files: others, strays }))
+      const name = denoisers.length === 1 && prefix !== '' ? prefix : nameOf(denoiser.path, prefix)
+      if (located && !found.has(name)) found.set(name, located)
+    }
+  }
+  await survey(folder, '')
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  for (const { name } of entries) {
+    if (name.startsWith('.') || isPartFolder(name) || isModelName(name)) continue
+    const path = join(folder, name)
+    if ((await stat(path).catch(() => undefined))?.isDirectory()) await survey(path, name)
+  }
+  return found
+}
+
+function nameOf(path: string, prefix: string): string {
+  const name = basename(path, extname(path))
+  return prefix === '' ? name : `${prefix}/${name}`
+}
+
+async function listFiles(folder: string, prefix: string, found: Map<string, string>): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  for (const { name } of entries) {
+    if (name.startsWith('.') || found.size >= MOST_FILES) continue
+    const path = resolve(folder, name)
+    const entry = await stat(path).catch(() => undefined)
+    if (entry?.isDirectory() && prefix.split('/').length <= MOST_DEPTH)
+      await listFiles(path, `${prefix}${name}/`, found)
+    else if (entry?.isFile() && isModelName(name)) {
+      const known = prefix + basename(name, extname(name))
+      if (!found.has(known)) found.set(known, path)
+    }
+  }
+}
+
+function missing(kind: string, name: string, names: string[], option: string): never {
+  const shown = names.length > 0 ? `there are ${names.slice(0, 20).join(', ')}` : `no folder with any was given`
+  throw new FluxError(
+    'FLUX_NOT_FOUND',
+    `there is no ${kind} named '${name.slice(0, 100)}'; ${shown}. The server finds more in the folder given with ${option}`,
+  )
+}
+
+/** undefined if what is on the disk is no usable model; the reasons are what `ggflux inspect` shows */
+function ifUsable<T>(model: Promise<T>): Promise<T | undefined> {
+  return model.catch((error: unknown) => {
+    if (!(error instanceof FluxError)) throw error
+    return undefined
+  })
+}
