@@ -20,7 +20,9 @@ const LAYERS = [
   'pipeline/',
   'inspect/',
   'tools/',
+  'queue/',
   'index[.]ts$',
+  'server/',
   'cli/',
 ]
 

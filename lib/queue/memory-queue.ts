@@ -58,7 +58,7 @@ export class MemoryQueue implements ImageQueue {
     { client, id = randomUUID(), priority = 0, fingerprint = '' }: AddOptions,
   ): Promise<QueuedJob> {
     if (this.#closed) throw new FluxError('FLUX_CLOSED', 'the server is shutting down: try again later')
-    await this.#host.catalogue.model(request.model) // refuses unknown names at once
+    await this.#host.catalogue.check(request) // so that a wrong request fails at once
     const known = this.#jobs.get(id)
     if (known) return sameRequest(known, known.fingerprint === fingerprint)
     const { waiting, perClient } = this.#options

@@ -1,34 +1,27 @@
 import { readdir, stat } from 'node:fs/promises'
 import { basename, extname, join, resolve } from 'node:path'
 import { FluxError } from '../errors.js'
-import { componentsFor, denoiserOf } from '../families/family.js'
+import { componentsFor, denoiserOf, type Family, type Variant } from '../families/family.js'
 import { families, type ModelFiles } from '../families/registry.js'
-import type { Variant } from '../families/family.js'
 import { presetNames } from '../hub/presets.js'
 import { chooseModelFiles, isModelName, isPartFolder, surveyFolder } from '../model/locate.js'
 import { placesOf } from '../model/model-files.js'
 import { networksIn } from '../networks/network-file.js'
+import { completeOptions } from '../pipeline/generate-options.js'
 import { openModel, resolveSource, type CompleteModel } from '../pipeline/open-model.js'
 import { tinyModelFiles } from '../model/bundled-model.js'
-
-/** What a client may know of a model. Plain data. */
-export interface ModelDescription {
-  name: string
-  /** in milliseconds since 1970 */
-  changedAt: number
-  /** of its weights */
-  bytes: number
-  defaults: { width: number; height: number; steps: number; guidance: number | null }
-  /** the images that it takes, see `Variant` */
-  reads: NonNullable<Variant['reads']> | null
-  /** whether it has a decoder for previews */
-  hasPreviewDecoder: boolean
-}
+import type { JobRequest, ModelDescription } from './queue.js'
+import { granted } from './wishes.js'
 
 /** A model that can be loaded. */
-export interface CatalogueEntry {
-  description: ModelDescription
+export interface CatalogueEntry extends Described {
   files: ModelFiles
+}
+
+interface Described {
+  description: ModelDescription
+  family: Family
+  variant: Variant
 }
 
 /** The kinds of files that a request may name, and ComfyUI's folders for them. */
@@ -65,7 +58,7 @@ export class ModelCatalogue {
   readonly #options: CatalogueOptions
   readonly #listings = new Map<string, { at: number; value: Promise<unknown> }>()
   /** by the paths of a model's files and the time of their last change; undefined for what cannot be loaded */
-  readonly #described = new Map<string, ModelDescription | undefined>()
+  readonly #described = new Map<string, Described | undefined>()
 
   constructor(options: CatalogueOptions = {}) {
     this.#options = options
@@ -80,6 +73,20 @@ export class ModelCatalogue {
   async model(name: string): Promise<CatalogueEntry> {
     const models = await this.models()
     return models.get(name) ?? missing('model', name, [...models.keys()], '--models')
+  }
+
+  /**
+   * Checks a request as far as that is possible without its images.
+   *
+   * @throws {FluxError} FLUX_NOT_FOUND, FLUX_BAD_OPTION
+   */
+  async check({ model, options, wishes = {} }: JobRequest): Promise<void> {
+    const { description, family, variant } = await this.model(model)
+    completeOptions(granted(options, wishes, description.defaults), family, variant)
+    for (const { path } of options.loras ?? []) await this.file('lora', path)
+    for (const { path } of options.controlNets ?? []) await this.file('controlNet', path)
+    for (const { path } of options.ipAdapters ?? []) await this.file('ipAdapter', path)
+    if (options.hires?.upscaler !== undefined) await this.file('upscaler', options.hires.upscaler)
   }
 
   /** The names of the files of a kind, without suffix and with `/` between folder and file. */
@@ -108,14 +115,14 @@ export class ModelCatalogue {
         add(name, await ifUsable(resolveSource(name, { offline: true, onWarning: () => {} })))
     const entries = new Map<string, CatalogueEntry>()
     for (const [name, files] of found) {
-      const description = await this.#describe(name, files)
-      if (description) entries.set(name, { description, files })
+      const described = await this.#describe(name, files)
+      if (described) entries.set(name, { ...described, files })
     }
     return entries
   }
 
   /** undefined for a model that cannot be loaded */
-  async #describe(name: string, files: ModelFiles): Promise<ModelDescription | undefined> {
+  async #describe(name: string, files: ModelFiles): Promise<Described | undefined> {
     const { components, tokenizers } = placesOf(files)
     const paths = [...Object.values(components), ...Object.values(tokenizers)]
     const times = await Promise.all(
@@ -129,7 +136,7 @@ export class ModelCatalogue {
     const key = JSON.stringify([name, paths, times])
     if (!this.#described.has(key)) {
       const model = await ifUsable(openModel(files, { onWarning: () => {} }))
-      this.#described.set(key, model && descriptionOf(name, model, Math.max(...times)))
+      this.#described.set(key, model && describe(name, model, Math.max(...times)))
     }
     return this.#described.get(key)
   }
@@ -155,23 +162,18 @@ export class ModelCatalogue {
   }
 }
 
-function descriptionOf(
-  name: string,
-  { family, networks, variant }: CompleteModel,
-  changedAt: number,
-): ModelDescription {
+function describe(name: string, { family, networks, variant }: CompleteModel, changedAt: number): Described {
   const { width, height, steps, guidance } = variant.defaults
-  return {
+  const required = Object.keys(networks).filter((name) => family.components[name]!.required)
+  const description = {
     name,
     changedAt: Math.round(changedAt),
-    bytes: Object.keys(networks).reduce(
-      (sum, name) => sum + (family.components[name]!.required ? networks[name]!.bytes : 0),
-      0,
-    ),
+    bytes: required.reduce((sum, name) => sum + networks[name]!.bytes, 0),
     defaults: { width, height, steps, guidance: guidance ?? null },
     reads: variant.reads ?? null,
     hasPreviewDecoder: componentsFor(family, 'preview').some((name) => networks[name] !== undefined),
   }
+  return { description, family, variant }
 }
 
 /** The models in a folder: those with ComfyUI's layout in the folder itself, and those in subfolders of their own. */

@@ -1,7 +1,7 @@
 import type { FluxErrorCode } from '../errors.js'
+import type { Variant } from '../families/family.js'
 import type { Stage } from '../jobs/events.js'
 import type { DrawOptions } from '../pipeline/engine.js'
-import type { ModelDescription } from './model-catalogue.js'
 
 /** What a client asked for, as plain data that another machine can carry out. */
 export interface JobRequest {
@@ -129,6 +129,20 @@ export interface QueueCounts {
   running: number
   /** processes that take jobs */
   workers: number
+}
+
+/** What a client may know of a model. Plain data. */
+export interface ModelDescription {
+  name: string
+  /** in milliseconds since 1970 */
+  changedAt: number
+  /** of its weights */
+  bytes: number
+  defaults: { width: number; height: number; steps: number; guidance: number | null }
+  /** the images that it takes, see `Variant` */
+  reads: NonNullable<Variant['reads']> | null
+  /** whether it has a decoder for previews */
+  hasPreviewDecoder: boolean
 }
 
 export interface ModelState extends ModelDescription {

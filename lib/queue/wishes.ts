@@ -1,6 +1,5 @@
 import type { DrawOptions } from '../pipeline/engine.js'
-import type { ModelDescription } from './model-catalogue.js'
-import type { Wishes } from './queue.js'
+import type { ModelDescription, Wishes } from './queue.js'
 
 /** A model with no more steps than this is distilled to so few, and more do not make its images better. */
 const FEW_STEPS = 8
