@@ -16,6 +16,7 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
   parameters: async () => (await import('./parameters.js')).parametersCommand,
   pull: async () => (await import('./pull.js')).pullCommand,
   'rpc-server': async () => (await import('./rpc-server.js')).rpcServerCommand,
+  serve: async () => (await import('./serve.js')).serveCommand,
   setup: async () => (await import('./setup.js')).setupCommand,
   synth: async () => (await import('./synth.js')).synthCommand,
   upscale: async () => (await import('./upscale.js')).upscaleCommand,

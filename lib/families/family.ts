@@ -96,6 +96,8 @@ export interface Variant {
   warnings: string[]
   /** the images that the denoiser reads: any number of references, one control image, or one image and its mask */
   reads?: 'references' | 'control' | 'fill'
+  /** whether it is trained to edit the images that are given as references, as far as its file says */
+  editsReferences?: boolean
   /** the size that a reference image is brought to, in pixels. @default its own, in whole units */
   referenceSize?(width: number, height: number): { width: number; height: number }
 }

@@ -171,6 +171,8 @@ function describe(name: string, { family, networks, variant }: CompleteModel, ch
     bytes: required.reduce((sum, name) => sum + networks[name]!.bytes, 0),
     defaults: { width, height, steps, guidance: guidance ?? null },
     reads: variant.reads ?? null,
+    editsReferences: variant.editsReferences ?? false,
+    components: Object.keys(networks),
     hasPreviewDecoder: componentsFor(family, 'preview').some((name) => networks[name] !== undefined),
   }
   return { description, family, variant }

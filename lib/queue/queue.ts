@@ -141,6 +141,10 @@ export interface ModelDescription {
   defaults: { width: number; height: number; steps: number; guidance: number | null }
   /** the images that it takes, see `Variant` */
   reads: NonNullable<Variant['reads']> | null
+  /** see `Variant` */
+  editsReferences: boolean
+  /** the names of its networks */
+  components: string[]
   /** whether it has a decoder for previews */
   hasPreviewDecoder: boolean
 }

@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { FluxError } from '../../errors.js'
 import { inWords, isWithin, RANGES } from '../../options/ranges.js'
 import type { FluxConfig } from '../../networks/flux/layout.js'
@@ -48,6 +49,7 @@ export function fluxVariant({ file, config }: VariantSource): Variant {
     warnings: title === undefined ? [] : [deDistilled(file.path, title)],
     ...(defaults.width === DEV.width && defaults.height === DEV.height ? { referenceSize: kontextSize } : {}),
     reads: READS[config.inChannels / config.outChannels] ?? 'references',
+    editsReferences: /kontext/i.test([basename(file.path), ...titlesOf(file)].join(' ')),
   }
 }
 
@@ -69,9 +71,14 @@ export function deDistilledTitle(
   { guidanceEmbed }: Pick<FluxConfig, 'guidanceEmbed'>,
 ): string | undefined {
   if (guidanceEmbed || metadata.has(KEYS.steps)) return undefined
-  const titles = TITLES.map((key) => metadata.get(key)).filter((title) => typeof title === 'string')
-  const title = titles.find((title) => /(de|un)[-_ ]?distill|openflux|libreflux|(^|[^a-z])dev([^a-z]|$)/i.test(title))
+  const title = titlesOf({ metadata }).find((title) =>
+    /(de|un)[-_ ]?distill|openflux|libreflux|(^|[^a-z])dev([^a-z]|$)/i.test(title),
+  )
   return title?.slice(0, 80)
+}
+
+function titlesOf({ metadata }: Pick<ModelFile, 'metadata'>): string[] {
+  return TITLES.map((key) => metadata.get(key)).filter((title) => typeof title === 'string')
 }
 
 /** [17, 3]: red, green and blue for each channel, then the bias. */

@@ -1,0 +1,58 @@
+import type { DrawOptions } from '../pipeline/engine.js'
+import type { JobRequest } from '../queue/queue.js'
+import type { ServerContext } from './context.js'
+import type { ImageRequestBody } from './request-schema.js'
+import { fromWire } from './wire.js'
+
+/** Turns a request in our own form into a job. */
+export async function toJobRequest(context: ServerContext, body: ImageRequestBody, model: string): Promise<JobRequest> {
+  const { model: _, on_disconnect: _1, priority: _2, ...rest } = body
+  const { output_format, output_compression, previews, loras, control_nets, ip_adapters, ...fields } = rest
+  const image = (name: string, value: string) => context.image(name, value)
+  const images: Partial<DrawOptions> = {}
+  if (fields.image !== undefined) images.image = await image('image', fields.image)
+  if (fields.mask !== undefined) images.mask = await image('mask', fields.mask)
+  if (fields.control_image !== undefined) images.controlImage = await image('controlImage', fields.control_image)
+  if (fields.reference_images)
+    images.referenceImages = await Promise.all(
+      fields.reference_images.map((one, i) => image(`referenceImages[${i}]`, one)),
+    )
+  if (control_nets)
+    images.controlNets = await Promise.all(
+      control_nets.map(async ({ name, ...net }, i) => {
+        return { ...net, path: name, image: await image(`controlNets[${i}].image`, net.image) }
+      }),
+    )
+  if (fields.redux)
+    images.redux = await Promise.all(
+      fields.redux.map(async ({ strength_type, ...one }, i) => ({
+        ...one,
+        ...(strength_type ? { strengthType: strength_type } : {}),
+        image: await image(`redux[${i}].image`, one.image),
+      })),
+    )
+  if (ip_adapters)
+    images.ipAdapters = await Promise.all(
+      ip_adapters.map(async ({ name, ...adapter }, i) => ({
+        ...adapter,
+        path: name,
+        image: await image(`ipAdapters[${i}].image`, adapter.image),
+      })),
+    )
+  const { image: _3, mask: _4, control_image: _5, reference_images: _6, redux: _7, ...plain } = fields
+  const options = {
+    ...(fromWire(plain) as DrawOptions),
+    ...images,
+    ...(loras ? { loras: toLoras(loras) } : {}),
+    ...(output_format ? { format: output_format } : {}),
+    ...(output_compression === undefined ? {} : { quality: output_compression }),
+    ...(previews ? { preview: { every: previews === true ? 1 : (previews.every ?? 1) } } : {}),
+  }
+  context.checkLimits(options)
+  return { model, options }
+}
+
+/** LoRAs by name; `path` holds the name until a worker finds the file. */
+export function toLoras(loras: NonNullable<ImageRequestBody['loras']>): NonNullable<DrawOptions['loras']> {
+  return loras.map(({ name, scale }) => ({ path: name, ...(scale === undefined ? {} : { scale }) }))
+}

@@ -1,0 +1,156 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { encodeImage, type ImageFormat } from '../images/encode.js'
+import { readImage } from '../images/read-image.js'
+import { resizeImage } from '../images/resize.js'
+import { isOver } from '../queue/job-status.js'
+import type { JobImage, JobPreview, JobRequest, ModelState, QueuedJob } from '../queue/queue.js'
+import type { ServerContext } from './context.js'
+import { errorBody, HttpError, jobError } from './errors.js'
+import { addJob, cancelOnHangUp, hangUp, imageOf, imagesOf } from './follow.js'
+import { warn } from './job-routes.js'
+import { EditSchema, GenerationSchema, VariationSchema, type GenerationBody } from './openai-schema.js'
+import { toDrawing, toEdit, toVariation } from './openai-request.js'
+import { unknownNames } from './request-schema.js'
+import { sendEvents, type ServerEvent } from './sse.js'
+
+type Size = { width: number; height: number }
+type Body = Omit<GenerationBody, 'prompt'>
+
+/** OpenAI's image routes, with our own options at top level. */
+export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = async (app, { context }) => {
+  app.post(
+    '/v1/images/generations',
+    { schema: { tags: ['openai'], summary: 'Makes images from a prompt', body: GenerationSchema } },
+    async (request, reply) => {
+      const { body } = request
+      const { model, note } = await context.model(body.model)
+      warn(reply, note, notesOn(body, GenerationSchema))
+      return answer(request, reply, { model, body, kind: 'image_generation', job: toDrawing(body, body.prompt) })
+    },
+  )
+
+  app.post(
+    '/v1/images/edits',
+    {
+      schema: {
+        tags: ['openai'],
+        summary: 'Makes images from images: a form with image (or several image[]) and mask, or JSON',
+        body: EditSchema,
+      },
+    },
+    async (request, reply) => {
+      const { body } = request
+      const { model, note } = await context.model(body.model)
+      warn(reply, note, notesOn(body, EditSchema))
+      const job = await toEdit(context, request, body, model)
+      return answer(request, reply, { model, body, kind: 'image_edit', job })
+    },
+  )
+
+  app.post(
+    '/v1/images/variations',
+    { schema: { tags: ['openai'], summary: 'Makes images like an image, with Redux', body: VariationSchema } },
+    async (request, reply) => {
+      const { body } = request
+      const { model, note } = await context.model(body.model)
+      warn(reply, note, notesOn(body, VariationSchema))
+      const job = await toVariation(context, request, body, model)
+      return answer(request, reply, { model, body, kind: 'image_generation', job })
+    },
+  )
+
+  async function answer(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    { model, body, kind, job: { options, wishes = {} } }: Call,
+  ): Promise<object | undefined> {
+    context.checkLimits(options)
+    const gone = hangUp(reply)
+    const job = await addJob(context, request, { model: model.name, options, wishes }, body.priority)
+    cancelOnHangUp(gone, job, request, body.on_disconnect)
+    reply.header('x-ggflux-job', job.id)
+    if (body.stream) {
+      const { width = model.defaults.width, height = model.defaults.height } = options
+      await sendEvents(reply, streamed(job, kind, body, { width, height }))
+      return undefined
+    }
+    const { status, images } = await imagesOf(job)
+    const base = `${request.protocol}://${request.host}/v1/jobs/${job.id}/images/`
+    const made = status.images.map((image, i) => ({
+      ...(body.response_format === 'url' ? { url: base + image.index } : { b64_json: images[i]!.toString('base64') }),
+      seed: image.seed,
+    }))
+    const [first] = status.images
+    return { created: Math.floor(Date.now() / 1000), data: made, ...described(body, first), usage: NO_USAGE }
+  }
+}
+
+interface Call {
+  model: ModelState
+  body: Body
+  kind: 'image_generation' | 'image_edit'
+  job: Omit<JobRequest, 'model'>
+}
+
+/** tokens are what OpenAI charges for, and nothing is charged here */
+const NO_USAGE = {
+  input_tokens: 0,
+  output_tokens: 0,
+  total_tokens: 0,
+  input_tokens_details: { image_tokens: 0, text_tokens: 0 },
+}
+
+/** What is ignored in a body. */
+function notesOn(body: object, schema: { properties: object }): string[] {
+  const unknown = unknownNames(body, schema)
+  return (body as Body).background === 'transparent' ? [...unknown, 'background transparent'] : unknown
+}
+
+function described({ quality = 'auto' }: Body, image: JobImage | undefined): object {
+  const known = { auto: 'high', standard: 'medium', hd: 'high' } as Record<string, string>
+  return {
+    background: 'opaque',
+    output_format: image?.format ?? 'png',
+    quality: known[quality] ?? quality,
+    size: image ? `${image.width}x${image.height}` : 'auto',
+  }
+}
+
+/** The events that OpenAI's SDK knows, and `error` for a job that failed after the stream had begun. */
+async function* streamed(job: QueuedJob, kind: Call['kind'], body: Body, size: Size): AsyncGenerator<ServerEvent> {
+  const most = body.partial_images ?? 0
+  let shown = 0
+  let latest: { preview: JobPreview; index: number } | undefined
+  for await (const event of job.events()) {
+    if (event.type === 'step' && event.preview) {
+      if (event.index !== latest?.index) shown = 0
+      latest = { preview: event.preview, index: event.index }
+      // evenly over the steps, the last one left out: it looks like the image
+      if (shown < most && event.step >= ((shown + 1) * event.steps) / (most + 1)) {
+        const data = await partialImage(event.preview, body, size)
+        yield named(`${kind}.partial_image`, { ...data, partial_image_index: shown++ })
+      }
+    } else if (event.type === 'image') {
+      const b64_json = (await imageOf(job, event.index)).toString('base64')
+      const details = { created_at: Math.floor(Date.now() / 1000), ...described(body, event), seed: event.seed }
+      yield named(`${kind}.completed`, { b64_json, ...details, usage: NO_USAGE })
+    }
+  }
+  const status = await job.status()
+  if (status.state === 'completed') return
+  const error = isOver(status) ? jobError(status) : new HttpError(503, 'FLUX_CLOSED', 'the server is shutting down')
+  yield { event: 'error', data: { type: 'error', error: errorBody(error) } }
+}
+
+const named = (type: string, data: object): ServerEvent => ({ event: type, data: { type, ...data } })
+
+/** A preview in the format that was asked for, as large as the image will be. */
+async function partialImage({ data }: JobPreview, { output_format = 'png', quality }: Body, { width, height }: Size) {
+  const small = await readImage(Buffer.from(data, 'base64'))
+  const large = await resizeImage(small, width, height, 'stretch')
+  const file = await encodeImage(large.data, width, height, { format: output_format as ImageFormat })
+  const details = described({ ...(quality ? { quality } : {}) }, undefined)
+  const created_at = Math.floor(Date.now() / 1000)
+  return { b64_json: file.toString('base64'), created_at, ...details, output_format, size: `${width}x${height}` }
+}

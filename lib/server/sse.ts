@@ -1,0 +1,59 @@
+import type { FastifyReply } from 'fastify'
+
+/** A server-sent event. `brief`: what is sent instead to a client that does not keep up. */
+export interface ServerEvent {
+  id?: number
+  event: string
+  data: object
+  brief?: object
+}
+
+/** between comments that keep the connection open, and the longest that a client may take to read, in milliseconds */
+const [PING_MS, SLOW_MS] = [15_000, 30_000]
+/** bytes that may wait for a slow client */
+const MOST_WAITING = 4 * 2 ** 20
+
+/**
+ * Sends events until the last one, or until the client has gone. A client that does not read for half a minute is cut
+ * off.
+ */
+export async function sendEvents(reply: FastifyReply, events: AsyncIterable<ServerEvent>): Promise<void> {
+  const { raw } = reply
+  reply.hijack()
+  raw.writeHead(200, {
+    ...(reply.getHeaders() as Record<string, string>),
+    'content-type': 'text/event-stream; charset=utf-8',
+    'cache-control': 'no-store',
+    'x-accel-buffering': 'no', // or nginx would hold the events back
+  })
+  raw.flushHeaders()
+  const ping = setInterval(() => {
+    if (!raw.writableNeedDrain) raw.write(': ping\n\n')
+  }, PING_MS)
+  try {
+    for await (const { id, event, data, brief } of events) {
+      if (raw.destroyed) return
+      const shown = brief && raw.writableNeedDrain ? brief : data
+      raw.write(`${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(shown)}\n\n`)
+      if (raw.writableLength > MOST_WAITING && !(await drained(reply))) return void raw.destroy()
+    }
+    raw.end()
+  } finally {
+    clearInterval(ping)
+  }
+}
+
+/** Whether the client has read what waited for it in time. */
+function drained({ raw }: FastifyReply): Promise<boolean> {
+  return new Promise((resolve) => {
+    const done = (read: boolean) => {
+      clearTimeout(timer)
+      raw.off('drain', onDrain).off('close', onClose)
+      resolve(read)
+    }
+    const onDrain = () => done(true)
+    const onClose = () => done(false)
+    const timer = setTimeout(onClose, SLOW_MS)
+    raw.once('drain', onDrain).once('close', onClose)
+  })
+}
