@@ -69,7 +69,7 @@ export async function startChild<Received, Sent = never>(
   return {
     on: (event: string, listener: never) => child.on(event, listener),
     post: (message) => {
-      if (child.connected) child.send(message as object, () => {}) // an error means that it has ended, which is told
+      if (child.connected) child.send(message as object, () => {}) // an error means that it has ended, which onEnd reports
     },
     kill: (signal) => child.kill(signal),
     hold: (held) => {

@@ -120,7 +120,7 @@ export interface AddOptions {
   id?: string
   /** higher is earlier, -100 to 100 @default 0 */
   priority?: number
-  /** what tells two requests with the same id apart */
+  /** differs between two requests with the same id */
   fingerprint?: string
 }
 
@@ -131,7 +131,7 @@ export interface QueueCounts {
   workers: number
 }
 
-/** What a client may know of a model. Plain data. */
+/** What clients see of a model. Plain data. */
 export interface ModelDescription {
   name: string
   /** in milliseconds since 1970 */

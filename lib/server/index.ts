@@ -1,7 +1,7 @@
 import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import fastify, { type FastifyInstance } from 'fastify'
+import fastify, { LogController, type FastifyInstance } from 'fastify'
 import { pulledModels } from '../queue/pulled-models.js'
 import { FolderStore } from '../queue/folder-store.js'
 import { MemoryStore } from '../queue/image-store.js'
@@ -50,7 +50,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 500 },
     trustProxy: settings.trustProxy ?? false,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     logger: { level: logLevel, ...(logStream ? { stream: logStream } : {}), serializers: { req: () => ({}) } },
     http: { headersTimeout: 20_000, connectionsCheckingInterval: 5000 },
     ajv: { customOptions: { removeAdditional: false, coerceTypes: true, useDefaults: false } },

@@ -1,5 +1,6 @@
 import type { FastifyRequest } from 'fastify'
 import { FluxError } from '../errors.js'
+import { RANGES } from '../options/ranges.js'
 import type { DrawOptions } from '../pipeline/engine.js'
 import type { JobRequest, ModelState, Wishes } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
@@ -10,8 +11,13 @@ import { fromWire } from './wire.js'
 /** of OpenAI's formats, those that are no pictures of ours */
 const FORMATS = ['png', 'jpeg', 'webp', 'avif'] as const
 
+/** What a route asks for. `size`: of the image, where the options leave it open. */
+export interface Drawing extends Omit<JobRequest, 'model'> {
+  size?: { width: number; height: number }
+}
+
 /** Turns a body of OpenAI's image routes into a job, without its images. */
-export function toDrawing(body: Omit<GenerationBody, 'prompt'>, prompt: string): Omit<JobRequest, 'model'> {
+export function toDrawing(body: Omit<GenerationBody, 'prompt'>, prompt: string): Drawing {
   const { size = 'auto', quality = 'auto', output_format = 'png', output_compression, n } = body
   const { negative_prompt, true_cfg, steps, guidance, seed, sampler, scheduler, shift, step_cache } = body
   const { prompt_weights, strength, mask_blur, mask_grow, only_masked, loras, stream, partial_images = 0 } = body
@@ -55,7 +61,7 @@ export async function toEdit(
   request: FastifyRequest,
   body: EditBody,
   model: ModelState,
-): Promise<Omit<JobRequest, 'model'>> {
+): Promise<Drawing> {
   const job = toDrawing(body, body.prompt)
   const images = await imagesIn(context, request, body)
   const [first] = images
@@ -67,24 +73,22 @@ export async function toEdit(
       'FLUX_BAD_OPTION',
       `image is given ${images.length} times, but ${model.name} edits one image${mask ? ' with a mask' : ''}: send one`,
     )
-  return {
-    ...job,
-    options: { ...job.options, ...(await editedSize(context, job.options, first)), image: first, ...mask },
-  }
+  const size = await context.imageSize('image', first)
+  const options = { ...editedSize(size, context.settings.limits.pixels), ...job.options, image: first, ...mask }
+  return { ...job, options, size }
 }
 
-/** Without a size, the edited image has its own, unless this server draws only smaller ones. */
-async function editedSize(
-  context: ServerContext,
-  { width, height }: DrawOptions,
-  image: Buffer,
-): Promise<{ width?: number; height?: number }> {
-  if (width !== undefined || height !== undefined) return {}
-  const size = await context.imageSize('image', image)
-  const share = Math.min(1, Math.sqrt(context.settings.limits.pixels / (size.width * size.height)))
-  if (share === 1 && size.width <= 4096 && size.height <= 4096) return {}
-  const side = (pixels: number) => Math.min(4096, Math.max(64, Math.floor((pixels * share) / 16) * 16))
-  return { width: side(size.width), height: side(size.height) }
+/** The size that is drawn if none is asked for: that of the image (undefined), unless this server draws only smaller ones. */
+function editedSize(image: { width: number; height: number }, pixels: number): { width?: number; height?: number } {
+  const { most, least, unit } = RANGES.width
+  const share = Math.min(
+    1,
+    Math.sqrt(pixels / (image.width * image.height)),
+    most / Math.max(image.width, image.height),
+  )
+  if (share === 1) return {}
+  const side = (pixels: number) => Math.max(least, Math.floor((pixels * share) / unit) * unit)
+  return { width: side(image.width), height: side(image.height) }
 }
 
 /** A new image from one: by Redux, if the model has it. */
@@ -93,7 +97,7 @@ export async function toVariation(
   request: FastifyRequest,
   body: VariationBody,
   model: ModelState,
-): Promise<Omit<JobRequest, 'model'>> {
+): Promise<Drawing> {
   if (!model.components.includes('redux'))
     throw new FluxError(
       'FLUX_UNSUPPORTED',

@@ -4,13 +4,13 @@ import { encodeImage, type ImageFormat } from '../images/encode.js'
 import { readImage } from '../images/read-image.js'
 import { resizeImage } from '../images/resize.js'
 import { isOver } from '../queue/job-status.js'
-import type { JobImage, JobPreview, JobRequest, ModelState, QueuedJob } from '../queue/queue.js'
+import type { JobImage, JobPreview, ModelState, QueuedJob } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
 import { errorBody, HttpError, jobError } from './errors.js'
 import { addJob, cancelOnHangUp, hangUp, imageOf, imagesOf } from './follow.js'
 import { warn } from './job-routes.js'
 import { EditSchema, GenerationSchema, VariationSchema, type GenerationBody } from './openai-schema.js'
-import { toDrawing, toEdit, toVariation } from './openai-request.js'
+import { toDrawing, toEdit, toVariation, type Drawing } from './openai-request.js'
 import { unknownNames } from './request-schema.js'
 import { sendEvents, type ServerEvent } from './sse.js'
 
@@ -63,7 +63,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
   async function answer(
     request: FastifyRequest,
     reply: FastifyReply,
-    { model, body, kind, job: { options, wishes = {} } }: Call,
+    { model, body, kind, job: { options, wishes = {}, size = model.defaults } }: Call,
   ): Promise<object | undefined> {
     context.checkLimits(options)
     const gone = hangUp(reply)
@@ -71,7 +71,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     cancelOnHangUp(gone, job, request, body.on_disconnect)
     reply.header('x-ggflux-job', job.id)
     if (body.stream) {
-      const { width = model.defaults.width, height = model.defaults.height } = options
+      const { width = size.width, height = size.height } = options
       await sendEvents(reply, streamed(job, kind, body, { width, height }))
       return undefined
     }
@@ -90,7 +90,7 @@ interface Call {
   model: ModelState
   body: Body
   kind: 'image_generation' | 'image_edit'
-  job: Omit<JobRequest, 'model'>
+  job: Drawing
 }
 
 /** tokens are what OpenAI charges for, and nothing is charged here */
