@@ -145,7 +145,7 @@ async function* streamed(job: QueuedJob, kind: Call['kind'], body: Body, size: S
 
 const named = (type: string, data: object): ServerEvent => ({ event: type, data: { type, ...data } })
 
-/** A preview in the format that was asked for, as large as the image will be. */
+/** A preview in the requested format, as large as the image will be. */
 async function partialImage({ data }: JobPreview, { output_format = 'png', quality }: Body, { width, height }: Size) {
   const small = await readImage(Buffer.from(data, 'base64'))
   const large = await resizeImage(small, width, height, 'stretch')
