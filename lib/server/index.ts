@@ -52,12 +52,13 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     trustProxy: settings.trustProxy ?? false,
     logController: new LogController({ disableRequestLogging: true }),
     logger: { level: logLevel, ...(logStream ? { stream: logStream } : {}), serializers: { req: () => ({}) } },
-    http: { headersTimeout: 20_000, connectionsCheckingInterval: 5000 },
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     ajv: { customOptions: { removeAdditional: false, coerceTypes: true, useDefaults: false } },
   })
   const { queue, defaultModel } = await openQueue(settings, app)
   const context = new ServerContext(queue, settings, defaultModel)
 
+  app.removeContentTypeParser('text/plain') // which a foreign page may send without being asked
   app.setErrorHandler(sendError)
   app.setNotFoundHandler((request, reply) =>
     reply.status(404).send({
