@@ -25,6 +25,8 @@ interface Hosted {
   lastUse: number
   users: number
   timer?: NodeJS.Timeout
+  /** it is closed after its last use */
+  isStale?: boolean
 }
 
 /** What a step event gets in addition. */
@@ -75,6 +77,14 @@ export class ModelHost {
       const left = new RemainingTime(options.count ?? 1, await estimate(pipe, located, signal))
       for await (const event of pipe.stream({ ...drawn, signal }))
         yield event.type === 'step' ? { ...event, secondsLeft: left.after(event) } : event
+    } catch (error) {
+      // one of its files has changed, perhaps: the next request opens them anew
+      if (error instanceof FluxError && error.code === 'FLUX_BAD_FILE') {
+        this.catalogue.refresh()
+        this.#hosted.delete(name)
+        hosted.isStale = true
+      }
+      throw error
     } finally {
       this.#release(hosted)
     }
@@ -113,12 +123,12 @@ export class ModelHost {
   #release(hosted: Hosted): void {
     hosted.users--
     hosted.lastUse = Date.now()
-    if (hosted.users > 0 || this.#keepAlive === Infinity) return
+    if (hosted.users > 0 || (this.#keepAlive === Infinity && !hosted.isStale)) return
     const unload = () =>
       void this.#inTurn(async () => {
         if (hosted.users === 0) await this.#remove(hosted)
       })
-    if (this.#keepAlive === 0) unload()
+    if (this.#keepAlive === 0 || hosted.isStale) unload()
     else hosted.timer = setTimeout(unload, this.#keepAlive).unref()
   }
 

@@ -124,6 +124,7 @@ async function openQueue(
   const folders = { ...(models === undefined ? {} : { folder: models }), ...(loras === undefined ? {} : { loras }) }
   const named = await pulledModels(model, new ModelCatalogue(folders), load?.hub)
   const catalogue = new ModelCatalogue({ ...folders, models: named.models })
+  for (const problem of await catalogue.problems()) app.log.warn(problem)
   await catalogue.model(named.name) // refuses what cannot be loaded
   const host = new ModelHost(catalogue, {
     ...(keepAlive === undefined ? {} : { keepAlive }),
