@@ -78,7 +78,7 @@ export class ModelCatalogue {
   async model(name: string): Promise<CatalogueEntry> {
     const known = (await this.models()).get(name)
     if (known) return known
-    if (this.#isOlder(1000)) this.refresh() // it may have been added just now
+    this.#renew('models')
     const models = await this.models()
     return models.get(name) ?? missing('model', name, [...models.keys()], '--models')
   }
@@ -104,14 +104,17 @@ export class ModelCatalogue {
 
   /** @throws {FluxError} FLUX_NOT_FOUND */
   async file(kind: FileKind, name: string): Promise<string> {
+    const bare = name.replace(/\.(gguf|safetensors|sft|pth)$/i, '')
+    const known = (await this.#files(kind)).get(bare)
+    if (known !== undefined) return known
+    this.#renew(kind)
     const files = await this.#files(kind)
-    const known = name.replace(/\.(gguf|safetensors|sft|pth)$/i, '')
-    return files.get(known) ?? missing(kind, name, [...files.keys()], kind === 'lora' ? '--loras' : '--models')
+    return files.get(bare) ?? missing(kind, name, [...files.keys()], kind === 'lora' ? '--loras' : '--models')
   }
 
-  /** @param age of the listing of models, in milliseconds */
-  #isOlder(age: number): boolean {
-    return Date.now() - (this.#listings.get('models')?.at ?? 0) > age
+  /** Forgets a listing that misses something, unless it is from this second: it may have been added just now. */
+  #renew(key: string): void {
+    if (Date.now() - (this.#listings.get(key)?.at ?? 0) > 1000) this.#listings.delete(key)
   }
 
   #listing(): Promise<{ models: Map<string, CatalogueEntry>; problems: string[] }> {

@@ -85,6 +85,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   })
   await app.register(swagger, {
     openapi: {
+      openapi: '3.1.0',
       info: { title: 'ggflux', version: VERSION, description: 'Images from text and images' },
       ...(settings.apiKey ? { security: [{ key: [] }] } : {}),
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
