@@ -2,6 +2,7 @@ import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { LogController, type FastifyInstance } from 'fastify'
+import { FluxError } from '../errors.js'
 import { pulledModels } from '../queue/pulled-models.js'
 import { FolderStore } from '../queue/folder-store.js'
 import { MemoryStore } from '../queue/image-store.js'
@@ -69,8 +70,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     }),
   )
   logRequests(app)
-  controlAccess(app, settings)
-  cutOffSlowClients(app)
+  // before the checks, so that a page that may use the server can read why it may not do something
   if (settings.cors.length > 0)
     await app.register(cors, {
       origin: settings.cors.includes('*') ? '*' : [...settings.cors],
@@ -79,6 +79,8 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       strictPreflight: false,
     })
   else app.options('*', { schema: { hide: true } }, (_, reply) => reply.status(204).send())
+  controlAccess(app, settings)
+  cutOffSlowClients(app, limits)
   await acceptForms(app, limits)
   app.addHook('preValidation', async (request) => {
     request.body = withoutNulls(request.body)
@@ -107,7 +109,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   }
   return {
     app,
-    listen: () => app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` }),
+    listen: () =>
+      app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` }).catch((cause: Error) => {
+        const remedy = 'choose another port, or a host of this machine'
+        throw new FluxError('FLUX_BUSY', `cannot listen at ${host}:${port} (${cause.message}); ${remedy}`, { cause })
+      }),
     close: () => (closing ??= close()),
   }
 }
@@ -153,11 +159,9 @@ function logRequests(app: FastifyInstance): void {
   })
 }
 
-/** milliseconds in which a client has to read something of its answer */
-const SLOW_MS = 60_000
-
-function cutOffSlowClients(app: FastifyInstance): void {
+/** A client that does not read its answer must not hold it in memory for ever. */
+function cutOffSlowClients(app: FastifyInstance, { slowClient }: ServerLimits): void {
   app.addHook('onSend', async (request) => {
-    request.raw.socket.setTimeout(SLOW_MS)
+    request.raw.socket.setTimeout(slowClient)
   })
 }

@@ -72,7 +72,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     reply.header('x-ggflux-job', job.id)
     if (body.stream) {
       const { width = size.width, height = size.height } = options
-      await sendEvents(reply, streamed(job, kind, body, { width, height }))
+      await sendEvents(reply, streamed(job, kind, body, { width, height }), context.settings.limits.slowClient)
       return undefined
     }
     const { status, images } = await imagesOf(job)
