@@ -26,11 +26,10 @@ export function Dialog({ title, class: className = '', onClose, onKeyDown, child
         onClose()
       }}
     >
-      <header>
-        <h2 id={id}>{title}</h2>
-        <IconButton icon="close" label="Close" onClick={onClose} />
-      </header>
+      <h2 id={id}>{title}</h2>
       {children}
+      {/* last, so that the first control of the content has the focus */}
+      <IconButton icon="close" label="Close" onClick={onClose} />
     </dialog>
   )
 }

@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks'
 import { emptyGallery, gallery, galleryBytes, MOST_BYTES, MOST_IMAGES, type GalleryImage } from '../state/gallery.ts'
 import { selectedId } from '../state/selection.ts'
+import { shownImage } from '../state/shown.ts'
 import { counted, fileSize } from '../state/words.ts'
 import { Dialog } from './Dialog.tsx'
 import { IconButton } from './IconButton.tsx'
@@ -41,11 +42,11 @@ export function Gallery() {
         <Dialog title="Delete all images?" onClose={() => setEmptying(false)}>
           <p>{counted(images.length, 'image')} will be deleted from this browser. This cannot be undone.</p>
           <footer>
-            <button type="button" class="button danger" onClick={empty}>
-              Delete all
-            </button>
             <button type="button" class="button" onClick={() => setEmptying(false)}>
               Keep them
+            </button>
+            <button type="button" class="button danger" onClick={empty}>
+              Delete all
             </button>
           </footer>
         </Dialog>
@@ -57,7 +58,12 @@ export function Gallery() {
 function Tile({ image: { id, thumbnail, settings } }: { image: GalleryImage }) {
   const url = useObjectUrl(thumbnail)
   return (
-    <button type="button" class="tile" aria-current={id === selectedId.value} onClick={() => (selectedId.value = id)}>
+    <button
+      type="button"
+      class="tile"
+      aria-current={id === shownImage.value?.id}
+      onClick={() => (selectedId.value = id)}
+    >
       <img src={url} alt={`${settings.prompt}, seed ${settings.seed}`} draggable={false} />
     </button>
   )

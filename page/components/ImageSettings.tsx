@@ -79,13 +79,11 @@ function InputSettings({ choice: { model } }: { choice: Chosen }) {
       <div class="buttons">
         <IconButton
           icon="brush"
-          label={mask.value ? 'Edit the mask' : 'Paint a mask'}
+          label={mask.value ? 'Edit mask' : 'Paint mask'}
           isLabelled
           onClick={() => setMasking(true)}
         />
-        {mask.value && (
-          <IconButton icon="close" label="Remove the mask" isLabelled onClick={() => (mask.value = null)} />
-        )}
+        {mask.value && <IconButton icon="close" label="Remove mask" isLabelled onClick={() => (mask.value = null)} />}
       </div>
       {mask.value && (
         <>

@@ -2,7 +2,8 @@ import { addImage, removeImage, type GalleryImage } from '../state/gallery.ts'
 import { imageUses, loadInput } from '../state/load-input.ts'
 import { notify, notifyError } from '../state/notices.ts'
 import { selectedId } from '../state/selection.ts'
-import { settings, type Chosen } from '../state/settings.ts'
+import type { Chosen } from '../state/settings.ts'
+import { takeOver } from '../state/take-over.ts'
 import { fileSize } from '../state/words.ts'
 import { Icon } from './Icon.tsx'
 import { IconButton } from './IconButton.tsx'
@@ -16,7 +17,6 @@ export function ImageView({ image, choice }: { image: GalleryImage; choice: Chos
   const url = useObjectUrl(file)
 
   const remove = () => {
-    selectedId.value = null
     void removeImage(id)
     const restore = () => {
       selectedId.value = id
@@ -45,9 +45,7 @@ export function ImageView({ image, choice }: { image: GalleryImage; choice: Chos
             icon="settings"
             label="Use these settings"
             isLabelled
-            onClick={() => {
-              settings.value = image.settings
-            }}
+            onClick={() => takeOver(image.settings, image.isFromImages)}
           />
           {imageUses(choice.model).map(({ label, use }) => (
             <IconButton

@@ -75,8 +75,10 @@ export function MaskEditor({ image, onClose }: { image: InputImage; onClose: () 
           onStroke={(points) => add({ kind: 'stroke', isErasing, size, points })}
         />
         <p class="hint">
-          Paint what is drawn anew. With the keyboard, arrows move the brush and Space puts it down or lifts it; [ and ]
-          change its size.
+          Paint what is drawn anew.{' '}
+          <span class="keys">
+            With the keyboard, arrows move the brush and Space puts it down or lifts it; [ and ] change its size.
+          </span>
         </p>
       </div>
     </Dialog>

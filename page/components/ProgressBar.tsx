@@ -2,7 +2,7 @@ import { progress, type PageJob } from '../state/jobs.ts'
 import { jobInWords } from './job-in-words.ts'
 
 export function ProgressBar({ job }: { job: PageJob }) {
-  const share = job.state === 'running' ? progress(job) : 0
+  const share = progress(job)
   return (
     <div
       class="progress"

@@ -1,5 +1,6 @@
 import { cancelJob, jobs } from '../state/jobs.ts'
 import { selectedId } from '../state/selection.ts'
+import { shownJob } from '../state/shown.ts'
 import { Icon } from './Icon.tsx'
 import { IconButton } from './IconButton.tsx'
 import { jobInWords } from './job-in-words.ts'
@@ -17,7 +18,7 @@ export function Queue() {
             <button
               type="button"
               class="job"
-              aria-current={job.id === selectedId.value}
+              aria-current={job === shownJob.value}
               onClick={() => (selectedId.value = job.id)}
             >
               {job.preview ? <img src={job.preview} alt="" /> : <Icon name={job.error === null ? 'wait' : 'close'} />}
@@ -29,7 +30,7 @@ export function Queue() {
               label={job.error === null ? 'Cancel' : 'Dismiss'}
               onClick={() => void cancelJob(job.id)}
             />
-            {job.error === null && <ProgressBar job={job} />}
+            {job.state === 'running' && <ProgressBar job={job} />}
           </li>
         ))}
       </ul>

@@ -1,15 +1,13 @@
-import { gallery } from '../state/gallery.ts'
-import { jobs } from '../state/jobs.ts'
-import { selectedId } from '../state/selection.ts'
 import { change, type Chosen } from '../state/settings.ts'
+import { shownImage, shownJob } from '../state/shown.ts'
 import { EXAMPLE } from './example.ts'
 import { ImageView } from './ImageView.tsx'
 import { JobView } from './JobView.tsx'
 
 /** The large view of what is drawn, or of an image of the gallery. */
 export function Stage({ choice }: { choice: Chosen }) {
-  const job = jobs.value.find(({ id }) => id === selectedId.value)
-  const image = gallery.value.find(({ id }) => id === selectedId.value)
+  const job = shownJob.value
+  const image = shownImage.value
   return (
     <section class="stage" aria-label="Image">
       {job ? <JobView job={job} /> : image ? <ImageView image={image} choice={choice} /> : <Empty />}

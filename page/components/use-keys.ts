@@ -1,7 +1,7 @@
 import { useEffect } from 'preact/hooks'
 import { draw } from '../state/draw.ts'
 import { cancelJob, jobs } from '../state/jobs.ts'
-import { selectedId } from '../state/selection.ts'
+import { shownJob } from '../state/shown.ts'
 
 /** Ctrl+Enter draws. Esc cancels the job on the stage, else the first one; an open dialog closes itself with it. */
 export function useKeys(): void {
@@ -13,7 +13,7 @@ export function useKeys(): void {
         void draw()
       }
       if (event.key === 'Escape') {
-        const job = jobs.value.find(({ id }) => id === selectedId.value) ?? jobs.value[0]
+        const job = shownJob.value ?? jobs.value[0]
         if (job) void cancelJob(job.id)
       }
     }

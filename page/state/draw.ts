@@ -1,5 +1,6 @@
 import { signal } from '@preact/signals'
 import { request } from '../server/request.ts'
+import { RequestError } from '../server/request-error.ts'
 import type { Job } from '../server/wire.ts'
 import { image } from './inputs.ts'
 import { buildRequest, findProblem } from './job-request.ts'
@@ -27,9 +28,11 @@ export async function draw(): Promise<void> {
     const ignored = response.headers.get('x-ggflux-warning')
     if (ignored) notify(`The server does not know, and ignored: ${ignored}.`)
     selectedId.value = job.id
-    followJob({ id: job.id, settings: used, ...expectedSize(used, choice), count: job.count }, job)
+    const isFromImages = Boolean(body.image || body.reference_images || body.control_image)
+    followJob({ id: job.id, settings: used, ...expectedSize(used, choice), isFromImages, count: job.count }, job)
   } catch (error) {
-    notifyError(error, { label: 'Try again', run: () => void draw() })
+    const isTemporary = error instanceof RequestError && (error.isTemporary || error.status === 429)
+    notifyError(error, isTemporary ? { label: 'Try again', run: () => void draw() } : undefined)
   } finally {
     isSending.value = false
   }

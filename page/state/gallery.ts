@@ -17,6 +17,8 @@ export interface GalleryImage {
   height: number
   /** the settings that draw this image again, with its seed and model */
   settings: Settings
+  /** the settings are not enough to draw it again */
+  isFromImages: boolean
   /** in A1111's format */
   parameters: string
 }

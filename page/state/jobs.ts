@@ -19,6 +19,7 @@ export interface PageJob {
   /** of the image that is expected */
   width: number
   height: number
+  isFromImages: boolean
   position: number
   stage: Stage | null
   index: number
@@ -32,7 +33,7 @@ export interface PageJob {
   error: string | null
 }
 
-type Known = Pick<PageJob, 'id' | 'settings' | 'width' | 'height' | 'count'>
+type Known = Pick<PageJob, 'id' | 'settings' | 'width' | 'height' | 'isFromImages' | 'count'>
 
 /** In the order in which they are drawn. */
 export const jobs = signal<PageJob[]>([])
@@ -172,7 +173,7 @@ async function apply(job: Known, event: JobEvent, onConnection: (isConnected: bo
 }
 
 async function keepImage(
-  { id, settings }: Known,
+  { id, settings, isFromImages }: Known,
   { index, format, width, height, seed, parameters }: JobImage,
   onConnection: (isConnected: boolean) => void,
 ): Promise<void> {
@@ -185,6 +186,7 @@ async function keepImage(
     width,
     height,
     settings: { ...settings, seed, isSeedLocked: true, count: 1 },
+    isFromImages,
     parameters,
   })
 }

@@ -1,11 +1,11 @@
 import type { Lora, Model, Parameters } from '../server/wire.ts'
-import { notify } from './notices.ts'
 import { DEFAULTS, settings, type Chosen, type Settings } from './settings.ts'
+import { takeOver } from './take-over.ts'
 
 /** options of the server that the page sends although it has no control for them */
 const OTHERS = ['shift', 'hires', 'variation']
 
-/** Takes over how an image was made. Options that it does not name get their defaults. Says what could not be restored. */
+/** Takes over how an image was made. Options that it does not name get their defaults. */
 export function restoreSettings({ options, loras, unmapped }: Parameters, choice: Chosen): void {
   const { true_cfg, ...rest } = options
   const cfg = true_cfg as number | { scale: number } | undefined
@@ -31,8 +31,7 @@ export function restoreSettings({ options, loras, unmapped }: Parameters, choice
   const [known, unknown] = splitLoras(loras, choice)
   restored.loras = known
   lost.push(...unknown.map(({ name }) => `LoRA ${name}`))
-  settings.value = restored
-  notify(lost.length > 0 ? `Settings restored, without ${lost.join(', ')}.` : 'Settings restored.')
+  takeOver(restored, restored.strength !== null, lost)
 }
 
 /** A file names the model as its program does; only a name that the server has as well is of use. */
