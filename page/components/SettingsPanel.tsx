@@ -44,7 +44,7 @@ export function SettingsPanel({ choice }: { choice: Chosen }) {
           least={1}
           most={capabilities.limits.count}
           step={1}
-          value={Math.min(count, capabilities.limits.count)}
+          value={count}
           onChange={(value) => change({ count: value })}
         />
       </fieldset>
