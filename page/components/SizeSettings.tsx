@@ -14,6 +14,10 @@ export function SizeSettings({ choice: { model } }: { choice: Chosen }) {
   const source = image.value ?? (model.reads === 'references' ? references.value[0] : undefined)
   const isFree = width === null && height === null
   const shown: Size = { width: width ?? model.defaults.width, height: height ?? model.defaults.height }
+  // references are brought to a size that the model knows
+  const placeholder = image.value
+    ? { width: String(image.value.width), height: String(image.value.height) }
+    : source && { width: 'auto', height: 'auto' }
   const sizes = aspectSizes(model.defaults, shown.height > shown.width)
   return (
     <fieldset class="group">
@@ -39,7 +43,7 @@ export function SizeSettings({ choice: { model } }: { choice: Chosen }) {
           id={`${id}-width`}
           {...SIDES}
           value={source && isFree ? null : shown.width}
-          placeholder={source && String(source.width)}
+          placeholder={placeholder?.width}
           onChange={(value) => change({ width: value })}
         />
         <IconButton
@@ -52,7 +56,7 @@ export function SizeSettings({ choice: { model } }: { choice: Chosen }) {
           id={`${id}-height`}
           {...SIDES}
           value={source && isFree ? null : shown.height}
-          placeholder={source && String(source.height)}
+          placeholder={placeholder?.height}
           onChange={(value) => change({ height: value })}
         />
       </div>

@@ -19,11 +19,12 @@ export class RequestError extends Error {
 
   static async from(response: Response): Promise<RequestError> {
     const { status } = response
-    if (status === 429) return new RequestError(status, `The queue is full. Try again ${retryTime(response)}.`)
     if (status === 413)
       return new RequestError(status, 'The images are too large for the server. Use smaller ones, or fewer of them.')
     const body = await response.json().catch(() => undefined)
-    return new RequestError(status, body?.error?.message ?? `The server answered with status ${status}. Try again.`)
+    const message = body?.error?.message ?? `The server answered with status ${status}. Try again.`
+    if (status !== 429) return new RequestError(status, message)
+    return new RequestError(status, `The server takes no more jobs: ${message}. Try again ${retryTime(response)}.`)
   }
 }
 

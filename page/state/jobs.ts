@@ -128,10 +128,10 @@ async function follow(job: Known): Promise<void> {
 /** Waits until the job may have a stream. Meanwhile its position is asked for. */
 async function takeStream(id: string): Promise<void> {
   while (streams >= MOST_STREAMS) {
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
     const { state, position }: Job = await (await persistentRequest(`v1/jobs/${id}`, {}, () => {})).json()
     update(id, { state: state === 'running' ? 'running' : 'waiting', position })
     if (state !== 'waiting' && state !== 'running') break
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
   streams++
 }

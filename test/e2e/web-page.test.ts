@@ -12,8 +12,8 @@ import { readParameters } from '../../lib/index.js'
 const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 /** Starts the server. Resolves with its address once it listens. */
-async function serve(): Promise<{ url: string; server: ChildProcess }> {
-  const server = spawn(process.execPath, [MAIN, 'serve', '--port', '0'], { stdio: 'pipe' })
+async function serve(...options: string[]): Promise<{ url: string; server: ChildProcess }> {
+  const server = spawn(process.execPath, [MAIN, 'serve', '--port', '0', ...options], { stdio: 'pipe' })
   let output = ''
   return new Promise((resolve, reject) => {
     const read = (text: Buffer) => {
@@ -25,6 +25,10 @@ async function serve(): Promise<{ url: string; server: ChildProcess }> {
     server.stderr.on('data', read)
     server.on('exit', () => reject(new Error(`the server ended: ${output}`)))
   })
+}
+
+async function end(server: ChildProcess | undefined): Promise<void> {
+  if (server?.exitCode === null && server.kill()) await once(server, 'exit')
 }
 
 const executablePath = findChromium()
@@ -55,8 +59,7 @@ describe.skipIf(!executablePath)('the web page', () => {
 
   afterAll(async () => {
     await browser?.close()
-    server?.removeAllListeners('exit')
-    if (server?.kill()) await once(server, 'exit')
+    await end(server)
   })
 
   afterEach(async () => {
@@ -66,7 +69,8 @@ describe.skipIf(!executablePath)('the web page', () => {
     expect(found).toEqual([])
   })
 
-  async function open(options: BrowserContextOptions = {}): Promise<Page> {
+  /** A browser without a past, on the server's page. */
+  async function visit(address: string, options: BrowserContextOptions = {}): Promise<Page> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options })
     const page = await context.newPage()
     page.setDefaultTimeout(30_000)
@@ -76,9 +80,14 @@ describe.skipIf(!executablePath)('the web page', () => {
       if (message.type() === 'error' || message.type() === 'warning') faults.push(message.text())
     })
     page.on('request', (request) => {
-      if (!/^(blob|data):/.test(request.url()) && new URL(request.url()).origin !== url) faults.push(request.url())
+      if (!/^(blob|data):/.test(request.url()) && new URL(request.url()).origin !== address) faults.push(request.url())
     })
-    await page.goto(url)
+    await page.goto(address)
+    return page
+  }
+
+  async function open(options: BrowserContextOptions = {}): Promise<Page> {
+    const page = await visit(url, options)
     await page.getByRole('button', { name: 'Draw', exact: true }).waitFor()
     return page
   }
@@ -267,5 +276,25 @@ describe.skipIf(!executablePath)('the web page', () => {
     expect(dark).not.toBe(light)
     await page.reload()
     expect(await background()).toBe(dark)
+  })
+
+  test('asks for the API key, and keeps it', async () => {
+    const locked = await serve('--api-key', 'open-sesame')
+    try {
+      const page = await visit(locked.url)
+      const key = page.getByLabel('Key', { exact: true })
+      await key.fill('wrong')
+      await key.press('Enter')
+      await page.getByText('The server refuses this key').waitFor()
+      await key.fill('open-sesame')
+      await key.press('Enter')
+      await draw(page, 'a green star')
+      await page.reload()
+      await page.getByRole('button', { name: 'Draw', exact: true }).waitFor()
+      // the browser logs each refusal; nothing else may go wrong
+      faults = faults.filter((fault) => !/status of 401/.test(fault))
+    } finally {
+      await end(locked.server)
+    }
   })
 })
