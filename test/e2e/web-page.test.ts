@@ -43,7 +43,8 @@ function findChromium(): string | undefined {
   return ['/usr/bin/chromium', ...found].find((path) => path && existsSync(path))
 }
 
-describe.skipIf(!executablePath)('the web page', () => {
+// a browser and a server on two processors, next to other tests
+describe.skipIf(!executablePath)('the web page', { timeout: 180_000 }, () => {
   let url: string
   let server: ChildProcess
   let browser: Browser
@@ -73,7 +74,7 @@ describe.skipIf(!executablePath)('the web page', () => {
   async function visit(address: string, options: BrowserContextOptions = {}): Promise<Page> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options })
     const page = await context.newPage()
-    page.setDefaultTimeout(30_000)
+    page.setDefaultTimeout(60_000)
     page.on('pageerror', (error) => faults.push(String(error)))
     page.on('console', (message) => {
       // a violation of the security policy is an error here, too
