@@ -175,7 +175,7 @@ export class ModelCatalogue {
     })
   }
 
-  /** Forgets the listings: what is asked next is read from the folders. */
+  /** Forgets the listings: the next call reads from the folders. */
   refresh(): void {
     this.#listings.clear()
   }

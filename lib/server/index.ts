@@ -59,7 +59,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const { queue, defaultModel } = await openQueue(settings, app)
   const context = new ServerContext(queue, settings, defaultModel)
 
-  app.removeContentTypeParser('text/plain') // which a foreign page may send without being asked
+  app.removeContentTypeParser('text/plain') // which a foreign page may send without a preflight
   app.setErrorHandler(sendError)
   app.setNotFoundHandler((request, reply) =>
     reply.status(404).send({

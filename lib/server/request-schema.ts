@@ -21,7 +21,19 @@ const list = (description: string) => ({ maxItems: 8, description })
 export const DRAWING = {
   negative_prompt: Optional(text('what the image should not show; needs true_cfg above 1')),
   true_cfg: Optional(
-    number(RANGES.trueCfg, 'scale of classifier-free guidance; above 1 each step takes twice as long'),
+    Type.Union(
+      [
+        number(RANGES.trueCfg, 'the scale'),
+        Fields({
+          scale: number(RANGES.trueCfg, 'the scale'),
+          start: Optional(number(UNIT, 'share of the steps after which it begins')),
+          end: Optional(number(UNIT, 'share of the steps after which it ends')),
+          zero_star: Optional(oneOf(['diffusers', 'comfyui'], 'CFG-Zero*')),
+          zero_init_steps: Optional(whole(0, RANGES.steps.most, 'first steps that are left out')),
+        }),
+      ],
+      { description: 'scale of classifier-free guidance, or its options; above 1 each step takes twice as long' },
+    ),
   ),
   steps: Optional(whole(1, RANGES.steps.most, "denoising steps; by default the model's own")),
   guidance: Optional(number(RANGES.guidance, 'strength of the prompt, for models with guidance')),

@@ -25,7 +25,7 @@ export function DropDialog({ dropped: { file, parameters }, choice, onClose }: P
   return (
     <Dialog title="Use this image" class="drop" onClose={onClose}>
       <img src={url} alt={file.name} />
-      {parameters ? (
+      {parameters?.writer ? (
         <>
           <p class="made">{String(parameters.options.prompt ?? 'no prompt')}</p>
           <p class="hint">Made by {WRITERS[parameters.writer]}, with its settings inside.</p>

@@ -1,6 +1,5 @@
 import { useEffect, useState } from 'preact/hooks'
 import { request } from '../server/request.ts'
-import { RequestError } from '../server/request-error.ts'
 import type { Parameters } from '../server/wire.ts'
 import { dataUri } from '../images/data-uri.ts'
 import { notifyError } from '../state/notices.ts'
@@ -64,11 +63,7 @@ export function DropTarget({ choice }: { choice: Chosen }) {
 
 /** @returns null if the image does not say how it was made */
 async function read(file: File): Promise<Parameters | null> {
-  try {
-    const response = await request('v1/parameters', { method: 'POST', body: { image: await dataUri(file) } })
-    return await response.json()
-  } catch (error) {
-    if (error instanceof RequestError && error.status === 404) return null
-    throw error
-  }
+  const response = await request('v1/parameters', { method: 'POST', body: { image: await dataUri(file) } })
+  const parameters: Parameters = await response.json()
+  return parameters.writer === null ? null : parameters
 }

@@ -97,7 +97,7 @@ export type JobEvent =
 
 /** How an image was made, as read from its file. */
 export interface Parameters {
-  writer: 'ggflux' | 'a1111' | 'comfyui'
+  writer: 'ggflux' | 'a1111' | 'comfyui' | null
   options: Record<string, unknown>
   loras: Lora[]
   unmapped: Record<string, string>

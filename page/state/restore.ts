@@ -3,7 +3,16 @@ import { DEFAULTS, settings, type Chosen, type Settings } from './settings.ts'
 import { takeOver } from './take-over.ts'
 
 /** options of the server that the page sends although it has no control for them */
-const OTHERS = ['shift', 'hires', 'variation']
+const OTHERS = [
+  'shift',
+  'hires',
+  'variation',
+  'convention',
+  'noise',
+  'max_sequence_length',
+  'prompt_weights',
+  'step_cache',
+]
 
 /** Takes over how an image was made. Options that it does not name get their defaults. */
 export function restoreSettings({ options, loras, unmapped }: Parameters, choice: Chosen): void {
