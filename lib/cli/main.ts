@@ -24,7 +24,7 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
 
 const program = new Command('ggflux')
   .description(
-    'FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python or a server.',
+    'FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python.',
   )
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print help')
@@ -43,6 +43,8 @@ With published files:
     --t5 t5-v1_1-xxl-encoder-Q8_0.gguf --clip clip_l.safetensors --vae ae.safetensors
 With these files in one folder:
   ggflux generate "a red fox in the snow" -o fox.png --model flux-schnell
+A web page, and an API for other programs:
+  ggflux serve
 
 GGFLUX_DEBUG=1 adds stack traces to errors.`,
   )

@@ -31,6 +31,8 @@ export { FolderStore } from '../queue/folder-store.js'
 export interface Server {
   /** for routes and plugins of your own, before `listen` */
   app: FastifyInstance
+  /** for jobs of your own */
+  queue: ImageQueue
   /** @returns the server's address */
   listen(): Promise<string>
   /** Takes no more requests, lets what runs end, and frees all memory. Idempotent. */
@@ -109,6 +111,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   }
   return {
     app,
+    queue,
     listen: () =>
       app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` }).catch((cause: Error) => {
         const remedy = 'choose another port, or a host of this machine'
