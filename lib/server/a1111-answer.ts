@@ -1,3 +1,4 @@
+import type { FastifyReply } from 'fastify'
 import { formatParameters } from '../images/infotext.js'
 import type { ModelState } from '../queue/queue.js'
 import { granted } from '../queue/wishes.js'
@@ -89,4 +90,9 @@ async function imagesIn(
       }),
     },
   ]
+}
+
+/** What A1111's routes without a result answer; fastify would send nothing for null. */
+export function sendNull(reply: FastifyReply): FastifyReply {
+  return reply.type('application/json; charset=utf-8').send('null')
 }

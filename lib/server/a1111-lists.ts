@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from 'typebox'
 import { parseParameters } from '../images/infotext.js'
 import { readParameters } from '../images/read-parameters.js'
+import { sendNull } from './a1111-answer.js'
 import { loraAlias } from './a1111-loras.js'
 import { samplerItems, schedulerItems } from './a1111-names.js'
 import type { ServerContext } from './context.js'
@@ -47,7 +48,7 @@ export const a1111Lists: FastifyPluginAsyncTypebox<{ context: ServerContext }> =
   // listings are read again every few seconds
   for (const name of ['refresh-loras', 'refresh-checkpoints', 'refresh-vae'])
     app.post(`/sdapi/v1/${name}`, { schema: { tags: TAGS, summary: 'Has no effect' } }, async (_, reply) =>
-      reply.type('application/json; charset=utf-8').send('null'),
+      sendNull(reply),
     )
 
   app.post(

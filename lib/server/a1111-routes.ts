@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Type } from 'typebox'
 import type { ModelState } from '../queue/queue.js'
-import { a1111Answer } from './a1111-answer.js'
+import { a1111Answer, sendNull } from './a1111-answer.js'
 import { a1111Lists } from './a1111-lists.js'
 import { A1111Options } from './a1111-options.js'
 import { toImageToImage, toTextToImage, type A1111Drawing } from './a1111-request.js'
@@ -64,7 +64,7 @@ export const a1111Routes: FastifyPluginAsyncTypebox<{ context: ServerContext }> 
     async (request, reply) => {
       const { sd_model_checkpoint: title } = request.body
       options.set(request.body, title ? (await context.model(nameOf(title))).model.name : undefined)
-      return reply.type(JSON_TYPE).send('null')
+      return sendNull(reply)
     },
   )
 
@@ -97,7 +97,7 @@ export const a1111Routes: FastifyPluginAsyncTypebox<{ context: ServerContext }> 
     { schema: { tags: TAGS, summary: 'Ends the image that is being made, and goes on with the next' } },
     async (request, reply) => {
       await runs.stop(request.ip, 'skip')
-      return reply.type(JSON_TYPE).send('null')
+      return sendNull(reply)
     },
   )
 
@@ -127,8 +127,6 @@ interface Call {
   drawing: A1111Drawing
   schema: typeof TextToImageSchema | typeof ImageToImageSchema
 }
-
-const JSON_TYPE = 'application/json; charset=utf-8'
 
 /** The name in a title of A1111: 'name.safetensors [6ce0161689]'. */
 function nameOf(title: string): string {

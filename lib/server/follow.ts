@@ -11,6 +11,8 @@ import { HttpError, jobError } from './errors.js'
  */
 export function hangUp({ raw }: FastifyReply): AbortSignal {
   const controller = new AbortController()
+  // it may have gone while its request was read
+  if (raw.destroyed) controller.abort()
   raw.once('close', () => {
     if (!raw.writableFinished) controller.abort()
   })

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { encodeImage } from '../../lib/images/encode.js'
 import { readMask } from '../../lib/images/mask.js'
 import type { ImageQueue, ModelState } from '../../lib/queue/queue.js'
+import { samplerItems, schedulerItems } from '../../lib/server/a1111-names.js'
 import { toImageToImage, toTextToImage } from '../../lib/server/a1111-request.js'
 import type { ImageToImageBody, TextToImageBody } from '../../lib/server/a1111-schema.js'
 import { ServerContext } from '../../lib/server/context.js'
@@ -199,6 +200,16 @@ describe('samplers', () => {
         'scheduler',
       )
     expect((await text({ sampler_name: '', sampler_index: 'Heun' })).options.sampler).toBe('heun')
+  })
+
+  test('all that are listed exist', async () => {
+    for (const { name, aliases } of samplerItems)
+      for (const sampler_name of [name, ...aliases])
+        expect(await text({ sampler_name })).toMatchObject({ options: { sampler: aliases[0] }, notes: [] })
+    for (const { name, label } of schedulerItems.slice(1))
+      for (const scheduler of [name, label])
+        expect(await text({ scheduler })).toMatchObject({ options: { scheduler: name }, notes: [] })
+    expect(schedulerItems[0]).toMatchObject({ name: 'automatic', label: 'Automatic' })
   })
 
   test('what does not exist is replaced by the default, with a note', async () => {

@@ -1,6 +1,7 @@
 import { MemoryQueue } from '../../lib/queue/memory-queue.js'
 import { ModelCatalogue, type CatalogueOptions } from '../../lib/queue/model-catalogue.js'
 import { ModelHost } from '../../lib/queue/model-host.js'
+import { onTestBackend } from '../support/backend.js'
 import type { AddOptions, ImageQueue, JobRequest, JobStatus, QueuedJob } from '../../lib/queue/queue.js'
 
 /**
@@ -14,7 +15,7 @@ export class SmallQueue implements ImageQueue {
 
   constructor(options: CatalogueOptions = {}) {
     const catalogue = new ModelCatalogue({ cached: false, ...options })
-    this.#queue = new MemoryQueue(new ModelHost(catalogue, { load: { backend: 'cpu', isolate: false } }))
+    this.#queue = new MemoryQueue(new ModelHost(catalogue, { load: { ...onTestBackend, isolate: false } }))
   }
 
   get last(): JobRequest {
