@@ -1,12 +1,12 @@
 import { FluxError } from '../errors.js'
 import { readPngHeader } from './decode-png.js'
+import { EXIF_TAG, readExif } from './exif.js'
 import { requireFewPixels, readImageFile } from './image-file.js'
 import { loadSharp } from './load-sharp.js'
 import { pngChunks } from './png-chunks.js'
 
 /**
- * Reads an image's size from its header, without decoding the pixels. A camera's turned photo has its sides swapped
- * here, where that matters: the size is that of the upright image.
+ * Reads the size of an image, upright as `readImage` returns it, from its header: no pixel is decoded.
  *
  * @param maxPixels limit of width times height
  * @throws FluxError as `readImage`
@@ -23,7 +23,9 @@ export async function readImageSize(
       if (first?.type !== 'IHDR') throw new Error('it does not begin with a header')
       const { width, height, colourType } = readPngHeader(first.data)
       requireFewPixels(what, width, height, maxPixels)
-      return { width, height, hasAlpha: colourType === 4 || colourType === 6 || hasTransparency(bytes) }
+      const { isTurned, hasTransparency } = beforePixels(bytes)
+      const hasAlpha = colourType === 4 || colourType === 6 || hasTransparency
+      return isTurned ? { width: height, height: width, hasAlpha } : { width, height, hasAlpha }
     }
     const sharp = await loadSharp(`${what} (${type})`, 'give a PNG file')
     const { autoOrient, hasAlpha = false } = await sharp(bytes, { limitInputPixels: false }).metadata()
@@ -37,10 +39,13 @@ export async function readImageSize(
   }
 }
 
-function hasTransparency(bytes: Uint8Array): boolean {
-  for (const { type } of pngChunks(bytes)) {
-    if (type === 'tRNS') return true
-    if (type === 'IDAT') break
+/** What the chunks of a PNG say besides the header. */
+function beforePixels(bytes: Uint8Array): { isTurned: boolean; hasTransparency: boolean } {
+  const found = { isTurned: false, hasTransparency: false }
+  for (const { type, data } of pngChunks(bytes)) {
+    if (type === 'tRNS') found.hasTransparency = true
+    // orientations from 5 on swap the sides
+    if (type === 'eXIf') found.isTurned = (readExif(data).number(EXIF_TAG.orientation) ?? 1) >= 5
   }
-  return false
+  return found
 }

@@ -18,6 +18,8 @@ type Unnumbered<T> = T extends { id: number } ? Omit<T, 'id'> : never
 
 /** What waits for the replies to one call. */
 interface Call {
+  /** the process has received it */
+  begun: boolean
   event(event: GenerateEvent): void
   resolve(value: unknown): void
   reject(error: unknown): void
@@ -122,9 +124,10 @@ export class ChildEngine implements Engine {
 
   /** Sends a call and waits for its value. `signal` ends it there, and it then rejects with the signal's reason. */
   async #call(
-    call: Unnumbered<Exclude<CallMessage, { type: 'load' | 'abort' }>>,
+    message: Unnumbered<Exclude<CallMessage, { type: 'load' | 'abort' }>>,
     signal: AbortSignal | undefined,
     onEvent: (event: GenerateEvent) => void = () => {},
+    isFirst = true,
   ): Promise<unknown> {
     const child = await untilAborted(this.#started(), signal)
     const id = ++this.#lastId
@@ -136,13 +139,16 @@ export class ChildEngine implements Engine {
     const unlisten = signal && onAbort(signal, abort)
     try {
       return await new Promise((resolve, reject) => {
-        this.#calls.set(id, { event: onEvent, resolve, reject })
+        this.#calls.set(id, { begun: false, event: onEvent, resolve, reject })
         child.hold(true)
-        child.post({ ...call, id } as CallMessage)
+        child.post({ ...message, id } as CallMessage)
         if (signal?.aborted) abort()
       })
     } catch (error) {
       signal?.throwIfAborted()
+      // it crashed before, and this call was the first to find out
+      const isLate = isFirst && error instanceof Crash && !this.#calls.get(id)?.begun
+      if (isLate) return this.#call(message, signal, onEvent, false)
       throw error
     } finally {
       clearTimeout(timer)
@@ -172,7 +178,7 @@ export class ChildEngine implements Engine {
         )
         child.onEnd((code, ended) => {
           process.off('exit', kill)
-          const error = crashed(code, ended, child.said())
+          const error = new Crash(code, ended, child.said())
           reject(error)
           this.#child = undefined
           for (const { reject } of this.#calls.values()) reject(error)
@@ -184,6 +190,7 @@ export class ChildEngine implements Engine {
           else if (message.type === 'loading') onProgress?.(message.progress)
           else if (message.type === 'downloading') onDownload?.(message.done, message.total)
           else if (message.type === 'warned') warnProcess(message.message)
+          else if (call && message.type === 'begun') call.begun = true
           else if (message.type === 'event') call?.event(message.event)
           else if (message.type === 'value') call?.resolve(message.value)
           else if (message.type === 'error') call?.reject(receivedError(message.error))
@@ -205,16 +212,17 @@ export class ChildEngine implements Engine {
 /** What usually ends a process in this way, by signal. */
 const CAUSES: Record<string, string> = {
   SIGBUS: 'A file of the model, or of a LoRA, was cut short or changed while it was in use, or its disk failed',
-  SIGKILL: 'The system does so when memory runs out; `ggflux estimate` of the image says how much it needs',
+  SIGKILL: 'The system does so when memory runs out; estimate() says how much an image needs',
   SIGILL: 'This processor lacks an instruction that it used',
 }
 
-function crashed(code: number | null, signal: string | undefined, said: string): FluxError {
-  const line = said.trim().split('\n').at(-1)
-  const cause = CAUSES[signal ?? '']
-  const more = `${line ? `; it last wrote: ${line}` : ''}${cause ? `. ${cause}` : ''}`
-  return new FluxError(
-    'FLUX_CRASHED',
-    `the process that computes was ended (${signal ?? `status ${code}`})${more}. The next image starts another one`,
-  )
+/** The process ended by itself, in whatever way. */
+class Crash extends FluxError {
+  constructor(code: number | null, signal: string | undefined, said: string) {
+    const line = said.trim().split('\n').at(-1)
+    const cause = CAUSES[signal ?? '']
+    const more = `${line ? `; it last wrote: ${line}` : ''}${cause ? `. ${cause}` : ''}`
+    const how = signal ?? `status ${code}`
+    super('FLUX_CRASHED', `the process that computes was ended (${how})${more}. The next image starts another one`)
+  }
 }

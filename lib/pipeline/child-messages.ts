@@ -22,13 +22,14 @@ export type CallMessage =
   | { type: 'device'; id: number }
   | { type: 'abort'; id: number }
 
-/** From it: `loaded` or `refused` for `load`; `value` or `error` for every other call, after its events. */
+/** From it: `loaded` or `refused` for `load`; for every other call `begun`, its events, then `value` or `error`. */
 export type ReplyMessage =
   | { type: 'loading'; progress: number }
   | { type: 'downloading'; done: number; total: number }
   | { type: 'warned'; message: string }
   | { type: 'loaded' }
   | { type: 'refused'; error: SentError }
+  | { type: 'begun'; id: number }
   | { type: 'event'; id: number; event: GenerateEvent }
   | { type: 'value'; id: number; value: unknown }
   | { type: 'error'; id: number; error: SentError }

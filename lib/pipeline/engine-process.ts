@@ -39,6 +39,7 @@ async function answer(call: Exclude<CallMessage, { type: 'load' | 'abort' }>): P
   const { id } = call
   const controller = new AbortController()
   running.set(id, controller)
+  void post({ type: 'begun', id })
   try {
     if ('folder' in call && call.folder !== process.cwd()) process.chdir(call.folder)
     await post({ type: 'value', id, value: await perform(call, controller.signal) })

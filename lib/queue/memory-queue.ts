@@ -107,8 +107,9 @@ export class MemoryQueue implements ImageQueue {
 
   async close(patience: number): Promise<void> {
     this.#closed = true
-    for (const job of this.#waiting) await job.cancel()
-    const timer = setTimeout(() => void this.#running?.cancel(), patience)
+    const closing = new FluxError('FLUX_CLOSED', 'the server is shutting down: try again later')
+    for (const job of this.#waiting) await job.cancel(closing)
+    const timer = setTimeout(() => void this.#running?.cancel(closing), patience)
     await this.#ended
     clearTimeout(timer)
     await this.#host.close()
@@ -118,7 +119,7 @@ export class MemoryQueue implements ImageQueue {
   #leave(job: MemoryJob): void {
     if (!this.#waiting.includes(job)) return
     this.#waiting = this.#waiting.filter((other) => other !== job)
-    job.append({ type: 'cancelled', message: CANCELLED })
+    job.append(ending(job.controller.signal))
     this.#over(job)
     this.#tellPositions()
   }
@@ -144,7 +145,7 @@ export class MemoryQueue implements ImageQueue {
       for await (const event of jobEvents(events, (index, image) => store.put(imageKey(job.id, index), image)))
         job.append(event)
     } catch (error) {
-      if (signal.aborted) job.append({ type: 'cancelled', message: CANCELLED })
+      if (signal.aborted) job.append(ending(signal))
       else {
         if (!(error instanceof FluxError)) onError(error, job.id)
         job.append(failure(error))
@@ -169,7 +170,10 @@ export class MemoryQueue implements ImageQueue {
   }
 }
 
-const CANCELLED = 'the job was cancelled'
+/** The last event of a job that was ended from outside. */
+function ending({ reason }: AbortSignal): NewJobEvent {
+  return reason instanceof FluxError ? failure(reason) : { type: 'cancelled', message: 'the job was cancelled' }
+}
 
 interface NewJob extends Required<AddOptions> {
   request: JobRequest
@@ -212,8 +216,9 @@ class MemoryJob implements QueuedJob {
     return this.#store.get(imageKey(this.id, index))
   }
 
-  async cancel(): Promise<void> {
-    this.controller.abort()
+  /** @param reason an error that the job then fails with */
+  async cancel(reason?: FluxError): Promise<void> {
+    this.controller.abort(reason)
     this.#leave(this)
   }
 

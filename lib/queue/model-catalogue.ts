@@ -57,20 +57,28 @@ const [MOST_DEPTH, MOST_FILES] = [4, 10_000]
 export class ModelCatalogue {
   readonly #options: CatalogueOptions
   readonly #listings = new Map<string, { at: number; value: Promise<unknown> }>()
-  /** by the paths of a model's files and the time of their last change; undefined for what cannot be loaded */
-  readonly #described = new Map<string, Described | undefined>()
+  /** by the paths of a model's files and the time of their last change */
+  readonly #described = new Map<string, Promise<Described>>()
 
   constructor(options: CatalogueOptions = {}) {
     this.#options = options
   }
 
-  /** The models by name. Those that cannot be loaded are left out. */
-  models(): Promise<Map<string, CatalogueEntry>> {
-    return this.#fresh('models', () => this.#findModels())
+  /** The models by name. Those that cannot be loaded are left out, see `problems`. */
+  async models(): Promise<Map<string, CatalogueEntry>> {
+    return (await this.#listing()).models
+  }
+
+  /** Why models of the folder are left out, with the remedies. */
+  async problems(): Promise<string[]> {
+    return (await this.#listing()).problems
   }
 
   /** @throws {FluxError} FLUX_NOT_FOUND with the names that there are */
   async model(name: string): Promise<CatalogueEntry> {
+    const known = (await this.models()).get(name)
+    if (known) return known
+    this.#renew('models')
     const models = await this.models()
     return models.get(name) ?? missing('model', name, [...models.keys()], '--models')
   }
@@ -96,33 +104,45 @@ export class ModelCatalogue {
 
   /** @throws {FluxError} FLUX_NOT_FOUND */
   async file(kind: FileKind, name: string): Promise<string> {
+    const bare = name.replace(/\.(gguf|safetensors|sft|pth)$/i, '')
+    const known = (await this.#files(kind)).get(bare)
+    if (known !== undefined) return known
+    this.#renew(kind)
     const files = await this.#files(kind)
-    const known = name.replace(/\.(gguf|safetensors|sft|pth)$/i, '')
-    return files.get(known) ?? missing(kind, name, [...files.keys()], kind === 'lora' ? '--loras' : '--models')
+    return files.get(bare) ?? missing(kind, name, [...files.keys()], kind === 'lora' ? '--loras' : '--models')
   }
 
-  async #findModels(): Promise<Map<string, CatalogueEntry>> {
-    const { folder, models = {}, cached = true } = this.#options
-    const found = new Map<string, ModelFiles>()
-    const add = (name: string, files: ModelFiles | undefined) => {
-      if (files && !found.has(name)) found.set(name, files)
-    }
-    for (const [name, source] of Object.entries(models)) add(name, await ifUsable(resolveSource(source)))
-    add('tiny', tinyModelFiles())
-    if (folder !== undefined) for (const [name, files] of await modelsIn(folder)) add(name, files)
-    if (cached)
-      for (const name of presetNames())
-        add(name, await ifUsable(resolveSource(name, { offline: true, onWarning: () => {} })))
-    const entries = new Map<string, CatalogueEntry>()
-    for (const [name, files] of found) {
-      const described = await this.#describe(name, files)
-      if (described) entries.set(name, { ...described, files })
-    }
-    return entries
+  /** Forgets a listing that misses something, unless it is from this second: it may have been added just now. */
+  #renew(key: string): void {
+    if (Date.now() - (this.#listings.get(key)?.at ?? 0) > 1000) this.#listings.delete(key)
   }
 
-  /** undefined for a model that cannot be loaded */
-  async #describe(name: string, files: ModelFiles): Promise<Described | undefined> {
+  #listing(): Promise<{ models: Map<string, CatalogueEntry>; problems: string[] }> {
+    return this.#fresh('models', async () => {
+      const { folder, models = {}, cached = true } = this.#options
+      const entries = new Map<string, CatalogueEntry>()
+      const problems: string[] = []
+      const add = async (name: string, find: () => ModelFiles | Promise<ModelFiles>, report: boolean) => {
+        if (entries.has(name)) return
+        try {
+          const files = await find()
+          entries.set(name, { ...(await this.#describe(name, files)), files })
+        } catch (error) {
+          if (!(error instanceof FluxError)) throw error
+          if (report) problems.push(`the model ${name} is left out: ${error.message}`)
+        }
+      }
+      for (const [name, source] of Object.entries(models)) await add(name, () => resolveSource(source), true)
+      await add('tiny', tinyModelFiles, true)
+      const located = folder === undefined ? [] : await modelsIn(folder, problems)
+      for (const [name, find] of located) await add(name, find, true)
+      const inCache = { offline: true, onWarning: () => {} }
+      if (cached) for (const name of presetNames()) await add(name, () => resolveSource(name, inCache), false)
+      return { models: entries, problems }
+    })
+  }
+
+  async #describe(name: string, files: ModelFiles): Promise<Described> {
     const { components, tokenizers } = placesOf(files)
     const paths = [...Object.values(components), ...Object.values(tokenizers)]
     const times = await Promise.all(
@@ -134,11 +154,14 @@ export class ModelCatalogue {
       ),
     )
     const key = JSON.stringify([name, paths, times])
-    if (!this.#described.has(key)) {
-      const model = await ifUsable(openModel(files, { onWarning: () => {} }))
-      this.#described.set(key, model && describe(name, model, Math.max(...times)))
-    }
-    return this.#described.get(key)
+    const known = this.#described.get(key)
+    if (known) return known
+    const described = openModel(files, { onWarning: () => {} }).then((model) =>
+      describe(name, model, Math.max(...times)),
+    )
+    this.#described.set(key, described)
+    described.catch(() => this.#described.delete(key))
+    return described
   }
 
   #files(kind: FileKind): Promise<Map<string, string>> {
@@ -152,13 +175,23 @@ export class ModelCatalogue {
     })
   }
 
+  /** Forgets the listings: the next call reads from the folders. */
+  refresh(): void {
+    this.#listings.clear()
+  }
+
+  /** A listing as it is known; an old one is read again for the next call. Headers of many files take seconds. */
   #fresh<T>(key: string, find: () => Promise<T>): Promise<T> {
     const known = this.#listings.get(key)
     if (known && Date.now() - known.at < FRESH_MS) return known.value as Promise<T>
     const value = find()
-    this.#listings.set(key, { at: Date.now(), value })
-    value.catch(() => this.#listings.delete(key))
-    return value
+    const listing = { at: Date.now(), value: known ? known.value : value }
+    this.#listings.set(key, listing)
+    value.then(
+      () => (listing.value = value),
+      () => this.#listings.get(key) === listing && this.#listings.delete(key),
+    )
+    return listing.value as Promise<T>
   }
 }
 
@@ -178,26 +211,31 @@ function describe(name: string, { family, networks, variant }: CompleteModel, ch
   return { description, family, variant }
 }
 
-/** The models in a folder: those with ComfyUI's layout in the folder itself, and those in subfolders of their own. */
-async function modelsIn(folder: string): Promise<Map<string, ModelFiles>> {
-  const found = new Map<string, ModelFiles>()
+/**
+ * The models in a folder, by name, with a function that finds their files: those with ComfyUI's layout in the folder
+ * itself, and those in subfolders of their own.
+ */
+async function modelsIn(folder: string, problems: string[]): Promise<Map<string, () => Promise<ModelFiles>>> {
+  const found = new Map<string, () => Promise<ModelFiles>>()
   const kinds = families().map((family) => family.components[denoiserOf(family)]!.kind as string)
-  const survey = async (place: string, prefix: string): Promise<void> => {
-    const { files, strays } = await surveyFolder(place).catch(() => ({ files: [], strays: [] }))
+  const look = async (place: string, prefix: string): Promise<void> => {
+    const { files, strays } = await surveyFolder(place)
     const denoisers = files.filter((file) => networksIn(file).some((kind) => kinds.includes(kind)))
     for (const denoiser of denoisers) {
       const others = files.filter((file) => file === denoiser || !denoisers.includes(file))
-      const located = await ifUsable(chooseModelFiles(place, { files: others, strays }))
       const name = denoisers.length === 1 && prefix !== '' ? prefix : nameOf(denoiser.path, prefix)
-      if (located && !found.has(name)) found.set(name, located)
+      if (!found.has(name)) found.set(name, () => chooseModelFiles(place, { files: others, strays }))
     }
   }
-  await survey(folder, '')
-  const entries = await readdir(folder, { withFileTypes: true }).catch(() => [])
+  const entries = await readdir(folder, { withFileTypes: true }).catch((error: Error) => {
+    problems.push(`the folder ${folder} cannot be read: ${error.message}`)
+    return []
+  })
+  if (entries.length > 0) await look(folder, '')
   for (const { name } of entries) {
     if (name.startsWith('.') || isPartFolder(name) || isModelName(name)) continue
     const path = join(folder, name)
-    if ((await stat(path).catch(() => undefined))?.isDirectory()) await survey(path, name)
+    if ((await stat(path).catch(() => undefined))?.isDirectory()) await look(path, name)
   }
   return found
 }
@@ -228,12 +266,4 @@ function missing(kind: string, name: string, names: string[], option: string): n
     'FLUX_NOT_FOUND',
     `there is no ${kind} named '${name.slice(0, 100)}'; ${shown}. The server finds more in the folder given with ${option}`,
   )
-}
-
-/** undefined if what is on the disk is no usable model; the reasons are what `ggflux inspect` shows */
-function ifUsable<T>(model: Promise<T>): Promise<T | undefined> {
-  return model.catch((error: unknown) => {
-    if (!(error instanceof FluxError)) throw error
-    return undefined
-  })
 }

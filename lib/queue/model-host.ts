@@ -1,6 +1,6 @@
 import type { Estimate } from '../cost/estimate.js'
 import { FluxError } from '../errors.js'
-import type { GenerateEvent } from '../jobs/events.js'
+import type { GenerateEvent, Stage } from '../jobs/events.js'
 import { defined } from '../options/defined.js'
 import { totalMemory } from '../native/free-memory.js'
 import type { Device } from '../native/devices.js'
@@ -9,7 +9,7 @@ import type { LoadOptions } from '../pipeline/load-options.js'
 import { ImagePipeline } from '../pipeline/pipeline.js'
 import type { CatalogueEntry, ModelCatalogue } from './model-catalogue.js'
 import type { JobRequest } from './queue.js'
-import { RemainingTime } from './remaining-time.js'
+import { RemainingTime, type OtherSeconds } from './remaining-time.js'
 import { granted } from './wishes.js'
 
 export interface HostOptions {
@@ -25,6 +25,10 @@ interface Hosted {
   lastUse: number
   users: number
   timer?: NodeJS.Timeout
+  /** by size, what images took besides their steps */
+  seconds: Map<string, OtherSeconds>
+  /** it is closed after its last use */
+  isStale?: boolean
 }
 
 /** What a step event gets in addition. */
@@ -72,9 +76,20 @@ export class ModelHost {
     const hosted = await this.#acquire(entry, signal)
     try {
       const { pipe } = hosted
-      const left = new RemainingTime(options.count ?? 1, await estimate(pipe, located, signal))
-      for await (const event of pipe.stream({ ...drawn, signal }))
+      const left = new RemainingTime(options.count ?? 1)
+      await this.#predict(left, hosted, located, signal)
+      for await (const event of pipe.stream({ ...drawn, signal })) {
         yield event.type === 'step' ? { ...event, secondsLeft: left.after(event) } : event
+        if (event.type === 'image') hosted.seconds.set(sizeOf(located), inSeconds(event.timings))
+      }
+    } catch (error) {
+      // one of its files has changed, perhaps: the next request opens them anew
+      if (error instanceof FluxError && error.code === 'FLUX_BAD_FILE') {
+        this.catalogue.refresh()
+        this.#hosted.delete(name)
+        hosted.isStale = true
+      }
+      throw error
     } finally {
       this.#release(hosted)
     }
@@ -93,6 +108,25 @@ export class ModelHost {
     await Promise.all([...this.#hosted.values()].map((hosted) => this.#remove(hosted)))
   }
 
+  /**
+   * Predicts from the last image of this size, or from an estimate. The first estimate measures the processor, so that
+   * nothing may run next to it.
+   */
+  async #predict(
+    left: RemainingTime,
+    { pipe, seconds }: Hosted,
+    options: DrawOptions,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const known = seconds.get(sizeOf(options))
+    if (known) return left.learn(known)
+    const estimated = estimate(pipe, options, signal).then(
+      ({ seconds }) => left.learn(seconds),
+      () => {}, // the image fails for the same reason
+    )
+    if (seconds.size === 0) await estimated
+  }
+
   #acquire(entry: CatalogueEntry, signal: AbortSignal): Promise<Hosted> {
     return this.#inTurn(async () => {
       signal.throwIfAborted()
@@ -104,7 +138,7 @@ export class ModelHost {
       for (const hosted of [...this.#hosted.values()].sort((a, b) => a.lastUse - b.lastUse))
         if (hosted.users === 0 && !(await this.#hasRoom(entry))) await this.#remove(hosted)
       const pipe = await ImagePipeline.load(entry.files, { ...this.#load, signal })
-      const hosted: Hosted = { entry, pipe, lastUse: Date.now(), users: 0 }
+      const hosted: Hosted = { entry, pipe, lastUse: Date.now(), users: 0, seconds: new Map() }
       this.#hosted.set(name, hosted)
       return use(hosted)
     })
@@ -113,12 +147,12 @@ export class ModelHost {
   #release(hosted: Hosted): void {
     hosted.users--
     hosted.lastUse = Date.now()
-    if (hosted.users > 0 || this.#keepAlive === Infinity) return
+    if (hosted.users > 0 || (this.#keepAlive === Infinity && !hosted.isStale)) return
     const unload = () =>
       void this.#inTurn(async () => {
         if (hosted.users === 0) await this.#remove(hosted)
       })
-    if (this.#keepAlive === 0) unload()
+    if (this.#keepAlive === 0 || hosted.isStale) unload()
     else hosted.timer = setTimeout(unload, this.#keepAlive).unref()
   }
 
@@ -159,6 +193,13 @@ export class ModelHost {
         : {}),
     }
   }
+}
+
+const sizeOf = ({ width, height, hires, image }: DrawOptions): string =>
+  JSON.stringify([width, height, hires, image !== undefined])
+
+function inSeconds({ text, encode, decode }: Record<Stage, number>): OtherSeconds {
+  return { text: text / 1000, encode: encode / 1000, decode: decode / 1000 }
 }
 
 /** What an image of this size takes, without reading the images that it is made from. */

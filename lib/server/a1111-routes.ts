@@ -85,7 +85,14 @@ export const a1111Routes: FastifyPluginAsyncTypebox<{ context: ServerContext }> 
 
   app.post(
     '/sdapi/v1/interrupt',
-    { schema: { tags: TAGS, summary: "Ends the client's job, which answers with the images that it has made" } },
+    {
+      schema: {
+        tags: TAGS,
+        summary: "Ends the client's job, which answers with the images that it has made",
+        description:
+          'If there is none yet, with the unfinished one. The job is that of the same address, which runs or else waits.',
+      },
+    },
     async (request) => {
       await runs.stop(request.ip, 'interrupt')
       return {}
@@ -94,7 +101,14 @@ export const a1111Routes: FastifyPluginAsyncTypebox<{ context: ServerContext }> 
 
   app.post(
     '/sdapi/v1/skip',
-    { schema: { tags: TAGS, summary: 'Ends the image that is being made, and goes on with the next' } },
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Ends the image that is being made, and makes the next',
+        description:
+          'It is left out, and those after it join the queue again. Of the last image it is an interruption.',
+      },
+    },
     async (request, reply) => {
       await runs.stop(request.ip, 'skip')
       return sendNull(reply)

@@ -16,7 +16,7 @@ const number = (description: string, minimum?: number, maximum?: number) =>
   )
 
 const COMMON = {
-  prompt: text('what the image shows; <lora:name:0.8> applies a LoRA'),
+  prompt: text('what the image shows; `<lora:name:0.8>` applies a LoRA'),
   negative_prompt: text('taken next to true CFG only, see cfg_scale'),
   model: text('as in sd-models; by default sd_model_checkpoint of the options'),
   override_settings: Optional(

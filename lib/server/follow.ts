@@ -7,7 +7,7 @@ import { HttpError, jobError } from './errors.js'
 
 /**
  * Aborts when the client has gone before it got its answer. `request.signal` and the request's 'close' come as soon as
- * the body is read, so the response is what tells.
+ * the body is read, so the response is watched.
  */
 export function hangUp({ raw }: FastifyReply): AbortSignal {
   const controller = new AbortController()

@@ -2,6 +2,7 @@ import cors from '@fastify/cors'
 import swagger from '@fastify/swagger'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import fastify, { LogController, type FastifyInstance } from 'fastify'
+import { FluxError } from '../errors.js'
 import { pulledModels } from '../queue/pulled-models.js'
 import { FolderStore } from '../queue/folder-store.js'
 import { MemoryStore } from '../queue/image-store.js'
@@ -53,20 +54,20 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     trustProxy: settings.trustProxy ?? false,
     logController: new LogController({ disableRequestLogging: true }),
     logger: { level: logLevel, ...(logStream ? { stream: logStream } : {}), serializers: { req: () => ({}) } },
-    http: { headersTimeout: 20_000, connectionsCheckingInterval: 5000 },
+    http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     ajv: { customOptions: { removeAdditional: false, coerceTypes: true, useDefaults: false } },
   })
   const { queue, defaultModel } = await openQueue(settings, app)
   const context = new ServerContext(queue, settings, defaultModel)
 
+  app.removeContentTypeParser('text/plain') // which a foreign page may send without a preflight
   app.setErrorHandler(sendError)
   app.setNotFoundHandler((request, reply) => {
     const message = `there is no ${request.method} ${request.url.slice(0, 100)}; /openapi.json lists the routes`
     return sendError(new HttpError(404, 'not_found', message), request, reply)
   })
   logRequests(app)
-  controlAccess(app, settings)
-  cutOffSlowClients(app)
+  // before the checks, so that a page that may use the server can read why it may not do something
   if (settings.cors.length > 0)
     await app.register(cors, {
       origin: settings.cors.includes('*') ? '*' : [...settings.cors],
@@ -75,12 +76,15 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
       strictPreflight: false,
     })
   else app.options('*', { schema: { hide: true } }, (_, reply) => reply.status(204).send())
+  controlAccess(app, settings)
+  cutOffSlowClients(app, limits)
   await acceptForms(app, limits)
   app.addHook('preValidation', async (request) => {
     request.body = withoutNulls(request.body)
   })
   await app.register(swagger, {
     openapi: {
+      openapi: '3.1.0',
       info: { title: 'ggflux', version: VERSION, description: 'Images from text and images' },
       ...(settings.apiKey ? { security: [{ key: [] }] } : {}),
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
@@ -102,7 +106,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   }
   return {
     app,
-    listen: () => app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` }),
+    listen: () =>
+      app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` }).catch((cause: Error) => {
+        const remedy = 'choose another port, or a host of this machine'
+        throw new FluxError('FLUX_BUSY', `cannot listen at ${host}:${port} (${cause.message}); ${remedy}`, { cause })
+      }),
     close: () => (closing ??= close()),
   }
 }
@@ -120,6 +128,7 @@ async function openQueue(
   const folders = { ...(models === undefined ? {} : { folder: models }), ...(loras === undefined ? {} : { loras }) }
   const named = await pulledModels(model, new ModelCatalogue(folders), load?.hub)
   const catalogue = new ModelCatalogue({ ...folders, models: named.models })
+  for (const problem of await catalogue.problems()) app.log.warn(problem)
   await catalogue.model(named.name) // refuses what cannot be loaded
   const host = new ModelHost(catalogue, {
     ...(keepAlive === undefined ? {} : { keepAlive }),
@@ -147,11 +156,9 @@ function logRequests(app: FastifyInstance): void {
   })
 }
 
-/** milliseconds in which a client has to read something of its answer */
-const SLOW_MS = 60_000
-
-function cutOffSlowClients(app: FastifyInstance): void {
+/** A client that does not read its answer must not hold it in memory for ever. */
+function cutOffSlowClients(app: FastifyInstance, { slowClient }: ServerLimits): void {
   app.addHook('onSend', async (request) => {
-    request.raw.socket.setTimeout(SLOW_MS)
+    request.raw.socket.setTimeout(slowClient)
   })
 }

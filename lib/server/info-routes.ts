@@ -6,7 +6,6 @@ import { SAMPLERS } from '../sampling/samplers.js'
 import { SCHEDULERS } from '../sampling/schedule.js'
 import { VERSION } from '../version.js'
 import type { ServerContext } from './context.js'
-import { HttpError } from './errors.js'
 import { image } from './request-schema.js'
 import { toWire } from './wire.js'
 
@@ -14,6 +13,7 @@ import { toWire } from './wire.js'
 export const infoRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = async (app, { context }) => {
   const { queue, settings, defaultModel } = context
   const { aliases, limits } = settings
+  const { body, count, inputPixels, pixels, prompt, steps } = limits
 
   app.get(
     '/v1/models',
@@ -44,7 +44,7 @@ export const infoRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> =
     schedulers: Object.keys(SCHEDULERS),
     formats: ['png', 'jpeg', 'webp', 'avif'],
     loras: (await queue.loras()).map((name) => ({ name })),
-    limits: { count: limits.count, steps: limits.steps, pixels: limits.pixels, prompt: limits.prompt },
+    limits: { body, count, input_pixels: inputPixels, pixels, prompt, steps },
   }))
 
   app.post(
@@ -53,12 +53,13 @@ export const infoRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> =
       schema: {
         tags: ['models'],
         summary: 'The settings that an image was made with',
+        description: '`writer` is null for an image that says nothing about it.',
         body: Type.Object({ image: image('a file that ggflux, A1111, Forge or ComfyUI wrote') }),
       },
     },
     async (request) => {
       const found = await readParameters(await context.image('image', request.body.image))
-      if (!found) throw new HttpError(404, 'FLUX_NOT_FOUND', 'the image says nothing about how it was made', 'image')
+      if (!found) return { writer: null, options: {}, loras: [], unmapped: {}, text: '' }
       // names in `unmapped` are those of the file
       return { ...found, options: toWire(found.options) }
     },

@@ -74,7 +74,7 @@ export const jobRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = 
       const followed = followers.get(job.id)
       if (followed !== undefined) followers.set(job.id, followed + 1)
       try {
-        await sendEvents(reply, serverEvents(job, last, gone))
+        await sendEvents(reply, serverEvents(job, last, gone), context.settings.limits.slowClient)
       } catch (error) {
         if (!gone.aborted) throw error
       } finally {

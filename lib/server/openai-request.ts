@@ -8,7 +8,7 @@ import { toLoras } from './image-request.js'
 import type { EditBody, GenerationBody, VariationBody } from './openai-schema.js'
 import { fromWire } from './wire.js'
 
-/** of OpenAI's formats, those that are no pictures of ours */
+/** what images are written as */
 const FORMATS = ['png', 'jpeg', 'webp', 'avif'] as const
 
 /** What a route asks for. `size`: of the image, where the options leave it open. */
@@ -78,7 +78,7 @@ export async function toEdit(
   return { ...job, options, size }
 }
 
-/** The size that is drawn if none is asked for: that of the image (undefined), unless this server draws only smaller ones. */
+/** The size that is drawn if none is requested: that of the image (undefined), unless this server draws only smaller ones. */
 export function editedSize(
   image: { width: number; height: number },
   pixels: number,

@@ -71,7 +71,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     reply.header('x-ggflux-job', job.id)
     if (body.stream) {
       const { width = size.width, height = size.height } = options
-      await sendEvents(reply, streamed(job, kind, body, { width, height }))
+      await sendEvents(reply, streamed(job, kind, body, { width, height }), context.settings.limits.slowClient)
       return undefined
     }
     const { status, images } = await imagesOf(job)
@@ -144,7 +144,7 @@ async function* streamed(job: QueuedJob, kind: Call['kind'], body: Body, size: S
 
 const named = (type: string, data: object): ServerEvent => ({ event: type, data: { type, ...data } })
 
-/** A preview in the format that was asked for, as large as the image will be. */
+/** A preview in the requested format, as large as the image will be. */
 async function partialImage(preview: JobPreview, { output_format = 'png', quality }: Body, { width, height }: Size) {
   const file = await fullSize(preview, { width, height, format: output_format as ImageFormat })
   const details = described({ ...(quality ? { quality } : {}) }, undefined)

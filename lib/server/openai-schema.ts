@@ -35,7 +35,9 @@ export const GenerationSchema = Type.Object({
   ...COMMON,
 })
 
-const images = Type.Union([image('one image, or several'), Type.Array(image('an image'), { maxItems: 16 })])
+const images = Type.Union([image('an image'), Type.Array(image('an image'), { maxItems: 16 })], {
+  description: 'one image or several (image files)',
+})
 
 export const EditSchema = Type.Object({
   prompt: Type.String({ description: 'what the image shows, or what changes' }),
@@ -46,14 +48,17 @@ export const EditSchema = Type.Object({
         image('an image'),
         Type.Object({ image_url: Optional(image('an image')), file_id: Optional(Type.String()) }),
       ]),
-      { maxItems: 16 },
+      { maxItems: 16, description: 'the same, as OpenAI has it in JSON' },
     ),
   ),
   mask: Optional(
-    Type.Union([
-      image('transparent where the image is drawn anew; of the size of the image'),
-      Type.Object({ image_url: Optional(image('the mask')), file_id: Optional(Type.String()) }),
-    ]),
+    Type.Union(
+      [image('the mask'), Type.Object({ image_url: Optional(image('the mask')), file_id: Optional(Type.String()) })],
+      {
+        description:
+          'an image file of the size of the image: transparent where it is drawn anew, or white there if it has no alpha channel',
+      },
+    ),
   ),
   ...COMMON,
 })

@@ -10,18 +10,30 @@ const number = (range: { least: number; most: number }, description: string) =>
 const whole = (least: number, most: number, description: string) =>
   Type.Integer({ minimum: least, maximum: most, description })
 const oneOf = <const T extends string[]>(values: [...T], description: string) => Type.Enum(values, { description })
-/** an image file */
-export const image = (description: string) => text(`${description}; base64 or a data URI. Addresses are not fetched`)
+/** an image file, as base64 or a data URI */
+export const image = (description: string) => text(`${description} (image file)`)
 
 const SEED = { least: 0, most: Number.MAX_SAFE_INTEGER }
 const UNIT = { least: 0, most: 1 }
-const LIST = { maxItems: 8 }
+const list = (description: string) => ({ maxItems: 8, description })
 
 /** Options of our own that OpenAI's routes take as well. */
 export const DRAWING = {
   negative_prompt: Optional(text('what the image should not show; needs true_cfg above 1')),
   true_cfg: Optional(
-    number(RANGES.trueCfg, 'scale of classifier-free guidance; above 1 each step takes twice as long'),
+    Type.Union(
+      [
+        number(RANGES.trueCfg, 'the scale'),
+        Fields({
+          scale: number(RANGES.trueCfg, 'the scale'),
+          start: Optional(number(UNIT, 'share of the steps after which it begins')),
+          end: Optional(number(UNIT, 'share of the steps after which it ends')),
+          zero_star: Optional(oneOf(['diffusers', 'comfyui'], 'CFG-Zero*')),
+          zero_init_steps: Optional(whole(0, RANGES.steps.most, 'first steps that are left out')),
+        }),
+      ],
+      { description: 'scale of classifier-free guidance, or its options; above 1 each step takes twice as long' },
+    ),
   ),
   steps: Optional(whole(1, RANGES.steps.most, "denoising steps; by default the model's own")),
   guidance: Optional(number(RANGES.guidance, 'strength of the prompt, for models with guidance')),
@@ -38,7 +50,7 @@ export const DRAWING = {
   loras: Optional(
     Type.Array(
       Fields({ name: text('as in /v1/capabilities'), scale: Optional(Type.Number({ description: 'by default 1' })) }),
-      { maxItems: 32 },
+      { maxItems: 32, description: 'LoRAs, applied together' },
     ),
   ),
   strength: Optional(number(UNIT, 'how much of the image changes; by default 0.6')),
@@ -66,18 +78,24 @@ export const ImageRequestSchema = Fields({
   noise: Optional(oneOf(['float32', 'bfloat16'], "torch's number format for noise")),
   max_sequence_length: Optional(whole(16, 512, 'tokens of the prompt that T5 sees')),
   variation: Optional(
-    Fields({ seed: whole(SEED.least, SEED.most, 'the second seed'), strength: number(UNIT, '0 to 1') }),
+    Fields(
+      { seed: whole(SEED.least, SEED.most, 'the second seed'), strength: number(UNIT, 'how far on that way') },
+      { description: 'noise on the way to that of a second seed' },
+    ),
   ),
   hires: Optional(
-    Fields({
-      scale: Optional(number(RANGES.hiresScale, 'by default 2')),
-      width: Optional(whole(RANGES.width.least, RANGES.width.most, 'instead of scale')),
-      height: Optional(whole(RANGES.height.least, RANGES.height.most, 'instead of scale')),
-      strength: Optional(number(UNIT, 'by default 0.5')),
-      steps: Optional(whole(1, RANGES.steps.most, 'of the second pass')),
-      upscale: Optional(oneOf(['latent', 'image'], "what is enlarged; by default 'latent'")),
-      upscaler: Optional(text('name of a network that enlarges images')),
-    }),
+    Fields(
+      {
+        scale: Optional(number(RANGES.hiresScale, 'by default 2')),
+        width: Optional(whole(RANGES.width.least, RANGES.width.most, 'instead of scale')),
+        height: Optional(whole(RANGES.height.least, RANGES.height.most, 'instead of scale')),
+        strength: Optional(number(UNIT, 'by default 0.5')),
+        steps: Optional(whole(1, RANGES.steps.most, 'of the second pass')),
+        upscale: Optional(oneOf(['latent', 'image'], "what is enlarged; by default 'latent'")),
+        upscaler: Optional(text('name of a network that enlarges images')),
+      },
+      { description: 'draw small, enlarge and refine' },
+    ),
   ),
   image: Optional(image('the image to start from, or to repaint')),
   mask: Optional(image('white where the image is drawn anew')),
@@ -86,33 +104,38 @@ export const ImageRequestSchema = Fields({
       Object.fromEntries(
         ['left', 'right', 'top', 'bottom'].map((side) => [side, Optional(whole(0, RANGES.width.most, 'pixels'))]),
       ),
+      { description: 'what is added at each side and drawn' },
     ),
   ),
   convention: Optional(oneOf(['diffusers', 'comfyui'], 'whose rules strength and mask follow')),
   control_image: Optional(image('an edge or depth image, for models that follow one')),
-  reference_images: Optional(Type.Array(image('images that the prompt refers to, for models that edit'), LIST)),
-  reference_placement: Optional(oneOf(['offset', 'index', 'uxo'], "by default 'offset'")),
+  reference_images: Optional(
+    Type.Array(image('an image'), list('images that the prompt refers to, for models that edit')),
+  ),
+  reference_placement: Optional(oneOf(['offset', 'index', 'uxo'], "where references are placed; by default 'offset'")),
   control_nets: Optional(
     Type.Array(
       Fields({
         name: text('of its file'),
         image: image('what it follows'),
-        mode: Optional(Type.Union([Type.String(), Type.Integer()])),
+        mode: Optional(
+          Type.Union([Type.String(), Type.Integer()], { description: 'of a union ControlNet, such as canny' }),
+        ),
         scale: Optional(Type.Number({ description: 'by default 0.7' })),
         start: Optional(number(UNIT, 'share of the steps after which it begins')),
         end: Optional(number(UNIT, 'share of the steps after which it ends')),
       }),
-      LIST,
+      list('ControlNets; their effects add up'),
     ),
   ),
   redux: Optional(
     Type.Array(
       Fields({
         image: image('guides next to the text'),
-        strength: Optional(Type.Number()),
-        strength_type: Optional(oneOf(['multiply', 'attn_bias'], "by default 'multiply'")),
+        strength: Optional(Type.Number({ description: 'by default 1' })),
+        strength_type: Optional(oneOf(['multiply', 'attn_bias'], "what the strength acts on; by default 'multiply'")),
       }),
-      LIST,
+      list('images that guide next to the text, for models with Redux'),
     ),
   ),
   ip_adapters: Optional(
@@ -122,7 +145,7 @@ export const ImageRequestSchema = Fields({
         image: image('guides'),
         scale: Optional(Type.Number({ description: 'by default 0.6' })),
       }),
-      LIST,
+      list('IP-Adapters'),
     ),
   ),
   resize: Optional(

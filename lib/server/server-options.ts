@@ -67,6 +67,8 @@ export interface ServerLimits {
   waiting: number
   /** jobs of one client, waiting and running @default 20 */
   perClient: number
+  /** milliseconds in which a client has to read something of its answer @default 30000 */
+  slowClient: number
 }
 
 const LIMITS: ServerLimits = {
@@ -78,6 +80,7 @@ const LIMITS: ServerLimits = {
   inputPixels: 2 ** 25,
   waiting: 100,
   perClient: 20,
+  slowClient: 30_000,
 }
 
 const KNOWN = [

@@ -8,16 +8,21 @@ export interface ServerEvent {
   brief?: object
 }
 
-/** between comments that keep the connection open, and the longest that a client may take to read, in milliseconds */
-const [PING_MS, SLOW_MS] = [15_000, 30_000]
+/** between comments that keep the connection open, in milliseconds */
+const PING_MS = 15_000
 /** bytes that may wait for a slow client */
 const MOST_WAITING = 4 * 2 ** 20
 
 /**
- * Sends events until the last one, or until the client has gone. A client that does not read for half a minute is cut
- * off.
+ * Sends events until the last one, or until the client has gone.
+ *
+ * @param slowClient milliseconds after which a client that does not read is cut off
  */
-export async function sendEvents(reply: FastifyReply, events: AsyncIterable<ServerEvent>): Promise<void> {
+export async function sendEvents(
+  reply: FastifyReply,
+  events: AsyncIterable<ServerEvent>,
+  slowClient: number,
+): Promise<void> {
   const { raw } = reply
   reply.hijack()
   raw.writeHead(200, {
@@ -35,7 +40,7 @@ export async function sendEvents(reply: FastifyReply, events: AsyncIterable<Serv
       if (raw.destroyed) return
       const shown = brief && raw.writableNeedDrain ? brief : data
       raw.write(`${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(shown)}\n\n`)
-      if (raw.writableLength > MOST_WAITING && !(await drained(reply))) return void raw.destroy()
+      if (raw.writableLength > MOST_WAITING && !(await drained(reply, slowClient))) return void raw.destroy()
     }
     raw.end()
   } finally {
@@ -44,7 +49,7 @@ export async function sendEvents(reply: FastifyReply, events: AsyncIterable<Serv
 }
 
 /** Whether the client has read what waited for it in time. */
-function drained({ raw }: FastifyReply): Promise<boolean> {
+function drained({ raw }: FastifyReply, slowClient: number): Promise<boolean> {
   return new Promise((resolve) => {
     const done = (read: boolean) => {
       clearTimeout(timer)
@@ -53,7 +58,7 @@ function drained({ raw }: FastifyReply): Promise<boolean> {
     }
     const onDrain = () => done(true)
     const onClose = () => done(false)
-    const timer = setTimeout(onClose, SLOW_MS)
+    const timer = setTimeout(onClose, slowClient)
     raw.once('drain', onDrain).once('close', onClose)
   })
 }

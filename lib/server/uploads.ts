@@ -24,8 +24,14 @@ export async function acceptForms(app: FastifyInstance, { body: most }: ServerLi
     },
   })
   app.addHook('preValidation', async (request) => {
-    if (request.isMultipart()) request.body = await readForm(request, most)
+    if (request.isMultipart()) request.body = await readForm(request, most).catch(refuse)
   })
+}
+
+/** What the parser says of a damaged form has no status. */
+function refuse(error: Error & { statusCode?: number }): never {
+  if (error instanceof HttpError || error.statusCode !== undefined) throw error
+  throw new HttpError(400, 'bad_form', `the form cannot be read: ${error.message}`)
 }
 
 async function readForm(request: FastifyRequest, most: number): Promise<Record<string, unknown>> {

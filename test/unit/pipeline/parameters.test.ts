@@ -1,10 +1,12 @@
 import { expect, test } from 'vitest'
 import { flux1 } from '../../../lib/families/flux1/family.js'
+import type { Variant } from '../../../lib/families/family.js'
 import { fluxVariant } from '../../../lib/families/flux1/variants.js'
 import type { ModelFile } from '../../../lib/formats/model-file.js'
 import { parseParameters } from '../../../lib/images/infotext.js'
 import { restoreOptions } from '../../../lib/images/restore-options.js'
 import { completeOptions, type GenerateOptions, type Settings } from '../../../lib/pipeline/generate-options.js'
+import type { CompleteModel } from '../../../lib/pipeline/open-model.js'
 import { parametersOf } from '../../../lib/pipeline/parameters.js'
 import { SAMPLER_TRAITS, SAMPLERS, type SamplerName } from '../../../lib/sampling/samplers.js'
 import { SCHEDULERS, SHIFTS } from '../../../lib/sampling/schedule.js'
@@ -16,7 +18,13 @@ const dev = variantOf(true)
 const image = { data: new Uint8Array(64 * 64 * 3), width: 64, height: 64 }
 
 const complete = (options: GenerateOptions, variant = dev) => completeOptions(options, flux1, variant)
-const textOf = (settings: Settings, variant = dev) => parametersOf(settings, '/models/flux1-dev.gguf', variant.defaults)
+const model = (variant: Variant) =>
+  ({
+    family: flux1,
+    networks: { transformer: { file: { path: '/models/flux1-dev.gguf' } } },
+    variant,
+  }) as unknown as CompleteModel
+const textOf = (settings: Settings, variant = dev) => parametersOf(settings, model(variant))
 const restored = (text: string) => restoreOptions(parseParameters(text))
 
 let state = 1
