@@ -93,6 +93,10 @@ export class MemoryQueue implements ImageQueue {
     return this.#host.catalogue.names('lora')
   }
 
+  upscalers(): Promise<string[]> {
+    return this.#host.catalogue.names('upscaler')
+  }
+
   devices(): ReturnType<ImageQueue['devices']> {
     return this.#host.devices()
   }

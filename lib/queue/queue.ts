@@ -167,6 +167,8 @@ export interface ImageQueue {
   models(): Promise<ModelState[]>
   /** names of LoRAs */
   loras(): Promise<string[]>
+  /** names of networks that enlarge images */
+  upscalers?(): Promise<string[]>
   /** memory of the devices that compute, by name, in bytes; those that are in use */
   devices(): Promise<{ name: string; memoryFree: number; memoryTotal: number }[]>
   /** called with every job that ends */

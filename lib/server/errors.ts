@@ -36,7 +36,7 @@ const STATUS: Record<JobErrorCode, number> = {
 }
 
 /** the names of the images of a request, with which messages about them begin */
-const IMAGES = /^(image|mask|controlImage|referenceImages|controlNets|redux|ipAdapters)\b/
+const IMAGES = /^(image|init_images|mask|controlImage|referenceImages|controlNets|redux|ipAdapters)\b/
 
 /** seconds after which a client may try again */
 const RETRY_AFTER = 5

@@ -11,6 +11,8 @@ import { HttpError, jobError } from './errors.js'
  */
 export function hangUp({ raw }: FastifyReply): AbortSignal {
   const controller = new AbortController()
+  // it may have gone while its request was read
+  if (raw.destroyed) controller.abort()
   raw.once('close', () => {
     if (!raw.writableFinished) controller.abort()
   })
@@ -84,13 +86,22 @@ export function cancelOnHangUp(
 export async function imagesOf(job: QueuedJob): Promise<{ status: JobStatus; images: Buffer[] }> {
   for await (const event of job.events()) if (event.type === 'completed') break
   const status = await job.status()
-  if (status.state !== 'completed')
-    throw isOver(status)
-      ? jobError(status)
-      : new HttpError(503, 'FLUX_CLOSED', 'the server is shutting down: try again later')
-  const images: Buffer[] = []
-  for (const { index } of status.images) images.push(await imageOf(job, index))
-  return { status, images }
+  if (status.state !== 'completed') throw endError(status)
+  return { status, images: await filesOf(job, status) }
+}
+
+/** The error of a job that ended without all of its images, or whose events ended because the server is closed. */
+export function endError(status: JobStatus): HttpError {
+  return isOver(status)
+    ? jobError(status)
+    : new HttpError(503, 'FLUX_CLOSED', 'the server is shutting down: try again later')
+}
+
+/** The files of the images that a job has made. */
+export async function filesOf(job: QueuedJob, { images }: Pick<JobStatus, 'images'>): Promise<Buffer[]> {
+  const files: Buffer[] = []
+  for (const { index } of images) files.push(await imageOf(job, index))
+  return files
 }
 
 /** @throws {HttpError} 404 once it has been deleted */

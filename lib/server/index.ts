@@ -11,9 +11,10 @@ import { ModelCatalogue } from '../queue/model-catalogue.js'
 import { ModelHost } from '../queue/model-host.js'
 import type { ImageQueue } from '../queue/queue.js'
 import { VERSION } from '../version.js'
+import { a1111Routes } from './a1111-routes.js'
 import { controlAccess } from './access.js'
 import { ServerContext } from './context.js'
-import { sendError } from './errors.js'
+import { HttpError, sendError } from './errors.js'
 import { infoRoutes } from './info-routes.js'
 import { jobRoutes } from './job-routes.js'
 import { addMetrics } from './metrics.js'
@@ -63,14 +64,10 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
 
   app.removeContentTypeParser('text/plain') // which a foreign page may send without a preflight
   app.setErrorHandler(sendError)
-  app.setNotFoundHandler((request, reply) =>
-    reply.status(404).send({
-      error: {
-        message: `there is no ${request.method} ${request.url.slice(0, 100)}; /openapi.json lists the routes`,
-        ...{ type: 'not_found_error', param: null, code: 'not_found' },
-      },
-    }),
-  )
+  app.setNotFoundHandler((request, reply) => {
+    const message = `there is no ${request.method} ${request.url.slice(0, 100)}; /openapi.json lists the routes`
+    return sendError(new HttpError(404, 'not_found', message), request, reply)
+  })
   logRequests(app)
   // before the checks, so that a page that may use the server can read why it may not do something
   if (settings.cors.length > 0)
@@ -96,7 +93,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     },
   })
   addMetrics(app, queue)
-  for (const routes of [jobRoutes, openaiRoutes, infoRoutes])
+  for (const routes of [jobRoutes, openaiRoutes, a1111Routes, infoRoutes])
     await app.withTypeProvider<TypeBoxTypeProvider>().register(routes, { context })
   app.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
   await addPage(app)

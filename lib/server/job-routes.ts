@@ -129,7 +129,9 @@ export function warn(
   const parts = [note, shown.length > 0 ? `ignored: ${shown.join(', ')}` : undefined].filter(
     (part) => part !== undefined,
   )
-  if (parts.length > 0) reply.header('x-ggflux-warning', parts.join('; ').replace(/[^\x20-\x7e]/g, '?'))
+  // clients refuse long headers
+  const text = parts.join('; ').slice(0, 2000)
+  if (text !== '') reply.header('x-ggflux-warning', text.replace(/[^\x20-\x7e]/g, '?'))
 }
 
 function imageBody(id: string, image: JobImage): object {

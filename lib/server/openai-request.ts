@@ -79,7 +79,10 @@ export async function toEdit(
 }
 
 /** The size that is drawn if none is requested: that of the image (undefined), unless this server draws only smaller ones. */
-function editedSize(image: { width: number; height: number }, pixels: number): { width?: number; height?: number } {
+export function editedSize(
+  image: { width: number; height: number },
+  pixels: number,
+): { width?: number; height?: number } {
   const { most, least, unit } = RANGES.width
   const share = Math.min(
     1,

@@ -1,13 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { encodeImage, type ImageFormat } from '../images/encode.js'
-import { readImage } from '../images/read-image.js'
-import { resizeImage } from '../images/resize.js'
+import type { ImageFormat } from '../images/encode.js'
 import { isOver } from '../queue/job-status.js'
 import type { JobImage, JobPreview, ModelState, QueuedJob } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
 import { errorBody, HttpError, jobError } from './errors.js'
 import { addJob, cancelOnHangUp, hangUp, imageOf, imagesOf } from './follow.js'
+import { fullSize } from './full-size.js'
 import { warn } from './job-routes.js'
 import { EditSchema, GenerationSchema, VariationSchema, type GenerationBody } from './openai-schema.js'
 import { toDrawing, toEdit, toVariation, type Drawing } from './openai-request.js'
@@ -146,10 +145,8 @@ async function* streamed(job: QueuedJob, kind: Call['kind'], body: Body, size: S
 const named = (type: string, data: object): ServerEvent => ({ event: type, data: { type, ...data } })
 
 /** A preview in the requested format, as large as the image will be. */
-async function partialImage({ data }: JobPreview, { output_format = 'png', quality }: Body, { width, height }: Size) {
-  const small = await readImage(Buffer.from(data, 'base64'))
-  const large = await resizeImage(small, width, height, 'stretch')
-  const file = await encodeImage(large.data, width, height, { format: output_format as ImageFormat })
+async function partialImage(preview: JobPreview, { output_format = 'png', quality }: Body, { width, height }: Size) {
+  const file = await fullSize(preview, { width, height, format: output_format as ImageFormat })
   const details = described({ ...(quality ? { quality } : {}) }, undefined)
   const created_at = Math.floor(Date.now() / 1000)
   return { b64_json: file.toString('base64'), created_at, ...details, output_format, size: `${width}x${height}` }
