@@ -27,7 +27,9 @@ const LAYERS = [
 ]
 
 /** What users import or run, and the program of a child process. */
-const ENTRIES = ['index', 'nn', 'server/index', 'cli/main', 'pipeline/engine-process'].map((name) => `^lib/${name}[.]ts$`)
+const ENTRIES = ['index', 'nn', 'server/index', 'cli/main', 'pipeline/engine-process'].map(
+  (name) => `^lib/${name}[.]ts$`,
+)
 
 export default {
   forbidden: [

@@ -57,7 +57,10 @@ for (const [name, value] of [
   await dark.getByRole('spinbutton', { name, exact: true }).fill(value)
 await draw(dark, PROMPTS[0])
 await draw(dark, PROMPTS[3])
-await dark.getByRole('region', { name: 'Queue' }).getByText(/^a small red/).click()
+await dark
+  .getByRole('region', { name: 'Queue' })
+  .getByText(/^a small red/)
+  .click()
 await dark
   .getByText(/step [23]\d of 40/)
   .first()

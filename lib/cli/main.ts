@@ -23,9 +23,7 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
 }
 
 const program = new Command('ggflux')
-  .description(
-    'FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python.',
-  )
+  .description('FLUX.1 on this machine: images from text and images, with quantised GGUF weights, without Python.')
   .version(VERSION, '-v, --version', 'print the version')
   .helpOption('-h, --help', 'print help')
   .helpCommand('help [command]', 'print help on a command')
