@@ -35,13 +35,13 @@ export async function toTextToImage(
   const size = { width: toMultiple(body.width ?? ownWidth), height: toMultiple(body.height ?? ownHeight) }
   const drawing = await toDrawing(context, body, model)
   const notes = [...drawing.notes, ...sizeNotes(body, size)]
-  if (!body.enable_hr) return checked(context, model, { ...drawing, options: { ...drawing.options, ...size }, notes })
+  if (!body.enable_hr) return { ...drawing, options: { ...drawing.options, ...size }, notes }
   const { hires, notes: hiresNotes } = await toHires(context, body, model, size)
-  return checked(context, model, {
+  return {
     ...drawing,
     options: { ...drawing.options, ...size, hires },
     notes: [...notes, ...hiresNotes],
-  })
+  }
 }
 
 export async function toImageToImage(
@@ -56,11 +56,11 @@ export async function toImageToImage(
   const drawing = await toDrawing(context, body, model)
   if (model.editsReferences && mask === undefined) {
     const size = defined({ width: multipleOf(body.width), height: multipleOf(body.height) })
-    return checked(context, model, {
+    return {
       ...drawing,
       options: { ...drawing.options, ...size, referenceImages: images },
       notes: [...drawing.notes, ...sizeNotes(body, size)],
-    })
+    }
   }
   if (images.length > 1)
     throw new FluxError(
@@ -77,7 +77,7 @@ export async function toImageToImage(
     ...defined({ strength }),
     ...(mask === undefined ? {} : await toMask(context, body, mask, own)),
   }
-  return checked(context, model, { ...drawing, options, notes: [...drawing.notes, ...sizeNotes(body, size)] })
+  return { ...drawing, options, notes: [...drawing.notes, ...sizeNotes(body, size)] }
 }
 
 /** What both routes have in common: all but images and sizes. */
@@ -183,9 +183,4 @@ function sizeNotes(wanted: Partial<Size>, size: Partial<Size>): string[] {
 /** Negative seeds mean a random one. It is chosen here, so that it is known for a request that is interrupted. */
 function seedOf(seed = -1): number {
   return seed < 0 ? randomInt(2 ** 32) : seed
-}
-
-function checked(context: ServerContext, { defaults }: ModelState, drawing: A1111Drawing): A1111Drawing {
-  context.checkLimits(granted(drawing.options, drawing.wishes, defaults))
-  return drawing
 }

@@ -129,7 +129,7 @@ export const a1111Routes: FastifyPluginAsyncTypebox<{ context: ServerContext }> 
     const { body } = request
     const notes = [...(note ? [note] : []), ...drawing.notes]
     warn(reply, notes.join('; ') || undefined, [...drawing.ignored, ...unknownNames(body, schema)])
-    const outcome = await runs.draw(name, request, drawing, hangUp(reply))
+    const outcome = await runs.draw(name, request, { model, drawing }, hangUp(reply))
     return a1111Answer(withoutImages(body, schema), model, drawing, outcome)
   }
 }

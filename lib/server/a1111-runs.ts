@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import type { JobImage, JobPreview, JobRequest, JobStatus, QueuedJob } from '../queue/queue.js'
+import type { JobImage, JobPreview, JobRequest, JobStatus, ModelState, QueuedJob } from '../queue/queue.js'
 import type { A1111Drawing } from './a1111-request.js'
 import type { ServerContext } from './context.js'
 import { addJob, cancelOnHangUp, endError, filesOf } from './follow.js'
@@ -48,11 +48,16 @@ export class A1111Runs {
    * @throws {FluxError} as `ImageQueue.add`
    * @throws {HttpError} for a job that failed
    */
-  async draw(name: string, request: FastifyRequest, drawing: A1111Drawing, gone: AbortSignal): Promise<Outcome> {
-    const { model, options, wishes } = drawing
+  async draw(
+    name: string,
+    request: FastifyRequest,
+    { model, drawing }: { model: ModelState; drawing: A1111Drawing },
+    gone: AbortSignal,
+  ): Promise<Outcome> {
+    const { options, wishes } = drawing
     const { count } = options
     const client = request.ip
-    const job = await addJob(this.#context, request, { model, options, wishes }, undefined)
+    const job = await addJob(this.#context, request, model, { options, wishes })
     const run: Run = { client, name, began: new Date(), count, before: 0, job }
     const images: Outcome['images'] = []
     this.#runs.add(run)
@@ -68,7 +73,10 @@ export class A1111Runs {
         run.before++
         delete run.stopped
         delete run.preview
-        run.job = await this.#context.queue.add({ model, options: afterwards(options, run.before), wishes }, { client })
+        run.job = await this.#context.queue.add(
+          { model: model.name, options: afterwards(options, run.before), wishes },
+          { client },
+        )
       }
     } finally {
       this.#runs.delete(run)

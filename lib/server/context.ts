@@ -1,6 +1,5 @@
 import { FluxError } from '../errors.js'
 import { readImageSize } from '../images/image-size.js'
-import type { DrawOptions } from '../pipeline/engine.js'
 import type { ImageQueue, ModelState } from '../queue/queue.js'
 import { HttpError } from './errors.js'
 import type { Settings } from './server-options.js'
@@ -43,25 +42,6 @@ export class ServerContext {
     )
   }
 
-  /** @throws {FluxError} FLUX_BAD_OPTION for what one request may not take */
-  checkLimits({ prompt, negativePrompt = '', count = 1, steps = 1, width = 0, height = 0, hires }: DrawOptions): void {
-    const { limits } = this.settings
-    const within = (what: string, value: number, most: number, unit = '') => {
-      if (value > most)
-        throw new FluxError('FLUX_BAD_OPTION', `${what} is ${value}${unit}: this server allows at most ${most}${unit}`)
-    }
-    within('prompt', prompt.length, limits.prompt, ' characters')
-    within('negativePrompt', negativePrompt.length, limits.prompt, ' characters')
-    within('count', count, limits.count)
-    within('steps', Math.max(steps, hires?.steps ?? 0), limits.steps)
-    const enlarged = hires
-      ? hires.width
-        ? hires.width * (hires.height ?? hires.width)
-        : width * height * (hires.scale ?? 2) ** 2
-      : 0
-    within('width x height', Math.max(width * height, Math.round(enlarged)), limits.pixels, ' pixels')
-  }
-
   /**
    * The bytes of an image file in base64 or a data URI.
    *
@@ -73,7 +53,7 @@ export class ServerContext {
     return bytes
   }
 
-  imageSize(name: string, bytes: Buffer): ReturnType<typeof readImageSize> {
+  imageSize(name: string, bytes: Uint8Array): ReturnType<typeof readImageSize> {
     return readImageSize(name, bytes, this.settings.limits.inputPixels)
   }
 }

@@ -17,8 +17,8 @@ export class HttpError extends Error {
   }
 }
 
-/** The answer to a request whose client has gone; nobody sees it. */
-const CLIENT_GONE = 499
+/** for a request whose job somebody else has cancelled */
+const CANCELLED = 409
 
 const STATUS: Record<JobErrorCode, number> = {
   FLUX_BAD_OPTION: 400,
@@ -61,7 +61,7 @@ export function httpError(code: JobErrorCode, text: string): HttpError {
 export function jobError({ error }: JobStatus): HttpError {
   return error
     ? httpError(error.code, error.message)
-    : new HttpError(CLIENT_GONE, 'cancelled', 'the job was cancelled before its end')
+    : new HttpError(CANCELLED, 'cancelled', 'the job was cancelled before its end')
 }
 
 const TYPES: Record<number, string> = {

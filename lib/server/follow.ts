@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isOver } from '../queue/job-status.js'
-import type { JobRequest, JobStatus, QueuedJob } from '../queue/queue.js'
+import type { JobRequest, JobStatus, ModelState, QueuedJob } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
+import { requireWithinLimits } from './limits.js'
 import { HttpError, jobError } from './errors.js'
 
 /**
@@ -22,14 +23,18 @@ export function hangUp({ raw }: FastifyReply): AbortSignal {
 /**
  * Adds a job for a request, or finds the one that the same `Idempotency-Key` got before.
  *
- * @throws {FluxError} as `ImageQueue.add`
+ * @throws {FluxError} as `ImageQueue.add`; FLUX_BAD_OPTION for what one request may not take
  */
 export async function addJob(
-  { queue, settings }: ServerContext,
+  context: ServerContext,
   request: FastifyRequest,
-  job: JobRequest,
-  priority: number | undefined,
+  model: ModelState,
+  asked: Omit<JobRequest, 'model'>,
+  priority?: number,
 ): Promise<QueuedJob> {
+  const { queue, settings } = context
+  const job = { model: model.name, ...asked }
+  await requireWithinLimits(context, job, model)
   const client = request.ip
   const key = request.headers['idempotency-key']
   const added = await queue.add(job, {

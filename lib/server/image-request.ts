@@ -1,11 +1,10 @@
 import type { DrawOptions } from '../pipeline/engine.js'
-import type { JobRequest } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
 import type { ImageRequestBody } from './request-schema.js'
 import { fromWire } from './wire.js'
 
-/** Turns a request in our own form into a job. */
-export async function toJobRequest(context: ServerContext, body: ImageRequestBody, model: string): Promise<JobRequest> {
+/** Turns a request in our own form into options. */
+export async function toDrawOptions(context: ServerContext, body: ImageRequestBody): Promise<DrawOptions> {
   const { model: _, on_disconnect: _1, priority: _2, ...rest } = body
   const { output_format, output_compression, previews, loras, control_nets, ip_adapters, ...fields } = rest
   const image = (name: string, value: string) => context.image(name, value)
@@ -40,7 +39,7 @@ export async function toJobRequest(context: ServerContext, body: ImageRequestBod
       })),
     )
   const { image: _3, mask: _4, control_image: _5, reference_images: _6, redux: _7, ...plain } = fields
-  const options = {
+  return {
     ...(fromWire(plain) as DrawOptions),
     ...images,
     ...(loras ? { loras: toLoras(loras) } : {}),
@@ -48,8 +47,6 @@ export async function toJobRequest(context: ServerContext, body: ImageRequestBod
     ...(output_compression === undefined ? {} : { quality: output_compression }),
     ...(previews ? { preview: { every: previews === true ? 1 : (previews.every ?? 1) } } : {}),
   }
-  context.checkLimits(options)
-  return { model, options }
 }
 
 /** LoRAs by name; `path` holds the name until a worker finds the file. */

@@ -4,7 +4,7 @@ import type { JobEvent, JobImage, JobStatus, QueuedJob } from '../queue/queue.js
 import type { ServerContext } from './context.js'
 import { HttpError } from './errors.js'
 import { addJob, hangUp, imageOf } from './follow.js'
-import { toJobRequest } from './image-request.js'
+import { toDrawOptions } from './image-request.js'
 import { ImageRequestSchema, unknownNames } from './request-schema.js'
 import { sendEvents, type ServerEvent } from './sse.js'
 import { toWire } from './wire.js'
@@ -26,7 +26,7 @@ export const jobRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = 
     async (request, reply) => {
       const { body } = request
       const { model, note } = await context.model(body.model)
-      const job = await addJob(context, request, await toJobRequest(context, body, model.name), body.priority)
+      const job = await addJob(context, request, model, { options: await toDrawOptions(context, body) }, body.priority)
       if (body.on_disconnect === 'cancel' && !followers.has(job.id)) {
         followers.set(job.id, 0)
         expectFollower(job)

@@ -64,9 +64,8 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     reply: FastifyReply,
     { model, body, kind, job: { options, wishes = {}, size = model.defaults } }: Call,
   ): Promise<object | undefined> {
-    context.checkLimits(options)
     const gone = hangUp(reply)
-    const job = await addJob(context, request, { model: model.name, options, wishes }, body.priority)
+    const job = await addJob(context, request, model, { options, wishes }, body.priority)
     cancelOnHangUp(gone, job, request, body.on_disconnect)
     reply.header('x-ggflux-job', job.id)
     if (body.stream) {

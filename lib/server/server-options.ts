@@ -59,6 +59,8 @@ export interface ServerLimits {
   count: number
   /** @default 150 */
   steps: number
+  /** LoRAs of a request @default 16 */
+  loras: number
   /** width times height of an image that is made @default 4194304 (2048 x 2048) */
   pixels: number
   /** width times height of an image that is sent @default 33554432 */
@@ -76,6 +78,7 @@ const LIMITS: ServerLimits = {
   prompt: 10_000,
   count: 10,
   steps: 150,
+  loras: 16,
   pixels: 2 ** 22,
   inputPixels: 2 ** 25,
   waiting: 100,

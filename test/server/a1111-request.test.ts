@@ -6,6 +6,7 @@ import { samplerItems, schedulerItems } from '../../lib/server/a1111-names.js'
 import { toImageToImage, toTextToImage } from '../../lib/server/a1111-request.js'
 import type { ImageToImageBody, TextToImageBody } from '../../lib/server/a1111-schema.js'
 import { ServerContext } from '../../lib/server/context.js'
+import { requireWithinLimits } from '../../lib/server/limits.js'
 import { completeServerOptions, type ServerOptions } from '../../lib/server/server-options.js'
 
 /** of FLUX.1 dev */
@@ -78,13 +79,14 @@ describe('sizes', () => {
   })
 
   test('limits apply to the size, the enlarged size, the number of images and the steps that are taken', async () => {
-    await expect(text({ width: 4096, height: 4096 })).rejects.toThrow(/^width x height is 16777216 pixels/)
-    await expect(text({ enable_hr: true, hr_scale: 4 })).rejects.toThrow(/^width x height is 16777216 pixels/)
-    await expect(text({ enable_hr: true, hr_resize_x: 4096 })).rejects.toThrow(/^width x height is 16777216 pixels/)
-    await expect(text({ batch_size: 4, n_iter: 3 })).rejects.toThrow(/^count is 12/)
-    await expect(text({ steps: 500 })).rejects.toThrow(/^steps is 500/)
+    const limited = async (body: TextToImageBody) => requireWithinLimits(context, await text(body), DEV)
+    await expect(limited({ width: 4096, height: 4096 })).rejects.toThrow(/^width x height is 16777216 pixels/)
+    await expect(limited({ enable_hr: true, hr_scale: 4 })).rejects.toThrow(/^width x height is 16777216 pixels/)
+    await expect(limited({ enable_hr: true, hr_resize_x: 4096 })).rejects.toThrow(/^width x height is 16777216 pixels/)
+    await expect(limited({ batch_size: 4, n_iter: 3 })).rejects.toThrow(/^count is 12/)
+    await expect(limited({ steps: 500 })).rejects.toThrow(/^steps is 500/)
     expect((await text({ steps: 500 }, SCHNELL)).ignored).toEqual(['steps'])
-    await expect(text({ prompt: 'x'.repeat(10_001) })).rejects.toThrow(/^prompt is 10001 characters/)
+    await expect(limited({ prompt: 'x'.repeat(10_001) })).rejects.toThrow(/^prompt is 10001 characters/)
   })
 })
 

@@ -98,6 +98,31 @@ describe('JSON', () => {
   })
 })
 
+test.each<[string, object, RegExp]>([
+  ['one large side', { width: 4096, height: 1040 }, /4259840 pixels/],
+  ['a second pass from the default size', { hires: { scale: 20 } }, /6553600 pixels/],
+  ['a large second pass', { width: 64, height: 64, hires: { width: 4096, height: 4096 } }, /16777216 pixels/],
+  ['steps of the second pass', { width: 64, height: 64, hires: { scale: 2, steps: 200 } }, /steps is 200/],
+  ['noise levels of its own', { sigmas: Array.from({ length: 400 }, (_, i) => 1 - i / 400) }, /steps is 400/],
+  ['many LoRAs', { loras: Array.from({ length: 17 }, () => ({ name: 'a' })) }, /loras is 17/],
+])('more than allowed by %s', async (_, fields, message) => {
+  const { response, body } = await job({ prompt: 'a', ...fields })
+  expect(body.error?.message).toMatch(message)
+  expect(response.status).toBe(400)
+})
+
+test('more than allowed by added sides, or by the image itself', async () => {
+  const strict = await startServer({ limits: { pixels: 128 * 128 } })
+  const image = png.toString('base64')
+  const ask = async (fields: object) =>
+    (await postJson(`${strict.url}/v1/jobs`, { prompt: 'a', image, ...fields })).response.status
+  expect(await ask({ steps: 1 })).toBe(202)
+  expect(await ask({ extend: { left: 1024, top: 960 } })).toBe(400)
+  expect(await ask({ width: 256 })).toBe(400)
+  const large = (await encodeImage(new Uint8Array(256 * 256 * 3), 256, 256)).toString('base64')
+  expect(await ask({ image: large })).toBe(400)
+})
+
 describe('names', () => {
   test.each([
     '../secret',
