@@ -72,7 +72,9 @@ function fullName(name) {
 /** Why this machine cannot make a package; undefined if it can. */
 function obstacle(name, cuda) {
   if (name === 'ggflux')
-    return existsSync(path.join(root, 'dist', 'index.js')) ? undefined : 'dist/ is missing; run: npm run build:ts'
+    return ['index.js', 'page/index.html'].every((file) => existsSync(path.join(root, 'dist', file)))
+      ? undefined
+      : 'dist/ is missing or incomplete; run: npm run build:ts && npm run build:page'
   if (name in GPUS)
     return name in gpuModules || cudaModule(name, cuda)
       ? undefined

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import {
   cpSync,
   existsSync,
@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { createPackageWithOptions, extractAll } from '@electron/asar'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -137,6 +138,33 @@ describe.skipIf(reason)('the installed packages', () => {
   }, 900_000)
 
   afterAll(() => rmSync(temporary, { recursive: true, force: true }))
+
+  test('serve: the page and an image, with nothing but the packages', async () => {
+    const args = [path.join(installed, 'dist/cli/main.js'), 'serve', '--port', '0', '--backend', 'cpu']
+    const server = spawn(process.execPath, args, {
+      cwd: project,
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { PATH: bare },
+    })
+    try {
+      let url = ''
+      for await (const line of createInterface(server.stderr)) {
+        url = /http:\/\/[\d.]+:\d+/.exec(line)?.[0] ?? ''
+        if (url) break
+      }
+      const page = await (await fetch(url)).text()
+      for (const [, file] of page.matchAll(/(?:src|href)="([^"]+)"/g))
+        expect((await fetch(new URL(file!, url))).status, file).toBe(200)
+      const response = await fetch(`${url}/v1/images/generations`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ prompt: 'a red circle', size: '64x64', steps: 1 }),
+      })
+      expect(((await response.json()) as { data: { b64_json: string }[] }).data[0]!.b64_json).toMatch(/^iVBOR/)
+    } finally {
+      server.kill('SIGKILL')
+    }
+  })
 
   test('ggflux holds what runs and what a source build needs, and no sources in TypeScript; the binaries are in the package of the platform', () => {
     for (const file of [
