@@ -8,7 +8,8 @@ const dist = fileURLToPath(new URL('./dist/', import.meta.url))
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
     const sorted = await super.sort(files)
-    const long = ({ moduleId }: TestSpecification) => /\/platforms\/|\/e2e\/(tiny-|cli|package)|lavapipe/.test(moduleId)
+    const long = ({ moduleId }: TestSpecification) =>
+      /\/platforms\/|\/e2e\/(tiny-|cli|package|web-page)|\/server\/(load|a1111)|lavapipe/.test(moduleId)
     return [...sorted.filter(long), ...sorted.filter((file) => !long(file))]
   }
 }

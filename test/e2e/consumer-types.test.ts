@@ -32,16 +32,31 @@ export async function blank(): Promise<Buffer> {
 }
 `
 
+const serverPrograms = ['server.mts', 'server.cts']
+const serverProgram = `
+import { createServer, FolderStore, type ImageStore, type JobStatus, type ServerOptions } from 'ggflux/server'
+
+export async function serve(options: ServerOptions, store: ImageStore = new FolderStore('results')): Promise<JobStatus> {
+  const server = await createServer(options)
+  server.app.get('/hello', async (request) => request.ip)
+  const job = await server.queue.add({ model: 'tiny', options: { prompt: await server.listen() } }, { client: 'me' })
+  await store.delete(job.id)
+  // @ts-expect-error: an option that does not exist
+  await createServer({ prot: 1 })
+  return job.status()
+}
+`
+
 // The part of Node's types that the declarations use, without `Symbol.asyncDispose`, as older versions of them are.
 const oldNode = `
 declare class Buffer extends Uint8Array<ArrayBuffer> {}
 declare namespace NodeJS { interface ProcessEnv { [name: string]: string | undefined } }
 `
 
-function compile(options: object): string {
+function compile(options: object, files = programs): string {
   const config = path.join(project, 'tsconfig.json')
   const compilerOptions = { module: 'nodenext', strict: true, skipLibCheck: false, noEmit: true, ...options }
-  writeFileSync(config, JSON.stringify({ compilerOptions, files: programs }))
+  writeFileSync(config, JSON.stringify({ compilerOptions, files }))
   const { stdout, stderr } = spawnSync(
     process.execPath,
     [path.join(modules, 'typescript', 'bin', 'tsc'), '-p', config],
@@ -67,6 +82,7 @@ beforeAll(() => {
     symlinkSync(path.join(modules, name), link, 'junction')
   }
   for (const name of programs) writeFileSync(path.join(project, name), program)
+  for (const name of serverPrograms) writeFileSync(path.join(project, name), serverProgram)
 })
 
 afterAll(() => rmSync(project, { recursive: true, force: true }))
@@ -80,6 +96,10 @@ test.each([
   ],
 ])('the declarations compile in an ES module and in a CommonJS module without sharp, with %s', (_, options) => {
   expect(compile(options)).toBe('')
+})
+
+test('the declarations of ggflux/server compile, with those of fastify', () => {
+  expect(compile({ target: 'es2022', lib: ['es2023'], types: ['node'] }, serverPrograms)).toBe('')
 })
 
 test('the declarations bring `Symbol.asyncDispose` where the types of Node do not', () => {
