@@ -278,7 +278,7 @@ function offersFor<Offer extends { models: { name: string }[]; loras: string[] }
 }
 
 function notOffered(kind: string, name: string, known: string[]): never {
-  const names = [...new Set(known)].slice(0, 20).join(', ')
+  const names = [...new Set(known)].sort().slice(0, 20).join(', ')
   const there = names === '' ? `no worker offers any: start one with ggflux worker` : `workers offer ${names}`
   throw new FluxError('FLUX_NOT_FOUND', `there is no ${kind} named '${name.slice(0, 100)}'; ${there}`)
 }

@@ -168,6 +168,7 @@ export class RedisWorker {
     const { store, lease, onJob, onError } = this.#options
     this.#busy = taken.worker
     this.#run = new JobRun(taken, { connection: this.#connection, store, lease, onError })
+    if (this.#isClosing) this.#run.abort('returned')
     try {
       const report = await this.#run.carryOut(this.#host)
       if (report) onJob(report)
