@@ -1,5 +1,5 @@
 import { InvalidArgumentError, type Command } from 'commander'
-import type { JobReport } from '../queue/redis/job-run.js'
+import type { JobReport } from '../queue/redis/job-report.js'
 import { parseNumber } from './arguments.js'
 import { printWarning } from './failure.js'
 import { interruptible } from './interrupt.js'

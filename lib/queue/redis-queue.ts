@@ -7,9 +7,10 @@ import type { ImageStore } from './image-store.js'
 import { isOver, newStatus } from './job-status.js'
 import { imageKey, requireRoom, sameRequest } from './memory-queue.js'
 import type { AddOptions, ImageQueue, JobRequest, JobStatus, ModelState, QueueCounts, QueuedJob } from './queue.js'
-import { RedisConnection, type RedisPlace } from './redis/connection.js'
+import { RedisConnection } from './redis/connection.js'
 import { bullId, clientKey, queueName } from './redis/keys.js'
 import { News } from './redis/news.js'
+import type { RedisPlace } from './redis/place.js'
 import { RedisJob, type JobContext } from './redis/redis-job.js'
 import { Roster } from './redis/roster.js'
 import { Upkeep } from './redis/upkeep.js'
@@ -91,7 +92,7 @@ export class RedisQueue implements ImageQueue {
     { client, id = randomUUID(), priority = 0, fingerprint = '' }: AddOptions,
   ): Promise<QueuedJob> {
     this.#requireOpen()
-    if (!/^[\w-][\w.-]{0,199}$/.test(id)) throw badOption('id', id, 'up to 200 letters, digits, -, . and _')
+    if (!ID.test(id)) throw badOption('id', id, 'up to 200 letters, digits, -, . and _')
     requireWhole('priority', priority, -100, 100)
     const { count = 1 } = request.options
     requireWhole('count', count, 1, MAX_COUNT)
@@ -143,6 +144,7 @@ export class RedisQueue implements ImageQueue {
   }
 
   async get(id: string): Promise<QueuedJob | undefined> {
+    if (!ID.test(id)) return undefined
     const job = new RedisJob(id, this.#context)
     return (await job.find()) && job
   }
@@ -250,6 +252,9 @@ export class RedisQueue implements ImageQueue {
     }
   }
 }
+
+/** A job's id is part of keys, in Redis and in the store. */
+const ID = /^[\w-][\w.-]{0,199}$/
 
 const CLOSING = 'the server is shutting down: try again later'
 

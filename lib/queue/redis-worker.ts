@@ -5,9 +5,11 @@ import type { Worker } from 'bullmq'
 import type { ImageStore } from './image-store.js'
 import type { ModelHost } from './model-host.js'
 import { chooseModel, type Head } from './redis/choose-model.js'
-import { RedisConnection, type RedisPlace } from './redis/connection.js'
-import { JobRun, type JobReport, type TakenJob } from './redis/job-run.js'
+import { RedisConnection } from './redis/connection.js'
+import type { JobReport } from './redis/job-report.js'
+import { JobRun, type TakenJob } from './redis/job-run.js'
 import { queueName } from './redis/keys.js'
+import type { RedisPlace } from './redis/place.js'
 import { ROSTER_PATIENCE_MS, type WorkerOffer, type WorkerState } from './redis/roster.js'
 import { Upkeep } from './redis/upkeep.js'
 
@@ -78,7 +80,10 @@ export class RedisWorker {
   static async connect(host: ModelHost, options: RedisWorkerOptions): Promise<RedisWorker> {
     const connection = await RedisConnection.connect(options)
     const worker = new RedisWorker(host, connection, options)
-    const { keys } = connection
+    const { keys, address } = connection
+    connection.onOutage(() => {
+      if (!worker.#isClosing) worker.#options.onError(new Error(`Redis at ${address} does not answer: waiting for it`))
+    })
     await connection.listen([keys.work, keys.cancel], (channel, message) => {
       if (channel === keys.work) worker.#wake()
       else if (message !== '' && message === worker.#run?.id) worker.#run.abort('cancelled')
@@ -102,9 +107,11 @@ export class RedisWorker {
     // its offer stays for some seconds, in which it may start again without anyone noticing
     const left = client.del(keys.worker(this.#id)).catch(() => {})
     const timer = setTimeout(() => this.#run?.abort('returned'), patience)
+    const latest = Date.now() + patience
     const force = setInterval(() => {
-      if (client.status !== 'ready') this.#connection.close() // commands would wait for Redis for ever
-    }, patience + 1000)
+      const isDone = !this.#run || Date.now() > latest
+      if (isDone && client.status !== 'ready') this.#connection.close() // commands would wait for Redis for ever
+    }, 1000)
     await this.#ended
     await Promise.all([...this.#workers.values()].map((worker) => worker.close()))
     await left
@@ -241,7 +248,9 @@ export class RedisWorker {
         // without a connection for each model that waits: a message wakes this worker
         (name, options, more) => bullmq.createRedisBackend(name, options, { ...more, withBlockingConnection: false }),
       )
-      worker.on('error', (error) => onError(error))
+      worker.on('error', (error) => {
+        if (!('syscall' in error)) onError(error) // otherwise of the connection, which all share
+      })
       worker.on('stalled', () => void client.publish(keys.work, worker.name).catch(() => {}))
       this.#workers.set(model, worker)
       await worker.startStalledCheckTimer()

@@ -3,6 +3,7 @@ import { FluxError } from '../../errors.js'
 import { warnProcess } from '../../options/warn.js'
 import { Keys } from './keys.js'
 import { loadRedisPackages, type RedisPackages } from './packages.js'
+import type { RedisPlace } from './place.js'
 import { SCRIPTS, type Scripts } from './scripts.js'
 
 /** a first connection has to be there after this time, in milliseconds */
@@ -11,13 +12,6 @@ const CONNECT_MS = 5000
 const RETRY_MS = 1000
 /** BullMQ's least */
 const LEAST_VERSION = [6, 2] as const
-
-export interface RedisPlace {
-  /** `redis://name:password@host:port/database`, or `rediss://` with TLS */
-  url: string
-  /** what all keys begin with, for several queues in one Redis @default 'ggflux' */
-  prefix?: string
-}
 
 export type Client = Redis & Scripts
 
@@ -86,6 +80,16 @@ export class RedisConnection {
       for (const channel of channels) listener(channel, '')
     })
     await this.#subscriber.subscribe(...channels)
+  }
+
+  /** @param listener called once when Redis does not answer any more, each time */
+  onOutage(listener: () => void): void {
+    let isAway = false
+    this.client.on('ready', () => (isAway = false))
+    this.client.on('close', () => {
+      if (!isAway) listener()
+      isAway = true
+    })
   }
 
   close(): void {

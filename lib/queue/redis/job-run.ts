@@ -5,9 +5,10 @@ import { failure, jobEvents, type NewJobEvent } from '../job-events.js'
 import { isLast, statusAfter } from '../job-status.js'
 import { imageKey } from '../memory-queue.js'
 import type { ModelHost } from '../model-host.js'
-import type { JobErrorCode, JobEvent, JobRequest, JobStatus } from '../queue.js'
+import type { JobEvent, JobRequest, JobStatus } from '../queue.js'
 import { attachImages, readImages, type StoredImage } from '../request-images.js'
 import type { RedisConnection } from './connection.js'
+import type { JobReport } from './job-report.js'
 import { PreviewBudget } from './preview-budget.js'
 import type { Begun } from './scripts.js'
 
@@ -19,20 +20,6 @@ export interface TakenJob {
   token: string
   /** of the job's queue */
   worker: Worker
-}
-
-/** How a worker's part in a job ended. `lost`: another worker has it; `returned`: another one may take it. */
-export interface JobReport {
-  id: string
-  model: string
-  outcome: 'completed' | 'failed' | 'cancelled' | 'lost' | 'returned'
-  /** of a job that failed */
-  code?: JobErrorCode
-  message?: string
-  /** milliseconds that it waited, from when it was added */
-  waited: number
-  /** milliseconds that it took */
-  took: number
 }
 
 interface RunOptions {
