@@ -1,9 +1,10 @@
-import { InvalidArgumentError, type Command } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
+import { FluxError } from '../errors.js'
 import type { JobReport } from '../queue/redis/job-report.js'
 import { parseNumber } from './arguments.js'
 import { printWarning } from './failure.js'
 import { interruptible } from './interrupt.js'
-import { addMachineOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions } from './model-options.js'
+import { addDeviceOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions } from './model-options.js'
 
 interface Options extends MachineOptions {
   redis: string
@@ -11,7 +12,7 @@ interface Options extends MachineOptions {
   results: string
   models?: string
   loras?: string
-  model: string[]
+  model?: string[]
   keepAlive: number
   patience: number
   lease: number
@@ -33,7 +34,6 @@ export function workerCommand(program: Command): void {
       '--model <name>',
       'a further model, by the name that clients use: a preset, or name=folder; again for more',
       add,
-      [],
     )
     .option(
       '--keep-alive <seconds>',
@@ -43,7 +43,12 @@ export function workerCommand(program: Command): void {
     )
     .option('--patience <seconds>', 'how long a running job may take when the worker is stopped', parseNumber, 60)
     .option('--lease <seconds>', 'after how long without a sign of life a worker counts as dead', parseNumber, 6)
-  addMachineOptions(command)
+  addDeviceOptions(command)
+    .addOption(
+      new Option('--text-encoders <mode>', 'whether they stay in memory between images')
+        .choices(['auto', 'keep', 'release'])
+        .default('auto'),
+    )
     .addHelpText(
       'after',
       `
@@ -59,7 +64,7 @@ Examples:
     .action(work)
 }
 
-function add(text: string, before: string[]): string[] {
+function add(text: string, before: string[] = []): string[] {
   return [...before, text]
 }
 
@@ -75,13 +80,23 @@ async function work(options: Options): Promise<void> {
   const { ModelCatalogue } = await import('../queue/model-catalogue.js')
   const { ModelHost } = await import('../queue/model-host.js')
   const { RedisWorker } = await import('../queue/redis-worker.js')
+  const { badOption } = await import('../options/checks.js')
   const { models: folder, loras, model, keepAlive, patience, lease, results, redis, prefix } = options
+  if (!(lease >= 1)) throw badOption('--lease', lease, 'at least 1 second')
+  if (!(patience >= 0)) throw badOption('--patience', patience, 'seconds, or 0')
   const models: Record<string, Awaited<ReturnType<typeof resolveModel>>> = {}
-  for (const text of model) {
+  for (const text of model ?? []) {
     const [, name = text, source = text] = /^([^=]+)=(.+)$/.exec(text) ?? []
     models[name] = await resolveModel({ model: source })
   }
   const catalogue = new ModelCatalogue({ models, ...(folder ? { folder } : {}), ...(loras ? { loras } : {}) })
+  const found = await catalogue.models()
+  for (const name of Object.keys(models))
+    if (!found.has(name))
+      throw new FluxError(
+        'FLUX_NOT_FOUND',
+        `the model '${name}' cannot be loaded: ggflux inspect with its folder says why`,
+      )
   const host = new ModelHost(catalogue, { keepAlive: keepAlive * 1000, load: given(options, MACHINE_OPTIONS) })
   const store = new FolderStore(results)
   await interruptible(async (signal) => {
@@ -97,9 +112,10 @@ async function work(options: Options): Promise<void> {
       onJob,
       onError,
     })
-    const names = [...(await catalogue.models()).keys()]
     const { length } = await catalogue.names('lora')
-    process.stderr.write(`offering ${names.join(', ')} and ${length} LoRAs; Ctrl-C ends it after the running job\n`)
+    process.stderr.write(
+      `offering ${[...found.keys()].join(', ')} and ${length} LoRAs; Ctrl-C ends it after the running job\n`,
+    )
     await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
     await worker.close(patience * 1000)
   })

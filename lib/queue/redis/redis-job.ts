@@ -27,7 +27,7 @@ const BATCH = 16
 /** milliseconds after which a follower looks for news that it missed */
 const MISSED_NEWS_MS = 5000
 
-/** A job in Redis, whoever added it and whoever carries it out. */
+/** A job in Redis, of any server and any worker. */
 export class RedisJob implements QueuedJob {
   readonly id: string
   readonly #context: JobContext
@@ -91,7 +91,7 @@ export class RedisJob implements QueuedJob {
     await this.end({ type: 'cancelled', message: 'the job was cancelled' })
   }
 
-  /** Ends it, unless a worker has it; a worker is asked to cancel it if the event says so. */
+  /** Ends it, unless a worker has it; the event `cancelled` reaches a worker that has it. */
   async end(event: NewJobEvent & { type: 'cancelled' | 'failed' }): Promise<void> {
     const { connection, answered, remove } = this.#context
     const status = await this.find()
