@@ -7,6 +7,19 @@ export function parseNumber(text: string): number {
   return value
 }
 
+/** One more text of an option that may be repeated. */
+export function addText(text: string, before: string[] = []): string[] {
+  return [...before, text]
+}
+
+/** Seconds, or `forever`. */
+export function parseKeepAlive(text: string): number {
+  if (text === 'forever') return Infinity
+  const seconds = parseNumber(text)
+  if (seconds < 0) throw new InvalidArgumentError('Give seconds, or forever.')
+  return seconds
+}
+
 /** `1,0.75,0.5` */
 export function parseNumbers(text: string): number[] {
   return text.split(',').map(parseNumber)

@@ -20,6 +20,7 @@ const COMMANDS: Record<string, () => Promise<(program: Command) => void>> = {
   setup: async () => (await import('./setup.js')).setupCommand,
   synth: async () => (await import('./synth.js')).synthCommand,
   upscale: async () => (await import('./upscale.js')).upscaleCommand,
+  worker: async () => (await import('./worker.js')).workerCommand,
 }
 
 const program = new Command('ggflux')

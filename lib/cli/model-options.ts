@@ -50,6 +50,17 @@ export function addMachineOptions(command: Command): Command {
   )
 }
 
+/** Those of a program that makes one image after the other. */
+export function addHostOptions(command: Command): Command {
+  return addDeviceOptions(command).addOption(
+    new Option('--text-encoders <mode>', 'whether they stay in memory between images (default: auto)').choices([
+      'auto',
+      'keep',
+      'release',
+    ]),
+  )
+}
+
 /** Those that any network takes. */
 export function addDeviceOptions(command: Command): Command {
   return command

@@ -1,8 +1,11 @@
 import { InvalidArgumentError, type Command } from 'commander'
 import type { Server, ServerOptions } from '../server/index.js'
-import { parseNumber } from './arguments.js'
-import { addDeviceOptions, DEVICE_OPTIONS, given, resolveModel, type MachineOptions } from './model-options.js'
+import { addText, parseKeepAlive, parseNumber } from './arguments.js'
+import { addHostOptions, given, MACHINE_OPTIONS, resolveModel, type MachineOptions } from './model-options.js'
+import { FluxError } from '../errors.js'
+import { badOption } from '../options/checks.js'
 import { defined } from '../options/defined.js'
+import type { ImageQueue } from '../queue/queue.js'
 import { requestLog } from './request-log.js'
 
 interface Options extends MachineOptions {
@@ -19,6 +22,8 @@ interface Options extends MachineOptions {
   alias?: Record<string, string>
   keepAlive?: number
   results?: string
+  redis?: string
+  prefix?: string
   maxPixels?: number
   maxSteps?: number
   maxCount?: number
@@ -50,7 +55,11 @@ export function serveCommand(program: Command): void {
       'another name of a model, such as dall-e-3=flux.1-schnell; may be repeated',
       addAlias,
     )
-    .option('--keep-alive <minutes>', 'how long an unused model stays in memory (default: 5)', parseNumber)
+    .option(
+      '--keep-alive <seconds>',
+      'how long a model stays in memory after its last image; or forever (default: 300)',
+      parseKeepAlive,
+    )
     .option('--a1111-settings', "take steps and CFG of A1111's clients as they are, also for models with few steps")
     .optionsGroup('Limits:')
     .option('--max-pixels <n>', 'width times height of an image (default: 4194304, 2048 x 2048)', parseNumber)
@@ -58,11 +67,17 @@ export function serveCommand(program: Command): void {
     .option('--max-count <n>', 'images of one request (default: 10)', parseNumber)
     .option('--max-waiting <n>', 'jobs in the queue (default: 100)', parseNumber)
     .option('--max-per-client <n>', 'jobs of one client in the queue (default: 20)', parseNumber)
+    .optionsGroup('Several machines:')
+    .option('--redis <url>', 'let workers (ggflux worker) make the images, through this Redis: redis://host:port')
+    .option('--prefix <name>', 'what keys in Redis begin with (default: ggflux)')
     .optionsGroup('Output:')
-    .option('--results <folder>', 'keep the images there for an hour (default: in memory)')
+    .option(
+      '--results <folder>',
+      'keep the images there for an hour; with --redis the folder that all share (default: in memory)',
+    )
     .option('--log-prompts', 'write the prompts into the log')
     .option('-q, --quiet', 'log warnings and errors only')
-  addDeviceOptions(command)
+  addHostOptions(command)
     .addHelpText(
       'after',
       `
@@ -71,6 +86,7 @@ Examples:
   ggflux serve --model flux.1-schnell
   ggflux serve --models ~/ComfyUI/models --model flux1-schnell-Q4_K_S
   GGFLUX_API_KEY=… ggflux serve --host 0.0.0.0       for other machines
+  ggflux serve --redis redis://queue:6379 --results /mnt/images
   curl localhost:7860/v1/images/generations --json '{"prompt": "a red circle"}'`,
     )
     .action(serve)
@@ -101,22 +117,34 @@ async function open(options: Options): Promise<Server> {
   const { host, port, auth, apiKey = process.env.GGFLUX_API_KEY || undefined, quiet, keepAlive } = options
   const { model, models, loras, alias, results, allowHost, cors, trustProxy, a1111Settings, logPrompts } = options
   const { maxPixels: pixels, maxSteps: steps, maxCount: count, maxWaiting: waiting, maxPerClient: perClient } = options
-  if (model !== undefined && models === undefined) await resolveModel({ model, ...(quiet ? { quiet } : {}) })
+  const queue = options.redis === undefined ? undefined : await sharedQueue(options)
+  if (!queue && model !== undefined && models === undefined) await resolveModel({ model, ...(quiet ? { quiet } : {}) })
   const optional = {
     ...{ apiKey, allowedHosts: allowHost, cors, trustProxy, model, models, loras, aliases: alias, results },
-    ...{ a1111Settings, logPrompts, keepAlive: keepAlive === undefined ? undefined : keepAlive * 60_000 },
+    ...{ queue, a1111Settings, logPrompts, keepAlive: keepAlive === undefined ? undefined : keepAlive * 1000 },
   }
   return createServer({
     ...(defined(optional) as ServerOptions),
     ...{ host, port, auth, logLevel: quiet ? 'warn' : 'info' },
     ...(process.stdout.isTTY ? { logStream: requestLog(process.stdout) } : {}),
     limits: defined({ pixels, steps, count, waiting, perClient }),
-    load: given(options, DEVICE_OPTIONS),
+    load: given(options, MACHINE_OPTIONS),
   })
 }
 
-function addText(text: string, before: string[] = []): string[] {
-  return [...before, text]
+/** The queue in Redis, from which workers take the jobs. */
+async function sharedQueue(options: Options): Promise<ImageQueue> {
+  const { redis: url = '', prefix, results, maxWaiting: waiting, maxPerClient: perClient } = options
+  const idle = (['models', 'loras', 'keepAlive', ...MACHINE_OPTIONS] as const).find(
+    (name) => options[name] !== undefined,
+  )
+  if (idle !== undefined)
+    throw badOption(idle, options[idle], 'it to the workers (ggflux worker): with --redis they make the images')
+  if (results === undefined)
+    throw new FluxError('FLUX_BAD_OPTION', '--results is missing: give the folder that servers and workers share')
+  const { FolderStore } = await import('../queue/folder-store.js')
+  const { RedisQueue } = await import('../queue/redis-queue.js')
+  return RedisQueue.connect({ url, store: new FolderStore(results), ...defined({ prefix, waiting, perClient }) })
 }
 
 function addAlias(text: string, before: Record<string, string> = {}): Record<string, string> {

@@ -154,7 +154,7 @@ export class ChildEngine implements Engine {
       clearTimeout(timer)
       unlisten?.()
       this.#calls.delete(id)
-      if (this.#calls.size === 0) child.hold(false)
+      if (this.#calls.size === 0 && this.#child) child.hold(false) // while it is closed, its end is waited for
     }
   }
 

@@ -160,7 +160,7 @@ const KNOWN = [
 ] as const satisfies readonly (keyof GenerateOptions)[]
 
 const MAX_STEPS = RANGES.steps.most
-const MAX_COUNT = 64
+export const MAX_COUNT = 64
 
 /** The options as they are at the call, with inherited ones. What is changed later has no effect. */
 export function optionsAtCall<T extends Partial<GenerateOptions>>(options: T): T {

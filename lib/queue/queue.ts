@@ -116,7 +116,7 @@ export interface QueuedJob {
 export interface AddOptions {
   /** who asked, for the limit of jobs per client */
   client: string
-  /** a second job with the same id is the first one */
+  /** letters, digits, `-`, `.` and `_`; a second job with the same id is the first one */
   id?: string
   /** higher is earlier, -100 to 100 @default 0 */
   priority?: number
@@ -158,7 +158,8 @@ export interface ModelState extends ModelDescription {
 export interface ImageQueue {
   /**
    * @throws {FluxError} FLUX_BUSY if the queue, or the client's part of it, is full; FLUX_BAD_OPTION if `id` is that of a
-   *   job with another fingerprint; FLUX_NOT_FOUND if no worker has the model; FLUX_CLOSED
+   *   job with another fingerprint; FLUX_NOT_FOUND if no worker has the model; FLUX_CLOSED if the queue is closed, or
+   *   cannot be reached
    */
   add(request: JobRequest, options: AddOptions): Promise<QueuedJob>
   /** undefined if there is none, or it ended too long ago */
@@ -168,15 +169,16 @@ export interface ImageQueue {
   /** names of LoRAs */
   loras(): Promise<string[]>
   /** names of networks that enlarge images */
-  upscalers?(): Promise<string[]>
+  upscalers(): Promise<string[]>
   /** memory of the devices that compute, by name, in bytes; those that are in use */
   devices(): Promise<{ name: string; memoryFree: number; memoryTotal: number }[]>
-  /** called with every job that ends */
+  /** called with every job that was added here and ends */
   onEnd(listener: (status: JobStatus) => void): void
   /**
-   * Takes no more requests, cancels those that wait, and waits for those that run.
+   * Takes no more requests. A queue in this process cancels jobs that wait, and waits for those that run; other processes
+   * go on with theirs.
    *
-   * @param patience milliseconds after which what runs is cancelled as well
+   * @param patience milliseconds after which what runs in this process is cancelled as well
    */
   close(patience: number): Promise<void>
 }

@@ -26,7 +26,7 @@ export const a1111Lists: FastifyPluginAsyncTypebox<{ context: ServerContext }> =
   list('schedulers', 'The schedulers', () => schedulerItems)
   // SillyTavern adds the latent modes after the first one
   list('upscalers', 'What enlarges images', async () =>
-    ['None', 'Lanczos', ...((await queue.upscalers?.()) ?? [])].map((name) => ({
+    ['None', 'Lanczos', ...(await queue.upscalers())].map((name) => ({
       ...{ name, model_name: null, model_path: null, model_url: null, scale: 4 },
     })),
   )

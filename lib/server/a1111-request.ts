@@ -129,7 +129,7 @@ async function toHires(
       : defined({ scale: hr_scale })
   const common = { ...large, strength: body.denoising_strength ?? DENOISING_STRENGTH, ...defined({ steps: taken }) }
   if (/^Latent\b/.test(upscaler)) return { hires: { ...common, upscale: 'latent' }, notes: [] }
-  const networks = (await queue.upscalers?.()) ?? []
+  const networks = await queue.upscalers()
   if (networks.includes(upscaler)) return { hires: { ...common, upscaler }, notes: [] }
   const isKnown = upscaler === 'None' || upscaler === 'Lanczos'
   const notes = isKnown ? [] : [`there is no upscaler ${upscaler}: Lanczos is taken`]

@@ -1,4 +1,6 @@
 import type { FastifyReply } from 'fastify'
+import { FluxError } from '../errors.js'
+import { errorBody, httpError } from './errors.js'
 
 /** A server-sent event. `brief`: what is sent instead to a client that does not keep up. */
 export interface ServerEvent {
@@ -14,7 +16,7 @@ const PING_MS = 15_000
 const MOST_WAITING = 4 * 2 ** 20
 
 /**
- * Sends events until the last one, or until the client has gone.
+ * Sends events until the last one, or until the client has gone. An error becomes the event `error`.
  *
  * @param slowClient milliseconds after which a client that does not read is cut off
  */
@@ -43,6 +45,14 @@ export async function sendEvents(
       if (raw.writableLength > MOST_WAITING && !(await drained(reply, slowClient))) return void raw.destroy()
     }
     raw.end()
+  } catch (error) {
+    if (!(error instanceof FluxError)) {
+      raw.destroy()
+      throw error
+    }
+    // the status was sent long ago
+    const failure = errorBody(httpError(error.code, error.message))
+    raw.end(`event: error\ndata: ${JSON.stringify({ type: 'error', error: failure })}\n\n`)
   } finally {
     clearInterval(ping)
   }

@@ -78,13 +78,23 @@ describe('help', () => {
     expect(broken('--version').stdout).toBe(`${version}\n`)
     const { stdout, status } = broken('--help')
     expect(status).toBe(0)
-    for (const name of ['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth', 'upscale'])
+    for (const name of [
+      'generate',
+      'bench',
+      'devices',
+      'inspect',
+      'parameters',
+      'rpc-server',
+      'synth',
+      'upscale',
+      'worker',
+    ])
       expect(stdout).toMatch(new RegExp(`^  ${name} `, 'm'))
     for (const file of ['flux1-schnell-Q4_0.gguf', 'ae.safetensors']) expect(stdout).toContain(file)
     expect(broken('devices').stderr).toMatch(/^ggflux: the native part of ggflux cannot be loaded/)
   })
 
-  test.each(['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth', 'upscale'])(
+  test.each(['generate', 'bench', 'devices', 'inspect', 'parameters', 'rpc-server', 'synth', 'upscale', 'worker'])(
     '%s --help ends with examples',
     (command) => {
       const { stdout, status } = ggflux(command, '--help')

@@ -42,6 +42,7 @@ export class SmallQueue implements ImageQueue {
   counts = async () => structuredClone(await this.#queue.counts())
   models = async () => structuredClone(await this.#queue.models())
   loras = () => this.#queue.loras()
+  upscalers = () => this.#queue.upscalers()
   devices = async () => structuredClone(await this.#queue.devices())
   close = (patience: number) => this.#queue.close(patience)
 
