@@ -28,6 +28,11 @@ export type { ServerLimits, ServerOptions }
 export type * from '../queue/queue.js'
 export type { ImageStore } from '../queue/image-store.js'
 export { FolderStore } from '../queue/folder-store.js'
+export { MemoryQueue, type MemoryQueueOptions } from '../queue/memory-queue.js'
+export { ModelCatalogue, type CatalogueOptions } from '../queue/model-catalogue.js'
+export { ModelHost, type HostOptions } from '../queue/model-host.js'
+export { RedisQueue, type RedisQueueOptions } from '../queue/redis-queue.js'
+export { RedisWorker, type RedisWorkerOptions } from '../queue/redis-worker.js'
 
 export interface Server {
   /** for routes and plugins of your own, before `listen` */

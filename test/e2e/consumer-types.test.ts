@@ -34,10 +34,10 @@ export async function blank(): Promise<Buffer> {
 
 const serverPrograms = ['server.mts', 'server.cts']
 const serverProgram = `
-import { createServer, FolderStore, type ImageStore, type JobStatus, type ServerOptions } from 'ggflux/server'
+import { createServer, FolderStore, RedisQueue, type ImageStore, type JobStatus, type ServerOptions } from 'ggflux/server'
 
 export async function serve(options: ServerOptions, store: ImageStore = new FolderStore('results')): Promise<JobStatus> {
-  const server = await createServer(options)
+  const server = await createServer({ ...options, queue: await RedisQueue.connect({ url: 'redis://localhost', store }) })
   server.app.get('/hello', async (request) => request.ip)
   const job = await server.queue.add({ model: 'tiny', options: { prompt: await server.listen() } }, { client: 'me' })
   await store.delete(job.id)
