@@ -1,4 +1,5 @@
 import type { FoundParameters } from './restore-options.js'
+import { SAMPLER_LABELS, SCHEDULER_LABELS } from '../sampling/labels.js'
 import { VERSION } from '../version.js'
 
 export interface GenerationParameters {
@@ -44,8 +45,8 @@ export function formatParameters(parameters: GenerationParameters): string {
   } = parameters
   const fields = {
     Steps: steps,
-    Sampler: titleCase(sampler),
-    'Schedule type': titleCase(scheduler),
+    Sampler: labelOf(SAMPLER_LABELS, sampler),
+    'Schedule type': labelOf(SCHEDULER_LABELS, scheduler),
     'CFG scale': trueCfg,
     'Distilled CFG Scale': guidance,
     Seed: seed,
@@ -65,8 +66,9 @@ function quote(value: string): string {
   return /[,:\n]/.test(value) ? JSON.stringify(value) : value
 }
 
-function titleCase(name: string): string {
-  return name.charAt(0).toUpperCase() + name.slice(1)
+/** 'custom', which is no scheduler, to 'Custom' */
+function labelOf(labels: Readonly<Record<string, string>>, name: string): string {
+  return Object.hasOwn(labels, name) ? labels[name]! : name.charAt(0).toUpperCase() + name.slice(1)
 }
 
 /** a settings line has at least this many fields, otherwise it is part of the prompt */

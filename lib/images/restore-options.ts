@@ -2,8 +2,9 @@ import { defined } from '../options/defined.js'
 import { isWithin, RANGES } from '../options/ranges.js'
 import type { ZeroStar } from '../sampling/guidance.js'
 import type { NoiseVariant } from '../sampling/noise.js'
-import { SAMPLERS, type SamplerName } from '../sampling/samplers.js'
-import { SCHEDULERS, type SchedulerName, type Shift } from '../sampling/schedule.js'
+import { labelKey, SAMPLERS_BY_KEY, SCHEDULERS_BY_KEY } from '../sampling/labels.js'
+import type { SamplerName } from '../sampling/samplers.js'
+import type { SchedulerName, Shift } from '../sampling/schedule.js'
 import type { StrengthRule } from '../sampling/strength.js'
 
 /** Options for `generate`, as far as an image has them. */
@@ -143,28 +144,10 @@ function readSeed(text: string): number | undefined {
   return Number.isSafeInteger(seed) ? seed : Number(BigInt.asUintN(32, BigInt(text)))
 }
 
-/** A1111's names that do not follow from ComfyUI's */
-const ALIASES: Record<string, string> = {
-  euler_a: 'euler_ancestral',
-  dpm2: 'dpm_2',
-  dpm2_a: 'dpm_2_ancestral',
-  dpmpp_2s_a: 'dpmpp_2s_ancestral',
-  unipc: 'uni_pc',
-  ddim: 'ddim_uniform',
-}
-
-/** 'DPM++ 2M SDE' to 'dpmpp_2m_sde' */
-function canonical(label: string): string {
-  const name = label.trim().toLowerCase().replaceAll('++', 'pp').replaceAll(' ', '_')
-  return Object.hasOwn(ALIASES, name) ? ALIASES[name]! : name
-}
-
 function readSampler(label: string): SamplerName | undefined {
-  const name = canonical(label)
-  return Object.hasOwn(SAMPLERS, name) ? (name as SamplerName) : undefined
+  return SAMPLERS_BY_KEY.get(labelKey(label))
 }
 
 function readScheduler(label: string): SchedulerName | undefined {
-  const name = canonical(label)
-  return Object.hasOwn(SCHEDULERS, name) ? (name as SchedulerName) : undefined
+  return SCHEDULERS_BY_KEY.get(labelKey(label))
 }
