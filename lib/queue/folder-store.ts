@@ -7,9 +7,12 @@ import type { ImageStore } from './image-store.js'
 
 const HOUR = 3_600_000
 
+/** only what is in this folder is ours, and deleted when it is old */
+const OWN = 'ggflux-images'
+
 /**
- * Keeps images as files in a folder, which several machines may share. A file gets its name when it is complete. Those
- * that are older than `keep` are deleted, by any process that uses the folder.
+ * Keeps images as files in the subfolder `ggflux-images` of a folder, which several machines may share. A file gets its
+ * name when it is complete. Those that are older than `keep` are deleted, by any process that uses the folder.
  */
 export class FolderStore implements ImageStore {
   readonly #folder: string
@@ -17,8 +20,8 @@ export class FolderStore implements ImageStore {
 
   /** @param keep milliseconds @default 24 hours */
   constructor(folder: string, keep: number = 24 * HOUR) {
-    this.#folder = folder
-    const sweep = () => void removeOld(folder, Date.now() - keep).catch(() => {}) // tried again later
+    this.#folder = join(folder, OWN)
+    const sweep = () => void removeOld(this.#folder, Date.now() - keep).catch(() => {}) // tried again later
     sweep()
     this.#timer = setInterval(sweep, Math.min(HOUR, keep)).unref()
   }

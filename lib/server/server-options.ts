@@ -31,7 +31,7 @@ export interface ServerOptions {
   keepAlive?: number
   /** how models are loaded; in a child process unless `isolate` is false */
   load?: Omit<LoadOptions, 'signal' | 'onProgress' | 'onDownload'>
-  /** folder that keeps the images @default in memory, 512 MiB of them */
+  /** folder that keeps the images, in its subfolder `ggflux-images` @default in memory, 512 MiB of them */
   results?: string
   /** milliseconds that a job and its images are kept @default one hour */
   keepJobs?: number

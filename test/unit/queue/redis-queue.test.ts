@@ -394,7 +394,9 @@ describe.skipIf(!hasRedis)(`a queue in Redis${hasRedis ? '' : ' (there is no red
     const job = await server.add(request('a', { image: new Uint8Array(2000), steps: 1 }), { client })
     await until(job, ({ type }) => type === 'stage')
     const inputs = () =>
-      readdirSync(join(images, 'inputs'), { recursive: true }).filter((name) => /\d$/.test(String(name)))
+      readdirSync(join(images, 'ggflux-images', 'inputs'), { recursive: true }).filter((name) =>
+        /\d$/.test(String(name)),
+      )
     expect(inputs().filter((name) => String(name).includes('/'))).toHaveLength(1)
     expect(Buffer.from(fake.requests[0]!.options.image as Uint8Array)).toHaveLength(2000)
     await fake.go()

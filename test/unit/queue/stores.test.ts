@@ -1,4 +1,4 @@
-import { readdirSync, utimesSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { FolderStore } from '../../../lib/queue/folder-store.js'
@@ -45,19 +45,23 @@ describe('a folder', () => {
     await expect(store.get(key)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
   })
 
-  test('old files are deleted when a store is opened, new ones stay', async () => {
+  test('old files are deleted when a store is opened, new ones and those of others stay', async () => {
     const place = join(folder, 'old')
+    mkdirSync(place)
+    writeFileSync(join(place, 'thesis.txt'), 'of somebody else')
+    utimesSync(join(place, 'thesis.txt'), 0, 0)
     const before = new FolderStore(place, 1000)
     await before.put('old/0', Buffer.from('x'))
     await before.put('new/0', Buffer.from('x'))
     before.close()
     const past = Date.now() / 1000 - 60
-    utimesSync(join(place, 'old', '0'), past, past)
-    utimesSync(join(place, 'old'), past, past)
+    utimesSync(join(place, 'ggflux-images', 'old', '0'), past, past)
+    utimesSync(join(place, 'ggflux-images', 'old'), past, past)
     const store = new FolderStore(place, 30_000)
     for (let i = 0; i < 100 && (await store.get('old/0')); i++) await new Promise((resolve) => setTimeout(resolve, 10))
     expect(await store.get('old/0')).toBeUndefined()
     expect(await store.get('new/0')).toBeDefined()
+    expect(readFileSync(join(place, 'thesis.txt'), 'utf8')).toBe('of somebody else')
     store.close()
   })
 
