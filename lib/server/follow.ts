@@ -112,6 +112,11 @@ export async function filesOf(job: QueuedJob, { images }: Pick<JobStatus, 'image
 /** @throws {HttpError} 404 once it has been deleted */
 export async function imageOf(job: QueuedJob, index: number): Promise<Buffer> {
   const image = await job.image(index)
-  if (!image) throw new HttpError(404, 'FLUX_NOT_FOUND', `image ${index} of job ${job.id} does not exist, or no longer`)
+  if (!image)
+    throw new HttpError(
+      404,
+      'FLUX_NOT_FOUND',
+      `image ${index} of job ${job.id} does not exist, or no longer; with workers, all need the same folder (--results)`,
+    )
   return image
 }

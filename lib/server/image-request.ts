@@ -4,18 +4,23 @@ import type { ImageRequestBody } from './request-schema.js'
 import { fromWire } from './wire.js'
 
 /** Turns a request in our own form into options. */
-export async function toDrawOptions(context: ServerContext, body: ImageRequestBody): Promise<DrawOptions> {
+export async function toDrawOptions(
+  context: ServerContext,
+  body: ImageRequestBody,
+  uploads: Record<string, Buffer[]> = {},
+): Promise<DrawOptions> {
   const { model: _, on_disconnect: _1, priority: _2, ...rest } = body
   const { output_format, output_compression, previews, loras, control_nets, ip_adapters, ...fields } = rest
-  const image = (name: string, value: string) => context.image(name, value)
+  const image = (name: string, value: string | Buffer) => context.image(name, value)
+  const sent = (name: 'image' | 'mask' | 'control_image') => uploads[name]?.[0] ?? fields[name]
   const images: Partial<DrawOptions> = {}
-  if (fields.image !== undefined) images.image = await image('image', fields.image)
-  if (fields.mask !== undefined) images.mask = await image('mask', fields.mask)
-  if (fields.control_image !== undefined) images.controlImage = await image('controlImage', fields.control_image)
-  if (fields.reference_images)
-    images.referenceImages = await Promise.all(
-      fields.reference_images.map((one, i) => image(`referenceImages[${i}]`, one)),
-    )
+  const [start, mask, control] = [sent('image'), sent('mask'), sent('control_image')]
+  if (start !== undefined) images.image = await image('image', start)
+  if (mask !== undefined) images.mask = await image('mask', mask)
+  if (control !== undefined) images.controlImage = await image('controlImage', control)
+  const references = [...(uploads.reference_images ?? []), ...(fields.reference_images ?? [])]
+  if (references.length > 0)
+    images.referenceImages = await Promise.all(references.map((one, i) => image(`referenceImages[${i}]`, one)))
   if (control_nets)
     images.controlNets = await Promise.all(
       control_nets.map(async ({ name, ...net }, i) => {

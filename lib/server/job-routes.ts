@@ -26,12 +26,18 @@ export const jobRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = 
     async (request, reply) => {
       const { body } = request
       const { model, note } = await context.model(body.model)
-      const job = await addJob(context, request, model, { options: await toDrawOptions(context, body) }, body.priority)
+      const job = await addJob(
+        context,
+        request,
+        model,
+        { options: await toDrawOptions(context, body, request.uploads) },
+        body.priority,
+      )
       if (body.on_disconnect === 'cancel' && !followers.has(job.id)) {
         followers.set(job.id, 0)
         expectFollower(job)
       }
-      const ignored = unknownNames(body, ImageRequestSchema)
+      const ignored = unknownNames(body, ImageRequestSchema, request.uploads)
       reply.status(202).header('location', `/v1/jobs/${job.id}`)
       warn(reply, note, ignored)
       return jobBody(await job.status())

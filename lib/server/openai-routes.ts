@@ -24,7 +24,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     async (request, reply) => {
       const { body } = request
       const { model, note } = await context.model(body.model)
-      warn(reply, note, notesOn(body, GenerationSchema))
+      warn(reply, note, notesOn(request, GenerationSchema))
       return answer(request, reply, { model, body, kind: 'image_generation', job: toDrawing(body, body.prompt) })
     },
   )
@@ -41,7 +41,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     async (request, reply) => {
       const { body } = request
       const { model, note } = await context.model(body.model)
-      warn(reply, note, notesOn(body, EditSchema))
+      warn(reply, note, notesOn(request, EditSchema))
       const job = await toEdit(context, request, body, model)
       return answer(request, reply, { model, body, kind: 'image_edit', job })
     },
@@ -53,7 +53,7 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
     async (request, reply) => {
       const { body } = request
       const { model, note } = await context.model(body.model)
-      warn(reply, note, notesOn(body, VariationSchema))
+      warn(reply, note, notesOn(request, VariationSchema))
       const job = await toVariation(context, request, body, model)
       return answer(request, reply, { model, body, kind: 'image_generation', job })
     },
@@ -99,9 +99,9 @@ const NO_USAGE = {
   input_tokens_details: { image_tokens: 0, text_tokens: 0 },
 }
 
-/** What is ignored in a body. */
-function notesOn(body: object, schema: { properties: object }): string[] {
-  const unknown = unknownNames(body, schema)
+/** What is ignored in a request. */
+function notesOn({ body, uploads }: FastifyRequest, schema: { properties: object }): string[] {
+  const unknown = unknownNames(body as object, schema, uploads)
   return (body as Body).background === 'transparent' ? [...unknown, 'background transparent'] : unknown
 }
 

@@ -162,7 +162,7 @@ export const ImageRequestSchema = Fields({
 
 export type ImageRequestBody = Static<typeof ImageRequestSchema>
 
-/** The names in a body that a schema does not have. They are ignored, and named in a header. */
-export function unknownNames(body: object, schema: { properties: object }): string[] {
-  return Object.keys(body).filter((name) => !Object.hasOwn(schema.properties, name))
+/** The names in a body, and of a form's files, that a schema does not have. They are ignored, and named in a header. */
+export function unknownNames(body: object, schema: { properties: object }, uploads: object = {}): string[] {
+  return [...Object.keys(body), ...Object.keys(uploads)].filter((name) => !Object.hasOwn(schema.properties, name))
 }

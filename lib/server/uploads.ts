@@ -11,6 +11,8 @@ declare module 'fastify' {
 }
 
 const [MOST_FILES, MOST_FIELDS] = [32, 100]
+/** fields whose text is never a list or an object */
+const TEXTS = new Set(['prompt', 'negative_prompt'])
 
 /** Reads forms: text fields become the body, as if they had come as JSON, and files become `request.uploads`. */
 export async function acceptForms(app: FastifyInstance, { body: most }: ServerLimits): Promise<void> {
@@ -44,7 +46,8 @@ async function readForm(request: FastifyRequest, most: number): Promise<Record<s
       throw new HttpError(413, 'too_large', `the form is larger than the ${most} bytes that this server takes`)
   }
   for await (const part of request.parts()) {
-    const name = part.fieldname.replace(/\[\d*\]$/, '')
+    const name = (part.fieldname ?? '').replace(/\[\d*\]$/, '')
+    if (name === '') throw new HttpError(400, 'bad_form', 'a part of the form has no name')
     if (part.type === 'file') {
       const bytes = await part.toBuffer()
       count(bytes.length)
@@ -56,7 +59,9 @@ async function readForm(request: FastifyRequest, most: number): Promise<Record<s
       // the limits above cut a value, and the status would be 200
       if (part.valueTruncated || part.fieldnameTruncated)
         throw new HttpError(413, 'too_large', `the field ${name.slice(0, 50)} is too long`)
-      fields[name] = /^\s*[[{]/.test(value) ? parsed(value) : value
+      // a browser sends fields that were left empty
+      if (value !== '' || TEXTS.has(name))
+        fields[name] = !TEXTS.has(name) && /^\s*[[{]/.test(value) ? parsed(value) : value
     }
   }
   request.uploads = uploads

@@ -233,6 +233,36 @@ describe('images', () => {
     expect(response.status).toBe(400)
   })
 
+  test('a form with an image for a job: empty fields are none, a prompt is text, unknown files are named', async () => {
+    const form = new FormData()
+    const fields = {
+      prompt: '["red"]',
+      steps: '1',
+      seed: '',
+      n: '',
+      width: '64',
+      height: '64',
+      image: file(png),
+      other: file(png),
+    }
+    for (const [name, value] of Object.entries(fields)) form.append(name, value)
+    const response = await fetch(`${server.url}/v1/jobs`, { method: 'POST', body: form })
+    expect(response.status).toBe(202)
+    expect(response.headers.get('x-ggflux-warning')).toBe('ignored: other')
+    const { id } = (await response.json()) as { id: string }
+    const events = await (await fetch(`${server.url}/v1/jobs/${id}/events`)).text()
+    expect(events).toMatch(/"stage":"encode"/) // the image was read
+    expect(events).toMatch(/"parameters":"\[\\"red\\"\]/)
+  })
+
+  test('a part without a name', async () => {
+    const headers = { 'content-type': 'multipart/form-data; boundary=x' }
+    const body = '--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n'
+    const response = await fetch(`${server.url}/v1/images/edits`, { method: 'POST', headers, body })
+    expect(response.status).toBe(400)
+    expect(await response.text()).toMatch(/has no name/)
+  })
+
   test('a form of too many fields', async () => {
     const form = new FormData()
     for (let i = 0; i < 500; i++) form.append(`field${i}`, 'x')
