@@ -45,12 +45,17 @@ export class EventLog<E extends object & { preview?: unknown }> {
     while (this.#bytes > MAX_PREVIEW_BYTES && this.#shown.length > 1) {
       const oldest = this.#shown.shift()!
       this.#bytes -= this.#previewBytes(this.#events[oldest]!)
-      const { preview: _, ...rest } = this.#events[oldest]!
-      this.#events[oldest] = rest as E
+      this.#events[oldest] = withoutPreview(this.#events[oldest]!)
     }
     const announce = this.#announce
     this.#nextNews()
     announce()
+  }
+
+  /** Removes all previews, which only those need that follow the job while it runs. */
+  forgetPreviews(): void {
+    for (const index of this.#shown.splice(0)) this.#events[index] = withoutPreview(this.#events[index]!)
+    this.#bytes = 0
   }
 
   /** No event follows: readers come to the end. */
@@ -72,4 +77,8 @@ export class EventLog<E extends object & { preview?: unknown }> {
   #nextNews(): void {
     this.#news = new Promise((resolve) => (this.#announce = resolve))
   }
+}
+
+function withoutPreview<E extends object & { preview?: unknown }>({ preview: _, ...rest }: E): E {
+  return rest as E
 }

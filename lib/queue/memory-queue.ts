@@ -4,6 +4,7 @@ import { EventLog } from '../jobs/event-log.js'
 import { MemoryStore, type ImageStore } from './image-store.js'
 import { failure, jobEvents, type NewJobEvent } from './job-events.js'
 import { isOver, newStatus, statusAfter } from './job-status.js'
+import { detachImages } from './request-images.js'
 import type { ModelHost } from './model-host.js'
 import type {
   AddOptions,
@@ -21,6 +22,8 @@ export interface MemoryQueueOptions {
   waiting?: number
   /** most jobs of one client, waiting and running @default 20 */
   perClient?: number
+  /** most bytes of images that came with jobs, waiting and running @default 512 MiB */
+  imageBytes?: number
   /** milliseconds that a job and its images are kept after its end @default one hour */
   keep?: number
   /** @default in memory, 512 MiB */
@@ -29,6 +32,8 @@ export interface MemoryQueueOptions {
   onError?: (error: unknown, id: string) => void
 }
 
+/** milliseconds that previews are kept after the end of a job, for followers that lag behind */
+const PREVIEWS_AFTER_END = 5000
 /** most jobs that are kept after their end */
 const MOST_KEPT = 1000
 
@@ -48,7 +53,14 @@ export class MemoryQueue implements ImageQueue {
   constructor(host: ModelHost, options: MemoryQueueOptions = {}) {
     this.#host = host
     this.#options = {
-      ...{ waiting: 100, perClient: 20, keep: 3_600_000, store: new MemoryStore(), onError: () => {} },
+      ...{
+        waiting: 100,
+        perClient: 20,
+        imageBytes: 512 * 2 ** 20,
+        keep: 3_600_000,
+        store: new MemoryStore(),
+        onError: () => {},
+      },
       ...options,
     }
   }
@@ -61,11 +73,14 @@ export class MemoryQueue implements ImageQueue {
     await this.#host.catalogue.check(request) // so that a wrong request fails at once
     const known = this.#jobs.get(id)
     if (known) return sameRequest(known, known.fingerprint === fingerprint)
-    const { waiting, perClient } = this.#options
+    const { waiting, perClient, imageBytes } = this.#options
     const active = [...this.#jobs.values()].filter((job) => !isOver(job.now))
     requireRoom(this.#waiting.length, waiting, active.filter((job) => job.client === client).length, perClient)
+    const bytes = bytesOf(request)
+    if (active.reduce((sum, job) => sum + job.bytes, bytes) > imageBytes)
+      throw new FluxError('FLUX_BUSY', 'the images of the jobs in the queue take too much memory: try again in a while')
     const { store } = this.#options
-    const job = new MemoryJob({ id, request, client, priority, fingerprint, store }, (job) => this.#leave(job))
+    const job = new MemoryJob({ id, request, bytes, client, priority, fingerprint, store }, (job) => this.#leave(job))
     this.#jobs.set(id, job)
     const behind = this.#waiting.findIndex((other) => other.priority < priority)
     this.#waiting.splice(behind < 0 ? this.#waiting.length : behind, 0, job)
@@ -141,7 +156,7 @@ export class MemoryQueue implements ImageQueue {
     const { store, onError } = this.#options
     const { signal } = job.controller
     try {
-      const events = this.#host.draw(job.request, signal)
+      const events = this.#host.draw(job.request!, signal)
       for await (const event of jobEvents(events, (index, image) => store.put(imageKey(job.id, index), image)))
         job.append(event)
     } catch (error) {
@@ -158,6 +173,8 @@ export class MemoryQueue implements ImageQueue {
 
   #over(job: MemoryJob): void {
     job.log.end()
+    job.request = undefined
+    setTimeout(() => job.log.forgetPreviews(), PREVIEWS_AFTER_END).unref()
     for (const listener of this.#listeners) listener(job.now)
     setTimeout(() => void this.#forget(job), this.#options.keep).unref()
     const over = [...this.#jobs.values()].filter(({ now }) => isOver(now))
@@ -177,12 +194,16 @@ function ending({ reason }: AbortSignal): NewJobEvent {
 
 interface NewJob extends Required<AddOptions> {
   request: JobRequest
+  /** of its images */
+  bytes: number
   store: ImageStore
 }
 
 class MemoryJob implements QueuedJob {
   readonly id: string
-  readonly request: JobRequest
+  /** until it is over */
+  request: JobRequest | undefined
+  readonly bytes: number
   readonly client: string
   readonly priority: number
   readonly fingerprint: string
@@ -193,9 +214,10 @@ class MemoryJob implements QueuedJob {
   readonly #leave: (job: MemoryJob) => void
 
   /** @param leave called when it is cancelled */
-  constructor({ id, request, client, priority, fingerprint, store }: NewJob, leave: (job: MemoryJob) => void) {
+  constructor({ id, request, bytes, client, priority, fingerprint, store }: NewJob, leave: (job: MemoryJob) => void) {
     this.id = id
     this.request = request
+    this.bytes = bytes
     this.client = client
     this.priority = priority
     this.fingerprint = fingerprint
@@ -232,6 +254,9 @@ class MemoryJob implements QueuedJob {
     if (this.log.length === 0 || this.now.position !== position) this.append({ type: 'waiting', position })
   }
 }
+
+const bytesOf = ({ options }: JobRequest): number =>
+  detachImages(options).images.reduce((sum, { bytes }) => sum + bytes.length, 0)
 
 /** The key of a job's image in a store. */
 export function imageKey(id: string, index: number): string {

@@ -85,6 +85,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   else app.options('*', { schema: { hide: true } }, (_, reply) => reply.status(204).send())
   controlAccess(app, settings)
   cutOffSlowClients(app, limits)
+  limitBodies(app, limits)
   await acceptForms(app, limits)
   app.addHook('preValidation', async (request) => {
     request.body = withoutNulls(request.body)
@@ -161,6 +162,19 @@ function logRequests(app: FastifyInstance): void {
         'request',
       )
     })
+  })
+}
+
+/** Many large requests at once must not fill the memory. A body of unknown length counts as the longest. */
+function limitBodies(app: FastifyInstance, { body, bodies }: ServerLimits): void {
+  let total = 0
+  app.addHook('onRequest', async ({ headers }, reply) => {
+    const chunked = headers['transfer-encoding'] !== undefined
+    const bytes = chunked ? body : Math.min(body, Number(headers['content-length'] ?? 0))
+    if (total + bytes > bodies)
+      throw new FluxError('FLUX_BUSY', 'the server is reading as many large requests as it may: try again in a while')
+    total += bytes
+    reply.raw.once('close', () => (total -= bytes))
   })
 }
 

@@ -53,6 +53,8 @@ export interface ServerOptions {
 export interface ServerLimits {
   /** bytes of a request @default 48 MiB */
   body: number
+  /** bytes of all requests that are being read or answered @default 512 MiB */
+  bodies: number
   /** characters of a prompt @default 10000 */
   prompt: number
   /** images of a request @default 10 */
@@ -75,6 +77,7 @@ export interface ServerLimits {
 
 const LIMITS: ServerLimits = {
   body: 48 * 2 ** 20,
+  bodies: 512 * 2 ** 20,
   prompt: 10_000,
   count: 10,
   steps: 150,
