@@ -45,6 +45,7 @@ function beforePixels(bytes: Uint8Array): { isTurned: boolean; hasTransparency: 
   for (const { type, data } of pngChunks(bytes)) {
     if (type === 'tRNS') found.hasTransparency = true
     // orientations from 5 on swap the sides
+    if (type === 'IDAT') break
     if (type === 'eXIf') found.isTurned = (readExif(data).number(EXIF_TAG.orientation) ?? 1) >= 5
   }
   return found

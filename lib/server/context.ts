@@ -13,6 +13,7 @@ export class ServerContext {
   readonly settings: Settings
   /** the model for requests that name none */
   readonly defaultModel: string
+  readonly #sizes = new WeakMap<Uint8Array, ReturnType<typeof readImageSize>>()
 
   constructor(queue: ImageQueue, settings: Settings, defaultModel: string) {
     this.queue = queue
@@ -53,8 +54,13 @@ export class ServerContext {
     return bytes
   }
 
+  /** The size of an image file, which is read once. */
   imageSize(name: string, bytes: Uint8Array): ReturnType<typeof readImageSize> {
-    return readImageSize(name, bytes, this.settings.limits.inputPixels)
+    const known = this.#sizes.get(bytes)
+    if (known) return known
+    const size = readImageSize(name, bytes, this.settings.limits.inputPixels)
+    this.#sizes.set(bytes, size)
+    return size
   }
 }
 

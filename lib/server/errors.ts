@@ -36,7 +36,8 @@ const STATUS: Record<JobErrorCode, number> = {
 }
 
 /** the names of the images of a request, with which messages about them begin */
-const IMAGES = /^(image|init_images|mask|controlImage|referenceImages|controlNets|redux|ipAdapters)\b/
+const IMAGES =
+  /^(?:the colour profile of )?(image|init_images|mask|controlImage|referenceImages|controlNets|redux|ipAdapters)\b/
 
 /** seconds after which a client may try again */
 const RETRY_AFTER = 5

@@ -68,6 +68,11 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const context = new ServerContext(queue, settings, defaultModel)
 
   app.removeContentTypeParser('text/plain') // which a foreign page may send without a preflight
+  // clients send this type with DELETE as well, and no body
+  const parseJson = app.getDefaultJsonParser('error', 'error')
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) =>
+    body === '' ? done(null, undefined) : parseJson(request, body as string, done),
+  )
   app.setErrorHandler(sendError)
   app.setNotFoundHandler((request, reply) => {
     const message = `there is no ${request.method} ${request.url.slice(0, 100)}; /openapi.json lists the routes`
