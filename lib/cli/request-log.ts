@@ -7,12 +7,14 @@ const WARNING = 40
 export function requestLog(terminal: { write(text: string): unknown }): { write(line: string): void } {
   return {
     write(line) {
-      const { level, time, msg, method, route, status, ms, job, model, prompt, err } = JSON.parse(line)
+      const { level, time, msg, method, route, status, ms, job, model, prompt, code, message, err } = JSON.parse(line)
       const clock = new Date(time).toTimeString().slice(0, 8)
       const what =
         msg === 'request'
           ? `${method} ${route} ${status} ${ms} ms`
-          : [msg, job, model, prompt && JSON.stringify(prompt), err?.stack ?? err?.message].filter(Boolean).join(' ')
+          : [msg, job, model, code, message, prompt && JSON.stringify(prompt), err?.stack ?? err?.message]
+              .filter(Boolean)
+              .join(' ')
       terminal.write(`${clock} ${level >= WARNING ? 'WARNING ' : ''}${printable(what)}\n`)
     },
   }

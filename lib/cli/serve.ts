@@ -15,7 +15,7 @@ interface Options extends MachineOptions {
   auth: boolean
   allowHost?: string[]
   cors?: string[]
-  trustProxy?: true
+  trustProxy?: number | true
   model?: string
   models?: string
   loras?: string
@@ -45,7 +45,7 @@ export function serveCommand(program: Command): void {
     .option('--no-auth', 'let everybody in who can reach the address')
     .option('--allow-host <name>', 'a name of this machine that requests may be sent to; may be repeated', addText)
     .option('--cors <origin>', 'a web page that may use the server, https://…; may be repeated', addText)
-    .option('--trust-proxy', "believe a proxy's X-Forwarded-For, so that limits are per client")
+    .option('--trust-proxy [number]', 'so many proxies are in front (default without a number: 1)', parseNumber)
     .optionsGroup('Models:')
     .option('--model <name>', 'for requests that name none: a preset, a folder, or a name in --models (default: tiny)')
     .option('--models <folder>', "more models, in ComfyUI's folders or one folder for each")
@@ -120,7 +120,17 @@ async function open(options: Options): Promise<Server> {
   const queue = options.redis === undefined ? undefined : await sharedQueue(options)
   if (!queue && model !== undefined && models === undefined) await resolveModel({ model, ...(quiet ? { quiet } : {}) })
   const optional = {
-    ...{ apiKey, allowedHosts: allowHost, cors, trustProxy, model, models, loras, aliases: alias, results },
+    ...{
+      apiKey,
+      allowedHosts: allowHost,
+      cors,
+      trustProxy: trustProxy === true ? 1 : trustProxy,
+      model,
+      models,
+      loras,
+      aliases: alias,
+      results,
+    },
     ...{ queue, a1111Settings, logPrompts, keepAlive: keepAlive === undefined ? undefined : keepAlive * 1000 },
   }
   return createServer({
@@ -144,7 +154,9 @@ async function sharedQueue(options: Options): Promise<ImageQueue> {
     throw new FluxError('FLUX_BAD_OPTION', '--results is missing: give the folder that servers and workers share')
   const { FolderStore } = await import('../queue/folder-store.js')
   const { RedisQueue } = await import('../queue/redis-queue.js')
-  return RedisQueue.connect({ url, store: new FolderStore(results), ...defined({ prefix, waiting, perClient }) })
+  const store = new FolderStore(results)
+  await store.check()
+  return RedisQueue.connect({ url, store, ...defined({ prefix, waiting, perClient }) })
 }
 
 function addAlias(text: string, before: Record<string, string> = {}): Record<string, string> {

@@ -84,6 +84,7 @@ async function work(options: Options): Promise<void> {
       )
   const host = new ModelHost(catalogue, { keepAlive: keepAlive * 1000, load: given(options, MACHINE_OPTIONS) })
   const store = new FolderStore(results)
+  await store.check()
   await interruptible(async (signal) => {
     const onError = (error: unknown, id?: string) =>
       printWarning(

@@ -31,6 +31,19 @@ interface Electron {
 
 const MOST_SAID = 2000
 
+/** what ends the children of this process when it ends */
+const endings = new Set<() => void>()
+const endAll = () => endings.forEach((end) => end())
+
+function endAtExit(end: () => void, onEnd: (listener: () => void) => void): void {
+  if (endings.size === 0) process.on('exit', endAll)
+  endings.add(end)
+  onEnd(() => {
+    endings.delete(end)
+    if (endings.size === 0) process.off('exit', endAll)
+  })
+}
+
 /**
  * Starts one of our programs in a child process, which gets the id of this process as its first argument. It ends with
  * this process, see `parent-process.ts`.
@@ -47,6 +60,10 @@ export async function startChild<Received, Sent = never>(
     const { app, utilityProcess } = createRequire(import.meta.url)('electron') as Electron
     await app.whenReady()
     const child = utilityProcess.fork(program, ['0', ...args], { stdio: 'pipe' })
+    endAtExit(
+      () => child.kill(),
+      (listener) => child.on('exit', listener),
+    )
     listen(child.stderr)
     return {
       on: (event: string, listener: never) => child.on(event, listener),
@@ -66,6 +83,10 @@ export async function startChild<Received, Sent = never>(
     detached,
   })
   listen(child.stderr)
+  endAtExit(
+    () => child.kill('SIGKILL'),
+    (listener) => child.on('close', listener),
+  )
   return {
     on: (event: string, listener: never) => child.on(event, listener),
     post: (message) => {

@@ -111,7 +111,6 @@ async function runProcess(
   signal?.throwIfAborted()
   const child = await startChild<TrialMessage>(program, args)
   const killed = () => child.kill('SIGKILL')
-  process.once('exit', killed)
   const unlisten = signal && onAbort(signal, killed)
   let timer: NodeJS.Timeout | undefined
   try {
@@ -144,7 +143,6 @@ async function runProcess(
     })
   } finally {
     clearTimeout(timer)
-    process.off('exit', killed)
     unlisten?.()
     signal?.throwIfAborted()
   }

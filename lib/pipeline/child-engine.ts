@@ -26,7 +26,9 @@ interface Call {
 }
 
 /** A cancelled call ends within a step. After this time the driver hangs, and the process is ended. */
-const PATIENCE_MS = 60_000
+const PATIENCE_MS = 20_000
+/** The process says that it is alive every five seconds. After so many without a word it is ended. */
+const MOST_SILENT_SECONDS = 120
 
 const program = fileURLToPath(new URL('./engine-process.js', import.meta.url))
 
@@ -35,11 +37,13 @@ const program = fileURLToPath(new URL('./engine-process.js', import.meta.url))
  * another one, which loads the model again.
  */
 export class ChildEngine implements Engine {
+  readonly endsAtOnce = true
   readonly #files: ModelFiles
   readonly #options: LoadOptions
   #child: Promise<Process> | undefined
   readonly #calls = new Map<number, Call>()
   #lastId = 0
+  #isClosed = false
 
   private constructor(files: ModelFiles, options: LoadOptions) {
     this.#files = files
@@ -113,10 +117,10 @@ export class ChildEngine implements Engine {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     const child = await this.#child?.catch(() => undefined)
     if (!child) return
     const ended = new Promise<void>((resolve) => child.onEnd(() => resolve()))
-    this.#child = undefined
     child.hold(true)
     child.kill('SIGKILL')
     await ended
@@ -154,11 +158,12 @@ export class ChildEngine implements Engine {
       clearTimeout(timer)
       unlisten?.()
       this.#calls.delete(id)
-      if (this.#calls.size === 0 && this.#child) child.hold(false) // while it is closed, its end is waited for
+      if (this.#calls.size === 0 && !this.#isClosed) child.hold(false) // while it is closed, its end is waited for
     }
   }
 
   #started(signal?: AbortSignal): Promise<Process> {
+    if (this.#isClosed) return Promise.reject(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
     return (this.#child ??= this.#start(signal).catch((error: unknown) => {
       this.#child = undefined
       throw error
@@ -169,21 +174,28 @@ export class ChildEngine implements Engine {
     const { signal: _, onProgress, onDownload, ...options } = this.#options
     const child: Process = await startChild(program, [])
     const kill = () => child.kill('SIGKILL')
-    process.once('exit', kill)
     const unlisten = signal && onAbort(signal, kill)
+    let loaded = false
+    let silent = 0
+    // counted by a timer, not by the clock, which goes on while the machine sleeps
+    const watch = setInterval(() => {
+      if (loaded && this.#calls.size === 0) silent = 0
+      else if (++silent > MOST_SILENT_SECONDS) kill()
+    }, 1000).unref()
     try {
       await new Promise<void>((resolve, reject) => {
         child.on('error', (cause) =>
           reject(new FluxError('FLUX_CRASHED', `the process that computes cannot be started: ${cause.message}`)),
         )
         child.onEnd((code, ended) => {
-          process.off('exit', kill)
+          clearInterval(watch)
           const error = new Crash(code, ended, child.said())
           reject(error)
           this.#child = undefined
           for (const { reject } of this.#calls.values()) reject(error)
         })
         child.on('message', (message) => {
+          silent = 0
           const call = 'id' in message ? this.#calls.get(message.id) : undefined
           if (message.type === 'loaded') resolve()
           else if (message.type === 'refused') reject(receivedError(message.error))
@@ -197,6 +209,7 @@ export class ChildEngine implements Engine {
         })
         child.post({ type: 'load', files: this.#files, options, folder: process.cwd() })
       })
+      loaded = true
       if (this.#calls.size === 0) child.hold(false)
       return child
     } catch (error) {

@@ -24,6 +24,8 @@ export type CallMessage =
 
 /** From it: `loaded` or `refused` for `load`; for every other call `begun`, its events, then `value` or `error`. */
 export type ReplyMessage =
+  /** every five seconds: the event loop turns */
+  | { type: 'alive' }
   | { type: 'loading'; progress: number }
   | { type: 'downloading'; done: number; total: number }
   | { type: 'warned'; message: string }

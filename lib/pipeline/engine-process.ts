@@ -10,6 +10,7 @@ const running = new Map<number, AbortController>()
 let engine: LocalEngine | undefined
 
 process.on('disconnect', () => process.exit())
+setInterval(() => void post({ type: 'alive' }), 5000)
 process.on('warning', ({ message, name }) => {
   if (name === 'FluxWarning') void post({ type: 'warned', message })
 })

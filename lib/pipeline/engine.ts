@@ -18,5 +18,7 @@ export interface Engine {
   profile(work: () => Promise<unknown>): Promise<ProfileRow[]>
   /** what it computes on, with the memory that is free now */
   device(): Promise<Device>
+  /** whether `close` may be called while it draws, which ends that at once */
+  readonly endsAtOnce: boolean
   close(): Promise<void>
 }

@@ -22,6 +22,7 @@ import { checkUpscaler } from './upscale-image.js'
 
 /** Makes images in this process. */
 export class LocalEngine implements Engine {
+  readonly endsAtOnce = false
   readonly #networks: ModelNetworks
   /** how files on the hub are downloaded */
   readonly #hub: PullOptions

@@ -196,7 +196,9 @@ export class ImagePipeline {
   }
 
   async #close(): Promise<void> {
-    await this.#jobs.close(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
+    const ended = this.#jobs.close(new FluxError('FLUX_CLOSED', 'the pipeline was closed; load it again'))
+    if (this.#engine.endsAtOnce) await this.#engine.close()
+    await ended
     await this.#engine.close()
   }
 

@@ -29,14 +29,19 @@ export class FolderStore implements ImageStore {
   async put(key: string, bytes: Buffer): Promise<void> {
     const path = this.#path(key)
     const partial = `${path}.${randomUUID()}.partial`
-    await mkdir(dirname(path), { recursive: true })
     try {
+      await mkdir(dirname(path), { recursive: true })
       await writeFile(partial, bytes)
       await renameOver(partial, path)
     } catch (cause) {
-      await rm(partial, { force: true })
+      await rm(partial, { force: true }).catch(() => {}) // the folder may be what is wrong
       throw new FluxError('FLUX_BAD_FILE', `${path} cannot be written: ${(cause as Error).message}`, { cause })
     }
+  }
+
+  /** @throws {FluxError} FLUX_BAD_FILE if the folder cannot be written */
+  async check(): Promise<void> {
+    await this.put(`check-${randomUUID()}`, Buffer.alloc(0))
   }
 
   async get(key: string): Promise<Buffer | undefined> {

@@ -119,9 +119,11 @@ export class ModelCatalogue {
 
   #listing(): Promise<{ models: Map<string, CatalogueEntry>; problems: string[] }> {
     return this.#fresh('models', async () => {
-      const { folder, models = {}, cached = true } = this.#options
+      const { folder, loras, models = {}, cached = true } = this.#options
       const entries = new Map<string, CatalogueEntry>()
       const problems: string[] = []
+      if (loras !== undefined && !(await stat(loras).catch(() => undefined))?.isDirectory())
+        problems.push(`the folder of LoRAs ${loras} is no folder`)
       const add = async (name: string, find: () => ModelFiles | Promise<ModelFiles>, report: boolean) => {
         if (entries.has(name)) return
         try {

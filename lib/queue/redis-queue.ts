@@ -304,6 +304,9 @@ async function answered<T>(answer: Promise<T>, address: string): Promise<T> {
   })
   try {
     return await Promise.race([answer, late])
+  } catch (error) {
+    if (!(error instanceof Error && /\bOOM\b/.test(error.message))) throw error
+    throw new FluxError('FLUX_BUSY', `Redis at ${address} has no memory left (maxmemory): try again in a while`)
   } finally {
     clearTimeout(timer)
   }

@@ -38,7 +38,7 @@ export class ServerContext {
     throw new HttpError(
       404,
       'model_not_found',
-      `there is no model '${wanted.slice(0, 100)}'; there are ${names}`,
+      `there is no model '${wanted.slice(0, 100)}'; ${names ? `there are ${names}` : 'no worker offers any now'}`,
       'model',
     )
   }

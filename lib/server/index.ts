@@ -52,19 +52,21 @@ export interface Server {
  */
 export async function createServer(options: ServerOptions = {}): Promise<Server> {
   const settings = completeServerOptions(options)
-  const { host, port, limits, patience, logLevel = 'info', logStream } = settings
+  const { host, port, limits, patience, logLevel = 'info', logStream, trustProxy = 0 } = settings
   const app = fastify({
     bodyLimit: limits.body,
     requestTimeout: 120_000,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 500 },
-    trustProxy: settings.trustProxy ?? false,
+    // the address that the nearest proxy saw, not the first of the list, which clients write themselves
+    trustProxy: typeof trustProxy === 'number' ? (_: string, hop: number) => hop < trustProxy : trustProxy,
     logController: new LogController({ disableRequestLogging: true }),
     logger: { level: logLevel, ...(logStream ? { stream: logStream } : {}), serializers: { req: () => ({}) } },
     http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
     ajv: { customOptions: { removeAdditional: false, coerceTypes: true, useDefaults: false } },
   })
   const { queue, defaultModel } = await openQueue(settings, app)
+  logFailures(app, queue)
   const context = new ServerContext(queue, settings, defaultModel)
 
   app.removeContentTypeParser('text/plain') // which a foreign page may send without a preflight
@@ -120,11 +122,15 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   return {
     app,
     queue,
-    listen: () =>
-      app.listen({ host, port, listenTextResolver: (address) => `listening at ${address}` }).catch((cause: Error) => {
-        const remedy = 'choose another port, or a host of this machine'
-        throw new FluxError('FLUX_BUSY', `cannot listen at ${host}:${port} (${cause.message}); ${remedy}`, { cause })
-      }),
+    listen: async () => {
+      if (closing) throw new FluxError('FLUX_CLOSED', 'the server was closed: make another one')
+      return app
+        .listen({ host, port, listenTextResolver: (address) => `listening at ${address}` })
+        .catch((cause: Error) => {
+          const remedy = 'choose another port, or a host of this machine'
+          throw new FluxError('FLUX_BUSY', `cannot listen at ${host}:${port} (${cause.message}); ${remedy}`, { cause })
+        })
+    },
     close: () => (closing ??= close()),
   }
 }
@@ -150,9 +156,19 @@ async function openQueue(
   })
   const keep = keepJobs ?? 3_600_000
   const store = results === undefined ? new MemoryStore() : new FolderStore(results, keep)
+  if (store instanceof FolderStore) await store.check()
   const { waiting, perClient } = limits
   const onError = (error: unknown, job: string) => app.log.error({ err: error, job }, 'a fault of the server')
   return { queue: new MemoryQueue(host, { waiting, perClient, keep, store, onError }), defaultModel: named.name }
+}
+
+/** the client's own mistakes, which its answer explains */
+const MISTAKES = ['FLUX_BAD_OPTION', 'FLUX_BAD_SHAPE', 'FLUX_NOT_FOUND', 'FLUX_UNSUPPORTED']
+
+function logFailures(app: FastifyInstance, queue: ImageQueue): void {
+  queue.onEnd(({ id, model, error }) => {
+    if (error && !MISTAKES.includes(error.code)) app.log.warn({ job: id, model, ...error }, 'job failed')
+  })
 }
 
 /** One line for each request, also for one whose client has gone. Paths are those of the routes: they hold no secrets. */

@@ -17,8 +17,11 @@ export interface ServerOptions {
   allowedHosts?: readonly string[]
   /** origins of web pages that may use the server, such as 'https://example.com', or '*' @default none */
   cors?: readonly string[]
-  /** proxies whose `X-Forwarded-For` is believed, see fastify's `trustProxy` @default false */
-  trustProxy?: boolean | string
+  /**
+   * how many proxies are in front, each of which adds to `X-Forwarded-For`; or their addresses, separated by commas. What
+   * clients write into it themselves is not believed @default 0
+   */
+  trustProxy?: number | string
   /** the model for requests that name none: as for `load`, or a name in the folder @default 'tiny' */
   model?: string
   /** folder of models, in ComfyUI's layout or one subfolder for each */
@@ -89,6 +92,9 @@ const LIMITS: ServerLimits = {
   slowClient: 30_000,
 }
 
+/** the longest time that a timer takes, 24 days */
+const MOST_MS = 2 ** 31 - 1
+
 const KNOWN = [
   ...['host', 'port', 'apiKey', 'auth', 'allowedHosts', 'cors', 'trustProxy', 'model', 'models', 'loras', 'aliases'],
   ...['keepAlive', 'load', 'results', 'keepJobs', 'queue', 'limits', 'a1111Settings', 'patience'],
@@ -125,14 +131,25 @@ export function completeServerOptions(options: ServerOptions): Settings {
       'FLUX_BAD_OPTION',
       `host is '${host}', which others can reach: give an API key (--api-key, GGFLUX_API_KEY), or allow everybody with --no-auth (auth: false)`,
     )
+  const { cors = [], keepAlive = 0, keepJobs = 0, patience = 30_000, trustProxy = 0 } = options
+  if (!Array.isArray(cors) || !cors.every(isOrigin))
+    throw badOption('cors', cors, "origins such as ['https://example.com'], or ['*']")
+  if (typeof trustProxy !== 'string') requireWhole('trustProxy', trustProxy, 0, 16)
+  if (!(keepAlive >= 0)) throw badOption('keepAlive', keepAlive, 'milliseconds, or Infinity')
+  requireWhole('keepJobs', keepJobs, 0, MOST_MS)
+  requireWhole('patience', patience, 0, MOST_MS)
   return {
     ...options,
     ...{ host, port, limits: complete },
     allowedHosts: options.allowedHosts ?? [],
-    cors: options.cors ?? [],
+    cors,
     aliases: options.aliases ?? {},
-    patience: options.patience ?? 30_000,
+    patience,
   }
+}
+
+function isOrigin(text: unknown): boolean {
+  return text === '*' || (typeof text === 'string' && URL.canParse(text) && new URL(text).origin === text)
 }
 
 export function isLoopback(host: string): boolean {

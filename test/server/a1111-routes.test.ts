@@ -38,7 +38,7 @@ beforeAll(async () => {
   server = await startServer({
     models: folder,
     load: onTestBackend,
-    trustProxy: true,
+    trustProxy: 1,
     aliases: { 'dall-e-3': 'tiny' },
     limits: { perClient: 2 },
   })

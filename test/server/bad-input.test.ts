@@ -381,6 +381,42 @@ describe('access', () => {
     await open.close()
   })
 
+  test.each<[string, object]>([
+    ['origins in one text', { cors: 'https://app.example' }],
+    ['no origin', { cors: ['app.example'] }],
+    ['an origin with a path', { cors: ['https://app.example/x'] }],
+    ['no time', { patience: Number.NaN }],
+    ['a time that no timer takes', { patience: Number.POSITIVE_INFINITY }],
+    ['a negative time', { keepJobs: -1 }],
+    ['a time in words', { keepAlive: 'long' }],
+    ['proxies that are counted wrong', { trustProxy: -1 }],
+    ['a limit of 0', { limits: { count: 0 } }],
+    ['an unknown option', { prot: 1 }],
+  ])('createServer refuses %s', async (_, options) => {
+    await expect(createServer(options as never)).rejects.toMatchObject({ code: 'FLUX_BAD_OPTION' })
+  })
+
+  test('a folder for results that cannot be written is refused at once', async () => {
+    writeFileSync(join(folder, 'a-file'), '')
+    await expect(createServer({ results: join(folder, 'a-file') })).rejects.toMatchObject({ code: 'FLUX_BAD_FILE' })
+  })
+
+  test('behind a proxy a client is the address that the proxy saw, whatever the client writes', async () => {
+    const proxied = await startServer({ trustProxy: 1, limits: { perClient: 1 } })
+    const ask = (forwarded: string) =>
+      postJson(
+        `${proxied.url}/v1/jobs`,
+        { prompt: 'a', width: 256, height: 256, steps: 100 },
+        { 'x-forwarded-for': forwarded },
+      )
+    const first = await ask('10.0.0.1, 203.0.113.9')
+    expect(first.response.status).toBe(202)
+    expect((await ask('10.0.0.2, 203.0.113.9')).response.status).toBe(429)
+    const other = await ask('10.0.0.1, 203.0.113.10')
+    expect(other.response.status).toBe(202)
+    for (const { body } of [first, other]) await fetch(`${proxied.url}/v1/jobs/${body.id}`, { method: 'DELETE' })
+  })
+
   test('CORS is off, and on for the origins that are named', async () => {
     const headers = { origin: 'https://app.example', 'access-control-request-method': 'DELETE' }
     const off = await fetch(`${server.url}/v1/jobs/x`, { method: 'OPTIONS', headers })

@@ -200,6 +200,7 @@ test('a crash of the process that computes fails its job, and the queue goes on'
     error: { code: 'FLUX_CRASHED', message: expect.stringMatching(/SIGSEGV/) as string },
   })
   expect((await follow(second.id)).at(-1)!.event).toBe('completed')
+  expect(server.log).toContainEqual(expect.objectContaining({ msg: 'job failed', job: first.id, code: 'FLUX_CRASHED' }))
 })
 
 test('metrics', async () => {
