@@ -47,6 +47,9 @@ export class MemoryQueue implements ImageQueue {
   #waiting: MemoryJob[] = []
   #running: MemoryJob | undefined
   #ended: Promise<void> = Promise.resolve()
+  /** in the order of their ends */
+  readonly #over: MemoryJob[] = []
+  readonly #timer: NodeJS.Timeout
   readonly #listeners: ((status: JobStatus) => void)[] = []
   #closed = false
 
@@ -63,6 +66,7 @@ export class MemoryQueue implements ImageQueue {
       },
       ...options,
     }
+    this.#timer = setInterval(() => this.#forgetOld(), Math.min(60_000, this.#options.keep)).unref()
   }
 
   async add(
@@ -127,6 +131,7 @@ export class MemoryQueue implements ImageQueue {
     const timer = setTimeout(() => void this.#running?.cancel(closing), patience)
     await this.#ended
     clearTimeout(timer)
+    clearInterval(this.#timer)
     await this.#host.close()
   }
 
@@ -135,7 +140,7 @@ export class MemoryQueue implements ImageQueue {
     if (!this.#waiting.includes(job)) return
     this.#waiting = this.#waiting.filter((other) => other !== job)
     job.append(ending(job.controller.signal))
-    this.#over(job)
+    this.#end(job)
     this.#tellPositions()
   }
 
@@ -167,18 +172,23 @@ export class MemoryQueue implements ImageQueue {
       }
     }
     this.#running = undefined
-    this.#over(job)
+    this.#end(job)
     this.#proceed()
   }
 
-  #over(job: MemoryJob): void {
+  #end(job: MemoryJob): void {
     job.log.end()
     job.request = undefined
     setTimeout(() => job.log.forgetPreviews(), PREVIEWS_AFTER_END).unref()
     for (const listener of this.#listeners) listener(job.now)
-    setTimeout(() => void this.#forget(job), this.#options.keep).unref()
-    const over = [...this.#jobs.values()].filter(({ now }) => isOver(now))
-    for (const old of over.slice(0, -MOST_KEPT)) void this.#forget(old)
+    job.endedAt = Date.now()
+    this.#over.push(job)
+    for (const old of this.#over.splice(0, this.#over.length - MOST_KEPT)) void this.#forget(old)
+  }
+
+  #forgetOld(): void {
+    const since = Date.now() - this.#options.keep
+    while (this.#over[0] && this.#over[0].endedAt < since) void this.#forget(this.#over.shift()!)
   }
 
   async #forget(job: MemoryJob): Promise<void> {
@@ -208,6 +218,8 @@ class MemoryJob implements QueuedJob {
   readonly priority: number
   readonly fingerprint: string
   readonly controller = new AbortController()
+  /** in milliseconds since 1970 */
+  endedAt = 0
   readonly log = new EventLog<JobEvent & { preview?: { data: string } }>(({ preview }) => preview?.data.length ?? 0)
   now: JobStatus
   readonly #store: ImageStore

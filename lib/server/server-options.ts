@@ -18,7 +18,7 @@ export interface ServerOptions {
   /** origins of web pages that may use the server, such as 'https://example.com', or '*' @default none */
   cors?: readonly string[]
   /**
-   * how many proxies are in front, each of which adds to `X-Forwarded-For`; or their addresses, separated by commas. What
+   * how many proxies are in front, which all add to `X-Forwarded-For`; or their addresses, separated by commas. What
    * clients write into it themselves is not believed @default 0
    */
   trustProxy?: number | string
