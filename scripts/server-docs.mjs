@@ -53,7 +53,7 @@ export async function serverDocs() {
   await close()
   const parts = [
     '# The routes of the server',
-    'Made by `npm run docs:server` from the schemas that the server checks requests with. A running server has the same as OpenAPI at `/openapi.json`. [server.md](server.md) explains how to use it. An image file is sent as base64 or a data URI; addresses are not fetched.',
+    'Made by `npm run docs:server` from the schemas that the server checks requests with. A running server has the same as OpenAPI at `/openapi.json`. [server.md](server.md) explains how to use it. An image file is sent as base64 or a data URI; addresses are not fetched. A server allows less than the ranges here, by its [limits](server.md#who-may-use-it).',
   ]
   for (const [tag, [title, text]] of Object.entries(TITLES)) {
     const routes = Object.entries(paths).flatMap(([path, methods]) =>

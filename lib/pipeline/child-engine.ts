@@ -225,7 +225,7 @@ export class ChildEngine implements Engine {
 /** What usually ends a process in this way, by signal. */
 const CAUSES: Record<string, string> = {
   SIGBUS: 'A file of the model, or of a LoRA, was cut short or changed while it was in use, or its disk failed',
-  SIGKILL: 'The system does so when memory runs out; estimate() says how much an image needs',
+  SIGKILL: 'The system does so when memory runs out: a smaller image or a smaller quantisation needs less',
   SIGILL: 'This processor lacks an instruction that it used',
 }
 

@@ -39,8 +39,14 @@ export async function* jobEvents(
 /** The last event of a job that an error ended. */
 export function failure(error: unknown): NewJobEvent & { type: 'failed' } {
   const code: JobErrorCode = error instanceof FluxError ? error.code : 'INTERNAL'
-  const message = error instanceof FluxError ? error.message : 'a fault of the server; its log has the details'
+  const message =
+    error instanceof FluxError ? withoutFolders(error.message) : 'a fault of the server; its log has the details'
   return { type: 'failed', code, message }
+}
+
+/** Clients learn the names of files, not where they are. */
+function withoutFolders(message: string): string {
+  return message.replace(/(?:\b[A-Za-z]:|(?<![\w.:/]))[\\/](?:[^\s:'"\\/]+[\\/])+(?=[^\s:'"\\/])/g, '')
 }
 
 async function previewFile(preview: LatentPreview): Promise<JobPreview> {

@@ -13,7 +13,7 @@ import { toWire } from './wire.js'
 export const infoRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = async (app, { context }) => {
   const { queue, settings, defaultModel } = context
   const { aliases, limits } = settings
-  const { body, count, inputPixels, pixels, prompt, steps } = limits
+  const { body, count, inputPixels, loras, pixels, prompt, steps } = limits
 
   app.get(
     '/v1/models',
@@ -44,7 +44,7 @@ export const infoRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> =
     schedulers: Object.keys(SCHEDULERS),
     formats: ['png', 'jpeg', 'webp', 'avif'],
     loras: (await queue.loras()).map((name) => ({ name })),
-    limits: { body, count, input_pixels: inputPixels, pixels, prompt, steps },
+    limits: { body, count, input_pixels: inputPixels, loras, pixels, prompt, steps },
   }))
 
   app.post(

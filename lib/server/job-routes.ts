@@ -73,8 +73,9 @@ export const jobRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }> = 
     },
     async (request, reply) => {
       const job = await find(request.params.id)
-      const last = Number(request.headers['last-event-id'] ?? request.query.after ?? 0)
-      if (!Number.isSafeInteger(last) || last < 0)
+      const text = String(request.headers['last-event-id'] ?? request.query.after ?? 0)
+      const last = Number(text)
+      if (!/^\d+$/.test(text) || !Number.isSafeInteger(last))
         throw new HttpError(400, 'FLUX_BAD_OPTION', 'Last-Event-ID is not the number of an event', 'after')
       const gone = hangUp(reply)
       const followed = followers.get(job.id)
@@ -161,7 +162,10 @@ async function* serverEvents(job: QueuedJob, after: number, gone: AbortSignal): 
 }
 
 function dataOf(id: string, event: JobEvent, data: object): { data: object; brief?: object } {
-  if (event.type === 'image') return { data: imageBody(id, event) }
+  if (event.type === 'image') {
+    const { id: _, type: _1, ...image } = event
+    return { data: imageBody(id, image) }
+  }
   if (event.type !== 'step' || !event.preview) return { data: toWire(data) as object }
   const { preview: _, ...brief } = data as { preview: unknown }
   return { data: toWire(data) as object, brief: toWire(brief) as object }
