@@ -225,6 +225,22 @@ describe('ai with @ai-sdk/openai-compatible', () => {
     expect(warnings).toEqual([])
   })
 
+  test('generateImage with an image: an edit', async () => {
+    const photo = await encodeImage(
+      new Uint8Array(64 * 64 * 3).map((_, i) => (i * 7) % 256),
+      64,
+      64,
+    )
+    const { image } = await generateImage({
+      model: provider().imageModel('tiny'),
+      prompt: { text: PROMPT, images: [photo] },
+      providerOptions: { ggflux: { steps: 4, seed: 3, strength: 0.5 } },
+    })
+    await using pipe = await loadTiny({ backend: 'cpu' })
+    const direct = await pipe.generate({ prompt: PROMPT, image: photo, steps: 4, seed: 3, strength: 0.5 })
+    expect(Buffer.compare(Buffer.from(image.uint8Array), direct)).toBe(0)
+  })
+
   test('four images with a name that it does not know are four requests at once, each answered', async () => {
     const { images } = await generateImage({
       ...{ model: provider().imageModel('tiny'), prompt: PROMPT, size: '64x64', n: 4 },
