@@ -32,7 +32,10 @@ export class ServerContext {
     const models = await this.queue.models()
     const model = models.find((one) => one.name === wanted)
     if (model) return { model }
-    const usual = models.find((one) => one.name === this.defaultModel)
+    // workers may have come after the server, with other models
+    const [first] = this.settings.model === undefined ? models : []
+    const usual = models.find((one) => one.name === this.defaultModel) ?? first
+    if (usual && !name) return { model: usual }
     if (usual && OPENAI_MODELS.test(wanted)) return { model: usual, note: `${wanted} is drawn by ${usual.name}` }
     const names = [...models.map((one) => one.name), ...Object.keys(aliases)].slice(0, 20).join(', ')
     throw new HttpError(
