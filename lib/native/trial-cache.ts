@@ -84,6 +84,11 @@ function writeCache(cache: Cache): void {
     writeFileSync(temporary, JSON.stringify(cache, null, 1))
     renameSync(temporary, file)
   } catch {
-    rmSync(temporary, { force: true }) // the folder cannot be written to: the next process tries again
+    // the folder cannot be written to: the next process tries again
+    try {
+      rmSync(temporary, { force: true })
+    } catch {
+      // nor entered
+    }
   }
 }
