@@ -62,7 +62,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
     trustProxy: typeof trustProxy === 'number' ? (_: string, hop: number) => hop < trustProxy : trustProxy,
     logController: new LogController({ disableRequestLogging: true }),
     logger: { level: logLevel, ...(logStream ? { stream: logStream } : {}), serializers: { req: () => ({}) } },
-    http: { headersTimeout: 10_000, connectionsCheckingInterval: 5000 },
+    http: { headersTimeout: 20_000, connectionsCheckingInterval: 5000 },
     ajv: { customOptions: { removeAdditional: false, coerceTypes: true, useDefaults: false } },
   })
   const { queue, defaultModel } = await openQueue(settings, app)
