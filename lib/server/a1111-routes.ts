@@ -23,13 +23,6 @@ export const a1111Routes: FastifyPluginAsyncTypebox<{ context: ServerContext }> 
   const runs = new A1111Runs(context)
   const options = new A1111Options(context.defaultModel)
 
-  // clients call interrupt and others with the type of JSON and without a body
-  const parseJson = app.getDefaultJsonParser('error', 'error')
-  app.removeContentTypeParser('application/json')
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) =>
-    body === '' ? done(null, undefined) : parseJson(request, body as string, done),
-  )
-
   app.post(
     '/sdapi/v1/txt2img',
     { schema: { tags: TAGS, summary: 'Makes images from a prompt', body: TextToImageSchema } },

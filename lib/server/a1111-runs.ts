@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 import type { JobImage, JobPreview, JobRequest, JobStatus, ModelState, QueuedJob } from '../queue/queue.js'
 import type { A1111Drawing } from './a1111-request.js'
 import type { ServerContext } from './context.js'
-import { addJob, cancelOnHangUp, endError, filesOf } from './follow.js'
+import { addJob, cancelOnHangUp, endError, imageOf } from './follow.js'
 
 /** A request of A1111's routes that is being answered. */
 interface Run {
@@ -130,8 +130,10 @@ export class A1111Runs {
     const status = await job.status()
     const isStopped = status.state === 'cancelled' && run.stopped !== undefined
     if (status.state !== 'completed' && !isStopped) throw endError(status)
-    const files = await filesOf(job, status)
-    return status.images.map((image, i) => ({ image, number: run.before + image.index, file: files[i]! }))
+    const images: Outcome['images'] = []
+    for (const image of status.images)
+      images.push({ image, number: run.before + image.index, file: await imageOf(job, image.index) })
+    return images
   }
 }
 

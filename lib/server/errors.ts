@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { FluxError, type FluxErrorCode } from '../errors.js'
 import type { JobErrorCode, JobStatus } from '../queue/queue.js'
+import { wireName } from './wire.js'
 
 /** An error with the status of its answer. */
 export class HttpError extends Error {
@@ -46,7 +47,7 @@ const RETRY_AFTER = 5
 function inWireNames(message: string): string {
   return message.replace(
     /\b(negativePrompt|trueCfg|maxSequenceLength|promptWeights|stepCache|maskBlur|maskGrow|onlyMasked|controlImage|referenceImages|referencePlacement|controlNets|ipAdapters|strengthType|zeroStar|zeroInitSteps)\b/g,
-    (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+    wireName,
   )
 }
 

@@ -84,15 +84,15 @@ export function cancelOnHangUp(
 }
 
 /**
- * Waits for the images of a job.
+ * Waits until a job has made all of its images.
  *
  * @throws {HttpError} if it ended otherwise
  */
-export async function imagesOf(job: QueuedJob): Promise<{ status: JobStatus; images: Buffer[] }> {
+export async function completed(job: QueuedJob): Promise<JobStatus> {
   for await (const event of job.events()) if (event.type === 'completed') break
   const status = await job.status()
   if (status.state !== 'completed') throw endError(status)
-  return { status, images: await filesOf(job, status) }
+  return status
 }
 
 /** The error of a job that ended without all of its images, or whose events ended because the server is closed. */
@@ -102,14 +102,11 @@ export function endError(status: JobStatus): HttpError {
     : new HttpError(503, 'FLUX_CLOSED', 'the server is shutting down: try again later')
 }
 
-/** The files of the images that a job has made. */
-export async function filesOf(job: QueuedJob, { images }: Pick<JobStatus, 'images'>): Promise<Buffer[]> {
-  const files: Buffer[] = []
-  for (const { index } of images) files.push(await imageOf(job, index))
-  return files
-}
-
-/** @throws {HttpError} 404 once it has been deleted */
+/**
+ * The file of an image that a job has made.
+ *
+ * @throws {HttpError} 404 once it has been deleted
+ */
 export async function imageOf(job: QueuedJob, index: number): Promise<Buffer> {
   const image = await job.image(index)
   if (!image)

@@ -70,7 +70,7 @@ export async function createServer(options: ServerOptions = {}): Promise<Server>
   const context = new ServerContext(queue, settings, defaultModel)
 
   app.removeContentTypeParser('text/plain') // which a foreign page may send without a preflight
-  // clients send this type with DELETE as well, and no body
+  // clients send this type without a body as well: with DELETE, and with A1111's interrupt
   const parseJson = app.getDefaultJsonParser('error', 'error')
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) =>
     body === '' ? done(null, undefined) : parseJson(request, body as string, done),

@@ -1,11 +1,10 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { ImageFormat } from '../images/encode.js'
-import { isOver } from '../queue/job-status.js'
 import type { JobImage, JobPreview, ModelState, QueuedJob } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
-import { errorBody, HttpError, jobError } from './errors.js'
-import { addJob, cancelOnHangUp, hangUp, imageOf, imagesOf } from './follow.js'
+import { errorBody } from './errors.js'
+import { addJob, cancelOnHangUp, completed, endError, hangUp, imageOf } from './follow.js'
 import { fullSize } from './full-size.js'
 import { warn } from './job-routes.js'
 import { EditSchema, GenerationSchema, VariationSchema, type GenerationBody } from './openai-schema.js'
@@ -73,14 +72,16 @@ export const openaiRoutes: FastifyPluginAsyncTypebox<{ context: ServerContext }>
       await sendEvents(reply, streamed(job, kind, body, { width, height }), context.settings.limits.slowClient)
       return undefined
     }
-    const { status, images } = await imagesOf(job)
+    const { images } = await completed(job)
     const base = `${request.protocol}://${request.host}/v1/jobs/${job.id}/images/`
-    const made = status.images.map((image, i) => ({
-      ...(body.response_format === 'url' ? { url: base + image.index } : { b64_json: images[i]!.toString('base64') }),
-      seed: image.seed,
-    }))
-    const [first] = status.images
-    return { created: Math.floor(Date.now() / 1000), data: made, ...described(body, first), usage: NO_USAGE }
+    const data: object[] = []
+    for (const { index, seed } of images)
+      data.push(
+        body.response_format === 'url'
+          ? { url: base + index, seed }
+          : { b64_json: (await imageOf(job, index)).toString('base64'), seed },
+      )
+    return { created: Math.floor(Date.now() / 1000), data, ...described(body, images[0]), usage: NO_USAGE }
   }
 }
 
@@ -137,8 +138,7 @@ async function* streamed(job: QueuedJob, kind: Call['kind'], body: Body, size: S
   }
   const status = await job.status()
   if (status.state === 'completed') return
-  const error = isOver(status) ? jobError(status) : new HttpError(503, 'FLUX_CLOSED', 'the server is shutting down')
-  yield { event: 'error', data: { type: 'error', error: errorBody(error) } }
+  yield { event: 'error', data: { type: 'error', error: errorBody(endError(status)) } }
 }
 
 const named = (type: string, data: object): ServerEvent => ({ event: type, data: { type, ...data } })

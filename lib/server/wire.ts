@@ -3,7 +3,11 @@
  * the last level. Bytes stay as they are.
  */
 export function toWire(value: unknown): unknown {
-  return withKeys(value, (key) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
+  return withKeys(value, wireName)
+}
+
+export function wireName(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 }
 
 /** The reverse of {@link toWire}. */
