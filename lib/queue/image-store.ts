@@ -11,6 +11,11 @@ export interface ImageStore {
   delete(key: string): Promise<void>
 }
 
+/** The key of a job's image in a store. */
+export function imageKey(id: string, index: number): string {
+  return `${id}/${index}`
+}
+
 /** Keeps images in this process's memory. When they take too much, the oldest are deleted. */
 export class MemoryStore implements ImageStore {
   readonly #kept = new Map<string, Buffer>()

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { FluxError } from '../errors.js'
 import { EventLog } from '../jobs/event-log.js'
-import { MemoryStore, type ImageStore } from './image-store.js'
+import { imageKey, MemoryStore, type ImageStore } from './image-store.js'
 import { failure, jobEvents, type NewJobEvent } from './job-events.js'
-import { isOver, newStatus, statusAfter } from './job-status.js'
+import { newStatus, statusAfter } from './job-status.js'
+import { requireRoom, sameRequest, shuttingDown } from './refusals.js'
 import { detachImages } from './request-images.js'
 import type { ModelHost } from './model-host.js'
 import type {
@@ -73,12 +74,12 @@ export class MemoryQueue implements ImageQueue {
     request: JobRequest,
     { client, id = randomUUID(), priority = 0, fingerprint = '' }: AddOptions,
   ): Promise<QueuedJob> {
-    if (this.#closed) throw new FluxError('FLUX_CLOSED', 'the server is shutting down: try again later')
+    if (this.#closed) throw shuttingDown()
     await this.#host.catalogue.check(request) // so that a wrong request fails at once
     const known = this.#jobs.get(id)
     if (known) return sameRequest(known, known.fingerprint === fingerprint)
     const { waiting, perClient, imageBytes } = this.#options
-    const active = [...this.#jobs.values()].filter((job) => !isOver(job.now))
+    const active = this.#running ? [this.#running, ...this.#waiting] : this.#waiting
     requireRoom(this.#waiting.length, waiting, active.filter((job) => job.client === client).length, perClient)
     const bytes = bytesOf(request)
     if (active.reduce((sum, job) => sum + job.bytes, bytes) > imageBytes)
@@ -126,7 +127,7 @@ export class MemoryQueue implements ImageQueue {
 
   async close(patience: number): Promise<void> {
     this.#closed = true
-    const closing = new FluxError('FLUX_CLOSED', 'the server is shutting down: try again later')
+    const closing = shuttingDown()
     for (const job of this.#waiting) await job.cancel(closing)
     const timer = setTimeout(() => void this.#running?.cancel(closing), patience)
     await this.#ended
@@ -269,27 +270,3 @@ class MemoryJob implements QueuedJob {
 
 const bytesOf = ({ options }: JobRequest): number =>
   detachImages(options).images.reduce((sum, { bytes }) => sum + bytes.length, 0)
-
-/** The key of a job's image in a store. */
-export function imageKey(id: string, index: number): string {
-  return `${id}/${index}`
-}
-
-/** @throws {FluxError} FLUX_BUSY */
-export function requireRoom(waiting: number, most: number, ofClient: number, perClient: number): void {
-  if (waiting >= most) throw new FluxError('FLUX_BUSY', `the queue is full: ${waiting} jobs wait. Try again in a while`)
-  if (ofClient >= perClient)
-    throw new FluxError(
-      'FLUX_BUSY',
-      `this client has ${ofClient} jobs in the queue, the most that it may have: wait for one`,
-    )
-}
-
-/** @throws {FluxError} FLUX_BAD_OPTION */
-export function sameRequest<Known>(job: Known, isSame: boolean): Known {
-  if (isSame) return job
-  throw new FluxError(
-    'FLUX_BAD_OPTION',
-    'the Idempotency-Key was sent before with another request: take a new key for a new request',
-  )
-}

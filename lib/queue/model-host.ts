@@ -9,6 +9,7 @@ import type { LoadOptions } from '../pipeline/load-options.js'
 import { ImagePipeline } from '../pipeline/pipeline.js'
 import type { CatalogueEntry, ModelCatalogue } from './model-catalogue.js'
 import type { JobRequest } from './queue.js'
+import { shuttingDown } from './refusals.js'
 import { RemainingTime, type OtherSeconds } from './remaining-time.js'
 import { granted } from './wishes.js'
 
@@ -130,7 +131,7 @@ export class ModelHost {
   #acquire(entry: CatalogueEntry, signal: AbortSignal): Promise<Hosted> {
     return this.#inTurn(async () => {
       signal.throwIfAborted()
-      if (this.#closed) throw new FluxError('FLUX_CLOSED', 'the server is shutting down: try again later')
+      if (this.#closed) throw shuttingDown()
       const { name } = entry.description
       const known = this.#hosted.get(name)
       if (known?.entry.description === entry.description) return use(known)

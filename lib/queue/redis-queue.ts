@@ -3,9 +3,8 @@ import type { Queue } from 'bullmq'
 import { FluxError } from '../errors.js'
 import { badOption, requireWhole } from '../options/checks.js'
 import { MAX_COUNT } from '../pipeline/generate-options.js'
-import type { ImageStore } from './image-store.js'
+import { imageKey, type ImageStore } from './image-store.js'
 import { isOver, newStatus } from './job-status.js'
-import { imageKey, requireRoom, sameRequest } from './memory-queue.js'
 import type { AddOptions, ImageQueue, JobRequest, JobStatus, ModelState, QueueCounts, QueuedJob } from './queue.js'
 import { RedisConnection } from './redis/connection.js'
 import { bullId, clientKey, queueName } from './redis/keys.js'
@@ -14,6 +13,7 @@ import type { RedisPlace } from './redis/place.js'
 import { RedisJob, type JobContext } from './redis/redis-job.js'
 import { Roster } from './redis/roster.js'
 import { Upkeep } from './redis/upkeep.js'
+import { requireRoom, sameRequest, shuttingDown } from './refusals.js'
 import { detachImages, newKeys } from './request-images.js'
 
 export interface RedisQueueOptions extends RedisPlace {
@@ -192,14 +192,14 @@ export class RedisQueue implements ImageQueue {
 
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return
-    this.#closing.abort(new FluxError('FLUX_CLOSED', CLOSING))
+    this.#closing.abort(shuttingDown())
     this.#upkeep.stop()
     await Promise.all([...this.#queues.values()].map((queue) => queue.close())).catch(() => {}) // Redis is away
     this.#connection.close()
   }
 
   #requireOpen(): void {
-    if (this.#closing.signal.aborted) throw new FluxError('FLUX_CLOSED', CLOSING)
+    if (this.#closing.signal.aborted) throw shuttingDown()
   }
 
   #answered<T>(answer: Promise<T>): Promise<T> {
@@ -260,8 +260,6 @@ export class RedisQueue implements ImageQueue {
 
 /** A job's id is part of keys, in Redis and in the store. */
 const ID = /^[\w-][\w.-]{0,199}$/
-
-const CLOSING = 'the server is shutting down: try again later'
 
 /** With a seed, so that a second worker draws the same images. */
 function seeded(options: JobRequest['options']): JobRequest['options'] {

@@ -73,7 +73,7 @@ const TYPES: Record<number, string> = {
   429: 'rate_limit_error',
 }
 
-function toHttpError(error: FastifyError | FluxError | HttpError): HttpError {
+export function toHttpError(error: FastifyError | FluxError | HttpError): HttpError {
   if (error instanceof HttpError) return error
   if (error instanceof FluxError) return httpError(error.code as FluxErrorCode, error.message)
   const { validation, statusCode = 500, message } = error

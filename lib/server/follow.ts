@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { isOver } from '../queue/job-status.js'
+import { shuttingDown } from '../queue/refusals.js'
 import type { JobRequest, JobStatus, ModelState, QueuedJob } from '../queue/queue.js'
 import type { ServerContext } from './context.js'
 import { requireWithinLimits } from './limits.js'
-import { HttpError, jobError } from './errors.js'
+import { HttpError, jobError, toHttpError } from './errors.js'
 
 /**
  * Aborts when the client has gone before it got its answer. `request.signal` and the request's 'close' come as soon as
@@ -97,9 +98,7 @@ export async function completed(job: QueuedJob): Promise<JobStatus> {
 
 /** The error of a job that ended without all of its images, or whose events ended because the server is closed. */
 export function endError(status: JobStatus): HttpError {
-  return isOver(status)
-    ? jobError(status)
-    : new HttpError(503, 'FLUX_CLOSED', 'the server is shutting down: try again later')
+  return isOver(status) ? jobError(status) : toHttpError(shuttingDown())
 }
 
 /**
